@@ -1,0 +1,1 @@
+"""What runs on a protected machine, and the core's client for it. Knows no Django."""

@@ -1,0 +1,5 @@
+"""The Django project of one core: settings, the frame of the site, jobs and accounts."""
+
+from console.celery import app as celery_app
+
+__all__ = ["celery_app"]

@@ -1,0 +1,1 @@
+"""Jobs: durable rows, a step engine, rescue, and the pages that show them."""

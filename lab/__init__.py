@@ -1,0 +1,1 @@
+"""Two whole sites on one computer."""

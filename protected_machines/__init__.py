@@ -1,0 +1,1 @@
+"""Protected machines, their agents, recovery points, snapshots and exports."""

@@ -1,0 +1,1 @@
+"""The VMDK file format: layout, reader, writer, merge."""

@@ -1,0 +1,1 @@
+"""Cores and their pairings, replication, failover and failback."""

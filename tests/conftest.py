@@ -1,0 +1,71 @@
+"""Places that tests share: a core's home of their own and a real Redis."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Settings read the environment once, at import; a test run never touches a real core's home.
+_home = tempfile.mkdtemp(prefix="understudy-tests-")
+os.environ["UNDERSTUDY_HOME"] = _home
+os.environ["UNDERSTUDY_CORE_NAME"] = "Test core"
+
+
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+_redis_port = free_port()
+os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_redis_port}/0"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of this test run's own, which the settings already name."""
+    folder = tmp_path_factory.mktemp("redis")
+    process = subprocess.Popen(
+        [
+            "redis-server",
+            "--port",
+            str(_redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", _redis_port), timeout=1).close()
+            break
+        except OSError:
+            if time.monotonic() > deadline:
+                process.kill()
+                raise
+            time.sleep(0.05)
+    yield os.environ["REDIS_URL"]
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture
+def core_home() -> Path:
+    """The UNDERSTUDY_HOME of this test run."""
+    return Path(_home)
