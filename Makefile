@@ -1,0 +1,42 @@
+# The front door. `make run` and `make test` do all the set-up on a fresh Debian machine.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.requirements-installed
+POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
+
+.PHONY: setup run test check bench format
+.DEFAULT_GOAL := run
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+setup: $(STAMP)  ## system packages, .venv, guest image, vcsim
+	@$(RUN) -m lab setup
+
+run: setup  ## two sites on this computer, until Ctrl-C
+	@exec $(RUN) -m lab run
+
+check: $(STAMP)  ## style, types, arrows between the rooms, migrations
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
+	$(RUN) -m tests.django_checks
+
+test: setup  ## everything on SQLite, what touches the database on PostgreSQL too
+	$(VENV)/bin/pytest tests
+	pg_virtualenv -t sh -c 'DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
+	  $(VENV)/bin/pytest -m "not live" $(POSTGRES_TESTS)'
+
+bench: setup  ## the figures of docs/performance.md, measured here and now
+	$(RUN) -m benchmarks
+
+format: $(STAMP)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
