@@ -1,0 +1,41 @@
+"""Every stored word of protected machines, chosen once and never renamed."""
+
+from django.db.models import TextChoices
+
+
+class MachineKind(TextChoices):
+    """What a machine is to this core."""
+
+    PROTECTED = "protected", "Protected"
+    REPLICATED = "replicated", "Replicated"
+    PENDING_FAILOVER = "pending_failover", "Failing over"
+    FAILED_OVER = "failed_over", "Failed over"
+    RECOVERY_POINTS_ONLY = "recovery_points_only", "Recovery points only"
+
+
+class ConnectionState(TextChoices):
+    """What this core knows of a machine's agent."""
+
+    ONLINE = "online", "Online"
+    UNREACHABLE = "unreachable", "Unreachable"
+    AUTHENTICATION_ERROR = "authentication_error", "Authentication error"
+    UNKNOWN = "unknown", "Unknown"
+
+
+class PointKind(TextChoices):
+    """Whether a recovery point stands alone or needs its parent."""
+
+    BASE_IMAGE = "base_image", "Base image"
+    INCREMENTAL = "incremental", "Incremental"
+
+
+class PointState(TextChoices):
+    """What the last proof of a recovery point said."""
+
+    UNPROVEN = "unproven", "Not proven yet"
+    PROVEN = "proven", "Proven"
+    DAMAGED = "damaged", "Damaged"
+
+
+# Machines that this core takes recovery points of, when it owns them.
+LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER)

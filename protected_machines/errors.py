@@ -1,0 +1,68 @@
+"""What can go wrong with a protected machine, each with a stable code.
+
+- ProtectedMachinesError
+  - NotTheOwner            another core owns the machine; this one must not act on it
+  - MachineNotLive         the machine has no agent that this core may ask
+  - PointNotFound          the recovery point is not in this core's store
+  - ParentNotUsable        an incremental was asked for, and nothing fit to be its parent is there
+  - VmMissing              the VM that a job made is gone
+  - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
+"""
+
+from datetime import datetime
+
+
+class ProtectedMachinesError(Exception):
+    """Base of the errors of this package. `code` is stable and shown on pages."""
+
+    code = "MACHINE-ERROR"
+
+
+class NotTheOwner(ProtectedMachinesError):
+    """Another core owns the machine. Says which, since when and by which epoch."""
+
+    code = "MACHINE-NOT-OWNER"
+
+    def __init__(
+        self, machine_name: str, owner_core_name: str, owned_since: datetime | None, epoch: int
+    ) -> None:
+        self.machine_name = machine_name
+        self.owner_core_name = owner_core_name
+        self.owned_since = owned_since
+        self.epoch = epoch
+        since = f" since {owned_since:%Y-%m-%d %H:%M:%S} UTC" if owned_since else ""
+        super().__init__(
+            f"{machine_name} is owned by the core {owner_core_name}{since} "
+            f"(ownership epoch {epoch}); this core does not act on it. "
+            f"Act on the machine at {owner_core_name}."
+        )
+
+
+class MachineNotLive(ProtectedMachinesError):
+    """The machine is only a copy here, so there is no agent to ask."""
+
+    code = "MACHINE-NOT-LIVE"
+
+
+class PointNotFound(ProtectedMachinesError):
+    """The recovery point is not in this core's store."""
+
+    code = "MACHINE-POINT-NOT-FOUND"
+
+
+class ParentNotUsable(ProtectedMachinesError):
+    """No recovery point of the machine can be the parent of an incremental."""
+
+    code = "MACHINE-PARENT-NOT-USABLE"
+
+
+class VmMissing(ProtectedMachinesError):
+    """The VM that a job made is no longer in vSphere."""
+
+    code = "MACHINE-VM-MISSING"
+
+
+class PasswordUnreadable(ProtectedMachinesError):
+    """A stored password was encrypted with another secret key."""
+
+    code = "MACHINE-PASSWORD-UNREADABLE"

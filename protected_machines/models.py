@@ -1,0 +1,365 @@
+"""Machines that this core protects or holds copies of, the index of their points, and vCenters."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.urls import reverse
+from django.utils import timezone
+
+from console.identity import this_core
+from protected_machines import secrets
+from protected_machines.choices import (
+    LIVE_KINDS,
+    ConnectionState,
+    MachineKind,
+    PointKind,
+    PointState,
+)
+
+
+class MachineQuerySet(models.QuerySet["Machine"]):
+    """Many machines."""
+
+    def owned_here(self) -> Self:
+        """Machines that this core owns."""
+        return self.filter(owner_core_id=this_core().id)
+
+    def live(self) -> Self:
+        """Machines whose agent this core asks: owned here and running."""
+        return self.owned_here().filter(kind__in=LIVE_KINDS)
+
+    def with_newest_point(self) -> Self:
+        """Add `newest_point_id`, `newest_point_at`, `newest_point_state` (null without points)."""
+        newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
+        return self.annotate(
+            newest_point_id=Subquery(newest.values("pk")[:1]),
+            newest_point_at=Subquery(newest.values("taken_at")[:1]),
+            newest_point_state=Subquery(newest.values("state")[:1]),
+        )
+
+    def for_navigation(self) -> Self:
+        """Only what the left navigation prints."""
+        return self.only(
+            "id", "name", "kind", "connection_state", "is_paused", "owner_core_id"
+        ).order_by("name", "id")
+
+
+class Machine(models.Model):
+    """A computer whose recovery points this core takes, or holds copies of.
+
+    Kinds::
+
+        (protect)            → protected
+        (first replica)      → replicated
+        replicated           → pending_failover   (Fail Over begins: this core takes ownership)
+        pending_failover     → failed_over        (its agent answers here: protect_here)
+        pending_failover     → replicated         (the failover is undone)
+        failed_over          → replicated         (failback)
+        replicated           → recovery_points_only   (the relationship is deleted, the points stay)
+
+    Connection states (of the agent, as this core last saw it)::
+
+        unknown → online ⇄ unreachable
+        online, unreachable ⇄ authentication_error   (certificate changed, or this core refused)
+
+    The owner is the only core that may take, prune or replicate over points of the machine; the
+    ownership epoch rises with every change of owner and never falls.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200)
+    host = models.CharField(max_length=253, blank=True)
+    port = models.PositiveIntegerField(default=8006)
+    kind = models.CharField(
+        max_length=32, choices=MachineKind.choices, default=MachineKind.PROTECTED
+    )
+    agent_certificate_pem = models.TextField(blank=True)
+    # What the agent last said of the machine: disks, NICs, firmware, drivers, trusted cores.
+    description = models.JSONField(default=dict, blank=True)
+
+    owner_core_id = models.UUIDField()
+    owner_core_name = models.CharField(max_length=200)
+    ownership_epoch = models.PositiveBigIntegerField(default=1)
+    owned_since = models.DateTimeField(default=timezone.now)
+    # The core that replicates the machine to this one; null for a machine first protected here.
+    source_core_id = models.UUIDField(null=True, blank=True)
+
+    is_paused = models.BooleanField(default=False)
+    snapshot_interval_seconds = models.PositiveIntegerField(default=3600)
+    # When a snapshot was last tried, so that a failing machine is not tried without a pause.
+    snapshot_tried_at = models.DateTimeField(null=True, blank=True)
+
+    connection_state = models.CharField(
+        max_length=32, choices=ConnectionState.choices, default=ConnectionState.UNKNOWN
+    )
+    connection_error = models.TextField(blank=True)
+    connection_checked_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+
+    # The VM that the machine runs in after a failover.
+    vcenter = models.ForeignKey(
+        "VCenter", null=True, blank=True, on_delete=models.PROTECT, related_name="machines"
+    )
+    vm_moid = models.CharField(max_length=100, blank=True)
+    vm_name = models.CharField(max_length=200, blank=True)
+
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = MachineQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        indexes = [
+            models.Index(fields=["kind", "name"], name="machine_kind_name"),
+            models.Index(fields=["owner_core_id", "kind"], name="machine_owner_kind"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=Q(source_core_id__isnull=True),
+                name="machine_name_unique_when_first_protected_here",
+                violation_error_message="A machine of this name is protected here already.",
+            ),
+            models.UniqueConstraint(
+                fields=["host", "port"],
+                condition=Q(kind=MachineKind.PROTECTED),
+                name="machine_agent_protected_once",
+                violation_error_message="The agent at this address is protected already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=MachineKind.values), name="machine_kind_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(connection_state__in=ConnectionState.values),
+                name="machine_connection_state_is_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(port__gte=1, port__lte=65535), name="machine_port_in_range"
+            ),
+            models.CheckConstraint(
+                condition=Q(snapshot_interval_seconds__gte=1), name="machine_interval_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=["protected", "failed_over"], host__gt="")
+                | ~Q(kind__in=[MachineKind.PROTECTED, MachineKind.FAILED_OVER]),
+                name="machine_live_has_an_address",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("protected_machines:machine", args=[self.pk])
+
+    @property
+    def is_owned_here(self) -> bool:
+        """Whether this core owns the machine, by this row."""
+        return str(self.owner_core_id) == this_core().id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether this core may ask the machine's agent for recovery points."""
+        return self.kind in LIVE_KINDS and self.is_owned_here
+
+    @property
+    def disks(self) -> list[dict[str, Any]]:
+        return list(self.description.get("disks", []))
+
+    @property
+    def nics(self) -> list[dict[str, Any]]:
+        return list(self.description.get("nics", []))
+
+    def next_snapshot_at(self, newest_point_at: datetime | None) -> datetime | None:
+        """Return when the schedule asks for the next point; none when it asks for none."""
+        if not self.is_live or self.is_paused:
+            return None
+        if newest_point_at is None:
+            return timezone.now()
+        return newest_point_at + timedelta(seconds=self.snapshot_interval_seconds)
+
+    def set_paused(self, is_paused: bool) -> bool:
+        """Pause or resume the schedule; return whether this call changed it."""
+        changed = Machine.objects.filter(pk=self.pk, is_paused=not is_paused).update(
+            is_paused=is_paused
+        )
+        self.is_paused = is_paused
+        return bool(changed)
+
+    def record_connection(
+        self, state: ConnectionState, error: str = "", now: datetime | None = None
+    ) -> None:
+        """Save what the last call to the agent showed."""
+        now = now or timezone.now()
+        changes: dict[str, Any] = {
+            "connection_state": state,
+            "connection_error": error,
+            "connection_checked_at": now,
+        }
+        if state == ConnectionState.ONLINE:
+            changes["last_seen_at"] = now
+        Machine.objects.filter(pk=self.pk).update(**changes)
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def record_description(self, description: dict[str, Any]) -> None:
+        """Save what the agent says of the machine now."""
+        Machine.objects.filter(pk=self.pk).update(description=description)
+        self.description = description
+
+
+class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
+    """Many recovery points."""
+
+    def newest_first(self) -> Self:
+        return self.order_by("-taken_at", "-id")
+
+    def proven(self) -> Self:
+        return self.filter(state=PointState.PROVEN)
+
+    def usable(self) -> Self:
+        """Points not known to be damaged."""
+        return self.exclude(state=PointState.DAMAGED)
+
+    def totals(self) -> dict[str, int]:
+        """Return `count` and `stored_bytes` over all of them."""
+        found = self.aggregate(count=Count("id"), stored_bytes=Sum("stored_bytes"))
+        return {"count": found["count"], "stored_bytes": found["stored_bytes"] or 0}
+
+
+class RecoveryPoint(models.Model):
+    """One entry of the index of the store: a recovery point whose manifest lies there.
+
+    The store is the truth and this table can be rebuilt from it (`index.reindex_store`).
+
+    States::
+
+        unproven → proven    (every file of the chain was read and fits its digests)
+        unproven, proven → damaged    (a file of the chain is missing or differs)
+        damaged → proven     (it was mended from a copy, and proven again)
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="points")
+    taken_at = models.DateTimeField()
+    kind = models.CharField(max_length=32, choices=PointKind.choices)
+    parent_id = models.UUIDField(null=True, blank=True)
+    ownership_epoch = models.PositiveBigIntegerField()
+    taken_by_core_id = models.UUIDField()
+    taken_by_core_name = models.CharField(max_length=200)
+    stored_bytes = models.PositiveBigIntegerField()
+    consistency = models.CharField(max_length=100, blank=True)
+    manifest_digest = models.CharField(max_length=64)
+
+    state = models.CharField(max_length=32, choices=PointState.choices, default=PointState.UNPROVEN)
+    proven_at = models.DateTimeField(null=True, blank=True)
+    damage_text = models.TextField(blank=True)
+    indexed_at = models.DateTimeField(default=timezone.now)
+
+    objects = RecoveryPointQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-taken_at"]
+        indexes = [
+            models.Index(fields=["machine", "-taken_at"], name="point_machine_taken_at"),
+            models.Index(
+                fields=["taken_at"],
+                condition=Q(state=PointState.UNPROVEN),
+                name="point_unproven_taken_at",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind=PointKind.BASE_IMAGE, parent_id__isnull=True)
+                | Q(kind=PointKind.INCREMENTAL, parent_id__isnull=False),
+                name="point_incremental_has_a_parent",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=PointState.PROVEN) | Q(proven_at__isnull=False),
+                name="point_proven_says_when",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=PointState.DAMAGED) | ~Q(damage_text=""),
+                name="point_damage_says_what",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=PointState.values), name="point_state_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+
+    def mark_proven(self, now: datetime | None = None) -> None:
+        """Save that every file of the chain was read and fits."""
+        self._mark(PointState.PROVEN, now or timezone.now(), "")
+
+    def mark_damaged(self, damage_text: str) -> None:
+        """Save what does not fit; `proven_at` keeps the last time that it did."""
+        self._mark(PointState.DAMAGED, self.proven_at, damage_text or "damaged")
+
+    def _mark(self, state: PointState, proven_at: datetime | None, damage_text: str) -> None:
+        self.state, self.proven_at, self.damage_text = state, proven_at, damage_text
+        self.save(update_fields=["state", "proven_at", "damage_text"])
+
+
+class VCenter(models.Model):
+    """A vCenter or ESXi that machines are exported to, and how to sign in there.
+
+    The thumbprint is that of the certificate that an administrator looked at and confirmed; a
+    server that shows another one is not spoken to.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField(default=443)
+    username = models.CharField(max_length=200)
+    password_encrypted = models.TextField(editable=False)
+    thumbprint = models.CharField(max_length=200)
+    # What the last test of the connection showed.
+    is_reachable = models.BooleanField(null=True)
+    checked_at = models.DateTimeField(null=True, blank=True)
+    check_text = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["host", "port"],
+                name="vcenter_address_unique",
+                violation_error_message="A vCenter at this address is there already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(port__gte=1, port__lte=65535), name="vcenter_port_in_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def password(self) -> str:
+        """The password in plain text.
+
+        Raises:
+            PasswordUnreadable: it was stored under another secret key.
+        """
+        return secrets.decrypt(self.password_encrypted)
+
+    @password.setter
+    def password(self, plain_text: str) -> None:
+        self.password_encrypted = secrets.encrypt(plain_text)
+
+    def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
+        """Save what a test of the connection showed."""
+        self.is_reachable = is_reachable
+        self.check_text = text
+        self.checked_at = now or timezone.now()
+        self.save(update_fields=["is_reachable", "check_text", "checked_at"])

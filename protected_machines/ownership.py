@@ -1,0 +1,122 @@
+"""Who owns a machine: the guard against two sites running the same one.
+
+Ownership changes by compare-and-set on the ownership epoch, which only rises. A core that learns
+of a higher epoch elsewhere records it and stops acting on the machine.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from django.utils import timezone
+
+from protected_machines.errors import NotTheOwner
+from protected_machines.models import Machine
+
+logger = logging.getLogger(__name__)
+
+
+class Core(Protocol):
+    """A core as an owner: `console.identity.CoreIdentity` is one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class OwnershipClaim:
+    """What a core says of a machine's owner."""
+
+    owner_core_id: str
+    owner_core_name: str
+    ownership_epoch: int
+    owned_since: datetime
+
+
+PeerQuestion = Callable[[Machine], list[OwnershipClaim]]
+_peer_questions: list[PeerQuestion] = []
+
+
+def register_peer_question(question: PeerQuestion) -> PeerQuestion:
+    """Have `ask_peers` put this question too. Works as a decorator; registering twice is once.
+
+    A question returns what the peers that it reached say. It raises nothing for a peer that
+    cannot be reached: silence is no claim.
+    """
+    if question not in _peer_questions:
+        _peer_questions.append(question)
+    return question
+
+
+def ask_peers(machine: Machine) -> list[OwnershipClaim]:
+    """Return what the other cores that hold copies of the machine say of its owner."""
+    return [claim for question in _peer_questions for claim in question(machine)]
+
+
+def check_owner(machine: Machine, *, ask: bool = False) -> None:
+    """Return when this core owns the machine; `machine` is refreshed from the database.
+
+    With `ask`, other cores are asked first, and a claim of a higher epoch is recorded.
+
+    Raises:
+        NotTheOwner: another core owns it.
+    """
+    if ask:
+        for claim in ask_peers(machine):
+            record_owner(machine.pk, claim)
+    machine.refresh_from_db(
+        fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since", "kind"]
+    )
+    if not machine.is_owned_here:
+        raise NotTheOwner(
+            machine.name, machine.owner_core_name, machine.owned_since, machine.ownership_epoch
+        )
+
+
+def take_ownership(
+    machine_id: UUID | str, core: Core, expected_epoch: int, now: datetime | None = None
+) -> bool:
+    """Make `core` the owner, raising the epoch by one; return whether this call won.
+
+    Atomic: of several that expect the same epoch exactly one wins. Giving ownership back is the
+    same call with the other core and the epoch reached meanwhile.
+    """
+    won = Machine.objects.filter(pk=machine_id, ownership_epoch=expected_epoch).update(
+        owner_core_id=core.id,
+        owner_core_name=core.name,
+        ownership_epoch=expected_epoch + 1,
+        owned_since=now or timezone.now(),
+    )
+    logger.info(
+        "take ownership machine_id=%s core_id=%s expected_epoch=%s won=%s",
+        machine_id,
+        core.id,
+        expected_epoch,
+        bool(won),
+    )
+    return bool(won)
+
+
+def record_owner(machine_id: UUID | str, claim: OwnershipClaim) -> bool:
+    """Save an owner learned from another core, when its epoch is higher than the one known here."""
+    changed = Machine.objects.filter(
+        pk=machine_id, ownership_epoch__lt=claim.ownership_epoch
+    ).update(
+        owner_core_id=claim.owner_core_id,
+        owner_core_name=claim.owner_core_name,
+        ownership_epoch=claim.ownership_epoch,
+        owned_since=claim.owned_since,
+    )
+    if changed:
+        logger.warning(
+            "record owner machine_id=%s core_id=%s epoch=%s",
+            machine_id,
+            claim.owner_core_id,
+            claim.ownership_epoch,
+        )
+    return bool(changed)

@@ -1,0 +1,1 @@
+"""The workflows of protected machines: snapshot and export."""
