@@ -1,0 +1,40 @@
+"""`python -m lab`: two sites on one computer."""
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    guest = commands.add_parser("guest", help="build the machines' disks, run one for a trial")
+    acts = guest.add_subparsers(dest="act", required=True)
+    acts.add_parser("build")
+    boot = acts.add_parser("boot")
+    boot.add_argument("name")
+    boot.add_argument("--fresh", action="store_true", help="throw away its disks first")
+    acts.add_parser("stop").add_argument("name")
+    screenshot = acts.add_parser("screenshot")
+    screenshot.add_argument("name")
+    screenshot.add_argument("path", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "guest":
+        _guest(arguments)
+
+
+def _guest(arguments: argparse.Namespace) -> None:
+    from lab import guest_command
+
+    match arguments.act:
+        case "build":
+            guest_command.build()
+        case "boot":
+            guest_command.boot(arguments.name, arguments.fresh)
+        case "stop":
+            guest_command.stop(arguments.name)
+        case "screenshot":
+            guest_command.screenshot(arguments.name, arguments.path)
+
+
+if __name__ == "__main__":
+    main()

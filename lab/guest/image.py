@@ -1,0 +1,184 @@
+"""Build the disks of the lab's machines once, and keep them under a digest of what went in."""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.commands import run_command
+from lab.guest import disk
+from lab.guest.machines import MACHINES, LabMachine
+from lab.guest.root import ensure_root_tar, root_digest
+from lab.places import CACHE, ROOT
+
+HERE = Path(__file__).resolve().parent
+# The packages whose files end up in a guest through the agent's own installer.
+AGENT_SOURCES = (ROOT / "agent", ROOT / "recovery_store" / "vmdk")
+PACKAGE_PINS = ROOT / "requirements.txt"
+COMMON_UNITS = ("lab-guest-tools.service", "systemd-networkd.service")
+NEEDLESS_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "systemd-networkd-wait-online.service",
+    "systemd-pstore.service",
+    "systemd-hwdb-update.service",
+)
+KERNEL_ARGUMENTS = (
+    "root=UUID={root_uuid} ro quiet console=tty0 console=ttyS0 rootfstype=ext4 panic=5 "
+    "mitigations=off nowatchdog random.trust_cpu=on systemd.show_status=false"
+)
+
+
+@dataclass(frozen=True)
+class MachineImage:
+    """The disks of one machine as first built. Read only: a lab copies them."""
+
+    name: str
+    pairing_code: str
+    disks: tuple[Path, ...]
+
+
+def image_digest() -> str:
+    """Return a digest over everything that the machines' disks are made from."""
+    digest = hashlib.sha256(root_digest().encode())
+    paths = [PACKAGE_PINS]
+    for folder in (HERE, *AGENT_SOURCES):
+        paths += (path for path in folder.rglob("*") if path.is_file())
+    for path in sorted(paths):
+        if "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(ROOT)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:
+    """Return the machines' images by name, building them when anything they hold has changed."""
+    folder = cache / f"image-{image_digest()}"
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / "lock"):
+            if not folder.exists():
+                _build(cache, folder)
+    return {machine.name: load_image(folder, machine.name) for machine in MACHINES}
+
+
+def load_image(folder: Path, name: str) -> MachineImage:
+    """Return one machine's image from a folder that was built."""
+    facts = json.loads((folder / name / "machine.json").read_text())
+    disks = tuple(folder / name / file for file in facts["disks"])
+    return MachineImage(name, facts["pairing_code"], disks)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(cache: Path, folder: Path) -> None:
+    root_tar = ensure_root_tar(cache)
+    for older in sorted(cache.glob("image-*"), key=lambda path: path.stat().st_mtime)[:-2]:
+        shutil.rmtree(older)
+    work = Path(tempfile.mkdtemp(prefix=".build-", dir=cache))
+    try:
+        tree = work / "root"
+        tree.mkdir()
+        run_command("tar", "--extract", "--file", root_tar, "--directory", tree)
+        _furnish(tree)
+        for machine in MACHINES:
+            _build_machine(machine, tree, work / "image" / machine.name)
+        (work / "image").rename(folder)
+    finally:
+        shutil.rmtree(work)
+
+
+def _furnish(tree: Path) -> None:
+    """Add what all machines share: the lab's files, the agent, and an initial RAM disk with it."""
+    shutil.copytree(HERE / "files", tree, dirs_exist_ok=True)
+    (tree / "opt/lab").mkdir(parents=True)
+    for script in ("journal.py", "tools.py"):
+        shutil.copy(HERE / script, tree / "opt/lab" / script)
+    (tree / "srv/data").mkdir(parents=True, exist_ok=True)
+    _enable(tree, COMMON_UNITS)
+    for unit in NEEDLESS_UNITS:
+        mask = tree / "etc/systemd/system" / unit
+        mask.unlink(missing_ok=True)
+        mask.symlink_to("/dev/null")
+    if (ROOT / "agent" / "install").exists():
+        run_command(sys.executable, "-m", "agent.install", tree, folder=ROOT)
+    run_command("chroot", tree, "update-initramfs", "-u", "-k", "all", limit_seconds=300)
+
+
+def _enable(tree: Path, units: tuple[str, ...]) -> None:
+    wants = tree / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    for unit in units:
+        if (tree / "etc/systemd/system" / unit).exists():
+            target = f"/etc/systemd/system/{unit}"
+        else:
+            target = f"/lib/systemd/system/{unit}"
+        link = wants / unit
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def _disable(tree: Path, units: tuple[str, ...]) -> None:
+    for unit in units:
+        (tree / "etc/systemd/system/multi-user.target.wants" / unit).unlink()
+
+
+def _build_machine(machine: LabMachine, tree: Path, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    pairing_code = "-".join(secrets.token_hex(2) for _ in range(3))
+    root_uuid, data_uuid = uuid.uuid4(), uuid.uuid4()
+    _make_it_the_machine(machine, tree, pairing_code, root_uuid, data_uuid)
+    _enable(tree, machine.units)
+    boot = disk.BootFiles(
+        kernel=next((tree / "boot").glob("vmlinuz-*")),
+        initial_ram_disk=next((tree / "boot").glob("initrd.img-*")),
+        arguments=KERNEL_ARGUMENTS.format(root_uuid=root_uuid),
+    )
+    disk.make_boot_disk(folder / "disk0.raw", machine.root_disk_bytes, tree, root_uuid, boot)
+    disks = ["disk0.raw"]
+    if machine.data_disk_bytes is not None:
+        disk.make_data_disk(folder / "disk1.raw", machine.data_disk_bytes, data_uuid)
+        disks.append("disk1.raw")
+    _disable(tree, machine.units)
+    facts = {"name": machine.name, "pairing_code": pairing_code, "disks": disks}
+    facts_path = folder / "machine.json"
+    facts_path.touch(mode=0o600)
+    facts_path.write_text(json.dumps(facts, indent=2))
+
+
+def _make_it_the_machine(
+    machine: LabMachine, tree: Path, pairing_code: str, root_uuid: uuid.UUID, data_uuid: uuid.UUID
+) -> None:
+    etc = tree / "etc"
+    (etc / "hostname").write_text(f"{machine.name}\n")
+    (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n")
+    (etc / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
+    mounts = [f"UUID={root_uuid} / ext4 defaults,noatime,errors=remount-ro 0 1"]
+    if machine.data_disk_bytes is not None:
+        mounts.append(f"UUID={data_uuid} /srv/data ext4 defaults,noatime 0 2")
+    mounts.append("tmpfs /tmp tmpfs nosuid,nodev,size=64m 0 0")
+    (etc / "fstab").write_text("\n".join(mounts) + "\n")
+    configuration = {"port": 8006, "pairing_code": pairing_code, "provider": "device_mapper"}
+    path = etc / "understudy-agent/agent.json"
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(configuration))
+    os.chmod(path, 0o600)

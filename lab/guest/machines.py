@@ -1,0 +1,38 @@
+"""The machines that the lab protects: what each is, before any of it exists."""
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LabMachine:
+    """One protected machine. `data_disk_bytes` is the second disk's size, or nothing."""
+
+    name: str
+    address: str
+    units: tuple[str, ...]
+    root_disk_bytes: int = 512 * MIB
+    data_disk_bytes: int | None = None
+    cpus: int = 1
+    memory_bytes: int = 512 * MIB
+
+
+MACHINES = (
+    LabMachine("web-01", "127.0.1.11", units=()),
+    LabMachine(
+        "db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=256 * MIB
+    ),
+)
+
+
+def get_machine(name: str) -> LabMachine:
+    """Return the lab's machine of that name.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    for machine in MACHINES:
+        if machine.name == name:
+            return machine
+    raise SystemExit(f"no machine {name!r}; there are {', '.join(m.name for m in MACHINES)}")

@@ -1,0 +1,74 @@
+"""`python -m lab guest`: build the machines' disks, or run one machine by itself for a trial."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from lab import qmp
+from lab.guest.image import ensure_images, image_digest
+from lab.guest.machines import get_machine
+from lab.places import Ports, home, port_shift
+from lab.source_machines import SourceMachine
+
+
+def trial_machine(name: str, folder: Path | None = None) -> SourceMachine:
+    """Return a machine that belongs to no site, in `trial/` of the lab's home."""
+    ports = Ports.shifted(port_shift())
+    return SourceMachine(get_machine(name), folder or home() / "trial", ports.agent)
+
+
+def build() -> None:
+    """Build what is not in the cache, and say where it is."""
+    started = time.monotonic()
+    for image in ensure_images().values():
+        print(f"{image.name}: {image.disks[0].parent}")
+    print(f"image {image_digest()}, {time.monotonic() - started:.1f} s")
+
+
+def boot(name: str, is_fresh: bool) -> None:
+    """Start a machine and wait for its guest tools."""
+    machine = trial_machine(name)
+    if is_fresh:
+        machine.guest.kill()
+        shutil.rmtree(machine.folder, ignore_errors=True)
+    machine.ensure_disks(ensure_images()[name])
+    started = time.monotonic()
+    machine.start()
+    facts = first_words(machine, limit_seconds=180)
+    print(f"{name} is up after {time.monotonic() - started:.1f} s: {json.dumps(facts)}")
+    print(f"agent:         {machine.machine.address}:{machine.agent_port}")
+    print(f"pairing code:  {machine.pairing_code}")
+    print(f"console:       {machine.guest.console_log}")
+    print(f"stop it with:  {sys.executable} -m lab guest stop {name}")
+
+
+def stop(name: str) -> None:
+    """Shut the machine down, or cut its power when it does not go down."""
+    trial_machine(name).guest.shut_down(limit_seconds=30)
+
+
+def screenshot(name: str, path: Path) -> None:
+    """Write what the machine's screen shows to a PNG file."""
+    trial_machine(name).guest.screenshot(path)
+
+
+def first_words(machine: SourceMachine, limit_seconds: float) -> dict[str, object]:
+    """Wait for the first line of the guest tools and return what it says.
+
+    Raises:
+        SystemExit: none came in time.
+    """
+    try:
+        with qmp.connect_unix(machine.guest.tools_socket, limit_seconds) as connection:
+            for line in connection.makefile("rb"):
+                try:
+                    return json.loads(line)
+                except ValueError:
+                    continue
+    except OSError as error:
+        reason = f"{error}; see {machine.guest.console_log}"
+    else:
+        reason = "the machine was switched off"
+    raise SystemExit(f"{machine.name} said nothing within {limit_seconds} s: {reason}")

@@ -1,0 +1,48 @@
+"""Where the lab keeps things and which ports it listens on: everything that must not collide."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+
+
+def home() -> Path:
+    """Return the folder of this lab: `UNDERSTUDY_HOME`, or `.understudy` in the checkout."""
+    return Path(os.environ.get("UNDERSTUDY_HOME") or ROOT / ".understudy").resolve()
+
+
+def port_shift() -> int:
+    """Return what is added to every port, so that a second lab can run beside the first."""
+    text = os.environ.get("UNDERSTUDY_PORT_SHIFT", "0")
+    if not text.isdecimal() or int(text) > 50_000:
+        raise SystemExit(f"UNDERSTUDY_PORT_SHIFT must be a number from 0 to 50000, not {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of one lab, shifted."""
+
+    agent: int
+    source_console: int
+    source_core: int
+    source_redis: int
+    target_console: int
+    target_core: int
+    target_redis: int
+    vcenter: int
+
+    @classmethod
+    def shifted(cls, shift: int) -> "Ports":
+        return cls(
+            agent=8006 + shift,
+            source_console=8100 + shift,
+            source_core=8101 + shift,
+            source_redis=8190 + shift,
+            target_console=8000 + shift,
+            target_core=8001 + shift,
+            target_redis=8090 + shift,
+            vcenter=8443 + shift,
+        )

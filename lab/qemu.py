@@ -1,0 +1,229 @@
+"""Run one virtual machine in QEMU: start, end, reset, look at its screen.
+
+A machine is a folder. In it are QEMU's sockets, the record of its process and the serial console's
+log, so any process of the lab can find a machine that another one started. The machine outlives
+whoever started it.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import qmp
+from lab.accelerator import accelerator_arguments
+from lab.commands import CommandFailed, run_command
+from lab.processes import OwnProcess, find_process, write_record
+
+# How a controller of a VM's configuration is called in QEMU; `scsi-hd` disks sit on the first
+# group, the rest take disks of their own.
+SCSI_CONTROLLERS = {
+    "pvscsi": "pvscsi",
+    "lsilogic": "lsi53c895a",
+    "buslogic": "lsi53c895a",
+    "lsilogic-sas": "mptsas1068",
+    "virtio-scsi": "virtio-scsi-pci",
+}
+OTHER_CONTROLLERS = ("ide", "sata", "nvme")
+NIC_MODELS = {"vmxnet3": "vmxnet3", "e1000": "e1000", "e1000e": "e1000e", "pcnet32": "pcnet"}
+
+
+class GuestFailed(Exception):
+    """A virtual machine could not be started or asked; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One disk. `controller` is a word of SCSI_CONTROLLERS or OTHER_CONTROLLERS."""
+
+    path: Path
+    image_format: str
+    controller: str
+    unit: int
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The virtual hardware of a machine. `nics` are (model, MAC or nothing)."""
+
+    cpus: int
+    memory_bytes: int
+    drives: tuple[Drive, ...]
+    nics: tuple[tuple[str, str | None], ...]
+    firmware: str = "bios"
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A port of this computer that leads to a port of the machine."""
+
+    address: str
+    port: int
+    guest_port: int
+
+
+class Guest:
+    """A virtual machine in its folder, running or not."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+
+    @property
+    def console_log(self) -> Path:
+        return self.folder / "console.log"
+
+    @property
+    def tools_socket(self) -> Path:
+        return self.folder / "tools.sock"
+
+    @property
+    def process(self) -> OwnProcess | None:
+        return find_process(self.folder / "qemu.pid.json")
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None
+
+    def start(self, hardware: Hardware, forwards: Sequence[Forward]) -> None:
+        """Power on, unless it runs already.
+
+        Raises:
+            GuestFailed: QEMU refuses; its words are in the text.
+        """
+        if self.is_running:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pid_file = self.folder.resolve() / "qemu.pid"
+        pid_file.unlink(missing_ok=True)
+        try:
+            run_command(
+                *_command(self.name, hardware, forwards),
+                *("-daemonize", "-pidfile", pid_file),
+                folder=self.folder,
+                limit_seconds=60,
+            )
+            process = OwnProcess.of(int(pid_file.read_text()))
+        except (CommandFailed, OSError, ValueError) as error:
+            raise GuestFailed(f"{self.name} does not start: {error}") from error
+        write_record(self.folder / "qemu.pid.json", process)
+
+    def kill(self) -> None:
+        """Cut the power."""
+        if process := self.process:
+            process.kill()
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self._monitor("system_reset")
+
+    def ask_tools(self, act: str) -> None:
+        """Have the guest tools `reboot` or `shutdown` the system inside.
+
+        Raises:
+            GuestFailed: the machine does not run.
+        """
+        try:
+            with qmp.connect_unix(self.tools_socket, 5) as connection:
+                connection.sendall(act.encode() + b"\n")
+        except OSError as error:
+            raise GuestFailed(f"{self.name}: the tools' port does not answer: {error}") from error
+
+    def shut_down(self, limit_seconds: float) -> None:
+        """Press the power button, and cut the power when the system is not down in time."""
+        process = self.process
+        if process is None:
+            return
+        with contextlib.suppress(GuestFailed):
+            self._monitor("system_powerdown")
+            process.wait(limit_seconds)
+        process.kill()
+
+    def screenshot(self, path: Path) -> None:
+        """Write what the machine's screen shows as a PNG file."""
+        self._monitor("screendump", filename=str(path.resolve()), format="png")
+
+    def wait_for_console(self, text: str, limit_seconds: float) -> None:
+        """Wait until the serial console has printed `text`.
+
+        Raises:
+            GuestFailed: it has not in time; the end of the log is in the text.
+        """
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            log = self.console_log.read_text(errors="replace") if self.console_log.exists() else ""
+            if text in log:
+                return
+            if time.monotonic() > deadline:
+                raise GuestFailed(f"{self.name}: no {text!r} on the console:\n{log[-2000:]}")
+            time.sleep(0.3)
+
+    def _monitor(self, command: str, **arguments: object) -> None:
+        try:
+            qmp.execute(self.folder / "qmp.sock", command, **arguments)
+        except qmp.MonitorFailed as error:
+            raise GuestFailed(f"{self.name}: {error}") from error
+
+
+def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list[str]:
+    if hardware.firmware != "bios":
+        raise GuestFailed(f"{name} wants the firmware {hardware.firmware!r}; the lab has bios only")
+    command = [
+        "qemu-system-x86_64",
+        *("-name", name.replace(",", ",,")),
+        *("-machine", "pc", *accelerator_arguments()),
+        *("-smp", str(hardware.cpus), "-m", f"{max(hardware.memory_bytes >> 20, 64)}M"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "std"),
+        *("-boot", "menu=off,strict=on"),
+        *("-qmp", "unix:qmp.sock,server=on,wait=off"),
+        *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
+        *("-chardev", "socket,id=tools,path=tools.sock,server=on,wait=off"),
+        *("-serial", "chardev:tools"),
+        *("-device", "virtio-rng-pci"),
+    ]
+    for controller in dict.fromkeys(drive.controller for drive in hardware.drives):
+        command += _controller(name, controller)
+    for number, drive in enumerate(hardware.drives):
+        command += _drive(number, drive)
+    for number, (model, mac) in enumerate(hardware.nics):
+        command += _nic(name, number, model, mac, forwards if number == 0 else ())
+    return command
+
+
+def _controller(name: str, controller: str) -> list[str]:
+    if controller in SCSI_CONTROLLERS:
+        return ["-device", f"{SCSI_CONTROLLERS[controller]},id={controller}"]
+    if controller == "sata":
+        return ["-device", "ahci,id=sata"]
+    if controller in OTHER_CONTROLLERS:
+        return []
+    raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not know")
+
+
+def _drive(number: int, drive: Drive) -> list[str]:
+    path = str(drive.path.resolve()).replace(",", ",,")
+    boot = f"bootindex={number}"
+    backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
+    if drive.controller in SCSI_CONTROLLERS:
+        device = f"scsi-hd,bus={drive.controller}.0,scsi-id={drive.unit},drive=disk{number},{boot}"
+    elif drive.controller == "sata":
+        device = f"ide-hd,bus=sata.{drive.unit},drive=disk{number},{boot}"
+    elif drive.controller == "nvme":
+        device = f"nvme,serial=disk{number},drive=disk{number},{boot}"
+    else:
+        device = f"ide-hd,drive=disk{number},{boot}"
+    return ["-drive", backend, "-device", device]
+
+
+def _nic(
+    name: str, number: int, model: str, mac: str | None, forwards: Sequence[Forward]
+) -> list[str]:
+    if model not in NIC_MODELS:
+        raise GuestFailed(f"{name} has the network adapter {model!r}, which the lab does not know")
+    # restrict=on: the machine reaches nothing outside, not even this computer.
+    backend = f"user,id=net{number},restrict=on,ipv6=off"
+    for forward in forwards:
+        backend += f",hostfwd=tcp:{forward.address}:{forward.port}-:{forward.guest_port}"
+    device = f"{NIC_MODELS[model]},netdev=net{number}" + (f",mac={mac}" if mac else "")
+    return ["-netdev", backend, "-device", f"{device},romfile="]

@@ -1,0 +1,105 @@
+package main
+
+// The doors that tests break things through: POST /lab/faults sets, DELETE resets, GET shows.
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// question is what a machine asks at its next power on, until AnswerVM.
+type question struct {
+	ID      string            `json:"id"`
+	Text    string            `json:"text"`
+	Choices map[string]string `json:"choices"` // key → label
+	Cancel  string            `json:"cancel"`  // the key that makes the power on fail
+}
+
+// faultSettings are what goes wrong from now on. A field left out of a POST stays as it is.
+type faultSettings struct {
+	CutUploadAfterBytes int64     `json:"cut_upload_after_bytes"` // once: closes the connection
+	LeaseLostAfterBytes int64     `json:"lease_lost_after_bytes"` // once: the lease times out
+	UploadStatus        int       `json:"upload_status"`          // once: answered instead of taking an upload
+	WrongDigest         bool      `json:"wrong_digest"`           // manifests name another digest
+	RefuseDatastore     string    `json:"refuse_datastore"`       // its name: imports to it are refused
+	FullDatastore       string    `json:"full_datastore"`         // its name: no byte is free on it
+	DelayMs             int       `json:"delay_ms"`               // before each call is answered
+	FailCall            string    `json:"fail_call"`              // SOAP method answered with a HostCommunication fault
+	MissingPrivileges   []string  `json:"missing_privileges"`     // privileges the user lacks
+	NotAttempted        bool      `json:"not_attempted"`          // DRS does not even try to power on
+	Question            *question `json:"question"`               // once: asked at the next power on
+
+	ExpireSessions bool `json:"expire_sessions,omitempty"` // act: ends all sessions now
+	ExpireLeases   bool `json:"expire_leases,omitempty"`   // act: all leases time out now
+}
+
+type faultDoors struct {
+	mu  sync.Mutex
+	set faultSettings
+}
+
+func (f *faultDoors) now() faultSettings {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.set
+}
+
+// take reads settings and lets the caller use up those that happen once.
+func (f *faultDoors) take(use func(*faultSettings)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	use(&f.set)
+}
+
+func (f *faultDoors) delay() {
+	if ms := f.now().DelayMs; ms > 0 {
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+	}
+}
+
+func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		http.Error(w, "only from this computer", http.StatusForbidden)
+		return
+	}
+	var expireSessions, expireLeases bool
+	switch r.Method {
+	case http.MethodGet:
+	case http.MethodDelete:
+		d.faults.take(func(s *faultSettings) { *s = faultSettings{} })
+	case http.MethodPost:
+		var problem error
+		d.faults.take(func(s *faultSettings) {
+			changed := *s
+			decoder := json.NewDecoder(r.Body)
+			decoder.DisallowUnknownFields()
+			if problem = decoder.Decode(&changed); problem == nil {
+				expireSessions, expireLeases = changed.ExpireSessions, changed.ExpireLeases
+				changed.ExpireSessions, changed.ExpireLeases = false, false
+				*s = changed
+			}
+		})
+		if problem != nil {
+			http.Error(w, problem.Error(), http.StatusBadRequest)
+			return
+		}
+	default:
+		http.Error(w, "", http.StatusMethodNotAllowed)
+		return
+	}
+	if expireSessions {
+		d.dropSessions(true)
+	}
+	if expireLeases {
+		d.leases.expireAll()
+	}
+	for _, store := range d.datastores() {
+		d.publish(store)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(d.faults.now())
+}

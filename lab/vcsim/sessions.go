@@ -1,0 +1,72 @@
+package main
+
+// Who is signed in. The simulator lets much through without a session and never ends one by itself.
+
+import (
+	"sync"
+	"time"
+)
+
+type session struct {
+	lastActive time.Time
+	inFlight   int
+}
+
+// sessions maps the cookie of each live session to when it was last used.
+type sessions struct {
+	mu   sync.Mutex
+	live map[string]*session
+	idle time.Duration
+}
+
+func newSessions(idle time.Duration) *sessions {
+	return &sessions{live: map[string]*session{}, idle: idle}
+}
+
+func (s *sessions) begin(cookie string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[cookie] = &session{lastActive: time.Now()}
+}
+
+func (s *sessions) end(cookie string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, cookie)
+}
+
+// enter says whether the session lives, and keeps it alive until leave.
+func (s *sessions) enter(cookie string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, found := s.live[cookie]
+	if !found || (one.inFlight == 0 && time.Since(one.lastActive) > s.idle) {
+		return false
+	}
+	one.inFlight++
+	one.lastActive = time.Now()
+	return true
+}
+
+func (s *sessions) leave(cookie string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one, found := s.live[cookie]; found {
+		one.inFlight--
+		one.lastActive = time.Now()
+	}
+}
+
+// takeExpired removes and returns the sessions that were idle for too long; all of them when asked to.
+func (s *sessions) takeExpired(everyone bool) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var gone []string
+	for cookie, one := range s.live {
+		if everyone || (one.inFlight == 0 && time.Since(one.lastActive) > s.idle) {
+			gone = append(gone, cookie)
+			delete(s.live, cookie)
+		}
+	}
+	return gone
+}
