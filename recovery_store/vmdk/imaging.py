@@ -1,0 +1,265 @@
+"""Turn a readable disk into a VMDK stream: read, digest, compare, deflate, in bounded memory.
+
+Both sides use it: the agent on a device's frozen view, `recovery_store import` on a raw image.
+Blocks of the disk are read, digested and deflated by a few threads and leave in their order.
+Holes that the file system knows of are not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from ..errors import SourceUnreadable
+from .deflate import deflate
+from .layout import GRAIN_BYTES, grain_count
+from .writer import StreamWriter
+
+DIGEST_BYTES = 16
+ZERO_DIGEST = bytes(DIGEST_BYTES)
+_ZERO_GRAIN = bytes(GRAIN_BYTES)
+_BLOCK_GRAINS = 16
+_BLOCK_BYTES = _BLOCK_GRAINS * GRAIN_BYTES
+# Parent digests are asked for in slices, since each question may cross the network.
+_SLICE_GRAINS = 8192
+_BLOCKS_IN_FLIGHT = 8
+
+
+class MeasuredWrite:
+    """Passes chunks on and knows their length and BLAKE3 so far."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+        self._hash = blake3()
+        self.length_bytes = 0
+
+    def __call__(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.length_bytes += len(data)
+        self._write(data)
+
+    @property
+    def digest_hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+class _Block(NamedTuple):
+    """What became of a run of grains: their digests, and what the stream needs of them."""
+
+    first_grain: int
+    digests: bytes
+    grains: list[tuple[int, bytes | None]]  # None: zero now, and was not before
+
+
+def grain_digest(grain: bytes | memoryview) -> bytes:
+    """Return the digest that the table keeps for a whole grain; zero bytes for a zero one."""
+    if grain == _ZERO_GRAIN:
+        return ZERO_DIGEST
+    return blake3(grain).digest(length=DIGEST_BYTES)
+
+
+def stream_disk(
+    fd: int,
+    capacity_bytes: int,
+    writer: StreamWriter,
+    put_digests: Callable[[int, bytes], object],
+    parent_digests: Callable[[int, int], bytes] | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    threads: int = 2,
+) -> None:
+    """Stream the whole disk, or with `parent_digests` only what differs from the parent.
+
+    The writer is left unfinished, so that the caller ends the stream when it has all it wants.
+    All callbacks are called by the calling thread.
+
+    fd: seekable file or device, open for reading; not closed, its position may move.
+    capacity_bytes: as given to `writer`; a file that ends earlier reads as zero from there on.
+    put_digests(first_grain, digests): called in ascending order for every run of grains that
+        holds a changed one; digests not put are the parent's, or zero in a base image.
+    parent_digests(first_grain, count): 16 bytes for each grain, zero past the parent's end.
+    progress(done_bytes, total_bytes): called between blocks; what it raises ends the work.
+
+    Raises:
+        SourceUnreadable: the disk cannot be read there.
+        VmdkLimit: the stream cannot hold the disk.
+    """
+    known = None if parent_digests is None else _ParentDigests(parent_digests, capacity_bytes)
+    pending: deque[Future[_Block]] = deque()
+    cancelled = threading.Event()
+
+    def read_block(first: int, count: int, parent: bytes | None) -> _Block:
+        if cancelled.is_set():
+            return _Block(first, b"", [])
+        return _image_block(fd, capacity_bytes, first, count, parent)
+
+    def take_oldest() -> None:
+        block = pending.popleft().result()
+        for index, compressed in block.grains:
+            if compressed is None:
+                writer.zero_grain(index)
+            else:
+                writer.grain(index, compressed)
+        if block.grains:
+            put_digests(block.first_grain, block.digests)
+        if progress is not None:
+            end_grain = block.first_grain + len(block.digests) // DIGEST_BYTES
+            progress(min(end_grain * GRAIN_BYTES, capacity_bytes), capacity_bytes)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="imaging") as pool:
+        try:
+            for first, count, is_data in _runs(fd, capacity_bytes):
+                if is_data:
+                    parent = known.get(first, count) if known else None
+                    pending.append(pool.submit(read_block, first, count, parent))
+                elif known is not None:
+                    pending.append(_done(_hole(first, known.get(first, count))))
+                while len(pending) >= _BLOCKS_IN_FLIGHT:
+                    take_oldest()
+            while pending:
+                take_oldest()
+        finally:
+            cancelled.set()
+    if progress is not None:
+        progress(capacity_bytes, capacity_bytes)
+
+
+def _done(block: _Block) -> Future[_Block]:
+    future: Future[_Block] = Future()
+    future.set_result(block)
+    return future
+
+
+class _ParentDigests:
+    """Asks for the parent's digests in ascending slices and hands out parts of them."""
+
+    def __init__(self, ask: Callable[[int, int], bytes], capacity_bytes: int) -> None:
+        self._ask = ask
+        self._total_grains = grain_count(capacity_bytes)
+        self._first = 0
+        self._slice = b""
+
+    def get(self, first: int, count: int) -> bytes:
+        parts = []
+        while count:
+            self._hold(first)
+            start = (first - self._first) * DIGEST_BYTES
+            part = self._slice[start : start + count * DIGEST_BYTES]
+            parts.append(part)
+            first += len(part) // DIGEST_BYTES
+            count -= len(part) // DIGEST_BYTES
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hold(self, grain: int) -> None:
+        first = grain - grain % _SLICE_GRAINS
+        if self._slice and first == self._first:
+            return
+        count = min(_SLICE_GRAINS, self._total_grains - first)
+        digests = self._ask(first, count)
+        if len(digests) != count * DIGEST_BYTES:
+            raise ValueError(f"{count} parent digests asked for, {len(digests)} bytes came")
+        self._first, self._slice = first, bytes(digests)
+
+
+def _image_block(
+    fd: int, capacity_bytes: int, first: int, count: int, parent: bytes | None
+) -> _Block:
+    start = first * GRAIN_BYTES
+    wanted = min(count * GRAIN_BYTES, capacity_bytes - start)
+    data = memoryview(_read_whole(fd, start, wanted).ljust(count * GRAIN_BYTES, b"\0"))
+    digests = []
+    grains: list[tuple[int, bytes | None]] = []
+    for number in range(count):
+        grain = data[number * GRAIN_BYTES : (number + 1) * GRAIN_BYTES]
+        digest = grain_digest(grain)
+        digests.append(digest)
+        before = (
+            ZERO_DIGEST
+            if parent is None
+            else parent[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+        )
+        if digest != before:
+            is_zero = digest == ZERO_DIGEST
+            grains.append((first + number, None if is_zero else deflate(grain)))
+    return _Block(first, b"".join(digests), grains)
+
+
+def _hole(first: int, parent: bytes) -> _Block:
+    """Say of a hole what the parent held there and is zero now."""
+    if parent.count(0) == len(parent):  # most of a hole was one before
+        return _Block(first, parent, [])
+    grains: list[tuple[int, bytes | None]] = [
+        (first + number, None)
+        for number in range(len(parent) // DIGEST_BYTES)
+        if parent[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] != ZERO_DIGEST
+    ]
+    return _Block(first, bytes(len(parent)), grains)
+
+
+def _read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
+    """Read that many bytes; past the end of the file they are zero."""
+    parts = []
+    missing = count_bytes
+    while missing:
+        try:
+            part = os.pread(fd, missing, offset_bytes)
+        except OSError as error:
+            raise SourceUnreadable(
+                f"The disk cannot be read at byte {offset_bytes}: {error.strerror}"
+            ) from error
+        if not part:
+            parts.append(bytes(missing))
+            break
+        parts.append(part)
+        offset_bytes += len(part)
+        missing -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield (first grain, count, is data) over the whole disk, ascending and without gaps.
+
+    Data comes as blocks, whole ones even if only a part of one holds data, for a disk in tatters
+    would else be read in crumbs. Holes come in slices of parent digests.
+    """
+    total_grains = grain_count(capacity_bytes)
+    done = 0
+    for start, end in data_extents(fd):
+        first = max(done, start // _BLOCK_BYTES * _BLOCK_GRAINS)
+        last = min(total_grains, -(-end // _BLOCK_BYTES) * _BLOCK_GRAINS)
+        if last <= first:
+            continue
+        yield from _steps(done, first, _SLICE_GRAINS, False)
+        yield from _steps(first, last, _BLOCK_GRAINS, True)
+        done = last
+    yield from _steps(done, total_grains, _SLICE_GRAINS, False)
+
+
+def _steps(first: int, last: int, step: int, is_data: bool) -> Iterator[tuple[int, int, bool]]:
+    while first < last:
+        count = min(last - first, step - first % step)
+        yield first, count, is_data
+        first += count
+
+
+def data_extents(fd: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) in bytes of what may hold data; devices without holes are one extent."""
+    length_bytes = os.lseek(fd, 0, os.SEEK_END)
+    position = 0
+    while position < length_bytes:
+        try:
+            start = os.lseek(fd, position, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            # Block devices and some file systems cannot tell holes.
+            start, end = position, length_bytes
+        yield start, end
+        position = end

@@ -1,0 +1,214 @@
+"""Write one streamOptimized VMDK from front to back, without ever seeking.
+
+The form is the technical note's stream: header, descriptor, for each 512 grains the grains and
+then their table, the directory, the footer, and the end-of-stream marker as the last sector.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from ..errors import VmdkLimit
+from .descriptor import NO_PARENT, Descriptor
+from .layout import (
+    CAPACITY_LIMIT_BYTES,
+    COMPRESSED_GRAIN_LIMIT_BYTES,
+    END_OF_STREAM,
+    ENTRY_ZERO,
+    FILE_LIMIT_SECTORS,
+    FLAGS_DELTA,
+    FLAGS_FULL,
+    GRAIN_MARKER,
+    GRAIN_SECTORS,
+    GRAINS_PER_TABLE,
+    MARKER_FOOTER,
+    MARKER_GRAIN_DIRECTORY,
+    MARKER_GRAIN_TABLE,
+    OVERHEAD_SECTORS,
+    SECTOR_BYTES,
+    TABLE_SECTORS,
+    Header,
+    grain_count,
+    metadata_marker,
+    padding_bytes,
+    table_count,
+    table_to_bytes,
+)
+
+_CHUNK_BYTES = 1 << 20
+_EMPTY_TABLE = bytes(4 * GRAINS_PER_TABLE)
+
+
+def stream_head(header: Header, descriptor: Descriptor) -> bytes:
+    """Return everything that precedes the first grain."""
+    head = header.to_bytes() + descriptor.to_bytes()
+    return head.ljust(OVERHEAD_SECTORS * SECTOR_BYTES, b"\0")
+
+
+def stream_tail(header: Header, directory: array[int], start_sector: int) -> bytes:
+    """Return everything that follows the last grain table, which ends before `start_sector`."""
+    data = table_to_bytes(directory)
+    data += bytes(padding_bytes(len(data)))
+    footer = header._replace(directory_sector=start_sector + 1)
+    return b"".join(
+        (
+            metadata_marker(MARKER_GRAIN_DIRECTORY, len(data) // SECTOR_BYTES),
+            data,
+            metadata_marker(MARKER_FOOTER, 1),
+            footer.to_bytes(),
+            END_OF_STREAM,
+        )
+    )
+
+
+def tail_sectors(capacity_bytes: int) -> int:
+    """Return the length of `stream_tail` for a disk of that capacity."""
+    return 1 + -(-table_count(capacity_bytes) * 4 // SECTOR_BYTES) + 3
+
+
+class StreamWriter:
+    """Turns compressed grains, given in ascending order, into a VMDK stream.
+
+    With `parent_cid` the stream is a delta: grains left out are the parent's, and
+    `zero_grain` says that a grain is zero now. Without, grains left out are zero.
+
+    write: called with chunks of about 1 MiB; what it raises passes through.
+    capacity_bytes: what the guest sees, a multiple of 512.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        capacity_bytes: int,
+        cid: str,
+        parent_cid: str | None = None,
+        parent_file_hint: str | None = None,
+        extent_name: str = "disk.vmdk",
+    ) -> None:
+        check_capacity(capacity_bytes)
+        self.capacity_bytes = capacity_bytes
+        self.is_delta = parent_cid is not None
+        self.length_bytes = 0
+        self._write = write
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self._header = Header(
+            capacity_sectors=capacity_bytes // SECTOR_BYTES,
+            flags=FLAGS_DELTA if self.is_delta else FLAGS_FULL,
+        )
+        self._sector = 0
+        self._grain_limit = grain_count(capacity_bytes)
+        self._next_grain = 0
+        self._table = array("I", _EMPTY_TABLE)
+        self._table_number = -1
+        self._directory = array("I", bytes(4 * table_count(capacity_bytes)))
+        self._is_finished = False
+        descriptor = Descriptor(
+            capacity_sectors=capacity_bytes // SECTOR_BYTES,
+            cid=cid,
+            parent_cid=NO_PARENT if parent_cid is None else parent_cid,
+            parent_file_hint=parent_file_hint,
+            extent_name=extent_name,
+        )
+        self._put(stream_head(self._header, descriptor))
+
+    def grain(self, index: int, compressed: bytes) -> None:
+        """Add the grain with that index on the disk.
+
+        Raises:
+            VmdkLimit: out of order, outside the disk, too long, or the file would pass 2 TiB.
+        """
+        length = len(compressed)
+        if not 0 < length <= COMPRESSED_GRAIN_LIMIT_BYTES:
+            raise VmdkLimit(
+                f"Grain {index} is {length} bytes long, allowed are 1 to"
+                f" {COMPRESSED_GRAIN_LIMIT_BYTES}"
+            )
+        self._enter(index, self._sector_for_grain)
+        self._put(
+            b"".join(
+                (
+                    GRAIN_MARKER.pack(index * GRAIN_SECTORS, length),
+                    compressed,
+                    bytes(-(GRAIN_MARKER.size + length) % SECTOR_BYTES),
+                )
+            )
+        )
+
+    def zero_grain(self, index: int) -> None:
+        """Say in a delta that the grain reads as zero, whatever the parent holds.
+
+        Raises:
+            VmdkLimit: out of order, outside the disk, or the stream is not a delta.
+        """
+        if not self.is_delta:
+            raise VmdkLimit(f"Grain {index}: a disk without a parent leaves zero grains out")
+        self._enter(index, self._entry_for_zero)
+
+    def finish(self) -> None:
+        """Write tables, footer and end of stream; the last call."""
+        self._end_table()
+        self._put(stream_tail(self._header, self._directory, self._sector))
+        self._flush()
+        self._is_finished = True
+
+    def _sector_for_grain(self) -> int:
+        return self._sector
+
+    def _entry_for_zero(self) -> int:
+        return ENTRY_ZERO
+
+    def _enter(self, index: int, entry: Callable[[], int]) -> None:
+        if self._is_finished:
+            raise VmdkLimit("The stream is finished")
+        if not self._next_grain <= index < self._grain_limit:
+            raise VmdkLimit(
+                f"Grain {index} cannot follow: the next must be from {self._next_grain} to"
+                f" {self._grain_limit - 1}"
+            )
+        self._next_grain = index + 1
+        number = index // GRAINS_PER_TABLE
+        if number != self._table_number:
+            self._end_table()
+            self._table_number = number
+        self._table[index % GRAINS_PER_TABLE] = entry()
+
+    def _end_table(self) -> None:
+        if self._table_number < 0:
+            return
+        self._put(metadata_marker(MARKER_GRAIN_TABLE, TABLE_SECTORS))
+        self._directory[self._table_number] = self._sector
+        self._put(table_to_bytes(self._table))
+        self._table = array("I", _EMPTY_TABLE)
+        self._table_number = -1
+
+    def _put(self, data: bytes) -> None:
+        sector = self._sector + len(data) // SECTOR_BYTES
+        if sector > FILE_LIMIT_SECTORS:
+            raise VmdkLimit("The compressed disk passes 2 TiB, more than one VMDK stream can hold")
+        self._sector = sector
+        self._parts.append(data)
+        self._parts_bytes += len(data)
+        if self._parts_bytes >= _CHUNK_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self._parts_bytes = 0
+        self.length_bytes += len(data)
+        self._write(data)
+
+
+def check_capacity(capacity_bytes: int) -> None:
+    """Refuse a disk size that a VMDK cannot have.
+
+    Raises:
+        VmdkLimit: zero, no multiple of 512, or above 64 TiB.
+    """
+    if not 0 < capacity_bytes <= CAPACITY_LIMIT_BYTES or capacity_bytes % SECTOR_BYTES:
+        raise VmdkLimit(
+            f"A disk of {capacity_bytes} bytes: expected a multiple of {SECTOR_BYTES}, above zero"
+            f" and at most {CAPACITY_LIMIT_BYTES}"
+        )
