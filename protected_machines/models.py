@@ -145,8 +145,7 @@ class Machine(models.Model):
                 condition=Q(snapshot_interval_seconds__gte=1), name="machine_interval_positive"
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["protected", "failed_over"], host__gt="")
-                | ~Q(kind__in=[MachineKind.PROTECTED, MachineKind.FAILED_OVER]),
+                condition=~Q(kind__in=list(LIVE_KINDS), host=""),
                 name="machine_live_has_an_address",
             ),
         ]

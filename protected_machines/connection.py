@@ -1,0 +1,112 @@
+"""Speak with a machine's agent, and keep what that shows of the connection."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from agent.client import AgentClient, CoreCredentials
+from django.utils import timezone
+
+from agent.errors import (
+    AgentCertificateChanged,
+    AgentError,
+    AgentRefusedCore,
+    AgentUnreachable,
+)
+from console.identity import this_core
+from protected_machines.choices import ConnectionState, MachineKind
+from protected_machines.models import Machine
+
+logger = logging.getLogger(__name__)
+
+PING_TIMEOUT_SECONDS = 5.0
+CALL_TIMEOUT_SECONDS = 30.0
+
+
+def core_credentials() -> CoreCredentials:
+    """Return the certificate and key that this core shows to agents."""
+    core = this_core()
+    return CoreCredentials(core.certificate_path, core.key_path)
+
+
+def dial(
+    machine: Machine,
+    timeout_seconds: float = CALL_TIMEOUT_SECONDS,
+    *,
+    host: str = "",
+    port: int = 0,
+) -> AgentClient:
+    """Return a client of the machine's agent, which must show the certificate pinned at pairing.
+
+    `host` and `port` stand in for the machine's own connection details, for a machine that is
+    about to answer elsewhere.
+
+    Raises:
+        AgentUnreachable, AgentCertificateChanged, AgentRefusedCore: see agent/errors.py.
+    """
+    return AgentClient(
+        host or machine.host,
+        port or machine.port,
+        core_credentials(),
+        machine.agent_certificate_pem,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+@contextmanager
+def recording_connection(machine: Machine) -> Iterator[None]:
+    """Save what a call to the machine's agent shows: online, unreachable or not trusted."""
+    try:
+        yield
+    except AgentUnreachable as error:
+        machine.record_connection(ConnectionState.UNREACHABLE, str(error))
+        raise
+    except (AgentCertificateChanged, AgentRefusedCore) as error:
+        machine.record_connection(ConnectionState.AUTHENTICATION_ERROR, str(error))
+        raise
+    machine.record_connection(ConnectionState.ONLINE)
+
+
+def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_SECONDS) -> None:
+    """Ask the agent for the machine's description and save what came of it. Raises nothing of it."""
+    try:
+        with recording_connection(machine):
+            description = dial(machine, timeout_seconds).describe()
+    except AgentError as error:
+        logger.info("ping machine_id=%s error_code=%s", machine.pk, error.code)
+        return
+    if description != machine.description:
+        machine.record_description(description)
+
+
+def protect_here(
+    machine_id: UUID | str,
+    *,
+    host: str,
+    port: int,
+    description: dict[str, Any],
+    vcenter_id: UUID | str | None = None,
+    vm_moid: str = "",
+    vm_name: str = "",
+) -> None:
+    """Make this core the one that protects the machine at a new address. Idempotent.
+
+    The machine becomes `failed_over` and `online`; its schedule runs here from now on.
+    """
+    now = timezone.now()
+    Machine.objects.filter(pk=machine_id).update(
+        kind=MachineKind.FAILED_OVER,
+        host=host,
+        port=port,
+        description=description,
+        vcenter_id=vcenter_id,
+        vm_moid=vm_moid,
+        vm_name=vm_name,
+        connection_state=ConnectionState.ONLINE,
+        connection_error="",
+        connection_checked_at=now,
+        last_seen_at=now,
+    )
+    logger.info("protect here machine_id=%s host=%s port=%s", machine_id, host, port)

@@ -1,0 +1,337 @@
+"""Make a VM of a recovery point: findings beforehand, and the step functions of it.
+
+The functions take ids and plain choices, so that export, failover and test failover share them.
+Each says its Effect, why it is Idempotent, its Undo and what it Fails with; none knows a job.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from console.identity import this_core
+from console.jobs.workflow import StepFailed
+from protected_machines.choices import PointState
+from protected_machines.errors import PointNotFound
+from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.store import open_store
+from protected_machines.vcenters import connect
+from recovery_store import Manifest
+from recovery_store.errors import ChainBroken, ChainDamaged
+from vsphere import DiskUpload, Finding, Placement, VmDisk, VmNic, VmSpec
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+CheckCancel = Callable[[], None]
+
+# Disk controllers by the driver that a guest's initramfs must hold to find its root disk, the
+# fastest first. The names are those of vsphere.VmDisk.controller.
+CONTROLLERS_BY_DRIVER = (
+    ("vmw_pvscsi", "pvscsi"),
+    ("mptspi", "lsilogic"),
+    ("mptsas", "lsilogic-sas"),
+    ("ahci", "sata"),
+)
+UNITS_PER_CONTROLLER = 15
+
+
+@dataclass(frozen=True)
+class VmOptions:
+    """Where a VM goes and what it is called. Managed object ids, and choices of a person."""
+
+    vcenter_id: UUID
+    datacenter: str
+    # One of the two; a host alone means its own root resource pool.
+    resource_pool: str
+    host: str
+    datastore: str
+    network: str
+    vm_name: str
+    cpus: int
+    memory_bytes: int
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(
+            datacenter=self.datacenter,
+            resource_pool=self.resource_pool,
+            host=self.host or None,
+            datastore=self.datastore,
+            folder=None,
+            network=self.network,
+        )
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What speaks for or against exporting a point, gathered beforehand."""
+
+    point_state: str
+    damage_text: str
+    description: dict[str, Any]
+    this_core_fingerprint: str
+
+
+def choose_controller(initramfs_drivers: Iterable[str]) -> str | None:
+    """Return the fastest disk controller whose driver the guest starts with; none when none is."""
+    drivers = {driver.replace("-", "_") for driver in initramfs_drivers}
+    for driver, controller in CONTROLLERS_BY_DRIVER:
+        if driver in drivers:
+            return controller
+    return None
+
+
+def plan_export(
+    facts: ExportFacts, placement_findings: Sequence[Finding] = (), *, needs_agent: bool = False
+) -> list[Finding]:
+    """Return what speaks against the export, errors first. Pure.
+
+    `needs_agent`: the machine is to be protected here once it runs, so its agent must answer
+    this core.
+    """
+    findings = [*_point_findings(facts), *_guest_findings(facts.description)]
+    if needs_agent and not _trusts(facts.description, facts.this_core_fingerprint):
+        findings.append(
+            Finding(
+                "EXPORT-CORE-NOT-TRUSTED",
+                "error",
+                "The agent inside this recovery point does not trust this core yet, so the "
+                "machine could not be protected here. Choose a later recovery point.",
+            )
+        )
+    findings.extend(placement_findings)
+    return sorted(findings, key=lambda finding: finding.severity != "error")
+
+
+def _point_findings(facts: ExportFacts) -> list[Finding]:
+    if facts.point_state == PointState.DAMAGED:
+        text = f"The recovery point is damaged: {facts.damage_text}. Choose another."
+        return [Finding("EXPORT-POINT-DAMAGED", "error", text)]
+    if facts.point_state == PointState.UNPROVEN:
+        text = "The recovery point was not proven yet; it is proven before anything is made of it."
+        return [Finding("EXPORT-POINT-UNPROVEN", "warning", text)]
+    return []
+
+
+def _guest_findings(description: dict[str, Any]) -> list[Finding]:
+    findings = []
+    drivers = description.get("initramfs_drivers") or []
+    controller = choose_controller(drivers)
+    if not drivers:
+        text = (
+            "The recovery point does not say which drivers the guest starts with; the VM gets a "
+            "pvscsi controller."
+        )
+        findings.append(Finding("EXPORT-DRIVERS-UNKNOWN", "warning", text))
+    elif controller is None:
+        text = (
+            "The guest's initramfs holds no driver for a disk controller that vSphere offers "
+            "(vmw_pvscsi, mptspi, mptsas, ahci). It will not find its root disk. Add one of them "
+            "on the machine and take a new recovery point."
+        )
+        findings.append(Finding("EXPORT-NO-DISK-DRIVER", "error", text))
+    elif controller != "pvscsi":
+        text = (
+            "The guest's initramfs holds no vmw_pvscsi driver; the VM gets a "
+            f"{controller} controller, which is slower."
+        )
+        findings.append(Finding("EXPORT-OTHER-CONTROLLER", "warning", text))
+    if description.get("firmware") == "efi":
+        text = (
+            "The machine starts by EFI. Its boot entries are not on its disks, so the disk must "
+            "hold the fallback loader EFI/BOOT/BOOTX64.EFI."
+        )
+        findings.append(Finding("EXPORT-EFI-BOOT-ENTRIES", "warning", text))
+    return findings
+
+
+def _trusts(description: dict[str, Any], fingerprint: str) -> bool:
+    trusted = description.get("trusted_cores") or []
+    return any(core.get("fingerprint") == fingerprint for core in trusted)
+
+
+def check_export(
+    machine: Machine, point: RecoveryPoint, options: VmOptions, *, needs_agent: bool = False
+) -> list[Finding]:
+    """Gather the facts in the store and at the vCenter, and return the findings.
+
+    Raises:
+        PointNotFound: the point is not in the store.
+        VSphereError: the vCenter cannot be asked.
+    """
+    manifest = get_manifest(machine.pk, point.pk)
+    with connect(get_vcenter(options.vcenter_id)) as session:
+        placement_findings = session.check_placement(
+            options.placement, options.vm_name, sum(disk.capacity_bytes for disk in manifest.disks)
+        )
+    return plan_export(export_facts(point, manifest), placement_findings, needs_agent=needs_agent)
+
+
+def export_facts(point: RecoveryPoint, manifest: Manifest) -> ExportFacts:
+    """Return the facts of a point that `plan_export` judges."""
+    return ExportFacts(
+        point_state=point.state,
+        damage_text=point.damage_text,
+        description=manifest.description,
+        this_core_fingerprint=this_core().fingerprint,
+    )
+
+
+def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
+    """Return the manifest of a point of a machine.
+
+    Raises:
+        PointNotFound: the store does not hold it.
+    """
+    manifest = open_store().find_point(str(point_id))
+    if manifest is None or manifest.machine_id != str(machine_id):
+        raise PointNotFound(
+            f"recovery point {point_id} of machine {machine_id} is not in this core's store. "
+            "Choose another recovery point."
+        )
+    return manifest
+
+
+def get_vcenter(vcenter_id: UUID | str) -> VCenter:
+    """Return the vCenter.
+
+    Raises:
+        StepFailed: it was removed from this core's settings.
+    """
+    vcenter = VCenter.objects.filter(pk=vcenter_id).first()
+    if vcenter is None:
+        raise StepFailed(
+            "MACHINE-VCENTER-MISSING",
+            f"The vCenter {vcenter_id} is no longer among this core's settings.",
+        )
+    return vcenter
+
+
+def prove_chain(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    progress: Progress | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> dict[str, Any]:
+    """Prove the point and everything it builds on, by the store's own digests.
+
+    Effect: none outside; the index says proven or damaged afterwards.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: STORE-… naming what is damaged or missing, and the points that are still good.
+    """
+    manifest = get_manifest(machine_id, point_id)
+    store = open_store()
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        if check_cancel is not None:
+            check_cancel()
+        if progress is not None:
+            progress(done_bytes, total_bytes)
+
+    index = RecoveryPoint.objects.filter(pk=point_id).first()
+    try:
+        store.prove(str(machine_id), str(point_id), progress=on_progress)
+    except (ChainBroken, ChainDamaged) as error:
+        if index is not None:
+            index.mark_damaged(str(error))
+        raise
+    chain_ids = [entry.point_id for entry in store.chain(str(machine_id), str(point_id))]
+    for proven in RecoveryPoint.objects.filter(pk__in=chain_ids):
+        proven.mark_proven()
+    return {"manifest_digest": manifest.digest, "points": len(chain_ids)}
+
+
+def reserve_vm() -> dict[str, Any]:
+    """Make the marker by which the VM to come is known as this job's own.
+
+    Effect: none outside; the marker is saved as the step's output before anything is made.
+    Idempotent because: a marker that nothing was made with is as good as another.
+    Undo: nothing to undo.
+    Fails with: nothing.
+    """
+    return {"marker": f"understudy:{this_core().id}:{uuid.uuid4()}"}
+
+
+def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
+    """Return the virtual hardware for a point: the source's disks and NICs, under fast drivers."""
+    description = manifest.description
+    controller = choose_controller(description.get("initramfs_drivers") or []) or "pvscsi"
+    disks = [
+        VmDisk(
+            number=disk.number,
+            capacity_bytes=disk.capacity_bytes,
+            controller=controller,
+            unit=unit,
+        )
+        for unit, disk in enumerate(manifest.disks)
+    ]
+    nics = [
+        VmNic(adapter="vmxnet3", mac=None, network=options.network)
+        for _ in description.get("nics") or [{}]
+    ]
+    return VmSpec(
+        name=options.vm_name,
+        guest_id="otherLinux64Guest",
+        firmware=description.get("firmware") or "bios",
+        cpus=options.cpus,
+        memory_bytes=options.memory_bytes,
+        disks=disks,
+        nics=nics,
+        extra={},
+    )
+
+
+def import_vm(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    options: VmOptions,
+    marker: str,
+    progress: Progress,
+    check_cancel: CheckCancel,
+) -> dict[str, Any]:
+    """Make the VM of the point at the vCenter, its disks uploaded.
+
+    Effect: one VM, powered off, that bears the marker.
+    Idempotent because: it looks for the marker first; a complete VM is adopted.
+    Undo: `undo_import_vm`.
+    Fails with: VSPHERE-…, STORE-…; whatever was half there is removed.
+    """
+    manifest = get_manifest(machine_id, point_id)
+    store = open_store()
+    uploads = []
+    for disk in manifest.disks:
+        plan = store.plan_export(str(machine_id), str(point_id), disk.number)
+        uploads.append(
+            DiskUpload(
+                number=disk.number, length_bytes=plan.length_bytes, read_chunks=plan.read_chunks
+            )
+        )
+    with connect(get_vcenter(options.vcenter_id)) as session:
+        found = session.find_vm_by_marker(marker)
+        if found is not None:
+            logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
+            return {"vm_moid": found.moid, "vm_name": found.name}
+        moid = session.import_vm(
+            vm_spec(manifest, options),
+            uploads,
+            options.placement,
+            marker,
+            progress,
+            check_cancel,
+        )
+        return {"vm_moid": moid, "vm_name": session.get_vm(moid).name}
+
+
+def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Remove the VM that bears the marker, powered off first. Already gone is as good."""
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is None:
+            return
+        if vm.power_state != "off":
+            vm.power_off()
+        vm.destroy(marker)

@@ -1,0 +1,140 @@
+"""Keep the table of recovery points the same as the store, which is the truth.
+
+"Cannot read" never means "is empty": what cannot be read changes nothing and is reported.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from django.db import transaction
+
+from console.identity import this_core
+from protected_machines.choices import MachineKind, PointState
+from protected_machines.models import Machine, RecoveryPoint
+from recovery_store import Manifest, Store
+from recovery_store.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+MISSING_TEXT = "its manifest is not in the store"
+
+
+def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
+    """Put a complete point of the store into the index. Idempotent.
+
+    Raises:
+        ValueError: the manifest is of another machine.
+    """
+    if manifest.machine_id != str(machine.pk):
+        raise ValueError(
+            f"point {manifest.point_id} is of machine {manifest.machine_id}, not of {machine.pk}"
+        )
+    facts = {
+        "machine": machine,
+        "taken_at": manifest.taken_at,
+        "kind": manifest.kind,
+        "parent_id": manifest.parent_point_id,
+        "ownership_epoch": manifest.ownership_epoch,
+        "taken_by_core_id": manifest.owner_core_id,
+        "taken_by_core_name": manifest.owner_core_name,
+        "stored_bytes": manifest.stored_bytes,
+        "consistency": manifest.consistency,
+        "manifest_digest": manifest.digest,
+    }
+    with transaction.atomic():
+        point, _ = RecoveryPoint.objects.get_or_create(pk=manifest.point_id, defaults=facts)
+    if point.state == PointState.DAMAGED and point.damage_text == MISSING_TEXT:
+        # It is back: a fresh look decides whether it is sound.
+        RecoveryPoint.objects.filter(pk=point.pk, damage_text=MISSING_TEXT).update(
+            state=PointState.UNPROVEN, damage_text="", proven_at=None
+        )
+        point.refresh_from_db()
+    if point.manifest_digest != manifest.digest:
+        point.mark_damaged(
+            f"its manifest in the store has the digest {manifest.digest}, "
+            f"the index knows {point.manifest_digest}"
+        )
+    return point
+
+
+@dataclass
+class ReindexReport:
+    """What one comparison of store and index did."""
+
+    indexed: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def reindex_store(store: Store) -> ReindexReport:
+    """Index the points that the database does not know; mark damaged those that the store lacks.
+
+    A machine that only the store knows appears as recovery points only.
+    """
+    report = ReindexReport()
+    # Read before the store is, so that a point committed meanwhile is never taken for missing.
+    known: dict[str, set[str]] = {}
+    for point_id, machine_id in RecoveryPoint.objects.values_list("pk", "machine_id"):
+        known.setdefault(str(machine_id), set()).add(str(point_id))
+    try:
+        on_disk = set(store.machine_ids())
+    except (OSError, StoreError) as error:
+        report.unreadable.append(f"the store cannot be read: {error}")
+        return report
+    if not on_disk and known:
+        # An empty folder where points are known is a store that is not mounted, until shown else.
+        report.unreadable.append("the store shows no machine at all, though points are known")
+        return report
+    for machine_id in sorted(on_disk | known.keys()):
+        _reindex_machine(store, machine_id, known.get(machine_id, set()), report)
+    if report.indexed or report.missing or report.unreadable:
+        logger.warning(
+            "reindex store indexed=%s missing=%s unreadable=%s",
+            len(report.indexed),
+            report.missing,
+            report.unreadable,
+        )
+    return report
+
+
+def _reindex_machine(
+    store: Store, machine_id: str, known_ids: set[str], report: ReindexReport
+) -> None:
+    try:
+        manifests = {manifest.point_id: manifest for manifest in store.points(machine_id)}
+    except (OSError, StoreError) as error:
+        report.unreadable.append(f"points of machine {machine_id} cannot be read: {error}")
+        return
+    new = [manifest for point_id, manifest in manifests.items() if point_id not in known_ids]
+    if new:
+        machine = _ensure_machine(machine_id, new[-1])
+        for manifest in new:
+            index_point(machine, manifest)
+            report.indexed.append(manifest.point_id)
+    missing = known_ids - manifests.keys()
+    for point in RecoveryPoint.objects.filter(pk__in=missing).exclude(damage_text=MISSING_TEXT):
+        point.mark_damaged(MISSING_TEXT)
+        report.missing.append(str(point.pk))
+    returned = RecoveryPoint.objects.filter(
+        pk__in=known_ids & manifests.keys(), damage_text=MISSING_TEXT
+    )
+    for point in returned:
+        index_point(point.machine, manifests[str(point.pk)])
+        report.indexed.append(str(point.pk))
+
+
+def _ensure_machine(machine_id: str, newest: Manifest) -> Machine:
+    core = this_core()
+    machine, _ = Machine.objects.get_or_create(
+        pk=machine_id,
+        defaults={
+            "name": newest.machine_name,
+            "kind": MachineKind.RECOVERY_POINTS_ONLY,
+            "description": newest.description,
+            "owner_core_id": newest.owner_core_id,
+            "owner_core_name": newest.owner_core_name,
+            "ownership_epoch": newest.ownership_epoch,
+            "source_core_id": None if newest.owner_core_id == core.id else newest.owner_core_id,
+        },
+    )
+    return machine

@@ -1,0 +1,41 @@
+"""Protect a machine from a shell: `manage.py protect_machine --name … --host … --code …`."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from agent.errors import AgentError
+from protected_machines.models import Machine
+from protected_machines.protect import protect_machine
+
+
+class Command(BaseCommand):
+    help = "Pair with a machine's agent and protect the machine. Protected already: says so."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--name", required=True)
+        parser.add_argument("--host", required=True)
+        parser.add_argument("--port", type=int, default=8006)
+        parser.add_argument("--code", required=True, help="the agent's one-time pairing code")
+        parser.add_argument("--interval", type=int, default=3600, help="seconds between points")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name, host, port = options["name"], options["host"], options["port"]
+        known = Machine.objects.filter(name=name, source_core_id=None).first()
+        if known is not None and (known.host, known.port) == (host, port):
+            self.stdout.write(f"{name} is protected already ({known.pk})")
+            return
+        try:
+            machine = protect_machine(
+                name=name,
+                host=host,
+                port=port,
+                code=options["code"],
+                interval_seconds=options["interval"],
+            )
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        except AgentError as error:
+            raise CommandError(f"{error} [{error.code}]") from error
+        self.stdout.write(f"{name} is protected ({machine.pk})")

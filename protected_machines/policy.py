@@ -1,0 +1,76 @@
+"""The decisions of protected machines, as pure functions: facts in, a decision out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from protected_machines.choices import PointKind
+
+# After a failed try the schedule waits this long, or the interval when that is shorter.
+RETRY_AFTER_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ScheduleFacts:
+    """What the schedule needs to know of one machine that this core owns."""
+
+    machine_id: UUID
+    is_paused: bool
+    has_open_job: bool
+    interval_seconds: int
+    newest_point_at: datetime | None
+    tried_at: datetime | None
+
+
+def is_snapshot_due(facts: ScheduleFacts, now: datetime) -> bool:
+    """Whether the schedule asks for a point of the machine now."""
+    if facts.is_paused or facts.has_open_job:
+        return False
+    if facts.tried_at is not None:
+        pause_seconds = min(RETRY_AFTER_SECONDS, facts.interval_seconds)
+        if now < facts.tried_at + timedelta(seconds=pause_seconds):
+            return False
+    if facts.newest_point_at is None:
+        return True
+    return now >= facts.newest_point_at + timedelta(seconds=facts.interval_seconds)
+
+
+def due_machines(all_facts: Iterable[ScheduleFacts], now: datetime) -> list[UUID]:
+    """Return the machines whose snapshot is due, those without a point and the oldest first."""
+    due = [facts for facts in all_facts if is_snapshot_due(facts, now)]
+    due.sort(key=lambda facts: (facts.newest_point_at is not None, facts.newest_point_at or now))
+    return [facts.machine_id for facts in due]
+
+
+@dataclass(frozen=True)
+class ParentCandidate:
+    """A point that an incremental could build on."""
+
+    point_id: str
+    is_damaged: bool
+
+
+@dataclass(frozen=True)
+class PointPlan:
+    """What kind of point will be taken, on which parent, and why it is another than asked for."""
+
+    kind: PointKind
+    parent_ids: tuple[str, ...]
+    reason: str = ""
+
+
+def plan_point(asked: PointKind, candidates: Sequence[ParentCandidate]) -> PointPlan:
+    """Decide between an incremental and a base image.
+
+    `candidates` are the machine's points, oldest first. `parent_ids` are those that may serve as
+    the parent, the best first; a damaged point never is one.
+    """
+    if asked == PointKind.BASE_IMAGE:
+        return PointPlan(PointKind.BASE_IMAGE, ())
+    good = tuple(point.point_id for point in reversed(candidates) if not point.is_damaged)
+    if good:
+        return PointPlan(PointKind.INCREMENTAL, good)
+    if candidates:
+        return PointPlan(PointKind.BASE_IMAGE, (), "every earlier recovery point is damaged")
+    return PointPlan(PointKind.BASE_IMAGE, (), "it is the first recovery point of the machine")

@@ -1,0 +1,125 @@
+"""Look at every machine and do what is due: snapshots, pings, proofs. May run at any time, twice."""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import close_old_connections, connection
+from django.db.models import Exists, Max, OuterRef
+from django.utils import timezone
+
+from console.jobs.acts import start_job
+from console.jobs.choices import OPEN
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from protected_machines import policy
+from protected_machines.choices import PointKind, PointState
+from protected_machines.connection import refresh_connection
+from protected_machines.exports import prove_chain
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.workflows.snapshot import SnapshotParams
+from recovery_store.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+# A look at the connections asks at most this many agents, those not asked for the longest first.
+PINGS_PER_RUN = 100
+PARALLEL_PINGS = 8
+# An agent that was asked within this time is not asked again.
+PING_AGAIN_SECONDS = 20
+# Proofs go on with the next point until this much time is over.
+PROVE_SECONDS_PER_RUN = 60
+
+
+def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
+    """Start a snapshot job for every machine whose schedule asks for one; return the machines."""
+    now = now or timezone.now()
+    started = []
+    for machine_id in policy.due_machines(_schedule_facts(), now):
+        machine = Machine.objects.get(pk=machine_id)
+        kind = PointKind.INCREMENTAL if machine.points.exists() else PointKind.BASE_IMAGE
+        Machine.objects.filter(pk=machine_id).update(snapshot_tried_at=now)
+        try:
+            start_job("snapshot", machine.pk, machine.name, SnapshotParams(kind=kind))
+        except JobConflict as error:
+            logger.info("snapshot not started machine_id=%s reason=%s", machine_id, error)
+            continue
+        started.append(machine_id)
+    return started
+
+
+def _schedule_facts() -> list[policy.ScheduleFacts]:
+    open_jobs = Job.objects.filter(subject_id=OuterRef("pk"), is_exclusive=True, state__in=OPEN)
+    machines = (
+        Machine.objects.live()
+        .filter(is_paused=False)
+        .annotate(has_open_job=Exists(open_jobs), newest_point_at=Max("points__taken_at"))
+    )
+    return [
+        policy.ScheduleFacts(
+            machine_id=machine.pk,
+            is_paused=machine.is_paused,
+            has_open_job=machine.has_open_job,
+            interval_seconds=machine.snapshot_interval_seconds,
+            newest_point_at=machine.newest_point_at,
+            tried_at=machine.snapshot_tried_at,
+        )
+        for machine in machines
+    ]
+
+
+def refresh_connections(now: datetime | None = None) -> int:
+    """Ask the agents that were not asked for the longest; return how many were.
+
+    Constant effort: however many machines there are, a run asks a bounded number.
+    """
+    now = now or timezone.now()
+    stale = Machine.objects.live().exclude(
+        connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
+    )
+    # Never asked comes first on every database.
+    machines = sorted(
+        stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
+        key=lambda machine: (
+            machine.connection_checked_at or datetime.min.replace(tzinfo=now.tzinfo)
+        ),
+    )
+    if connection.in_atomic_block or len(machines) < 2:
+        for machine in machines:
+            refresh_connection(machine)
+        return len(machines)
+    with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
+        list(pool.map(_refresh_in_thread, machines))
+    return len(machines)
+
+
+def _refresh_in_thread(machine: Machine) -> None:
+    try:
+        refresh_connection(machine)
+    finally:
+        close_old_connections()
+        connection.close()
+
+
+def prove_points(now: datetime | None = None) -> list[UUID]:
+    """Prove the newest unproven point of each machine, until the run's time is over."""
+    deadline = time.monotonic() + PROVE_SECONDS_PER_RUN
+    proven = []
+    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
+    seen_machines = set()
+    for point_id, machine_id in unproven.values_list("pk", "machine_id"):
+        if machine_id in seen_machines:
+            continue
+        seen_machines.add(machine_id)
+        if time.monotonic() > deadline:
+            break
+        try:
+            prove_chain(machine_id, point_id)
+        except StoreError as error:
+            # The point is marked damaged and shown so; the next one is looked at all the same.
+            logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
+            continue
+        proven.append(point_id)
+    return proven

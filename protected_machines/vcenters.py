@@ -1,0 +1,79 @@
+"""The vCenters of this core: add one, test it, open a session on it."""
+
+import logging
+from contextlib import AbstractContextManager
+
+from vsphere.errors import VSphereError
+
+import vsphere
+from protected_machines.models import VCenter
+from vsphere import Credentials, Session
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 30.0
+
+
+def credentials_of(vcenter: VCenter) -> Credentials:
+    """Return how to sign in there.
+
+    Raises:
+        PasswordUnreadable: the password was stored under another secret key.
+    """
+    return Credentials(
+        host=vcenter.host,
+        port=vcenter.port,
+        username=vcenter.username,
+        password=vcenter.password,
+        thumbprint=vcenter.thumbprint or None,
+    )
+
+
+def connect(
+    vcenter: VCenter, timeout_seconds: float = TIMEOUT_SECONDS
+) -> AbstractContextManager[Session]:
+    """Open a session; leaving it signs out.
+
+    Raises:
+        VSphereUnreachable, WrongPassword, CertificateChanged: see vsphere/errors.py.
+    """
+    return vsphere.connect(credentials_of(vcenter), timeout_seconds=timeout_seconds)
+
+
+def check_vcenter(vcenter: VCenter) -> bool:
+    """Sign in, save what that showed, and return whether it worked."""
+    try:
+        with connect(vcenter) as session:
+            about = session.about()
+    except VSphereError as error:
+        logger.warning("check vcenter vcenter_id=%s error_code=%s", vcenter.pk, error.code)
+        vcenter.record_check(False, str(error))
+        return False
+    vcenter.record_check(True, f"{about.name} {about.version}".strip())
+    return True
+
+
+def add_vcenter(
+    *, name: str, host: str, port: int, username: str, password: str, thumbprint: str
+) -> VCenter:
+    """Sign in and save the vCenter. Idempotent by name: a second call updates it.
+
+    Raises:
+        VSphereError: it cannot be signed in to; nothing is saved.
+    """
+    credentials = Credentials(
+        host=host, port=port, username=username, password=password, thumbprint=thumbprint
+    )
+    with vsphere.connect(credentials, timeout_seconds=TIMEOUT_SECONDS) as session:
+        about = session.about()
+    vcenter = VCenter.objects.filter(name=name).first() or VCenter(name=name)
+    vcenter.host, vcenter.port, vcenter.username = host, port, username
+    vcenter.thumbprint = thumbprint
+    vcenter.password = password
+    vcenter.full_clean(exclude=["password_encrypted"])
+    if vcenter._state.adding:
+        vcenter.save(force_insert=True)
+    else:
+        vcenter.save(update_fields=["host", "port", "username", "thumbprint", "password_encrypted"])
+    vcenter.record_check(True, f"{about.name} {about.version}".strip())
+    return vcenter

@@ -1,0 +1,116 @@
+"""Take one recovery point of a machine.
+
+The id of the point is made first, so that a step that runs again makes the same point. The
+agent's stream goes into the store; a failure or a cancel leaves nothing there. Once the point is
+complete it stays, whatever comes after, and those who registered for new points (replication)
+are told.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from console.jobs.choices import Queue
+from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, register
+from protected_machines import after_point
+from protected_machines.choices import PointKind
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.snapshots import take_recovery_point
+
+
+@dataclass(frozen=True)
+class SnapshotParams:
+    """What was asked for."""
+
+    # "base_image" or "incremental"; the first point of a machine is a base image in any case.
+    kind: str = PointKind.INCREMENTAL
+
+
+def get_machine(machine_id: UUID) -> Machine:
+    """Return the machine of a job.
+
+    Raises:
+        StepFailed: it was removed meanwhile.
+    """
+    machine = Machine.objects.filter(pk=machine_id).first()
+    if machine is None:
+        raise StepFailed(
+            "MACHINE-MISSING", f"Machine {machine_id} is no longer on this core.", is_permanent=True
+        )
+    return machine
+
+
+def reserve_point(context: StepContext) -> dict[str, Any]:
+    """Make the id of the point.
+
+    Effect: none outside; the id is this step's output.
+    Idempotent because: an id that nothing was made with is as good as another.
+    Undo: nothing to undo.
+    Fails with: nothing.
+    """
+    return {"point_id": str(uuid4())}
+
+
+def take_point(context: StepContext) -> dict[str, Any]:
+    """Have the agent stream its disks into the store.
+
+    Effect: one complete point in the store and in the index.
+    Idempotent because: a point of that id that is there is returned as it is.
+    Undo: none; see `irreversible`.
+    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER, MACHINE-NOT-LIVE.
+    """
+    point = take_recovery_point(
+        get_machine(context.subject_id),
+        context.params.kind,
+        context.outputs["reserve_point"]["point_id"],
+        context.progress,
+        context.check_cancel,
+        note=context.note,
+    )
+    return {"kind": point.kind, "stored_bytes": point.stored_bytes}
+
+
+def tell_others(context: StepContext) -> None:
+    """Tell those who registered for new points, so that replication starts at once.
+
+    Effect: follow-up jobs are started.
+    Idempotent because: hooks may be called twice for the same point.
+    Undo: nothing to undo.
+    Fails with: what a hook fails with.
+    """
+    point = RecoveryPoint.objects.get(pk=context.outputs["reserve_point"]["point_id"])
+    after_point.run_hooks(point.machine, point)
+
+
+WORKFLOW = register(
+    Workflow(
+        kind="snapshot",
+        title="Snapshot",
+        queue=Queue.TRANSFER,
+        params=SnapshotParams,
+        subject_url_name="protected_machines:machine",
+        steps=(
+            Step(
+                "reserve_point",
+                "Name the recovery point",
+                reserve_point,
+                nothing_to_undo="only an id was made",
+                limit_seconds=30,
+            ),
+            Step(
+                "take_point",
+                "Stream the disks into the store",
+                take_point,
+                irreversible="the recovery point is complete and stays",
+                limit_seconds=24 * 3600,
+            ),
+            Step(
+                "tell_others",
+                "Start what follows a new point",
+                tell_others,
+                nothing_to_undo="what it starts is a job of its own",
+                limit_seconds=120,
+            ),
+        ),
+    )
+)
