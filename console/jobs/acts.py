@@ -1,0 +1,189 @@
+"""What people and programs do to jobs: start, cancel, retry, undo, close.
+
+Each returns at once: it writes rows and wakes a worker. What is refused raises `JobConflict`
+with the reason in words.
+"""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from console.jobs import policy
+from console.jobs.choices import EventType, JobState
+from console.jobs.errors import IllegalEvent, JobConflict
+from console.jobs.journal import Journal
+from console.jobs.models import Job, JobStep
+from console.jobs.params import params_from_json, params_to_json
+from console.jobs.wake import wake_on_commit
+from console.jobs.workflow import Workflow, newest_workflow
+
+logger = logging.getLogger(__name__)
+
+User = AbstractBaseUser | AnonymousUser | None
+
+
+def start_job(
+    kind: str,
+    subject_id: UUID,
+    subject_name: str,
+    params: Any,
+    requested_by: User = None,
+    request_id: UUID | None = None,
+    group_id: UUID | None = None,
+    *,
+    retry_of: Job | None = None,
+) -> Job:
+    """Write a job down and wake a worker for it once the transaction is committed.
+
+    A second call with the same `request_id` returns the job of the first. Works while the
+    broker is away: the job stays queued and is started when it is back.
+
+    Raises:
+        JobConflict: another exclusive job of the subject is open.
+        UnknownWorkflow: there is no such kind.
+    """
+    workflow = newest_workflow(kind)
+    if not isinstance(params, workflow.params):
+        raise TypeError(f"{kind} wants {workflow.params.__name__}, got {type(params).__name__}")
+    known = _find_request(request_id)
+    if known is not None:
+        return known
+    job = Job(
+        kind=kind,
+        plan_version=workflow.version,
+        title=workflow.title,
+        queue=workflow.queue,
+        is_exclusive=workflow.is_exclusive,
+        subject_id=subject_id,
+        subject_name=subject_name,
+        group_id=group_id,
+        params=params_to_json(params),
+        request_id=request_id,
+        requested_by=_person(requested_by),
+        retry_of=retry_of,
+        sent_at=timezone.now(),
+        send_count=1,
+    )
+    try:
+        with transaction.atomic():
+            job.save(force_insert=True)
+            JobStep.objects.bulk_create(_step_rows(job, workflow))
+            wake_on_commit(job)
+    except IntegrityError:
+        known = _find_request(request_id)
+        if known is not None:
+            return known
+        raise _conflict_of(job) from None
+    logger.info("job queued job=%s kind=%s subject=%s", job.id, kind, subject_id)
+    return job
+
+
+def cancel_job(job: Job, user: User) -> None:
+    """Ask a job to stop and to roll back what it did.
+
+    Raises:
+        JobConflict: it has ended, is rolling back, or is past its point of no return.
+    """
+    _request(job, user, EventType.CANCEL_REQUESTED)
+
+
+def retry_job(job: Job, user: User) -> Job:
+    """Try again: a failed job anew as a job of its own, one in trouble from where it stopped.
+
+    Raises:
+        JobConflict: it neither failed nor needs attention, or its subject is busy.
+    """
+    refusal = policy.plan_acts(job).retry.refusal
+    if refusal:
+        raise JobConflict(refusal, job)
+    if job.state == JobState.NEEDS_ATTENTION:
+        _request(job, user, EventType.RETRY_REQUESTED)
+        return job
+    workflow = newest_workflow(job.kind)
+    params = params_from_json(workflow.params, job.params)
+    return start_job(
+        job.kind, job.subject_id, job.subject_name, params, user, None, job.group_id, retry_of=job
+    )
+
+
+def undo_job(job: Job, user: User) -> None:
+    """Roll a job in trouble back instead of going on.
+
+    Raises:
+        JobConflict: it does not need attention, or something it did cannot be undone.
+    """
+    _request(job, user, EventType.UNDO_REQUESTED)
+
+
+def close_job(job: Job, user: User) -> None:
+    """Call a job in trouble finished, as it was left: a person has seen to the rest.
+
+    Raises:
+        JobConflict: it does not need attention.
+    """
+    _request(job, user, EventType.CLOSED)
+
+
+def _request(job: Job, user: User, event_type: EventType) -> None:
+    """Add a person's wish to the log, if the log allows it."""
+    by = user.get_username() if user is not None else "the system"
+    now = timezone.now()
+    job.refresh_from_db()
+    refusal = policy.plan_acts(job).refusal_of(event_type)
+    if refusal:
+        raise JobConflict(refusal, job)
+    try:
+        with transaction.atomic():
+            Journal(job.id, job.workflow).add(event_type, "", now, {"by": by})
+            Job.objects.filter(id=job.id).update(wake_at=None, sent_at=now, send_count=1)
+            wake_on_commit(job)
+    except IntegrityError:
+        raise _conflict_of(job) from None
+    except IllegalEvent:
+        # The job moved on between the look and the act; its new state says why not.
+        job.refresh_from_db()
+        reason = policy.plan_acts(job).refusal_of(event_type)
+        raise JobConflict(reason or "The job has just moved on. Look again.", job) from None
+    job.refresh_from_db()
+    logger.info("job asked job=%s event=%s by=%s", job.id, event_type, by)
+
+
+def _find_request(request_id: UUID | None) -> Job | None:
+    if request_id is None:
+        return None
+    return Job.objects.filter(request_id=request_id).first()
+
+
+def _conflict_of(job: Job) -> JobConflict:
+    rival = (
+        Job.objects.open_for(job.subject_id).filter(is_exclusive=True).exclude(id=job.id).first()
+    )
+    if rival is None:
+        return JobConflict(f"{job.title} of {job.subject_name} could not start. Try again.")
+    return JobConflict(
+        f"{job.title} of {job.subject_name} has to wait: {rival.title} of it is "
+        f"{rival.get_state_display().lower()}. Try again when that job has ended.",
+        rival,
+    )
+
+
+def _person(user: User) -> Any:
+    return user if user is not None and user.is_authenticated else None
+
+
+def _step_rows(job: Job, workflow: Workflow) -> list[JobStep]:
+    return [
+        JobStep(
+            job=job,
+            position=position,
+            name=step.name,
+            title=step.title,
+            undo_kind=step.undo_kind,
+            undo_reason=step.undo_reason,
+        )
+        for position, step in enumerate(workflow.steps, start=1)
+    ]

@@ -1,0 +1,85 @@
+"""The context that a running step is given: `workflow.StepContext` made real."""
+
+import datetime
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from console.jobs.choices import EventType
+from console.jobs.errors import JobCancelled, LeaseLost, StepTimedOut
+from console.jobs.journal import Journal
+from console.jobs.models import Job
+from console.jobs.params import params_from_json
+from console.jobs.pulse import Pulse
+from console.jobs.workflow import Step
+
+
+class RunningStep:
+    """A step, or its undo, while a worker runs it."""
+
+    def __init__(
+        self,
+        job: Job,
+        step: Step,
+        journal: Journal,
+        pulse: Pulse,
+        clock: Callable[[], datetime.datetime],
+        is_undo: bool,
+    ) -> None:
+        history = journal.history.steps[step.name]
+        self.job_id = job.id
+        self.subject_id = job.subject_id
+        self.subject_name = job.subject_name
+        self.group_id = job.group_id
+        self.requested_by = job.requested_by_name
+        self.params: Any = params_from_json(journal.workflow.params, job.params)
+        self.outputs = journal.history.outputs
+        self.attempt = history.undo_attempt if is_undo else history.attempt
+        self._step = step
+        self._journal = journal
+        self._pulse = pulse
+        self._clock = clock
+        self._is_undo = is_undo
+        self._last_note = history.note
+        self._pending_note: str | None = None
+        self._thread_id = threading.get_ident()
+        began_at = history.attempt_started_at or clock()
+        self._deadline_at = began_at + datetime.timedelta(seconds=step.limit_seconds)
+
+    @property
+    def output(self) -> dict[str, Any]:
+        return self.outputs.get(self._step.name, {})
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, (self._deadline_at - self._clock()).total_seconds())
+
+    def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        self._pulse.report(done_bytes, total_bytes)
+
+    def note(self, text: str) -> None:
+        self._pending_note = text
+        self.write_note()
+
+    def write_note(self) -> None:
+        """Write a note that came from another thread, whose own connection nobody would close."""
+        text = self._pending_note
+        if text is None or threading.get_ident() != self._thread_id:
+            return
+        self._pending_note = None
+        if text != self._last_note:
+            self._last_note = text
+            self._journal.add(EventType.NOTE, self._step.name, self._clock(), {"text": text})
+
+    def check_cancel(self) -> None:
+        self.write_note()
+        self._pulse.look()
+        if self._pulse.is_lost:
+            raise LeaseLost(f"job {self.job_id} is another worker's now")
+        history = self._journal.history
+        if self._pulse.is_cancel_requested and not self._is_undo and not history.is_past_return:
+            raise JobCancelled
+        if self.seconds_left <= 0:
+            raise StepTimedOut(
+                f"“{self._step.title}” did not end within {self._step.limit_seconds:g} seconds."
+            )

@@ -1,0 +1,235 @@
+"""Run a job: claim it, make move after move from its log, and give it back.
+
+Whatever kills the worker, the log says how far it came: the next worker that claims the job goes
+on from there. The decisions are in `plan.py`; this module only carries them out.
+"""
+
+import datetime
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import timezone
+
+from console.jobs import plan
+from console.jobs.choices import EventType, StepState
+from console.jobs.context import RunningStep
+from console.jobs.doors import doors
+from console.jobs.errors import JobCancelled, LeaseLost, StepFailed, StepTimedOut, UnknownWorkflow
+from console.jobs.journal import Journal, LogMoved
+from console.jobs.models import Job
+from console.jobs.pulse import Pulse
+from console.jobs.wake import SLICE_SECONDS, lease_seconds, send_wake_up
+from console.jobs.workflow import Step, StepAction, Waiting
+
+logger = logging.getLogger(__name__)
+
+INTERNAL = "INTERNAL"
+# After a silence this long a waiting step begins its limit anew: nobody was there to look.
+_AWAY_SECONDS = 60
+_UNKNOWN_PLAN_AGAIN_SECONDS = 60
+
+Clock = Callable[[], datetime.datetime]
+Sender = Callable[[Job, float], bool]
+
+
+def run_job(job_id: UUID, clock: Clock = timezone.now, send: Sender = send_wake_up) -> bool:
+    """Do what a job has to do now; return False when another worker has it or it has to wait.
+
+    Safe to call at any time, by any number of workers: only the one that wins the lease works.
+    """
+    job = Job.objects.select_related("requested_by").filter(id=job_id).first()
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    if job is None or not Job.objects.claim(job_id, owner, clock(), lease_seconds()):
+        logger.debug("job not claimed job=%s", job_id)
+        return False
+    try:
+        journal = Journal(job_id, job.workflow, owner)
+    except UnknownWorkflow as error:
+        logger.warning("job left alone job=%s kind=%s error=%s", job_id, job.kind, error)
+        wake_at = clock() + datetime.timedelta(seconds=_UNKNOWN_PLAN_AGAIN_SECONDS)
+        Job.objects.release(job_id, owner, wake_at, clock())
+        return False
+    try:
+        with Pulse(job_id, owner, lease_seconds(), clock) as pulse:
+            wake_at_or_none = _Worker(job, journal, pulse, clock).work()
+        _give_back(job, journal, wake_at_or_none, clock, send)
+    except LeaseLost as error:
+        logger.warning("lease lost job=%s error=%s", job_id, error)
+    return True
+
+
+def _give_back(
+    job: Job, journal: Journal, wake_at: datetime.datetime | None, clock: Clock, send: Sender
+) -> None:
+    """Release the lease; while there is more to do, have a worker woken when it is time."""
+    assert journal.owner is not None
+    now = clock()
+    if not Job.objects.release(job.id, journal.owner, wake_at, now):
+        raise LeaseLost(f"job {job.id} was taken over")
+    job.refresh_from_db()
+    if job.is_finished:
+        logger.info("job ended job=%s kind=%s state=%s", job.id, job.kind, job.state)
+        return
+    if job.last_event_number != journal.history.last_number:
+        # Somebody asked for something in the last moment: no reason to wait.
+        Job.objects.filter(id=job.id).update(wake_at=None)
+        wake_at = None
+    send(job, max(0.0, (wake_at - now).total_seconds()) if wake_at else 0.0)
+
+
+class _Worker:
+    """One claim of one job."""
+
+    def __init__(self, job: Job, journal: Journal, pulse: Pulse, clock: Clock) -> None:
+        self.job = job
+        self.journal = journal
+        self.pulse = pulse
+        self.clock = clock
+        # A lease that ended by itself, or a wake-up long overdue: nobody was there.
+        overdue_at = job.lease_until or job.wake_at
+        away = datetime.timedelta(seconds=0 if job.lease_until else _AWAY_SECONDS)
+        self.was_away = overdue_at is not None and clock() - overdue_at > away
+
+    def work(self) -> datetime.datetime | None:
+        """Move until nothing is to do now; return when to go on, or None when all is done."""
+        self._record_lost_worker()
+        ends_at_seconds = time.monotonic() + SLICE_SECONDS
+        while True:
+            move = plan.next_move(self.journal.read())
+            if isinstance(move, plan.Finish):
+                return None
+            if move.not_before is not None and move.not_before > self.clock():
+                return move.not_before
+            if time.monotonic() > ends_at_seconds:
+                return self.clock()
+            try:
+                again_at = self._undo(move) if isinstance(move, plan.Undo) else self._run(move)
+            except LogMoved:
+                continue
+            if again_at is not None:
+                return again_at
+
+    def _record_lost_worker(self) -> None:
+        """A step that runs while nobody held the lease was cut off."""
+        for step in self.journal.history.steps.values():
+            if step.state in (StepState.RUNNING, StepState.UNDOING):
+                text = "The worker that ran this step was lost; another one goes on."
+                self._add(
+                    EventType.WORKER_LOST, step.step, {"code": plan.WORKER_LOST, "text": text}
+                )
+
+    def _run(self, move: plan.Run) -> datetime.datetime | None:
+        step = move.step
+        if not move.is_resumed or self.was_away:
+            self._add(EventType.STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
+            self.was_away = False
+        try:
+            output = self._call(step, step.action, is_undo=False)
+        except Waiting as waiting:
+            return self._wait(step, waiting)
+        except Exception as error:
+            # The one place that may catch all: whatever a step raises is its result.
+            self._add(EventType.FAILED, step, self._failure(step, error))
+            return None
+        self._add(EventType.SUCCEEDED, step, {"output": output, **self._figures()})
+        return None
+
+    def _undo(self, move: plan.Undo) -> datetime.datetime | None:
+        step = move.step
+        assert step.undo is not None
+        self._add(EventType.UNDO_STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
+        try:
+            self._call(step, step.undo, is_undo=True)
+        except Exception as error:
+            self._add(EventType.UNDO_FAILED, step, self._failure(step, error))
+            return None
+        self._add(EventType.UNDO_FINISHED, step, self._figures())
+        return None
+
+    def _wait(self, step: Step, waiting: Waiting) -> datetime.datetime | None:
+        """Free the worker for a while, unless the wait is over its limit or not wanted."""
+        history = self.journal.read()
+        before = history.steps[step.name]
+        again_at = self.clock() + datetime.timedelta(seconds=waiting.again_in_seconds)
+        deadline_at = (before.attempt_started_at or self.clock()) + datetime.timedelta(
+            seconds=step.limit_seconds
+        )
+        error: StepFailed | None = None
+        if history.is_cancel_requested and not history.is_past_return:
+            error = JobCancelled()
+        elif again_at > deadline_at:
+            error = StepTimedOut(
+                f"{waiting.reason} Waited for {step.limit_seconds:g} seconds, which is the limit."
+            )
+        if error is not None:
+            self._add(EventType.FAILED, step, self._failure(step, error))
+            return None
+        if before.state != StepState.WAITING or before.note != waiting.reason:
+            self._add(EventType.WAITING, step, {"text": waiting.reason})
+        return again_at
+
+    def _call(self, step: Step, action: StepAction, is_undo: bool) -> dict[str, Any]:
+        """Run an action and return its output as plain JSON, with a log line at both ends."""
+        self.pulse.begin_step(step.name)
+        context = RunningStep(self.job, step, self.journal, self.pulse, self.clock, is_undo)
+        verb = "undo" if is_undo else "step"
+        ids = (self.job.id, self.job.kind, step.name, context.attempt)
+        logger.info(f"{verb} starts job=%s kind=%s step=%s attempt=%s", *ids)  # noqa: G004
+        began_at_seconds = time.monotonic()
+        result = "failed"
+        try:
+            output = doors.call(step, action, context, is_undo)
+            context.write_note()
+            result = "done"
+        except Waiting:
+            result = "waits"
+            raise
+        finally:
+            seconds = time.monotonic() - began_at_seconds
+            logger.info(
+                f"{verb} {result} job=%s kind=%s step=%s attempt=%s seconds=%.3f",  # noqa: G004
+                *ids,
+                seconds,
+            )
+        plain = json.loads(json.dumps(output or {}, cls=DjangoJSONEncoder))
+        if not isinstance(plain, dict):
+            raise TypeError(f"step {step.name} must return a dict or None")
+        return plain
+
+    def _failure(self, step: Step, error: Exception) -> dict[str, Any]:
+        if isinstance(error, SoftTimeLimitExceeded):
+            error = StepTimedOut(f"“{step.title}” did not end within its time limit.")
+        code = getattr(error, "code", None)
+        if isinstance(error, Waiting):
+            code, text = "JOBS-WAITING", error.reason
+        elif isinstance(code, str) and code:
+            text = str(getattr(error, "text", "") or error)
+        else:
+            logger.exception("step broke job=%s step=%s", self.job.id, step.name, exc_info=error)
+            code, text = INTERNAL, f"{type(error).__name__}: {error}"
+        is_permanent = bool(getattr(error, "is_permanent", False))
+        return {"code": code, "text": text, "is_permanent": is_permanent, **self._figures()}
+
+    def _figures(self) -> dict[str, Any]:
+        done_bytes, total_bytes = self.pulse.figures
+        return {"done_bytes": done_bytes, "total_bytes": total_bytes}
+
+    def _add(
+        self,
+        event_type: EventType,
+        step: Step,
+        payload: dict[str, Any],
+        must_be_next: bool = False,
+    ) -> None:
+        if self.pulse.is_lost:
+            raise LeaseLost(f"job {self.job.id} is another worker's now")
+        self.journal.add(event_type, step.name, self.clock(), payload, must_be_next=must_be_next)

@@ -1,0 +1,77 @@
+"""Errors of the step engine.
+
+JobError                  has a stable code and a text
+    StepFailed            a step says why it failed
+        JobCancelled      somebody asked to cancel; the step stops and leaves nothing
+        StepTimedOut      the step's own limit in seconds is over
+    JobConflict           what was asked is not possible now; the text says why
+    IllegalEvent          an event that the log does not allow: a defect of this program
+    UnknownWorkflow       no such kind or plan version is registered here
+LeaseLost                 another worker has the job now; not for steps to catch
+"""
+
+
+class JobError(Exception):
+    """An error of the engine. `code` is stable; `text` is for people."""
+
+    code = "JOBS-ERROR"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class StepFailed(JobError):
+    """A step failed and left nothing behind.
+
+    `is_permanent` says that trying again cannot help, so that it is not tried.
+    """
+
+    def __init__(self, code: str, text: str, is_permanent: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.is_permanent = is_permanent
+
+
+class JobCancelled(StepFailed):
+    """Somebody asked to cancel the job."""
+
+    def __init__(self, text: str = "The job was cancelled.") -> None:
+        super().__init__("JOBS-CANCELLED", text, is_permanent=True)
+
+
+class StepTimedOut(StepFailed):
+    """The step did not end within its limit."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("JOBS-STEP-TIMED-OUT", text)
+
+
+class JobConflict(JobError):
+    """What was asked is not possible now. `job` is the job in the way, where there is one."""
+
+    code = "JOBS-CONFLICT"
+
+    def __init__(self, text: str, job: object | None = None) -> None:
+        super().__init__(text)
+        self.job = job
+
+
+class IllegalEvent(JobError):
+    """The log does not allow this event at this place."""
+
+    code = "JOBS-ILLEGAL-EVENT"
+
+
+class UnknownWorkflow(JobError):
+    """No workflow of this kind and version is registered in this process."""
+
+    code = "JOBS-UNKNOWN-WORKFLOW"
+
+
+class LeaseLost(BaseException):
+    """Another worker holds the job now.
+
+    Not an `Exception`, so that a step's clean-up, which would remove what the other worker is
+    building, does not run.
+    """

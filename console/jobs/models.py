@@ -1,0 +1,248 @@
+"""Rows of jobs: what was asked, how far it is, and the log that is the truth about it.
+
+State changes are made by `journal.py` (events) and by the compare-and-set methods here (leases);
+nobody else writes these rows.
+"""
+
+import datetime
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from console.jobs.choices import OPEN, TERMINAL, EventType, JobState, Queue, StepState, UndoKind
+from console.jobs.workflow import Workflow, get_workflow
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def open(self) -> "JobQuerySet":
+        """Jobs that still have something to do."""
+        return self.filter(state__in=OPEN)
+
+    def finished(self) -> "JobQuerySet":
+        return self.filter(state__in=TERMINAL)
+
+    def open_for(self, subject_id: uuid.UUID) -> "JobQuerySet":
+        """Open jobs of one subject, oldest first."""
+        return self.open().filter(subject_id=subject_id).order_by("created_at")
+
+    def in_group(self, group_id: uuid.UUID) -> "JobQuerySet":
+        """The jobs that were started together, by the name of their subject."""
+        return self.filter(group_id=group_id).order_by("subject_name", "created_at")
+
+    def claimable(self, now: datetime.datetime) -> "JobQuerySet":
+        """Open jobs whose time has come and that no living worker holds."""
+        return self.open().filter(
+            Q(lease_until__isnull=True) | Q(lease_until__lt=now),
+            # A second of grace: the wake-up may be a little early by another host's clock.
+            Q(wake_at__isnull=True) | Q(wake_at__lte=now + datetime.timedelta(seconds=1)),
+        )
+
+    def claim(
+        self, job_id: uuid.UUID, owner: str, now: datetime.datetime, lease_seconds: float
+    ) -> bool:
+        """Take the lease of a job; return whether it was won. At most one caller wins."""
+        return bool(
+            self.claimable(now)
+            .filter(id=job_id)
+            .update(
+                lease_owner=owner,
+                lease_until=now + datetime.timedelta(seconds=lease_seconds),
+                wake_at=None,
+                send_count=0,
+            )
+        )
+
+    def renew(
+        self, job_id: uuid.UUID, owner: str, now: datetime.datetime, lease_seconds: float
+    ) -> bool:
+        """Hold a lease for longer; return False when it is lost."""
+        until = now + datetime.timedelta(seconds=lease_seconds)
+        return bool(self.filter(id=job_id, lease_owner=owner).update(lease_until=until))
+
+    def release(
+        self,
+        job_id: uuid.UUID,
+        owner: str,
+        wake_at: datetime.datetime | None,
+        now: datetime.datetime,
+    ) -> bool:
+        """Give a lease back; return False when it was lost before."""
+        return bool(
+            self.filter(id=job_id, lease_owner=owner).update(
+                lease_owner="", lease_until=None, wake_at=wake_at, sent_at=now, send_count=1
+            )
+        )
+
+
+class Job(models.Model):
+    """A piece of work that takes longer than a page, on one subject, by one workflow.
+
+    queued ──▶ running ──▶ succeeded
+                  │  └──▶ needs_attention ──▶ running (retry) │ unwinding (undo) │ failed (closed)
+                  ▼              ▲
+              unwinding ─────────┘
+                  └──▶ failed (everything is as it was before)
+
+    All columns below the line in the code are projections of the events or belong to the lease.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=60)
+    plan_version = models.PositiveIntegerField()
+    title = models.CharField(max_length=120)
+    queue = models.CharField(max_length=20, choices=Queue.choices)
+    is_exclusive = models.BooleanField()
+    subject_id = models.UUIDField()
+    subject_name = models.CharField(max_length=255)
+    group_id = models.UUIDField(null=True, blank=True)
+    params = models.JSONField()
+    request_id = models.UUIDField(null=True, blank=True, unique=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    retry_of = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Projection of the events.
+    state = models.CharField(max_length=20, choices=JobState.choices, default=JobState.QUEUED)
+    current_step = models.CharField(max_length=60, blank=True)
+    is_cancel_requested = models.BooleanField(default=False)
+    is_past_return = models.BooleanField(default=False)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_text = models.TextField(blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    last_event_number = models.PositiveIntegerField(default=0)
+    # What pages watch: rises with every event and with every progress that was saved.
+    revision = models.PositiveIntegerField(default=0)
+    done_bytes = models.BigIntegerField(default=0)
+    total_bytes = models.BigIntegerField(null=True, blank=True)
+    rate_bps = models.BigIntegerField(null=True, blank=True)
+    progress_at = models.DateTimeField(null=True, blank=True)
+    # The lease, and when to wake a worker next.
+    lease_owner = models.CharField(max_length=120, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    wake_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    send_count = models.PositiveIntegerField(default=0)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subject_id"],
+                condition=Q(is_exclusive=True, state__in=[str(state) for state in OPEN]),
+                name="jobs_one_open_exclusive_job",
+                violation_error_message="Another job of this is running.",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=JobState.values), name="jobs_state_is_known"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["state", "-created_at"], name="jobs_by_state"),
+            models.Index(fields=["subject_id", "-created_at"], name="jobs_by_subject"),
+            models.Index(fields=["group_id"], name="jobs_by_group"),
+            models.Index(fields=["-created_at", "id"], name="jobs_newest_first"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.subject_name}"
+
+    @property
+    def workflow(self) -> Workflow:
+        """The plan this job began with.
+
+        Raises:
+            UnknownWorkflow: this process does not know it.
+        """
+        return get_workflow(self.kind, self.plan_version)
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN
+
+    @property
+    def is_finished(self) -> bool:
+        return not self.is_open
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.state == JobState.FAILED and self.is_cancel_requested
+
+    @property
+    def requested_by_name(self) -> str:
+        """Who asked, as pages and logs say it."""
+        return self.requested_by.get_username() if self.requested_by else "the system"
+
+
+class JobStep(models.Model):
+    """How one step of a job stands: a projection of the events, made for pages.
+
+    pending ──▶ running ◀──▶ waiting; running ──▶ succeeded │ failed │ interrupted
+    succeeded ──▶ undoing ──▶ undone │ undo_failed; undo_failed ──▶ undoing
+    """
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="steps")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=60)
+    title = models.CharField(max_length=200)
+    undo_kind = models.CharField(max_length=20, choices=UndoKind.choices)
+    undo_reason = models.TextField(blank=True)
+    state = models.CharField(max_length=20, choices=StepState.choices, default=StepState.PENDING)
+    attempt = models.PositiveIntegerField(default=0)
+    undo_attempt = models.PositiveIntegerField(default=0)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    done_bytes = models.BigIntegerField(default=0)
+    total_bytes = models.BigIntegerField(null=True, blank=True)
+    note = models.TextField(blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_text = models.TextField(blank=True)
+    output = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "name"], name="jobs_step_once_per_job"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.get_state_display()})"
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, or None while it has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+class JobEvent(models.Model):
+    """One line of a job's log. Rows are added, never changed: they are the truth about the job."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    number = models.PositiveIntegerField()
+    step = models.CharField(max_length=60, blank=True)
+    type = models.CharField(max_length=20, choices=EventType.choices)
+    payload = models.JSONField(default=dict)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="jobs_event_number_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.step} {self.type}"

@@ -1,0 +1,91 @@
+"""What may be done to a job now, and why not. Pure: rows in, reasons out.
+
+Pages grey their buttons by the same answers by which the server refuses.
+"""
+
+import dataclasses
+
+from console.jobs.choices import EventType, JobState, StepState, UndoKind
+from console.jobs.models import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class Act:
+    """An act; `refusal` says why it is not possible, empty when it is."""
+
+    refusal: str = ""
+
+    @property
+    def is_possible(self) -> bool:
+        return not self.refusal
+
+
+@dataclasses.dataclass(frozen=True)
+class Acts:
+    """All that can be asked of a job."""
+
+    cancel: Act
+    retry: Act
+    undo: Act
+    close: Act
+
+    def refusal_of(self, event_type: EventType) -> str:
+        act = {
+            EventType.CANCEL_REQUESTED: self.cancel,
+            EventType.RETRY_REQUESTED: self.retry,
+            EventType.UNDO_REQUESTED: self.undo,
+            EventType.CLOSED: self.close,
+        }[event_type]
+        return act.refusal
+
+
+def plan_acts(job: Job) -> Acts:
+    """Return what may be asked of a job in its present state."""
+    in_trouble = job.state == JobState.NEEDS_ATTENTION
+    not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed by hand."
+    return Acts(
+        cancel=Act(_cancel_refusal(job)),
+        retry=Act(_retry_refusal(job)),
+        undo=Act(_undo_refusal(job)),
+        close=Act(not_in_trouble),
+    )
+
+
+def _cancel_refusal(job: Job) -> str:
+    if job.is_finished:
+        return "The job has ended."
+    if job.state == JobState.UNWINDING:
+        return "The job is rolling back already."
+    if job.is_cancel_requested:
+        return "Cancelling was asked for; the running step is being ended."
+    if job.is_past_return:
+        return f"The job is past its point of no return: {_return_reason(job)}."
+    return ""
+
+
+def _retry_refusal(job: Job) -> str:
+    if job.is_open:
+        return "The job has not ended."
+    if job.state == JobState.SUCCEEDED:
+        return "The job is done."
+    return ""
+
+
+def _undo_refusal(job: Job) -> str:
+    if job.state != JobState.NEEDS_ATTENTION:
+        return "Only a job that needs attention can be rolled back by hand."
+    for step in job.steps.all():
+        if step.undo_kind == UndoKind.IRREVERSIBLE and step.state == StepState.SUCCEEDED:
+            return f"“{step.title}” cannot be undone: {step.undo_reason}."
+        if step.state == StepState.INTERRUPTED:
+            return f"“{step.title}” was cut off; only going on can show how far it came."
+        if step.state == StepState.UNDO_FAILED:
+            return "The job is rolling back already; retry goes on with it."
+    return ""
+
+
+def _return_reason(job: Job) -> str:
+    for step in job.steps.all():
+        if step.undo_kind == UndoKind.IRREVERSIBLE and step.state != StepState.PENDING:
+            return step.undo_reason
+    return "a step cannot be undone"

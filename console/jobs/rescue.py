@@ -1,0 +1,79 @@
+"""Wake the jobs that nobody will wake: their worker died, or their wake-up call was lost.
+
+A reconciler: it looks at every open job, decides by a pure function and sends. It may run at any
+time, twice, or late. The work itself is claimed by lease, so a call too many does no harm.
+"""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db.models import F
+from django.utils import timezone
+
+from console.jobs.models import Job
+from console.jobs.wake import send_wake_up
+
+logger = logging.getLogger(__name__)
+
+# A call may be waiting in a long queue; each further one therefore comes later than the last.
+FIRST_RESEND_SECONDS = 20
+LONGEST_RESEND_SECONDS = 600
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenJob:
+    """What the decision needs to know of an open job."""
+
+    id: UUID
+    lease_until: datetime.datetime | None
+    wake_at: datetime.datetime | None
+    sent_at: datetime.datetime | None
+    send_count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WakeUp:
+    """A job to wake, and why."""
+
+    job_id: UUID
+    reason: str
+
+
+def plan_rescue(jobs: Iterable[OpenJob], now: datetime.datetime) -> list[WakeUp]:
+    """Return which open jobs have to be woken."""
+    wake_ups = []
+    for job in jobs:
+        if job.lease_until is not None and job.lease_until >= now:
+            continue
+        if job.wake_at is not None and job.wake_at > now:
+            continue
+        if job.lease_until is not None and job.send_count == 0:
+            wake_ups.append(WakeUp(job.id, "its worker was lost"))
+        elif job.sent_at is None:
+            wake_ups.append(WakeUp(job.id, "its wake-up could not be sent"))
+        elif now >= max(job.sent_at, job.wake_at or job.sent_at) + _patience(job.send_count):
+            wake_ups.append(WakeUp(job.id, "its wake-up was not answered"))
+    return wake_ups
+
+
+def _patience(send_count: int) -> datetime.timedelta:
+    seconds = FIRST_RESEND_SECONDS * 2 ** min(max(send_count - 1, 0), 10)
+    return datetime.timedelta(seconds=min(seconds, LONGEST_RESEND_SECONDS))
+
+
+def rescue_stale_jobs() -> int:
+    """Wake what has to be woken; return how many."""
+    now = timezone.now()
+    rows = Job.objects.open().values_list("id", "lease_until", "wake_at", "sent_at", "send_count")
+    wake_ups = plan_rescue((OpenJob(*row) for row in rows), now)
+    for wake_up in wake_ups:
+        job = Job.objects.get(id=wake_up.job_id)
+        # Before sending, so that a worker that answers at once is not overwritten.
+        Job.objects.filter(id=job.id).update(sent_at=now, send_count=F("send_count") + 1)
+        logger.info("job woken job=%s kind=%s because=%s", job.id, job.kind, wake_up.reason)
+        if not send_wake_up(job):
+            break
+    return len(wake_ups)

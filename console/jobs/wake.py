@@ -1,0 +1,64 @@
+"""Send wake-up calls through Celery. Losing one costs time, never work: the rescuer sends again."""
+
+import logging
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.db import transaction
+from kombu.exceptions import OperationalError
+
+from console.jobs.models import Job
+from console.jobs.workflow import Workflow, find_workflow
+
+logger = logging.getLogger(__name__)
+
+# How long one delivery works on before it makes room for another job.
+SLICE_SECONDS = 240
+# A longer pause is left to the rescuer, so that no worker's memory holds it.
+LONGEST_COUNTDOWN_SECONDS = 60
+_UNKNOWN_STEP_LIMIT_SECONDS = 3600
+
+
+def longest_delivery_seconds(workflow: Workflow | None) -> int:
+    """Return how long one delivery may take: a slice, and a last step begun at its end."""
+    longest = max(
+        (step.limit_seconds for step in workflow.steps) if workflow else (),
+        default=_UNKNOWN_STEP_LIMIT_SECONDS,
+    )
+    return int(SLICE_SECONDS + longest)
+
+
+def send_wake_up(job: Job, delay_seconds: float = 0) -> bool:
+    """Tell a worker about a job; return False when the broker cannot be reached."""
+    limit_seconds = longest_delivery_seconds(find_workflow(job.kind, job.plan_version))
+    try:
+        current_app.send_task(
+            "jobs.run_job",
+            args=[str(job.id)],
+            queue=job.queue,
+            countdown=delay_seconds or None,
+            soft_time_limit=limit_seconds + 60,
+            time_limit=limit_seconds + 120,
+            retry=False,
+        )
+    except (OperationalError, OSError) as error:
+        logger.warning("wake-up not sent job=%s queue=%s error=%s", job.id, job.queue, error)
+        _forget_sending(job.id)
+        return False
+    return True
+
+
+def wake_on_commit(job: Job, delay_seconds: float = 0) -> None:
+    """Send the wake-up once the rows are there for the worker to see."""
+    transaction.on_commit(lambda: send_wake_up(job, delay_seconds), robust=True)
+
+
+def _forget_sending(job_id: UUID) -> None:
+    """Let the rescuer send at once when the broker is back."""
+    Job.objects.filter(id=job_id).update(sent_at=None)
+
+
+def lease_seconds() -> float:
+    """How long a worker is believed to live after its last sign of life."""
+    return float(settings.UNDERSTUDY_JOB_LEASE_SECONDS)
