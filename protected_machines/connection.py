@@ -70,7 +70,7 @@ def recording_connection(machine: Machine) -> Iterator[None]:
 
 
 def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_SECONDS) -> None:
-    """Ask the agent for the machine's description and save what came of it. Raises nothing of it."""
+    """Ask the agent for the description and save what came of it. Raises nothing of it."""
     try:
         with recording_connection(machine):
             description = dial(machine, timeout_seconds).describe()

@@ -1,4 +1,4 @@
-"""What the left navigation prints: every machine with its state, in a constant number of queries."""
+"""What the left navigation prints: every machine with its state, by one query."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Look at every machine and do what is due: snapshots, pings, proofs. May run at any time, twice."""
+"""Look at every machine and do what is due. May run at any time, twice, or late."""
 
 import logging
 import time

@@ -1,0 +1,105 @@
+"""Every input of protected machines. A hidden request id makes a double click the same job."""
+
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+
+from protected_machines.choices import PointKind
+from protected_machines.models import Machine
+
+INTERVALS = (
+    (60, "Every minute"),
+    (300, "Every 5 minutes"),
+    (900, "Every 15 minutes"),
+    (1800, "Every 30 minutes"),
+    (3600, "Every hour"),
+    (4 * 3600, "Every 4 hours"),
+    (12 * 3600, "Every 12 hours"),
+    (24 * 3600, "Every day"),
+)
+
+
+def interval_choices(current_seconds: int | None = None) -> list[tuple[int, str]]:
+    """Return the intervals offered, with the one in force among them."""
+    choices = list(INTERVALS)
+    if current_seconds is not None and current_seconds not in dict(choices):
+        choices.append((current_seconds, f"Every {current_seconds} seconds"))
+        choices.sort()
+    return choices
+
+
+class ProtectMachineForm(forms.Form):
+    """Where a machine's agent answers, and its one-time code."""
+
+    name = forms.CharField(max_length=200, help_text="As it is to be called in this console.")
+    host = forms.CharField(
+        max_length=253, label="Address", help_text="Host name or address of the machine's agent."
+    )
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
+    code = forms.CharField(
+        max_length=100,
+        label="Pairing code",
+        help_text="The one-time code that the agent printed when it was installed.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    interval_seconds = forms.TypedChoiceField(
+        coerce=int, choices=interval_choices, initial=3600, label="Snapshot"
+    )
+
+
+class ScheduleForm(forms.Form):
+    """How often a machine's recovery points are taken."""
+
+    interval_seconds = forms.TypedChoiceField(coerce=int, label="Snapshot")
+
+    def __init__(self, *args: Any, machine: Machine, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["interval_seconds"]
+        assert isinstance(field, forms.TypedChoiceField)
+        field.choices = interval_choices(machine.snapshot_interval_seconds)
+        field.initial = machine.snapshot_interval_seconds
+
+
+class SnapshotForm(forms.Form):
+    """The kind of a forced snapshot."""
+
+    kind = forms.ChoiceField(
+        choices=[
+            (PointKind.INCREMENTAL, "Incremental"),
+            (PointKind.BASE_IMAGE, "Base image"),
+        ],
+        initial=PointKind.INCREMENTAL,
+        widget=forms.RadioSelect,
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+class VCenterAddressForm(forms.Form):
+    """Where a vCenter answers; its certificate is shown before anything is sent there."""
+
+    host = forms.CharField(max_length=253, label="Address", help_text="vCenter or stand-alone ESXi")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=443)
+
+
+class VCenterForm(forms.Form):
+    """How to sign in to a vCenter whose certificate a person has confirmed."""
+
+    name = forms.CharField(max_length=200, help_text="As it is to be called in this console.")
+    host = forms.CharField(max_length=253, widget=forms.HiddenInput)
+    port = forms.IntegerField(min_value=1, max_value=65535, widget=forms.HiddenInput)
+    thumbprint = forms.CharField(max_length=200, widget=forms.HiddenInput)
+    username = forms.CharField(max_length=200)
+    password = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+    is_confirmed = forms.BooleanField(label="I have compared the thumbprint, and it is right.")
+
+
+class VCenterPasswordForm(forms.Form):
+    """Another account or password for a vCenter that is known."""
+
+    username = forms.CharField(max_length=200)
+    password = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
