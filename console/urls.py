@@ -2,7 +2,12 @@
 
 from django.urls import include, path
 
+handler403 = "console.errors.permission_denied"
+handler404 = "console.errors.page_not_found"
+handler500 = "console.errors.server_error"
+
 urlpatterns = [
-    path("account/", include("allauth.urls")),
+    path("", include("console.frame_urls")),
+    path("account/", include("console.accounts.urls")),
     # Rooms include their own urls.py here, one line each.
 ]

@@ -1,0 +1,42 @@
+"""One door to each object: who may see it, who may change it.
+
+Every room's `access.py` fetches through these, so that roles have one place to go. Today each
+account that can sign in administers the core.
+"""
+
+from typing import Any, TypeVar
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
+from django.shortcuts import get_object_or_404
+
+User = AbstractBaseUser | AnonymousUser
+M = TypeVar("M", bound=Model)
+
+
+def can_change(user: User) -> bool:
+    """Return whether this user may change things on this core."""
+    return user.is_authenticated and user.is_active
+
+
+def check_can_change(user: User) -> None:
+    """Refuse who may only look.
+
+    Raises:
+        PermissionDenied: the page answers 403 with the reason.
+    """
+    if not can_change(user):
+        raise PermissionDenied("Your account may look at this core, but not change anything.")
+
+
+def get_for(user: User, visible: QuerySet[M], **lookup: Any) -> M:
+    """Return the object, or answer 404 when there is none that this user may see."""
+    return get_object_or_404(visible if user.is_authenticated else visible.none(), **lookup)
+
+
+def get_for_change(user: User, visible: QuerySet[M], **lookup: Any) -> M:
+    """Return the object: 404 when it is not this user's to see, 403 when only to look at."""
+    found = get_for(user, visible, **lookup)
+    check_can_change(user)
+    return found

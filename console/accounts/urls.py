@@ -1,0 +1,13 @@
+"""Sign-in pages. Only what a console without e-mail needs of django-allauth; sign-up is not here."""
+
+from allauth.account import views
+from django.urls import include, path
+
+urlpatterns = [
+    path("login/", views.login, name="account_login"),
+    path("logout/", views.logout, name="account_logout"),
+    path("inactive/", views.account_inactive, name="account_inactive"),
+    path("confirm/", views.reauthenticate, name="account_reauthenticate"),
+    path("password/", views.password_change, name="account_change_password"),
+    path("second-factor/", include("allauth.mfa.urls")),
+]

@@ -1,0 +1,60 @@
+"""What every page of the frame needs to know. Costly parts are callables: only used ones run."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Count, Q
+from django.http import HttpRequest
+
+from console.jobs.choices import OPEN, JobState
+from console.jobs.models import Job
+
+_TABS = (
+    ("Home", "/"),
+    ("Replication", "/replication/"),
+    ("Jobs", "/jobs/"),
+    ("Settings", "/settings/"),
+)
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One of the tabs in the header."""
+
+    title: str
+    url: str
+    is_current: bool
+
+
+def current_path(request: HttpRequest) -> str:
+    """Return the path of the page the user looks at, also when a fragment of it is asked for."""
+    details = getattr(request, "htmx", None)
+    if details and details.current_url_abs_path:
+        return str(details.current_url_abs_path).split("?", 1)[0]
+    return request.path
+
+
+def tabs(path: str) -> list[Tab]:
+    """Return the tabs, with the one current that `path` lies under."""
+    return [
+        Tab(title, url, path == url or (url != "/" and path.startswith(url)))
+        for title, url in _TABS
+    ]
+
+
+def job_counts() -> dict[str, int]:
+    """Return how many jobs are under way and how many wait for a person."""
+    return Job.objects.aggregate(
+        running=Count("id", filter=Q(state__in=OPEN)),
+        attention=Count("id", filter=Q(state=JobState.NEEDS_ATTENTION)),
+    )
+
+
+def frame(request: HttpRequest) -> dict[str, object]:
+    """Give templates the core's name, the tabs, the jobs, and the nonce of this answer's scripts."""
+    return {
+        "core_name": settings.UNDERSTUDY_CORE_NAME,
+        "csp_nonce": getattr(request, "csp_nonce", ""),
+        "tabs": lambda: tabs(current_path(request)),
+        "job_counts": job_counts,
+    }

@@ -1,0 +1,74 @@
+"""Pages for what went wrong, in the design; without the frame for whoever is not signed in."""
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.views.decorators.csrf import requires_csrf_token
+
+
+@dataclass(frozen=True)
+class ErrorText:
+    """What an error page says."""
+
+    title: str
+    text: str
+    advice: str
+
+
+_TEXTS = {
+    403: ErrorText(
+        "You may not do that",
+        "Your account is not allowed to see or change this.",
+        "An administrator of this core can do it, or give you the right to.",
+    ),
+    404: ErrorText(
+        "There is nothing here",
+        "No page has this address. What it showed may have been removed since.",
+        "Machines are on the left, jobs and replication in the tabs above.",
+    ),
+    500: ErrorText(
+        "The console failed at this",
+        "Something went wrong inside the console. Jobs are not affected: they run on by themselves.",
+        "Try again. If it stays so, the console's log has the reason, under the time of this page.",
+    ),
+}
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403, with the reason where the code gave one."""
+    return _error(request, 403, str(exception or ""))
+
+
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404. Says the same whether the thing never was or is somebody else's."""
+    return _error(request, 404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500. Uses neither database nor session: they may be what failed."""
+    context = {"status": 500, "error": _TEXTS[500]}
+    return HttpResponse(render_to_string("console/error_bare.html", context), status=500)
+
+
+@requires_csrf_token
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form without a valid token: nearly always a page that was open for too long."""
+    text = ErrorText(
+        "This form is too old",
+        "It was opened before you signed in again, or cookies are blocked. Nothing was changed.",
+        "Go back, reload the page and send it again.",
+    )
+    return render(request, _template(request), {"status": 403, "error": text}, status=403)
+
+
+def _error(request: HttpRequest, status: int, reason: str = "") -> HttpResponse:
+    context = {"status": status, "error": _TEXTS[status], "reason": reason}
+    return render(request, _template(request), context, status=status)
+
+
+def _template(request: HttpRequest) -> str:
+    user = getattr(request, "user", None)
+    is_inside = user is not None and user.is_authenticated
+    return "console/error.html" if is_inside else "console/error_bare.html"

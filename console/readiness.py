@@ -1,0 +1,124 @@
+"""Could the company recover today? Other rooms say so for each machine; the home page adds it up.
+
+A provider returns one `Readiness` for each machine it knows. Two providers may speak of the same
+machine: the worse state counts and all reasons stay.
+"""
+
+import datetime
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class ReadinessState(StrEnum):
+    """How a machine stands, worst last."""
+
+    READY = "ready"
+    FAILED_OVER = "failed_over"
+    AT_RISK = "at_risk"
+    NOT_READY = "not_ready"
+
+
+_ORDER = list(ReadinessState)
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """How well one machine could be recovered, and the facts that this rests on.
+
+    `url` leads to the machine, `evidence_url` to the point or job that proves it. Reasons say in
+    words what speaks against it, worst first; a ready machine has none.
+    """
+
+    machine_id: uuid.UUID
+    machine_name: str
+    url: str
+    state: ReadinessState
+    headline: str
+    reasons: tuple[str, ...] = ()
+    newest_point_at: datetime.datetime | None = None
+    proven_at: datetime.datetime | None = None
+    evidence_url: str = ""
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All machines of this core, worst first, and the answer that they add up to."""
+
+    machines: tuple[Readiness, ...]
+
+    def count(self, state: ReadinessState) -> int:
+        return sum(machine.state == state for machine in self.machines)
+
+    @property
+    def total(self) -> int:
+        return len(self.machines)
+
+    @property
+    def recoverable(self) -> int:
+        return self.total - self.not_ready
+
+    @property
+    def ready(self) -> int:
+        return self.count(ReadinessState.READY)
+
+    @property
+    def failed_over(self) -> int:
+        return self.count(ReadinessState.FAILED_OVER)
+
+    @property
+    def at_risk(self) -> int:
+        return self.count(ReadinessState.AT_RISK)
+
+    @property
+    def not_ready(self) -> int:
+        return self.count(ReadinessState.NOT_READY)
+
+
+Provider = Callable[[datetime.datetime], Iterable[Readiness]]
+_providers: list[Provider] = []
+
+
+def register_provider(provider: Provider) -> Provider:
+    """Have the home page ask this provider too. Called from an app's `ready()`."""
+    if provider not in _providers:
+        _providers.append(provider)
+    return provider
+
+
+def collect(now: datetime.datetime) -> Summary:
+    """Ask every provider and add up what they say."""
+    return summarise(entry for provider in _providers for entry in provider(now))
+
+
+def summarise(entries: Iterable[Readiness]) -> Summary:
+    """Merge what is said of the same machine, and put the worst first."""
+    merged: dict[uuid.UUID, Readiness] = {}
+    for entry in entries:
+        known = merged.get(entry.machine_id)
+        merged[entry.machine_id] = _merge(known, entry) if known else entry
+    return Summary(tuple(sorted(merged.values(), key=_worst_first)))
+
+
+def _worst_first(entry: Readiness) -> tuple[int, str]:
+    return -_ORDER.index(entry.state), entry.machine_name.casefold()
+
+
+def _merge(first: Readiness, second: Readiness) -> Readiness:
+    worse, other = sorted((first, second), key=_worst_first)
+    return replace(
+        worse,
+        reasons=tuple(dict.fromkeys(worse.reasons + other.reasons)),
+        newest_point_at=_latest(worse.newest_point_at, other.newest_point_at),
+        proven_at=_latest(worse.proven_at, other.proven_at),
+        evidence_url=worse.evidence_url or other.evidence_url,
+        place=worse.place or other.place,
+    )
+
+
+def _latest(
+    one: datetime.datetime | None, other: datetime.datetime | None
+) -> datetime.datetime | None:
+    return max((moment for moment in (one, other) if moment), default=None)

@@ -1,0 +1,138 @@
+// Behaviour of the frame: theme, navigation, menus, dialogs, toasts, expanding rows, polling manners.
+// Everything works without it, only less comfortably.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const dialog = document.getElementById("dialog");
+  const toasts = document.getElementById("toasts");
+  const on = (name, act) => document.addEventListener(name, act);
+
+  // Theme: system → light → dark, remembered in this browser.
+  const themes = ["system", "light", "dark"];
+  const themeButton = document.getElementById("theme-button");
+  const showTheme = () => {
+    const theme = root.dataset.theme || "system";
+    if (!themeButton) return;
+    themeButton.title = themeButton.ariaLabel = `Theme: ${theme}`;
+    themeButton.querySelector("use").setAttribute("href", `#icon-theme-${theme}`);
+  };
+  themeButton?.addEventListener("click", () => {
+    const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
+    if (next === "system") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    localStorage.setItem("theme", next);
+    showTheme();
+  });
+  showTheme();
+
+  // Toasts
+  const toast = (text, state = "ok") => {
+    const element = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
+    element.classList.add(`toast-${state}`);
+    element.querySelector("use").setAttribute("href", `#icon-state-${state}`);
+    element.querySelector(".toast-text").textContent = text;
+    toasts.append(element);
+    fade(element);
+  };
+  const fade = (element) => element.matches(".toast-ok") && setTimeout(() => element.remove(), 7000);
+  toasts?.querySelectorAll(".toast").forEach(fade);
+  on("toast", (event) => toast(event.detail.text, event.detail.state));
+
+  // Menus: one open at a time; placed so that a scrolling table does not cut them off.
+  const closeMenus = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => {
+    if (menu !== except) menu.open = false;
+  });
+  const placeMenu = (menu) => {
+    const box = menu.querySelector("[role=menu]");
+    const anchor = menu.querySelector("summary").getBoundingClientRect();
+    box.style.position = "fixed";
+    box.style.right = "auto";
+    box.style.left = `${Math.max(8, Math.min(anchor.right - box.offsetWidth, innerWidth - box.offsetWidth - 8))}px`;
+    const fitsBelow = anchor.bottom + box.offsetHeight + 8 < innerHeight || anchor.top < box.offsetHeight + 8;
+    box.style.top = `${fitsBelow ? anchor.bottom + 4 : anchor.top - box.offsetHeight - 4}px`;
+  };
+  document.addEventListener("toggle", (event) => {
+    if (!event.target.matches("details.menu")) return;
+    event.target.querySelector("summary").ariaExpanded = event.target.open;
+    if (!event.target.open) return;
+    closeMenus(event.target);
+    placeMenu(event.target);
+  }, true);
+  document.addEventListener("scroll", (event) => event.target.closest?.("[role=menu]") || closeMenus(), true);
+  addEventListener("resize", () => closeMenus());
+
+  // Clicks: outside a menu, on a close button, on an expander, on the navigation button.
+  on("click", (event) => {
+    const target = event.target;
+    const item = target.closest("[role=menuitem]");
+    if (!target.closest("details.menu") || (item && item.ariaDisabled !== "true")) closeMenus();
+    if (target.closest("[aria-disabled=true]")) event.preventDefault();
+    if (target.closest(".toast-close")) target.closest(".toast").remove();
+    if (dialog?.contains(target) && target.closest("[data-close]")) { event.preventDefault(); dialog.close(); }
+    const expander = target.closest(".expander");
+    if (expander) setExpanded(expander, expander.ariaExpanded !== "true");
+    if (target.closest("#navigation-button")) {
+      const open = root.dataset.navigation !== "open";
+      root.dataset.navigation = open ? "open" : "";
+      target.closest("#navigation-button").ariaExpanded = open;
+    }
+  });
+  const setExpanded = (expander, expanded) => {
+    expander.ariaExpanded = expanded;
+    for (const id of expander.getAttribute("aria-controls").split(" ")) document.getElementById(id).hidden = !expanded;
+    sessionStorage.setItem(`expanded:${expander.id}`, expanded);
+  };
+  const restoreExpanded = (within) => within.querySelectorAll(".expander[id]").forEach((expander) => {
+    const kept = sessionStorage.getItem(`expanded:${expander.id}`);
+    if (kept !== null) setExpanded(expander, kept === "true");
+  });
+  restoreExpanded(document);
+
+  // Keys: arrows and Escape in menus.
+  on("keydown", (event) => {
+    const menu = event.target.closest?.("details.menu");
+    if (event.key === "Escape" && menu?.open) {
+      event.preventDefault();
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+    if (!menu || !["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) return;
+    event.preventDefault();
+    menu.open = true;
+    const items = [...menu.querySelectorAll("[role=menuitem]")];
+    const at = items.indexOf(document.activeElement);
+    const next = { ArrowDown: at + 1, ArrowUp: at < 0 ? -1 : at - 1, Home: 0, End: -1 }[event.key];
+    items.at(next >= items.length ? 0 : next)?.focus();
+  });
+
+  // Dialog: what is swapped into it opens it; the backdrop closes it.
+  dialog?.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog?.addEventListener("close", () => dialog.replaceChildren());
+  on("close-dialog", () => dialog.close());
+  on("htmx:afterSwap", (event) => {
+    if (event.detail.target === dialog && dialog.childElementCount && !dialog.open) dialog.showModal();
+    restoreExpanded(document);
+  });
+
+  // A refusal (409) is shown in the dialog that asked, otherwise as a toast.
+  on("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.status !== 409) return;
+    const place = event.detail.requestConfig.elt.closest("dialog")?.querySelector(".refusal");
+    event.detail.target = place || toasts;
+    event.detail.swapOverride = place ? "innerHTML" : "beforeend";
+  });
+  on("htmx:responseError", (event) => {
+    const said = { 403: "You may not do that.", 404: "That is no longer there. Reload the page." };
+    toast(said[event.detail.xhr.status] || "The console could not do that. Its log says why.", "bad");
+  });
+
+  // Polling keeps still while nobody looks or a menu in it is open, and says when the console is gone.
+  on("htmx:beforeRequest", (event) => {
+    const element = event.detail.elt;
+    const polls = (element.getAttribute("hx-trigger") || "").includes("every");
+    if (polls && (document.hidden || element.querySelector("details[open].menu"))) event.preventDefault();
+  });
+  const lost = document.getElementById("connection-lost");
+  on("htmx:sendError", () => { lost.hidden = false; });
+  on("htmx:afterOnLoad", () => { lost.hidden = true; });
+})();
