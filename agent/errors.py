@@ -1,0 +1,104 @@
+"""Errors of the agent and of its client. The tree:
+
+AgentError
+    AgentUnreachable          nobody answers, or not with the agent's protocol
+    AgentCertificateChanged   somebody answers, but not the agent that was paired
+    AgentRefusedCore          the agent does not know this core
+    WrongPairingCode          the code differs; some tries are left
+    PairingClosed             the code is used up, or was wrong too often
+    AgentBusy                 another point is being taken
+    AgentGone                 the connection broke in mid-stream
+    CoreGone                  the same, seen by the agent
+    ProtocolBroken            a message that the protocol does not allow
+    SnapshotFailed            the view could not be made or read
+        ViewInvalid           copy-on-write space ran out while the view was read
+    ConfigurationWrong        agent.json or the state folder cannot be used
+    RequestRefused            the agent understood and will not do it
+
+A code is stable: pages, manuals and scripts refer to it, and it crosses the wire.
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Base of everything the agent and its client raise on purpose."""
+
+    code = "AGENT-ERROR"
+
+
+class AgentUnreachable(AgentError):
+    code = "AGENT-UNREACHABLE"
+
+
+class AgentCertificateChanged(AgentError):
+    code = "AGENT-CERTIFICATE-CHANGED"
+
+
+class AgentRefusedCore(AgentError):
+    code = "AGENT-REFUSED-CORE"
+
+
+class WrongPairingCode(AgentError):
+    code = "AGENT-PAIRING-CODE-WRONG"
+
+
+class PairingClosed(AgentError):
+    code = "AGENT-PAIRING-CLOSED"
+
+
+class AgentBusy(AgentError):
+    code = "AGENT-BUSY"
+
+
+class AgentGone(AgentError):
+    code = "AGENT-GONE"
+
+
+class CoreGone(AgentError):
+    code = "AGENT-CORE-GONE"
+
+
+class ProtocolBroken(AgentError):
+    code = "AGENT-PROTOCOL-BROKEN"
+
+
+class SnapshotFailed(AgentError):
+    code = "AGENT-SNAPSHOT-FAILED"
+
+
+class ViewInvalid(SnapshotFailed):
+    code = "AGENT-VIEW-INVALID"
+
+
+class ConfigurationWrong(AgentError):
+    code = "AGENT-CONFIGURATION-WRONG"
+
+
+class RequestRefused(AgentError):
+    code = "AGENT-REQUEST-REFUSED"
+
+
+_SENT_BY_AGENT: dict[str, type[AgentError]] = {
+    error.code: error
+    for error in (
+        AgentRefusedCore,
+        WrongPairingCode,
+        PairingClosed,
+        AgentBusy,
+        ProtocolBroken,
+        SnapshotFailed,
+        ViewInvalid,
+        ConfigurationWrong,
+        RequestRefused,
+    )
+}
+
+
+def error_from_wire(code: str, text: str) -> AgentError:
+    """Return the error that an agent reported as `code` and `text`.
+
+    A code that this release does not know becomes `SnapshotFailed` with the code in its text.
+    """
+    known = _SENT_BY_AGENT.get(code)
+    return known(text) if known else SnapshotFailed(f"{text} ({code})")

@@ -1,0 +1,283 @@
+"""The messages between a core and an agent; both sides use this module, so they cannot differ.
+
+A connection is TLS 1.3. On it go frames: one byte kind, four bytes length (big endian), payload.
+Control frames are JSON objects with a `type`; disk bytes and digests travel as binary frames.
+`docs/agent.md` has the byte tables. Nothing here knows what the messages are for.
+
+A `Channel` reads while it waits to write. So two sides that both send never wait for each other.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import ssl
+import struct
+import time
+from collections import deque
+from typing import Any, NamedTuple, Union
+
+from agent.errors import AgentError, ProtocolBroken
+
+PROTOCOL_VERSION = 1
+DEFAULT_PORT = 8006
+GRAIN_BYTES = 64 * 1024
+DIGEST_BYTES = 16
+SLICE_GRAINS = 8192  # digests travel in slices of this many grains: 128 KiB
+SLICES_AHEAD = 2  # slices of parent digests that an agent may have asked for at once
+
+CONTROL = 1
+DISK_DATA = 2
+DISK_DIGESTS = 3
+PARENT_DIGESTS = 4
+
+HEADER = struct.Struct(">BI")  # kind, payload length
+DISK_DATA_HEAD = struct.Struct(">H")  # disk number
+DIGESTS_HEAD = struct.Struct(">HQ")  # disk number, first grain
+
+MAX_DATA_BYTES = 1024 * 1024  # of a disk in one frame
+_MAX_PAYLOAD_BYTES = {
+    CONTROL: 1024 * 1024,
+    DISK_DATA: DISK_DATA_HEAD.size + MAX_DATA_BYTES,
+    DISK_DIGESTS: DIGESTS_HEAD.size + SLICE_GRAINS * DIGEST_BYTES,
+    PARENT_DIGESTS: DIGESTS_HEAD.size + SLICE_GRAINS * DIGEST_BYTES,
+}
+_MAX_UNREAD_BYTES = 4 * 1024 * 1024  # what may arrive while this side is still sending
+MAX_CAPACITY_BYTES = 256 * 1024**4
+MAX_DISKS = 256
+
+Data = Union[bytes, bytearray, memoryview]
+Message = dict[str, Any]
+
+
+class Frame(NamedTuple):
+    """One received frame."""
+
+    kind: int
+    payload: memoryview
+
+
+class Channel:
+    """Frames over a TLS socket, with a limit on how long the other side may be silent.
+
+    Owns the socket. `peer_gone` is what to raise when the other side is lost: that reads
+    differently on a core and on an agent. For one thread at a time.
+    """
+
+    def __init__(
+        self, tls_socket: ssl.SSLSocket, silence_seconds: float, peer_gone: type[AgentError]
+    ) -> None:
+        self.silence_seconds = silence_seconds
+        self._socket = tls_socket
+        self._socket.setblocking(False)
+        self._peer_gone = peer_gone
+        self._poll = select.poll()
+        self._poll.register(tls_socket, select.POLLIN)
+        self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
+        self._kind = 0
+        self._buffer = memoryview(bytearray(HEADER.size))
+        self._filled_bytes = 0
+        self._in_payload = False
+        self.received_bytes = 0
+        self.sent_bytes = 0
+
+    def send_control(self, message: Message) -> None:
+        """Send a JSON message, which needs a `type`."""
+        self.send(CONTROL, json.dumps(message, separators=(",", ":")).encode())
+
+    def send(self, kind: int, *parts: Data) -> None:
+        """Send a frame made of `parts` joined, without copying them together.
+
+        Raises:
+            AgentError: of the class given as `peer_gone`, when the other side is lost or takes
+                nothing for `silence_seconds`.
+        """
+        length_bytes = sum(len(part) for part in parts)
+        if length_bytes > _MAX_PAYLOAD_BYTES[kind]:
+            raise ProtocolBroken(
+                f"Sending a frame of kind {kind}: {length_bytes} bytes, "
+                f"at most {_MAX_PAYLOAD_BYTES[kind]} are allowed"
+            )
+        self._send_bytes(HEADER.pack(kind, length_bytes))
+        for part in parts:
+            self._send_bytes(part)
+
+    def receive(self) -> Frame:
+        """Return the next frame, waiting for it.
+
+        Raises:
+            AgentError: of the class given as `peer_gone`, when the other side is lost or silent.
+            ProtocolBroken: the frame's kind or length is not allowed.
+        """
+        while not self._waiting:
+            if not self._read_some():
+                self._wait(select.POLLIN)
+        return self._take_waiting()
+
+    def find_waiting(self) -> Frame | None:
+        """Return the next frame if it is already here, without waiting."""
+        while not self._waiting and self._read_some():
+            pass
+        return self._take_waiting() if self._waiting else None
+
+    def receive_control(self, *types: str) -> Message:
+        """Return the next message, which must be a control message of one of `types`.
+
+        Raises:
+            ProtocolBroken: it is something else.
+        """
+        message = control_message(self.receive())
+        if types and message["type"] not in types:
+            raise ProtocolBroken(
+                f"Waiting for {' or '.join(types)}: the other side sent {message['type'][:40]!r}"
+            )
+        return message
+
+    def close(self) -> None:
+        """Close the connection; harmless when it is closed."""
+        self._socket.close()
+
+    def _take_waiting(self) -> Frame:
+        frame = self._waiting.popleft()
+        self._waiting_bytes -= len(frame.payload)
+        return frame
+
+    def _send_bytes(self, data: Data) -> None:
+        view = memoryview(data).cast("B")
+        while view:
+            try:
+                sent_bytes = self._socket.send(view)
+            except ssl.SSLWantWriteError:
+                self._wait_to_write()
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except OSError as error:
+                raise self._lost(str(error)) from error
+            else:
+                self.sent_bytes += sent_bytes
+                view = view[sent_bytes:]
+
+    def _wait_to_write(self) -> None:
+        """Wait until there is room, and take in what the other side sends meanwhile."""
+        if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+            while self._read_some():
+                if self._waiting_bytes > _MAX_UNREAD_BYTES:
+                    raise ProtocolBroken("The other side sends on without waiting for an answer")
+
+    def _wait(self, events: int) -> int:
+        self._poll.modify(self._socket, events)
+        deadline = time.monotonic() + self.silence_seconds
+        while True:
+            left_seconds = deadline - time.monotonic()
+            if left_seconds <= 0:
+                raise self._lost(f"it was silent for {self.silence_seconds:g} seconds")
+            ready = self._poll.poll(left_seconds * 1000)
+            if ready:
+                return ready[0][1]
+
+    def _read_some(self) -> bool:
+        """Read once towards the next frame; False when nothing has arrived."""
+        try:
+            count_bytes = self._socket.recv_into(self._buffer[self._filled_bytes :])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise self._lost(str(error)) from error
+        if count_bytes == 0:
+            raise self._lost("it closed the connection")
+        self.received_bytes += count_bytes
+        self._filled_bytes += count_bytes
+        if self._filled_bytes == len(self._buffer):
+            self._finish_part()
+        return True
+
+    def _finish_part(self) -> None:
+        if self._in_payload:
+            self._finish_frame()
+            return
+        self._kind, length_bytes = HEADER.unpack(self._buffer)
+        limit_bytes = _MAX_PAYLOAD_BYTES.get(self._kind)
+        if limit_bytes is None:
+            raise ProtocolBroken(f"The other side sent a frame of the unknown kind {self._kind}")
+        if length_bytes > limit_bytes:
+            raise ProtocolBroken(
+                f"The other side announced {length_bytes} bytes in a frame of kind {self._kind}, "
+                f"at most {limit_bytes} are allowed"
+            )
+        self._buffer = memoryview(bytearray(length_bytes))
+        self._filled_bytes = 0
+        self._in_payload = True
+        if length_bytes == 0:
+            self._finish_frame()
+
+    def _finish_frame(self) -> None:
+        self._waiting.append(Frame(self._kind, self._buffer))
+        self._waiting_bytes += len(self._buffer)
+        self._buffer = memoryview(bytearray(HEADER.size))
+        self._filled_bytes = 0
+        self._in_payload = False
+
+    def _lost(self, reason: str) -> AgentError:
+        return self._peer_gone(f"The connection to the other side was lost: {reason}")
+
+
+def control_message(frame: Frame) -> Message:
+    """Return the JSON object of a control frame.
+
+    Raises:
+        ProtocolBroken: it is not a control frame, not JSON, or has no `type`.
+    """
+    if frame.kind != CONTROL:
+        raise ProtocolBroken(f"Waiting for a message: got a binary frame of kind {frame.kind}")
+    try:
+        message = json.loads(bytes(frame.payload))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolBroken("The other side sent a message that is not JSON") from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise ProtocolBroken("The other side sent a message without a type")
+    return message
+
+
+def split_disk_data(frame: Frame) -> tuple[int, memoryview]:
+    """Return disk number and bytes of a DISK_DATA frame."""
+    if len(frame.payload) < DISK_DATA_HEAD.size:
+        raise ProtocolBroken("The other side sent disk data without a disk number")
+    (number,) = DISK_DATA_HEAD.unpack_from(frame.payload)
+    return number, frame.payload[DISK_DATA_HEAD.size :]
+
+
+def split_digests(frame: Frame) -> tuple[int, int, memoryview]:
+    """Return disk number, first grain and digests of a DISK_DIGESTS or PARENT_DIGESTS frame."""
+    digests = frame.payload[DIGESTS_HEAD.size :]
+    if len(frame.payload) < DIGESTS_HEAD.size or len(digests) % DIGEST_BYTES:
+        raise ProtocolBroken("The other side sent digests of an impossible length")
+    number, first_grain = DIGESTS_HEAD.unpack_from(frame.payload)
+    return number, first_grain, digests
+
+
+def get_int(message: Message, name: str, lowest: int, highest: int) -> int:
+    """Return the whole number `name` of a message, checked against its limits."""
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise ProtocolBroken(
+            f"Reading {message.get('type')!r}: {name} is {str(value)[:40]!r}, "
+            f"expected a number from {lowest} to {highest}"
+        )
+    return value
+
+
+def get_text(message: Message, name: str, longest: int = 1024) -> str:
+    """Return the text `name` of a message, checked against its limit."""
+    value = message.get(name)
+    if not isinstance(value, str) or len(value) > longest:
+        raise ProtocolBroken(
+            f"Reading {message.get('type')!r}: {name} is missing, not text, or longer than "
+            f"{longest} characters"
+        )
+    return value
+
+
+def grain_count(capacity_bytes: int) -> int:
+    """Return how many grains a disk has; the last one may be cut."""
+    return -(-capacity_bytes // GRAIN_BYTES)

@@ -1,0 +1,70 @@
+"""The `file` provider: raw image files, named in the configuration, served as disks.
+
+For tests and benchmarks, and for machines whose disks somebody else holds still.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from agent.configuration import ConfiguredDisk
+from agent.errors import SnapshotFailed
+from agent.providers import NOT_GUARANTEED, Disk, DiskView, View
+
+_SECTOR_BYTES = 512
+
+
+class FileView:
+    """The files as they are."""
+
+    consistency = NOT_GUARANTEED
+
+    def __init__(self, disks: list[DiskView]) -> None:
+        self.disks = disks
+
+    def check(self) -> None:
+        """Nothing holds the files still, so nothing can have failed."""
+
+
+class FileProvider:
+    """Serves the configured files in their order; the first is the boot disk."""
+
+    name = "file"
+
+    def __init__(self, files: Sequence[ConfiguredDisk]) -> None:
+        self._files = files
+
+    def disks(self) -> list[Disk]:
+        """Return the configured files as disks.
+
+        Raises:
+            SnapshotFailed: a file is missing.
+        """
+        return [self._disk(number, file) for number, file in enumerate(self._files)]
+
+    @contextmanager
+    def open_view(self) -> Iterator[View]:
+        """Serve the files themselves."""
+        yield FileView(
+            [
+                DiskView(disk, file.path, disk.capacity_bytes)
+                for disk, file in zip(self.disks(), self._files)
+            ]
+        )
+
+    def _disk(self, number: int, file: ConfiguredDisk) -> Disk:
+        try:
+            with file.path.open("rb") as image:
+                length_bytes = os.lseek(image.fileno(), 0, os.SEEK_END)
+        except OSError as error:
+            raise SnapshotFailed(f"Opening the disk image {file.path}: {error.strerror}") from error
+        return Disk(
+            number=number,
+            key=file.key,
+            device=str(file.path),
+            capacity_bytes=-(-length_bytes // _SECTOR_BYTES) * _SECTOR_BYTES,
+            controller="",
+            is_boot=number == 0,
+        )

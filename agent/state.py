@@ -1,0 +1,123 @@
+"""What the agent remembers between starts: whom it trusts, and how far pairing has come.
+
+Everything here is inside the disks that a recovery point holds. So a machine that was failed over
+answers the cores it knew before, without a change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from agent.errors import ConfigurationWrong, RequestRefused
+from agent.tls import fingerprint_of
+
+MAX_TRUSTED_CORES = 16
+
+
+@dataclass(frozen=True)
+class TrustedCore:
+    """A core whose calls the agent answers."""
+
+    name: str
+    fingerprint: str
+    certificate_pem: str
+    trusted_at: str
+
+
+@dataclass(frozen=True)
+class PairingState:
+    """The one-time code, how often it was tried in vain, and when it was used up."""
+
+    code: str | None
+    wrong_tries: int = 0
+    used_at: str | None = None
+
+
+class AgentState:
+    """The state folder. Each change is on the disk before its method returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lock = threading.RLock()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def trusted_cores(self) -> list[TrustedCore]:
+        """Return the trusted cores, oldest first."""
+        entries = self._read("trusted-cores.json") or []
+        try:
+            return [TrustedCore(**entry) for entry in entries]
+        except TypeError as error:
+            raise self._wrong("trusted-cores.json", error) from error
+
+    def find_trusted_core(self, fingerprint: str) -> TrustedCore | None:
+        """Return the trusted core with that certificate, if there is one."""
+        matches = (core for core in self.trusted_cores() if core.fingerprint == fingerprint)
+        return next(matches, None)
+
+    def ensure_trusted_core(self, name: str, certificate_pem: str) -> TrustedCore:
+        """Trust a core from now on; a core that is trusted already gets the new name.
+
+        Raises:
+            RequestRefused: there are too many trusted cores.
+        """
+        fingerprint = fingerprint_of(certificate_pem)
+        new_core = TrustedCore(name, fingerprint, certificate_pem, now_text())
+        with self.lock:
+            others = [core for core in self.trusted_cores() if core.fingerprint != fingerprint]
+            if len(others) >= MAX_TRUSTED_CORES:
+                raise RequestRefused(
+                    f"Trusting core {name!r}: {len(others)} cores are trusted already, the most "
+                    "an agent allows. Remove one from trusted-cores.json on the machine."
+                )
+            self._write("trusted-cores.json", [asdict(core) for core in [*others, new_core]])
+        return new_core
+
+    def find_pairing(self) -> PairingState | None:
+        """Return how far pairing has come, or None before the first start."""
+        entry = self._read("pairing.json")
+        try:
+            return None if entry is None else PairingState(**entry)
+        except TypeError as error:
+            raise self._wrong("pairing.json", error) from error
+
+    def save_pairing(self, pairing: PairingState) -> None:
+        """Replace the pairing state."""
+        with self.lock:
+            self._write("pairing.json", asdict(pairing))
+
+    def _read(self, name: str) -> Any:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise self._wrong(name, error) from error
+
+    def _write(self, name: str, content: Any) -> None:
+        temporary = self.folder / f".{name}.new"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self.folder / name)
+        folder_descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder_descriptor)
+        finally:
+            os.close(folder_descriptor)
+
+    def _wrong(self, name: str, error: Exception) -> ConfigurationWrong:
+        return ConfigurationWrong(f"Reading {self.folder / name}: {error}")
+
+
+def now_text() -> str:
+    """Return the time of now in UTC, as ISO text."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,275 @@
+"""Send a view to a core: each disk as a VMDK stream, base or delta, in flat memory.
+
+The reading and deflating is `recovery_store.vmdk.imaging`. Here its callbacks become frames, and
+the digests of the parent point are asked for one slice ahead of where they are needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from recovery_store.errors import SourceUnreadable, VmdkError
+from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
+from recovery_store.vmdk.writer import StreamWriter
+
+from agent.errors import ProtocolBroken, SnapshotFailed
+from agent.protocol import (
+    DIGEST_BYTES,
+    DIGESTS_HEAD,
+    DISK_DATA,
+    DISK_DATA_HEAD,
+    DISK_DIGESTS,
+    MAX_DATA_BYTES,
+    PARENT_DIGESTS,
+    SLICE_GRAINS,
+    SLICES_AHEAD,
+    Channel,
+    grain_count,
+    split_digests,
+)
+from agent.providers import Disk, DiskView, View
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class ParentDisk:
+    """What the parent point holds of a disk; `key` says of which."""
+
+    key: str
+    number: int
+    cid: str
+    file_hint: str
+    capacity_bytes: int
+
+
+def send_view(channel: Channel, view: View, parents: dict[str, ParentDisk]) -> None:
+    """Stream all disks of a view.
+
+    A disk whose parent is missing or was larger is streamed whole.
+
+    Raises:
+        CoreGone: the core is lost.
+        SnapshotFailed: a disk cannot be read, or the view did not hold.
+    """
+    total_bytes = sum(disk_view.capacity_bytes for disk_view in view.disks)
+    progress = _Progress(channel, total_bytes)
+    for disk_view in view.disks:
+        parent = parents.get(disk_view.disk.key)
+        if parent is not None and parent.capacity_bytes > disk_view.capacity_bytes:
+            parent = None
+        _send_disk(channel, view, disk_view, parent, progress)
+        progress.finish_disk(disk_view.capacity_bytes)
+
+
+def _send_disk(
+    channel: Channel,
+    view: View,
+    disk_view: DiskView,
+    parent: ParentDisk | None,
+    progress: _Progress,
+) -> None:
+    disk = disk_view.disk
+    started_at = time.monotonic()
+    cid = _new_cid(parent)
+    channel.send_control(_begin_message(disk_view, cid, parent))
+    sender = _DiskSender(channel, disk.number)
+    writer = StreamWriter(
+        sender.measured,
+        disk_view.capacity_bytes,
+        cid,
+        parent_cid=parent.cid if parent else None,
+        parent_file_hint=parent.file_hint if parent else None,
+    )
+    try:
+        descriptor = os.open(disk_view.path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SnapshotFailed(f"Opening {disk_view.path}: {error.strerror}") from error
+    try:
+        stream_disk(
+            descriptor,
+            disk_view.capacity_bytes,
+            writer,
+            sender.put_digests,
+            _ParentDigests(channel, disk.number, parent).get if parent else None,
+            progress.report,
+        )
+        # Before the end of the stream: what a broken view gave must never look complete.
+        view.check()
+        writer.finish()
+    except SourceUnreadable as error:
+        view.check()
+        raise SnapshotFailed(f"Reading disk {disk.number} ({disk.device}): {error}") from error
+    except VmdkError as error:
+        raise SnapshotFailed(f"Streaming disk {disk.number} ({disk.device}): {error}") from error
+    finally:
+        os.close(descriptor)
+    sender.finish()
+    log.info(
+        "disk sent number=%d key=%s is_delta=%s stream_bytes=%d seconds=%.1f",
+        disk.number,
+        disk.key,
+        parent is not None,
+        sender.measured.length_bytes,
+        time.monotonic() - started_at,
+    )
+
+
+def _begin_message(disk_view: DiskView, cid: str, parent: ParentDisk | None) -> dict[str, object]:
+    return {
+        "type": "begin_disk",
+        "number": disk_view.disk.number,
+        "key": disk_view.disk.key,
+        "capacity_bytes": disk_view.capacity_bytes,
+        "cid": cid,
+        "has_parent": parent is not None,
+    }
+
+
+def _new_cid(parent: ParentDisk | None) -> str:
+    """Return a content id that is neither the parent's nor the one that means none."""
+    while True:
+        cid = secrets.token_hex(4)
+        if cid != "ffffffff" and (parent is None or cid != parent.cid):
+            return cid
+
+
+class _DiskSender:
+    """Sends the bytes and digests of one disk."""
+
+    def __init__(self, channel: Channel, number: int) -> None:
+        self._channel = channel
+        self._number = number
+        self._first_grain = 0
+        self._digests = bytearray()
+        self.measured = MeasuredWrite(self._send_data)
+
+    def _send_data(self, data: bytes) -> None:
+        head = DISK_DATA_HEAD.pack(self._number)
+        view = memoryview(data)
+        for start in range(0, len(view), MAX_DATA_BYTES):
+            self._channel.send(DISK_DATA, head, view[start : start + MAX_DATA_BYTES])
+
+    def put_digests(self, first_grain: int, digests: bytes) -> None:
+        """Collect runs that follow each other, so that they travel in few frames."""
+        if first_grain != self._first_grain + len(self._digests) // DIGEST_BYTES:
+            self._send_digests()
+            self._first_grain = first_grain
+        self._digests += digests
+        while len(self._digests) >= SLICE_GRAINS * DIGEST_BYTES:
+            self._send_digests()
+
+    def _send_digests(self) -> None:
+        if not self._digests:
+            return
+        part = bytes(self._digests[: SLICE_GRAINS * DIGEST_BYTES])
+        head = DIGESTS_HEAD.pack(self._number, self._first_grain)
+        self._channel.send(DISK_DIGESTS, head, part)
+        self._first_grain += len(part) // DIGEST_BYTES
+        del self._digests[: len(part)]
+
+    def finish(self) -> None:
+        """Send what is left, and the length and digest of the stream."""
+        self._send_digests()
+        self._channel.send_control(
+            {
+                "type": "finish_disk",
+                "number": self._number,
+                "length_bytes": self.measured.length_bytes,
+                "digest": self.measured.digest_hex,
+            }
+        )
+
+
+class _ParentDigests:
+    """Asks the core for the parent's digests in ascending slices, one ahead."""
+
+    def __init__(self, channel: Channel, number: int, parent: ParentDisk) -> None:
+        self._channel = channel
+        self._number = number
+        self._parent_grains = grain_count(parent.capacity_bytes)
+        self._next_grain = 0  # not asked for yet
+        self._asked: deque[tuple[int, int]] = deque()
+
+    def get(self, first_grain: int, count: int) -> bytes:
+        """Return the digests; grains past the parent's end are zero."""
+        known_count = max(0, min(count, self._parent_grains - first_grain))
+        parts = bytearray()
+        while len(parts) < known_count * DIGEST_BYTES:
+            self._ask_ahead()
+            parts += self._take_slice(first_grain + len(parts) // DIGEST_BYTES)
+        if len(parts) > known_count * DIGEST_BYTES:
+            raise ProtocolBroken("Parent digests are needed in whole slices")
+        return bytes(parts.ljust(count * DIGEST_BYTES, b"\0"))
+
+    def _ask_ahead(self) -> None:
+        while len(self._asked) < SLICES_AHEAD and self._next_grain < self._parent_grains:
+            count = min(SLICE_GRAINS, self._parent_grains - self._next_grain)
+            self._channel.send_control(
+                {
+                    "type": "need_parent_digests",
+                    "number": self._number,
+                    "first_grain": self._next_grain,
+                    "count": count,
+                }
+            )
+            self._asked.append((self._next_grain, count))
+            self._next_grain += count
+
+    def _take_slice(self, first_grain: int) -> memoryview:
+        expected_first, expected_count = self._asked.popleft()
+        frame = self._channel.receive()
+        if frame.kind != PARENT_DIGESTS:
+            raise ProtocolBroken(f"Waiting for parent digests: got a frame of kind {frame.kind}")
+        number, first, digests = split_digests(frame)
+        if (
+            (number, first) != (self._number, expected_first)
+            or first != first_grain
+            or len(digests) != expected_count * DIGEST_BYTES
+        ):
+            raise ProtocolBroken("The core sent other parent digests than were asked for")
+        return digests
+
+
+class _Progress:
+    """Tells the core how far the reading is; this also shows that the agent lives."""
+
+    def __init__(self, channel: Channel, total_bytes: int) -> None:
+        self._channel = channel
+        self._total_bytes = total_bytes
+        self._finished_bytes = 0
+        self._next_at = 0.0
+
+    def report(self, done_bytes: int, _total_bytes: int) -> None:
+        now = time.monotonic()
+        if now >= self._next_at:
+            self._next_at = now + PROGRESS_SECONDS
+            self._send(self._finished_bytes + done_bytes)
+
+    def finish_disk(self, capacity_bytes: int) -> None:
+        self._finished_bytes += capacity_bytes
+        self._send(self._finished_bytes)
+
+    def _send(self, done_bytes: int) -> None:
+        self._channel.send_control(
+            {"type": "progress", "done_bytes": done_bytes, "total_bytes": self._total_bytes}
+        )
+
+
+def description_of(disk: Disk) -> dict[str, object]:
+    """Return a disk as descriptions and messages show it."""
+    return {
+        "number": disk.number,
+        "key": disk.key,
+        "device": disk.device,
+        "capacity_bytes": disk.capacity_bytes,
+        "controller": disk.controller,
+        "is_boot": disk.is_boot,
+    }
