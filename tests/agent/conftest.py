@@ -1,0 +1,159 @@
+"""A real agent process with image files as disks, and cores with real certificates."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.client import AgentClient, CoreCredentials, PairedAgent, pair_with_agent
+
+CODE = "QUIET-RIVER-4711"
+MIB = 1024 * 1024
+
+
+@dataclass
+class RunningAgent:
+    """An agent process; `restart` keeps its state and its port."""
+
+    folder: Path
+    disks: dict[str, Path]
+    code: str | None = CODE
+    port: int = 0
+    process: subprocess.Popen[str] | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def start(self) -> "RunningAgent":
+        configuration = self.folder / "agent.json"
+        configuration.write_text(
+            json.dumps(
+                {
+                    "address": "127.0.0.1",
+                    "port": self.port,
+                    "pairing_code": self.code,
+                    "provider": "file",
+                    "disks": [{"key": key, "path": str(path)} for key, path in self.disks.items()],
+                    "state_folder": str(self.folder / "state"),
+                    **self.settings,
+                }
+            )
+        )
+        with (self.folder / "agent.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "serve", "--configuration", str(configuration)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        match = re.fullmatch(r"listening on port (\d+)\n", line)
+        assert match, (line, self.log())
+        self.port = int(match[1])
+        return self
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return status
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def client(self, core: "Core", paired: PairedAgent) -> AgentClient:
+        return AgentClient(
+            "127.0.0.1", self.port, core.credentials, paired.certificate_pem, timeout_seconds=30
+        )
+
+
+@dataclass
+class Core:
+    """A core as an agent sees it."""
+
+    name: str
+    credentials: CoreCredentials
+
+    @property
+    def certificate_pem(self) -> str:
+        return self.credentials.certificate_path.read_text()
+
+    def pair(self, agent: RunningAgent, code: str = CODE) -> PairedAgent:
+        return pair_with_agent("127.0.0.1", agent.port, code, self.credentials, self.name)
+
+
+def make_core(folder: Path, name: str) -> Core:
+    """Make a core with a certificate and a key of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    certificate_path, key_path = folder / "core.pem", folder / "core.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        + ["-nodes", "-days", "100", "-subj", f"/CN={name}"]
+        + ["-keyout", str(key_path), "-out", str(certificate_path)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return Core(name, CoreCredentials(certificate_path, key_path))
+
+
+def write_disk(path: Path, capacity_bytes: int, data_bytes: int) -> Path:
+    """Write a disk image with `data_bytes` that deflate by about half, and a hole behind them."""
+    with path.open("wb") as image:
+        for _ in range(data_bytes // 65536):
+            image.write(os.urandom(32768) + bytes(32768))
+        image.truncate(capacity_bytes)
+    return path
+
+
+@pytest.fixture
+def source(make_core: Callable[[str], Core]) -> Core:
+    return make_core("source-core")
+
+
+@pytest.fixture
+def target(make_core: Callable[[str], Core]) -> Core:
+    return make_core("target-core")
+
+
+@pytest.fixture(scope="session", name="make_core")
+def _make_core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Core]:
+    folder = tmp_path_factory.mktemp("cores")
+    made: dict[str, Core] = {}
+
+    def make(name: str) -> Core:
+        if name not in made:
+            made[name] = make_core(folder / name, name)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[RunningAgent]:
+    """An agent with two small disks, open for pairing."""
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    disks = {
+        "boot": write_disk(folder / "boot.raw", 8 * MIB, 2 * MIB),
+        "data": write_disk(folder / "data.raw", 3 * MIB + 512, 1 * MIB),
+    }
+    running = RunningAgent(folder, disks).start()
+    yield running
+    if running.process is not None:
+        running.stop(signal.SIGKILL)
+    shutil.rmtree(folder)
