@@ -163,6 +163,8 @@ func run(s settings) error {
 	}
 	address := listener.Addr().String()
 	digest := sha1.Sum(certificate.Certificate[0])
+	tidyInventory()
+	installPaging()
 	desk := newFront(service, s, address, thumbprint(digest[:]))
 	server := &http.Server{
 		Handler:           desk,
