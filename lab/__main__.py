@@ -1,12 +1,24 @@
 """`python -m lab`: two sites on one computer."""
 
 import argparse
+import sys
 from pathlib import Path
+
+COMMANDS = {
+    "setup": "install and build what a lab needs",
+    "run": "run two sites until Ctrl-C",
+    "status": "what runs",
+    "disaster": "kill the source core and its machines without warning",
+    "revive": "start the dead source core again, without its machines",
+    "down": "stop everything of this lab",
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    for name, explanation in COMMANDS.items():
+        commands.add_parser(name, help=explanation)
     guest = commands.add_parser("guest", help="build the machines' disks, run one for a trial")
     acts = guest.add_subparsers(dest="act", required=True)
     acts.add_parser("build")
@@ -20,6 +32,27 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "guest":
         _guest(arguments)
+    else:
+        sys.exit(_do(arguments.command))
+
+
+def _do(command: str) -> int:
+    # Imported when wanted: `setup` must run on a computer that has next to nothing.
+    if command == "setup":
+        from lab.setup import set_up
+
+        set_up()
+        return 0
+    from lab import run, status, stop
+
+    acts = {
+        "run": run.run,
+        "status": status.status,
+        "disaster": stop.disaster,
+        "revive": stop.revive,
+        "down": stop.down,
+    }
+    return acts[command]()
 
 
 def _guest(arguments: argparse.Namespace) -> None:

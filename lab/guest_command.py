@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from lab import qmp
 from lab.guest.image import ensure_images, image_digest
 from lab.guest.machines import get_machine
 from lab.places import Ports, home, port_shift
 from lab.source_machines import SourceMachine
+from lab.tools_link import ToolsLink
 
 
 def trial_machine(name: str, folder: Path | None = None) -> SourceMachine:
@@ -60,15 +60,13 @@ def first_words(machine: SourceMachine, limit_seconds: float) -> dict[str, objec
     Raises:
         SystemExit: none came in time.
     """
+    link = ToolsLink(machine.guest.tools_socket)
     try:
-        with qmp.connect_unix(machine.guest.tools_socket, limit_seconds) as connection:
-            for line in connection.makefile("rb"):
-                try:
-                    return json.loads(line)
-                except ValueError:
-                    continue
-    except OSError as error:
-        reason = f"{error}; see {machine.guest.console_log}"
-    else:
-        reason = "the machine was switched off"
-    raise SystemExit(f"{machine.name} said nothing within {limit_seconds} s: {reason}")
+        facts = link.wait_for_facts(limit_seconds)
+    finally:
+        link.close()
+    if facts is None:
+        raise SystemExit(
+            f"{machine.name} said nothing within {limit_seconds} s; see {machine.guest.console_log}"
+        )
+    return facts

@@ -44,6 +44,11 @@ class OwnProcess:
             and _started_ticks(self.pid) == self.started_ticks
         )
 
+    @property
+    def started_seconds(self) -> float:
+        """When it started, on the clock of `time.monotonic`, as long as the host never slept."""
+        return self.started_ticks / os.sysconf("SC_CLK_TCK")
+
     def send(self, signal_number: int) -> bool:
         """Send a signal to this very process; return False when it is gone."""
         try:

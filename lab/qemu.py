@@ -41,6 +41,11 @@ class Drive:
     image_format: str
     controller: str
     unit: int
+    bus: int = 0
+
+    @property
+    def bus_id(self) -> str:
+        return f"{self.controller}{self.bus}"
 
 
 @dataclass(frozen=True)
@@ -118,18 +123,6 @@ class Guest:
         """Press the reset button."""
         self._monitor("system_reset")
 
-    def ask_tools(self, act: str) -> None:
-        """Have the guest tools `reboot` or `shutdown` the system inside.
-
-        Raises:
-            GuestFailed: the machine does not run.
-        """
-        try:
-            with qmp.connect_unix(self.tools_socket, 5) as connection:
-                connection.sendall(act.encode() + b"\n")
-        except OSError as error:
-            raise GuestFailed(f"{self.name}: the tools' port does not answer: {error}") from error
-
     def shut_down(self, limit_seconds: float) -> None:
         """Press the power button, and cut the power when the system is not down in time."""
         process = self.process
@@ -182,8 +175,8 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
         *("-serial", "chardev:tools"),
         *("-device", "virtio-rng-pci"),
     ]
-    for controller in dict.fromkeys(drive.controller for drive in hardware.drives):
-        command += _controller(name, controller)
+    for bus_id, drive in {drive.bus_id: drive for drive in hardware.drives}.items():
+        command += _controller(name, drive.controller, bus_id)
     for number, drive in enumerate(hardware.drives):
         command += _drive(number, drive)
     for number, (model, mac) in enumerate(hardware.nics):
@@ -191,11 +184,11 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
     return command
 
 
-def _controller(name: str, controller: str) -> list[str]:
+def _controller(name: str, controller: str, bus_id: str) -> list[str]:
     if controller in SCSI_CONTROLLERS:
-        return ["-device", f"{SCSI_CONTROLLERS[controller]},id={controller}"]
+        return ["-device", f"{SCSI_CONTROLLERS[controller]},id={bus_id}"]
     if controller == "sata":
-        return ["-device", "ahci,id=sata"]
+        return ["-device", f"ahci,id={bus_id}"]
     if controller in OTHER_CONTROLLERS:
         return []
     raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not know")
@@ -206,9 +199,9 @@ def _drive(number: int, drive: Drive) -> list[str]:
     boot = f"bootindex={number}"
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
     if drive.controller in SCSI_CONTROLLERS:
-        device = f"scsi-hd,bus={drive.controller}.0,scsi-id={drive.unit},drive=disk{number},{boot}"
+        device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number},{boot}"
     elif drive.controller == "sata":
-        device = f"ide-hd,bus=sata.{drive.unit},drive=disk{number},{boot}"
+        device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number},{boot}"
     elif drive.controller == "nvme":
         device = f"nvme,serial=disk{number},drive=disk{number},{boot}"
     else:

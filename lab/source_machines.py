@@ -52,9 +52,7 @@ class SourceMachine:
         hardware = Hardware(
             cpus=self.machine.cpus,
             memory_bytes=self.machine.memory_bytes,
-            drives=tuple(
-                Drive(path, "raw", "pvscsi", unit) for unit, path in enumerate(disks)
-            ),
+            drives=tuple(Drive(path, "raw", "pvscsi", unit) for unit, path in enumerate(disks)),
             nics=(("vmxnet3", None),),
         )
         forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)

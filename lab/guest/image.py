@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -181,4 +180,3 @@ def _make_it_the_machine(
     path.parent.mkdir(exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps(configuration))
-    os.chmod(path, 0o600)

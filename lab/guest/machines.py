@@ -20,9 +20,7 @@ class LabMachine:
 
 MACHINES = (
     LabMachine("web-01", "127.0.1.11", units=()),
-    LabMachine(
-        "db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=256 * MIB
-    ),
+    LabMachine("db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=256 * MIB),
 )
 
 

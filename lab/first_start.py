@@ -1,0 +1,268 @@
+"""From empty cores to a protected pair: each act once, remembered when it is done."""
+
+import contextlib
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from lab.commands import CommandFailed, run_command
+from lab.places import ROOT
+from lab.programs import Program
+from lab.sites import ADMINISTRATOR, VCENTER_USER, Core, Sites
+from lab.source_machines import SourceMachine
+from lab.state import SOURCE_DEAD, SOURCE_UP, changed_state, load_state
+from lab.supervisor import in_parallel
+from lab.tools_link import ToolsLink
+
+SNAPSHOT_INTERVAL_SECONDS = 60
+CORE_LIMIT_SECONDS = 180
+MACHINE_LIMIT_SECONDS = 420
+FIRST_POINTS_LIMIT_SECONDS = 900
+PAUSE_SECONDS = 1.0
+
+
+class NotReady(Exception):
+    """The lab could not be brought up; the text says what was waited for and what was seen."""
+
+
+def prepare_core(core: Core) -> None:
+    """Migrate a core's database, collect its assets, make its administrator.
+
+    Raises:
+        NotReady: one of them failed.
+    """
+    try:
+        run_command(
+            *(sys.executable, "-m", "lab.prepare_core", "--username", ADMINISTRATOR),
+            *("--password-file", core.password_file),
+            environment=core.environment(),
+            folder=ROOT,
+            limit_seconds=300,
+        )
+    except CommandFailed as error:
+        raise NotReady(f"{core.name}: {error}") from error
+
+
+class FirstStart:
+    """Brings the sites to where the story begins. A second time it finds everything done."""
+
+    def __init__(
+        self,
+        sites: Sites,
+        programs: Mapping[str, Sequence[Program]],
+        stop: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._sites = sites
+        self._programs = programs
+        self._stop = stop
+        self._say = say
+
+    def carry_out(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            NotReady: something failed for good, took too long, or the lab is being stopped.
+        """
+        sites = self._sites
+        source = load_state(sites.home).source
+        cores = [core for core in sites.cores if core is sites.target or source != SOURCE_DEAD]
+        in_parallel([partial(self._wait_for_core, core) for core in cores])
+        self._say("The consoles answer")
+        self._add_vcenter()
+        if source == SOURCE_UP:
+            in_parallel([partial(self._protect, machine) for machine in sites.machines])
+            self._add_target_core()
+            for machine in sites.machines:
+                self._replicate(machine)
+            self._wait_for_first_points()
+
+    def _wait_for_core(self, core: Core) -> None:
+        self._wait(
+            lambda: _answers_http(core.url) and _answers_tls(core.core_port),
+            f"{core.name} to answer at {core.url} and 127.0.0.1:{core.core_port}",
+            CORE_LIMIT_SECONDS,
+            detail=lambda: self._logs(core),
+        )
+
+    def _logs(self, core: Core) -> str:
+        return "\n".join(
+            f"{program.log_path}:\n{program.log_tail()}"
+            for program in self._programs[core.site]
+            if program.name in ("console", "core")
+        )
+
+    def _add_vcenter(self) -> None:
+        if load_state(self._sites.home).has_vcenter:
+            return
+        vcenter = self._sites.vcenter
+        self._wait(lambda: _answers_tls(vcenter.port), "the simulated vCenter", CORE_LIMIT_SECONDS)
+        self._manage(
+            self._sites.target,
+            *("add_vcenter", "--name", "DR vCenter", "--host", "127.0.0.1"),
+            *("--port", str(vcenter.port), "--username", VCENTER_USER),
+            *("--password-file", str(vcenter.password_file)),
+        )
+        with changed_state(self._sites.home) as state:
+            state.has_vcenter = True
+        self._say("The DR site has its vCenter")
+
+    def _protect(self, machine: SourceMachine) -> None:
+        if machine.name in load_state(self._sites.home).protected_machines:
+            return
+        self._say(f"{machine.name} is booting at {machine.machine.address}:{machine.agent_port}")
+        said = ""
+
+        def is_protected() -> bool:
+            nonlocal said
+            try:
+                self._manage(
+                    self._sites.source,
+                    *("protect_machine", "--name", machine.name),
+                    *("--host", machine.machine.address, "--port", str(machine.agent_port)),
+                    *("--code", machine.pairing_code),
+                    *("--interval", str(SNAPSHOT_INTERVAL_SECONDS)),
+                )
+            except NotReady as error:
+                said = str(error)
+                return False
+            return True
+
+        self._wait_for_boot(machine)
+        self._wait(
+            is_protected,
+            f"{machine.name} to be protected",
+            MACHINE_LIMIT_SECONDS,
+            detail=lambda: said,
+            pause_seconds=5,
+        )
+        with changed_state(self._sites.home) as state:
+            state.protected_machines.append(machine.name)
+        self._say(f"{machine.name} is protected by {self._sites.source.name}")
+
+    def _wait_for_boot(self, machine: SourceMachine) -> None:
+        with contextlib.ExitStack() as links:
+            link: ToolsLink | None = None
+
+            def is_up() -> bool:
+                nonlocal link
+                if not machine.guest.is_running:
+                    return False
+                if link is None or not link.is_open:
+                    link = ToolsLink(machine.guest.tools_socket)
+                    links.callback(link.close)
+                return link.facts(float("inf")) is not None
+
+            self._wait(
+                is_up,
+                f"{machine.name} to boot",
+                MACHINE_LIMIT_SECONDS,
+                detail=lambda: f"its console: {machine.guest.console_log}",
+            )
+
+    def _add_target_core(self) -> None:
+        if load_state(self._sites.home).has_target_core:
+            return
+        target = self._sites.target
+        self._manage(
+            self._sites.source,
+            *("add_target_core", "--host", "127.0.0.1", "--port", str(target.core_port)),
+            *("--username", ADMINISTRATOR, "--password-file", str(target.password_file)),
+        )
+        with changed_state(self._sites.home) as state:
+            state.has_target_core = True
+        self._say(f"{self._sites.source.name} replicates to {target.name}")
+
+    def _replicate(self, machine: SourceMachine) -> None:
+        if machine.name in load_state(self._sites.home).replicated_machines:
+            return
+        self._manage(self._sites.source, "replicate_machine", machine.name)
+        with changed_state(self._sites.home) as state:
+            state.replicated_machines.append(machine.name)
+
+    def _wait_for_first_points(self) -> None:
+        store = self._sites.target.home / "store"
+        wanted = {machine.name for machine in self._sites.machines}
+        told: set[str] = set()
+
+        def has_all() -> bool:
+            for name in sorted(machines_with_points(store) & wanted - told):
+                told.add(name)
+                self._say(f"{name} has a recovery point at the DR site")
+            return told == wanted
+
+        self._wait(
+            has_all,
+            f"a recovery point of each of {', '.join(sorted(wanted))} at the DR site",
+            FIRST_POINTS_LIMIT_SECONDS,
+            detail=lambda: f"the pages of {self._sites.source.url} and the logs may say why",
+        )
+
+    def _manage(self, core: Core, *words: str) -> None:
+        try:
+            run_command(
+                *(sys.executable, "manage.py", *words),
+                environment=core.environment(),
+                folder=ROOT,
+                limit_seconds=300,
+            )
+        except CommandFailed as error:
+            raise NotReady(f"{core.name}: {error}") from error
+
+    def _wait(
+        self,
+        is_so: Callable[[], bool],
+        what: str,
+        limit_seconds: float,
+        detail: Callable[[], str] = str,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while not is_so():
+            if self._stop.wait(pause_seconds):
+                raise NotReady("it is being stopped")
+            if time.monotonic() > deadline:
+                raise NotReady(f"waited {limit_seconds:.0f} s for {what}\n{detail()}")
+
+
+def machines_with_points(store_path: Path) -> set[str]:
+    """Return the names of the machines that a store holds complete points of."""
+    names = set()
+    for machine in store_path.glob("machines/*"):
+        manifest = next(machine.glob("points/*/manifest.json"), None)
+        if manifest is not None:
+            names.add(json.loads(manifest.read_text())["machine_name"])
+    return names
+
+
+def _answers_http(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except urllib.error.HTTPError as error:
+        # A refusal is an answer; a server error is none that a core which is up would give.
+        return error.code < 500
+    except OSError:
+        return False
+
+
+def _answers_tls(port: int) -> bool:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+            context.wrap_socket(connection),
+        ):
+            return True
+    except OSError:
+        return False

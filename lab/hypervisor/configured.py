@@ -1,0 +1,123 @@
+"""A virtual machine as its configuration in vCenter describes it, read by this lab's needs."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pyVmomi import vim
+
+CONTROLLERS = (
+    (vim.vm.device.ParaVirtualSCSIController, "pvscsi"),
+    (vim.vm.device.VirtualLsiLogicSASController, "lsilogic-sas"),
+    (vim.vm.device.VirtualLsiLogicController, "lsilogic"),
+    (vim.vm.device.VirtualBusLogicController, "buslogic"),
+    (vim.vm.device.VirtualAHCIController, "sata"),
+    (vim.vm.device.VirtualNVMEController, "nvme"),
+    (vim.vm.device.VirtualIDEController, "ide"),
+)
+ADAPTERS = (
+    (vim.vm.device.VirtualVmxnet3, "vmxnet3"),
+    (vim.vm.device.VirtualE1000e, "e1000e"),
+    (vim.vm.device.VirtualE1000, "e1000"),
+    (vim.vm.device.VirtualPCNet32, "pcnet32"),
+)
+PLAIN_KEY = re.compile("[0-9A-Za-z][0-9A-Za-z-]*")
+PROPERTIES = (
+    "name",
+    "runtime.powerState",
+    "config.uuid",
+    "config.instanceUuid",
+    "config.firmware",
+    "config.extraConfig",
+    "config.hardware",
+)
+
+
+@dataclass(frozen=True)
+class ConfiguredDisk:
+    """A virtual disk; `number` is its place among the machine's disks, as uploads are counted."""
+
+    number: int
+    capacity_bytes: int
+    controller: str
+    bus: int
+    unit: int
+
+
+@dataclass(frozen=True)
+class ConfiguredVm:
+    """A virtual machine in vCenter. `key` names it for good, `moid` within one vCenter."""
+
+    moid: str
+    key: str
+    name: str
+    is_powered_on: bool
+    cpus: int
+    memory_bytes: int
+    firmware: str
+    disks: tuple[ConfiguredDisk, ...]
+    nics: tuple[tuple[str, str | None], ...]
+    # How often each act was asked for, counted by the simulator.
+    reboot_requests: int
+    reset_requests: int
+    shutdown_requests: int
+
+
+def read_vm(moid: str, properties: dict[str, Any]) -> ConfiguredVm:
+    """Turn the properties that vCenter gave into a configured machine.
+
+    Raises:
+        KeyError, AttributeError, TypeError, ValueError: something that must be there is not.
+    """
+    hardware = properties["config.hardware"]
+    options = {
+        option.key: str(option.value) for option in properties.get("config.extraConfig") or ()
+    }
+    key = properties.get("config.instanceUuid") or properties.get("config.uuid") or moid
+    if not PLAIN_KEY.fullmatch(key):
+        raise ValueError(f"its id {key!r} is no name for a folder")
+    devices = list(hardware.device)
+    return ConfiguredVm(
+        moid=moid,
+        key=key,
+        name=properties["name"],
+        is_powered_on=properties["runtime.powerState"] == "poweredOn",
+        cpus=hardware.numCPU,
+        memory_bytes=hardware.memoryMB << 20,
+        firmware=properties.get("config.firmware") or "bios",
+        disks=_disks(devices),
+        nics=tuple(
+            (_word(device, ADAPTERS), getattr(device, "macAddress", None) or None)
+            for device in devices
+            if isinstance(device, vim.vm.device.VirtualEthernetCard)
+        ),
+        reboot_requests=int(options.get("lab.reboot_request", 0)),
+        reset_requests=int(options.get("lab.reset_request", 0)),
+        shutdown_requests=int(options.get("lab.shutdown_request", 0)),
+    )
+
+
+def _disks(devices: list[Any]) -> tuple[ConfiguredDisk, ...]:
+    by_key = {device.key: device for device in devices}
+    disks = [device for device in devices if isinstance(device, vim.vm.device.VirtualDisk)]
+    found = []
+    for number, device in enumerate(disks):
+        controller = by_key[device.controllerKey]
+        found.append(
+            ConfiguredDisk(
+                number=number,
+                capacity_bytes=getattr(device, "capacityInBytes", None)
+                or device.capacityInKB * 1024,
+                controller=_word(controller, CONTROLLERS),
+                bus=controller.busNumber,
+                unit=device.unitNumber,
+            )
+        )
+    return tuple(found)
+
+
+def _word(device: Any, words: tuple[tuple[type, str], ...]) -> str:
+    for kind, word in words:
+        if isinstance(device, kind):
+            return word
+    return type(device).__name__

@@ -1,0 +1,24 @@
+"""`python -m lab.prepare_core`: bring one core's database, assets and administrator up to date.
+
+One process for the three, because starting Django is most of the time that each takes.
+"""
+
+import argparse
+
+import django
+from django.core.management import call_command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lab.prepare_core", description=__doc__)
+    parser.add_argument("--username", required=True)
+    parser.add_argument("--password-file", required=True)
+    arguments = parser.parse_args()
+    django.setup()
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("collectstatic", verbosity=0, interactive=False)
+    call_command("ensure_admin", username=arguments.username, password_file=arguments.password_file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""`python -m lab run`: bring both sites up, tell when they are ready, keep them so until Ctrl-C."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from lab.accelerator import accelerator_arguments
+from lab.first_start import FirstStart, NotReady, prepare_core
+from lab.guest.image import MachineImage, ensure_images, image_digest
+from lab.places import Ports, home, port_shift
+from lab.processes import OwnProcess, find_process, write_record
+from lab.programs import Program
+from lab.setup import set_up
+from lab.sites import ADMINISTRATOR, CORE_NAMES, Sites
+from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, SOURCE_UP, changed_state, load_state
+from lab.stop import end_everything, supervisor_record
+from lab.supervisor import Kept, Supervisor, in_parallel
+
+log = logging.getLogger(__name__)
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, and whoever reads its output."""
+    print(text, flush=True)
+
+
+def run() -> int:
+    """Run the lab; return the exit code."""
+    lab_home = home()
+    lab_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    record = supervisor_record(lab_home)
+    if other := find_process(record):
+        say(f"This lab runs already (process {other.pid}). `python -m lab down` ends it.")
+        return 1
+    write_record(record, OwnProcess.of(os.getpid()))
+    _log_to(lab_home / "lab.log")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        set_up()
+        return _Run(Sites(lab_home, Ports.shifted(port_shift())), ensure_images(), stop).run()
+    finally:
+        record.unlink(missing_ok=True)
+
+
+class _Run:
+    """One run, from the first process to the last."""
+
+    def __init__(
+        self, sites: Sites, images: dict[str, MachineImage], stop: threading.Event
+    ) -> None:
+        self._sites = sites
+        self._images = images
+        self._stop = stop
+        self._site_programs: dict[str, list[Program]] = {}
+
+    def run(self) -> int:
+        sites = self._sites
+        # Programs that an earlier run left behind would hold the ports.
+        end_everything(sites, say=lambda text: None)
+        sites.ensure_secrets()
+        say(f"Starting two sites below {sites.home} ({_accelerator()})")
+        self._site_programs = {core.site: core.programs() for core in sites.cores}
+        self._site_programs[sites.target.site] += sites.vcenter.programs()
+        supervisor = Supervisor(self._wanted, say)
+        exit_code = 0
+        try:
+            preparations = [partial(prepare_core, core) for core in sites.cores]
+            in_parallel([self._prepare_machines, *preparations])
+            supervisor.start()
+            FirstStart(sites, self._site_programs, self._stop, say).carry_out()
+            self._say_ready()
+            self._stop.wait()
+        except NotReady as error:
+            if not self._stop.is_set():
+                say(f"The lab did not become ready: {error}")
+                exit_code = 1
+        finally:
+            supervisor.stop()
+            end_everything(sites, say)
+        return exit_code
+
+    def _prepare_machines(self) -> None:
+        state = load_state(self._sites.home)
+        for machine in self._sites.machines:
+            machine.ensure_disks(self._images[machine.name])
+        if state.image_digest is None:
+            with changed_state(self._sites.home) as state:
+                state.image_digest = image_digest()
+        elif state.image_digest != image_digest():
+            say(
+                "The machines of this lab were built from older sources; "
+                "to begin anew, stop it and delete its folder"
+            )
+
+    def _wanted(self) -> Iterable[Kept]:
+        """What is to run now, by what `disaster` and `revive` have written."""
+        source = load_state(self._sites.home).source
+        yield from self._site_programs[self._sites.target.site]
+        if source in (SOURCE_UP, SOURCE_CORE_ONLY):
+            yield from self._site_programs[self._sites.source.site]
+        if source == SOURCE_UP:
+            yield from self._sites.machines
+
+    def _say_ready(self) -> None:
+        sites = self._sites
+        say("")
+        say("Understudy is ready")
+        for core in (sites.target, sites.source):
+            password = core.password_file.read_text().strip()
+            say(f"  {CORE_NAMES[core.site]:<13} {core.url}   {ADMINISTRATOR} / {password}")
+        if load_state(sites.home).source == SOURCE_DEAD:
+            say(f"  {sites.source.name} is dead since the disaster; it and its machines stay down.")
+            say("  `python -m lab revive` starts its core, without its machines.")
+        else:
+            say("  `python -m lab disaster` kills the source core and its machines.")
+        say("  Ctrl-C stops everything.")
+
+
+def _accelerator() -> str:
+    return "KVM" if "kvm" in accelerator_arguments() else "software emulation, no KVM here"
+
+
+def _log_to(path: Path) -> None:
+    logging.basicConfig(
+        filename=path, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )

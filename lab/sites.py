@@ -1,0 +1,206 @@
+"""The two sites: which programs each consists of, with their places, ports and secrets."""
+
+import json
+import os
+import secrets
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.certificates import ensure_certificate
+from lab.guest.machines import MACHINES
+from lab.places import Ports
+from lab.programs import Program, clean_environment
+from lab.setup import vcsim_path
+from lab.source_machines import SourceMachine
+
+ADMINISTRATOR = "admin"
+VCENTER_USER = "administrator@vsphere.local"
+SOURCE, TARGET = "source", "target"
+CORE_NAMES = {SOURCE: "Headquarters", TARGET: "DR site"}
+VENV_FOLDER = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Core:
+    """One core of the lab: its home folder and the ports it listens on."""
+
+    site: str
+    home: Path
+    console_port: int
+    core_port: int
+    redis_port: int
+
+    @property
+    def name(self) -> str:
+        return CORE_NAMES[self.site]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
+
+    @property
+    def password_file(self) -> Path:
+        return self.home / "admin-password"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every process of this core."""
+        own = {
+            "UNDERSTUDY_HOME": str(self.home),
+            "UNDERSTUDY_CORE_NAME": self.name,
+            "UNDERSTUDY_ADDRESS": "127.0.0.1",
+            "UNDERSTUDY_CORE_PORT": str(self.core_port),
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "PYTHONUNBUFFERED": "1",
+        }
+        # A lab on PostgreSQL has one database for each core.
+        if database := os.environ.get(f"UNDERSTUDY_{self.site.upper()}_DATABASE_URL"):
+            own["DATABASE_URL"] = database
+        return clean_environment(**own)
+
+    def programs(self) -> list[Program]:
+        """Return the processes of this core, in the order they are started in."""
+        redis_folder = self.home / "redis"
+        redis_folder.mkdir(parents=True, exist_ok=True)
+        console = f"127.0.0.1:{self.console_port}"
+        return [
+            self._program(
+                "redis",
+                *("/usr/bin/redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1"),
+                *("--dir", str(redis_folder), "--save", "", "--appendonly", "no"),
+                address=f"127.0.0.1:{self.redis_port}",
+            ),
+            self._program(
+                "console",
+                *(_venv("gunicorn"), "console.wsgi", "--bind", console, "--preload"),
+                *("--workers", "2", "--worker-class", "gthread", "--threads", "8"),
+                *("--timeout", "120", "--graceful-timeout", "5"),
+                address=self.url,
+            ),
+            self._program(
+                "core",
+                *(_venv("gunicorn"), "-c", "python:replication.api.gunicorn_settings"),
+                *("--graceful-timeout", "5", "replication.api.wsgi"),
+                address=f"127.0.0.1:{self.core_port}",
+            ),
+            self._worker("control", concurrency=4, more=("--beat",)),
+            self._worker("transfer", concurrency=2),
+        ]
+
+    def _worker(self, queue: str, concurrency: int, more: tuple[str, ...] = ()) -> Program:
+        return self._program(
+            queue,
+            *(_venv("celery"), "-A", "console", "worker", "-Q", queue, *more),
+            *("--concurrency", str(concurrency), "-n", f"{queue}@{self.site}"),
+            *("--loglevel", "INFO", "--without-gossip", "--without-mingle"),
+        )
+
+    def _program(self, name: str, *command: str, address: str = "") -> Program:
+        return Program(name, self.site, command, self.environment(), self.home, address)
+
+
+@dataclass(frozen=True)
+class VcenterSite:
+    """The simulated vCenter of the target site and the hypervisor beneath it."""
+
+    folder: Path
+    port: int
+    agent_port: int
+
+    @property
+    def certificate_path(self) -> Path:
+        return self.folder / "vcsim.crt"
+
+    @property
+    def password_file(self) -> Path:
+        return self.folder / "password"
+
+    @property
+    def machines_folder(self) -> Path:
+        return self.folder / "machines"
+
+    def ensure_secrets(self) -> None:
+        """Make the certificate and the password at the first start."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ensure_secret(self.password_file)
+        ensure_certificate(self.certificate_path, self.folder / "vcsim.key", "vcsim")
+
+    def programs(self) -> list[Program]:
+        """Return the simulator and the hypervisor."""
+        uploads, state = self.folder / "uploads", self.folder / "vcsim.json"
+        password = self.password_file.read_text().strip()
+        vcsim = (
+            *(str(vcsim_path()), "-listen", f"127.0.0.1:{self.port}"),
+            *("-cert", str(self.certificate_path), "-key", str(self.folder / "vcsim.key")),
+            *("-user", VCENTER_USER, "-password", password),
+            *("-uploads", str(uploads), "-state", str(state)),
+        )
+        hypervisor = (
+            *(sys.executable, "-m", "lab.hypervisor", "--port", str(self.port)),
+            *("--user", VCENTER_USER, "--password-file", str(self.password_file)),
+            *("--ca", str(self.certificate_path), "--state", str(state)),
+            *("--uploads", str(uploads), "--machines", str(self.machines_folder)),
+            *("--agent-port", str(self.agent_port)),
+        )
+        environment = clean_environment(PYTHONUNBUFFERED="1")
+        address = f"https://127.0.0.1:{self.port}"
+        return [
+            Program("vcsim", TARGET, vcsim, environment, self.folder, address),
+            Program("hypervisor", TARGET, hypervisor, environment, self.folder),
+        ]
+
+
+class Sites:
+    """Everything of one lab, in its home."""
+
+    def __init__(self, home: Path, ports: Ports) -> None:
+        self.home = home
+        self.ports = ports
+        self.source = Core(
+            SOURCE, home / SOURCE, ports.source_console, ports.source_core, ports.source_redis
+        )
+        self.target = Core(
+            TARGET, home / TARGET, ports.target_console, ports.target_core, ports.target_redis
+        )
+        self.vcenter = VcenterSite(home / TARGET / "vcenter", ports.vcenter, ports.agent)
+        self.machines = [
+            SourceMachine(machine, home / SOURCE / "machines", ports.agent) for machine in MACHINES
+        ]
+
+    @property
+    def cores(self) -> tuple[Core, Core]:
+        return self.source, self.target
+
+    def ensure_secrets(self) -> None:
+        """Make folders, passwords and certificates, and write `credentials.json`."""
+        for core in self.cores:
+            core.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ensure_secret(core.password_file)
+        self.vcenter.ensure_secrets()
+        credentials = {
+            core.site: {
+                "url": core.url,
+                "username": ADMINISTRATOR,
+                "password": core.password_file.read_text().strip(),
+            }
+            for core in (self.target, self.source)
+        }
+        _write_private(self.home / "credentials.json", json.dumps(credentials, indent=2) + "\n")
+
+
+def ensure_secret(path: Path) -> None:
+    """Write a new password into a file that only its owner reads, unless there is one."""
+    if not path.exists():
+        _write_private(path, secrets.token_urlsafe(12) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def _venv(program: str) -> str:
+    return str(VENV_FOLDER / program)

@@ -1,0 +1,52 @@
+"""What a lab remembers between its commands: `lab.json` in its home.
+
+`run` acts on it, `disaster` and `revive` write it. A change is read, made and written under a lock,
+and the file is replaced wholly, so no reader ever sees half of it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+# How much of the source site is to run.
+SOURCE_UP = "up"
+SOURCE_DEAD = "dead"
+SOURCE_CORE_ONLY = "core_only"
+
+
+@dataclass
+class LabState:
+    """`source` is one of SOURCE_*; the rest says which one-time acts are done."""
+
+    source: str = SOURCE_UP
+    disaster_at: str | None = None
+    image_digest: str | None = None
+    protected_machines: list[str] = field(default_factory=list)
+    replicated_machines: list[str] = field(default_factory=list)
+    has_target_core: bool = False
+    has_vcenter: bool = False
+
+
+def load_state(home: Path) -> LabState:
+    """Return the state of the lab; a new one's when there is none."""
+    try:
+        return LabState(**json.loads((home / "lab.json").read_text()))
+    except FileNotFoundError:
+        return LabState()
+
+
+@contextmanager
+def changed_state(home: Path) -> Iterator[LabState]:
+    """Give the state to change, and write it when the block ends well."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / ".lab.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = load_state(home)
+        yield state
+        temporary = home / f".lab.json.{os.getpid()}"
+        temporary.write_text(json.dumps(asdict(state), indent=2))
+        temporary.rename(home / "lab.json")

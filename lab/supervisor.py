@@ -1,0 +1,97 @@
+"""Keep the programs and machines of a lab running; what dies is started again, with back-off."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.commands import CommandFailed
+from lab.qemu import GuestFailed
+
+log = logging.getLogger(__name__)
+INTERVAL_SECONDS = 0.5
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+# Something that ran this long has recovered; its next death is a first one again.
+RECOVERED_SECONDS = 60.0
+
+
+class Kept(Protocol):
+    """Something that is kept running."""
+
+    name: str
+
+    @property
+    def is_running(self) -> bool: ...
+    def start(self) -> None: ...
+
+
+@dataclass
+class _Care:
+    """How one kept thing has been doing."""
+
+    started_at: float = 0.0
+    start_after: float = 0.0
+    pause_seconds: float = FIRST_PAUSE_SECONDS
+    start_count: int = 0
+
+
+class Supervisor:
+    """Starts what is wanted and not running. `wanted` is asked at every look, so it may change."""
+
+    def __init__(self, wanted: Callable[[], Iterable[Kept]], say: Callable[[str], None]) -> None:
+        self._wanted = wanted
+        self._say = say
+        self._care: dict[int, _Care] = {}
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start nothing any more. What runs keeps running."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def look_once(self) -> None:
+        """Start each wanted thing that does not run and whose pause is over."""
+        now = time.monotonic()
+        for kept in self._wanted():
+            if self._stop.is_set():
+                return
+            care = self._care.setdefault(id(kept), _Care())
+            if not kept.is_running and now >= care.start_after:
+                self._start(kept, care, now)
+
+    def _start(self, kept: Kept, care: _Care, now: float) -> None:
+        if care.start_count:
+            if now - care.started_at > RECOVERED_SECONDS:
+                care.pause_seconds = FIRST_PAUSE_SECONDS
+            self._say(f"{kept.name} had ended; it is started again")
+        care.start_count += 1
+        care.started_at = now
+        care.start_after = now + care.pause_seconds
+        care.pause_seconds = min(care.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        try:
+            kept.start()
+        except (OSError, GuestFailed, CommandFailed) as error:
+            self._say(f"{kept.name} does not start: {error}")
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.look_once()
+            self._stop.wait(INTERVAL_SECONDS)
+
+
+def in_parallel(acts: Iterable[Callable[[], None]]) -> None:
+    """Do all acts at the same time, and raise the first failure after all have ended."""
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        for future in [pool.submit(act) for act in acts]:
+            future.result()
