@@ -1,26 +1,22 @@
 """`python -m lab setup`: what this computer must have before a lab can run or be tested."""
 
-import contextlib
-import fcntl
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from lab.commands import run_command
-from lab.guest.image import ensure_images
-from lab.places import CACHE, ROOT
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
-VCSIM_SOURCES = ROOT / "lab" / "vcsim"
 
 
 def set_up() -> None:
     """Install missing packages, build the simulator and the guests; quick when all is there."""
     install_packages()
-    with _locked(CACHE / "setup.lock"):
-        ensure_vcsim()
+    # Imported now, not before: these may need what was just installed.
+    from lab.guest.image import ensure_images
+    from lab.vcsim.process import ensure_binary
+
+    ensure_binary()
     ensure_images()
 
 
@@ -54,29 +50,3 @@ def install_packages() -> None:
         limit_seconds=1800,
         environment=environment,
     )
-
-
-def vcsim_path() -> Path:
-    """Return where the simulator built from the present sources is, or will be."""
-    digest = hashlib.sha256()
-    for source in sorted(VCSIM_SOURCES.rglob("*")):
-        if source.is_file():
-            digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return CACHE / "vcsim" / f"vcsim-{digest.hexdigest()[:16]}"
-
-
-def ensure_vcsim() -> Path:
-    """Build the simulator unless it is built, and return its path."""
-    binary = vcsim_path()
-    if not binary.exists():
-        print("Building the vSphere simulator", flush=True)
-        run_command("sh", VCSIM_SOURCES / "build.sh", binary, limit_seconds=900)
-    return binary
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,12 +7,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.certificates import ensure_certificate
 from lab.guest.machines import MACHINES
 from lab.places import Ports
 from lab.programs import Program, clean_environment
-from lab.setup import vcsim_path
 from lab.source_machines import SourceMachine
+from lab.vcsim.process import ensure_binary, write_certificate
 
 ADMINISTRATOR = "admin"
 VCENTER_USER = "administrator@vsphere.local"
@@ -109,7 +108,7 @@ class VcenterSite:
 
     @property
     def certificate_path(self) -> Path:
-        return self.folder / "vcsim.crt"
+        return self.folder / "certificate.pem"
 
     @property
     def password_file(self) -> Path:
@@ -123,15 +122,16 @@ class VcenterSite:
         """Make the certificate and the password at the first start."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         ensure_secret(self.password_file)
-        ensure_certificate(self.certificate_path, self.folder / "vcsim.key", "vcsim")
+        if not self.certificate_path.exists():
+            write_certificate(self.folder)
 
     def programs(self) -> list[Program]:
         """Return the simulator and the hypervisor."""
         uploads, state = self.folder / "uploads", self.folder / "vcsim.json"
         password = self.password_file.read_text().strip()
         vcsim = (
-            *(str(vcsim_path()), "-listen", f"127.0.0.1:{self.port}"),
-            *("-cert", str(self.certificate_path), "-key", str(self.folder / "vcsim.key")),
+            *(str(ensure_binary()), "-listen", f"127.0.0.1:{self.port}"),
+            *("-cert", str(self.certificate_path), "-key", str(self.folder / "key.pem")),
             *("-user", VCENTER_USER, "-password", password),
             *("-uploads", str(uploads), "-state", str(state)),
         )

@@ -92,8 +92,7 @@ class Hypervisor:
         if vm.is_powered_on:
             self._keep_running(machine, vm)
         elif machine.guest.is_running or machine.was_seen_running:
-            log.info("power off vm=%s", vm.name)
-            machine.cut_power()
+            machine.follow_power_off(vm)
             self._report(vm.moid, silent_report())
 
     def _has_uploads(self, vm: ConfiguredVm) -> bool:
