@@ -1,0 +1,174 @@
+"""Put the agent into the root tree of a machine: files, service, configuration, initramfs layer.
+
+For a running machine the tree is `/`; for a disk image that is being built it is the unpacked
+tree. Nothing of the machine is executed, so a tree of another machine is fine. Afterwards the
+machine's initramfs has to be made anew (`update-initramfs -u -k all`) and the machine restarted
+once; before that the agent works with the provider `fsfreeze`.
+"""
+
+from __future__ import annotations
+
+import compileall
+import importlib.util
+import json
+import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from agent.errors import AgentError
+from agent.protocol import DEFAULT_PORT
+
+_PROJECT = Path(__file__).resolve().parent.parent.parent
+_ROOT_FILES = Path(__file__).resolve().parent / "root"
+_AGENT_FOLDER = Path("opt/understudy-agent")
+_CONFIGURATION = Path("etc/understudy-agent/agent.json")
+_STATE_FOLDER = Path("var/lib/understudy-agent")
+_UNIT = "understudy-agent.service"
+_WHEELS = ("isal", "blake3")
+_WHEEL_SOURCE = _PROJECT / "requirements.txt"
+_DOWNLOAD_SECONDS = 300
+_EXECUTABLE = (
+    "etc/initramfs-tools/hooks/understudy",
+    "etc/initramfs-tools/scripts/local-top/understudy",
+    "usr/local/bin/understudy-agent",
+)
+
+
+class InstallFailed(AgentError):
+    """The tree is no machine the agent can run on, or a part is missing here."""
+
+    code = "AGENT-INSTALL-FAILED"
+
+
+def install_into(
+    root_tree: Path,
+    pairing_code: str | None = None,
+    port: int = DEFAULT_PORT,
+    provider: str = "auto",
+) -> None:
+    """Install the agent into a tree; an older agent there is replaced, its state is kept.
+
+    pairing_code: the one-time code; without one the agent makes its own at first start, and
+        `understudy-agent show-code` prints it there.
+
+    Raises:
+        InstallFailed: the tree has no Python from 3.9 on, or a part is missing.
+    """
+    version = _python_version(root_tree)
+    target = root_tree / _AGENT_FOLDER
+    new = target.with_name(target.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    _copy_packages(new)
+    _copy_wheels(new, version)
+    _compile(new, version)
+    shutil.rmtree(target, ignore_errors=True)
+    new.rename(target)
+    _copy_root_files(root_tree)
+    _write_configuration(root_tree, pairing_code, port, provider)
+    _enable(root_tree)
+
+
+def _python_version(root_tree: Path) -> tuple[int, int]:
+    try:
+        name = (root_tree / "usr/bin/python3").readlink().name
+    except OSError as error:
+        raise InstallFailed(
+            f"Installing into {root_tree}: it has no usr/bin/python3. "
+            "Install the package python3 there first."
+        ) from error
+    match = re.fullmatch(r"python3\.(\d+)", name)
+    if match is None or int(match[1]) < 9:
+        raise InstallFailed(f"Installing into {root_tree}: Python is {name}, 3.9 is needed")
+    return 3, int(match[1])
+
+
+def _copy_packages(target: Path) -> None:
+    without_caches = shutil.ignore_patterns("__pycache__", "ruff.toml", ".*_cache")
+    shutil.copytree(_PROJECT / "agent", target / "agent", ignore=without_caches)
+    store = target / "recovery_store"
+    store.mkdir()
+    for name in ("__init__.py", "errors.py"):
+        shutil.copy(_PROJECT / "recovery_store" / name, store / name)
+    shutil.copytree(_PROJECT / "recovery_store/vmdk", store / "vmdk", ignore=without_caches)
+
+
+def _copy_wheels(target: Path, version: tuple[int, int]) -> None:
+    """Copy isal and blake3 from here, or download them when the machine's Python differs."""
+    vendor = target / "vendor"
+    vendor.mkdir()
+    if version == sys.version_info[:2]:
+        for name in _WHEELS:
+            found = importlib.util.find_spec(name)
+            if found is None or found.origin is None:
+                raise InstallFailed(f"The package {name} is not installed here")
+            without_caches = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(Path(found.origin).parent, vendor / name, ignore=without_caches)
+    else:
+        _download_wheels(vendor, version)
+
+
+def _download_wheels(vendor: Path, version: tuple[int, int]) -> None:
+    pinned = [
+        line.split("#")[0].strip()
+        for line in _WHEEL_SOURCE.read_text().splitlines()
+        if line.startswith(tuple(f"{name}==" for name in _WHEELS))
+    ]
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--target", str(vendor), "--cache-dir", cache]
+        command += ["--python-version", ".".join(map(str, version)), *pinned]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise InstallFailed(f"Downloading {', '.join(pinned)}: {error}") from error
+    if done.returncode:
+        raise InstallFailed(f"Downloading {', '.join(pinned)}: {done.stderr.strip()[-500:]}")
+
+
+def _compile(target: Path, version: tuple[int, int]) -> None:
+    """Compile for a machine with this Python, which saves seconds at each slow start."""
+    if version == sys.version_info[:2]:
+        compileall.compile_dir(
+            target,
+            quiet=2,
+            stripdir=target,
+            prependdir=f"/{_AGENT_FOLDER}",
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+
+
+def _copy_root_files(root_tree: Path) -> None:
+    for source in sorted(_ROOT_FILES.rglob("*")):
+        name = source.relative_to(_ROOT_FILES)
+        if source.is_file():
+            (root_tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, root_tree / name)
+            (root_tree / name).chmod(0o755 if str(name) in _EXECUTABLE else 0o644)
+
+
+def _write_configuration(
+    root_tree: Path, pairing_code: str | None, port: int, provider: str
+) -> None:
+    path = root_tree / _CONFIGURATION
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    entries = {"port": port, "pairing_code": pairing_code, "provider": provider}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(entries, file, indent=1)
+    (root_tree / _STATE_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _enable(root_tree: Path) -> None:
+    wants = root_tree / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    link = wants / _UNIT
+    link.unlink(missing_ok=True)
+    link.symlink_to(f"/etc/systemd/system/{_UNIT}")

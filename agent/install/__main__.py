@@ -1,0 +1,33 @@
+"""Install the agent: `python -m agent.install ROOT [--code CODE]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from agent.configuration import PROVIDERS
+from agent.errors import AgentError
+from agent.install import install_into
+from agent.protocol import DEFAULT_PORT
+
+
+def main() -> int:
+    """Install, and say what is left to do."""
+    parser = argparse.ArgumentParser(prog="python -m agent.install", description=__doc__)
+    parser.add_argument("root", type=Path, help="root tree of the machine; / for this one")
+    parser.add_argument("--code", help="one-time pairing code; without, the agent makes one")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--provider", choices=PROVIDERS, default="auto")
+    arguments = parser.parse_args()
+    try:
+        install_into(arguments.root, arguments.code, arguments.port, arguments.provider)
+    except AgentError as error:
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
+    print("Installed. Left to do on the machine: update-initramfs -u -k all, then restart it once.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
