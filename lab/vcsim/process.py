@@ -31,7 +31,7 @@ BUILD_SECONDS = 600
 
 
 def ensure_binary() -> Path:
-    """Return the simulator's binary, built now if its sources have changed. Safe to call at once."""
+    """Return the binary, built now if its sources have changed. Two callers may call at once."""
     digest = hashlib.sha256()
     for source in sorted([*SOURCES.glob("*.go"), SOURCES / "build.sh"]):
         digest.update(source.read_bytes())
@@ -126,7 +126,7 @@ class Vcsim:
 
     def _admin(self, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
         context = ssl.create_default_context(cafile=str(self.certificate_path))
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"https://{self.host}:{self.port}/lab/faults",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
