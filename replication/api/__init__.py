@@ -1,0 +1,1 @@
+"""The interface between two cores, served over TLS apart from the console."""

@@ -1,0 +1,113 @@
+"""Who may call the core interface, and how refusals are put: JSON with a code and a text."""
+
+import functools
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
+
+from protected_machines.errors import ProtectedMachinesError
+from recovery_store.errors import StoreError, StoreFull
+from replication.credentials import is_secret
+from replication.errors import (
+    DamagedOnArrival,
+    OffsetMismatch,
+    OwnedElsewhere,
+    PeerFaulty,
+    PeerPausedReplication,
+    PeerRefusedAdministrator,
+    PeerRefusedSecret,
+    PeerStoreFull,
+    ReplicationError,
+)
+from replication.models import Pairing
+
+logger = logging.getLogger(__name__)
+View = Callable[..., JsonResponse]
+
+_STATUS = {
+    OwnedElsewhere: 409,
+    OffsetMismatch: 409,
+    PeerPausedReplication: 409,
+    DamagedOnArrival: 422,
+    PeerRefusedSecret: 401,
+    PeerRefusedAdministrator: 403,
+    PeerStoreFull: 507,
+    PeerFaulty: 400,
+}
+
+
+def answers_in_json(view: View) -> View:
+    """Turn every foreseen error into its JSON refusal."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
+        try:
+            return view(request, **arguments)
+        except ReplicationError as error:
+            return _refusal(error)
+        except StoreFull as error:
+            return _refusal(PeerStoreFull(str(error)))
+        except (StoreError, ProtectedMachinesError) as error:
+            return JsonResponse({"code": error.code, "text": str(error)}, status=422)
+        except (KeyError, TypeError, ValueError) as error:
+            return JsonResponse(
+                {"code": PeerFaulty.code, "text": f"The request cannot be read: {error!r}"},
+                status=400,
+            )
+
+    return wrapped
+
+
+def for_peers(view: View) -> View:
+    """Let in only a paired core with its secret; the pairing becomes the view's argument."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
+        pairing = _pairing_of(request)
+        pairing.note_seen(timezone.now())
+        return view(request, pairing=pairing, **arguments)
+
+    return answers_in_json(wrapped)
+
+
+def _pairing_of(request: HttpRequest) -> Pairing:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    pairing_id, _, secret = token.partition(":")
+    try:
+        wanted = uuid.UUID(pairing_id)
+    except ValueError:
+        wanted = None
+    pairing = Pairing.objects.filter(pk=wanted).first() if wanted else None
+    if (
+        scheme != "Understudy"
+        or pairing is None
+        or not is_secret(secret, pairing.peer_secret_digest)
+    ):
+        logger.warning("core interface refused path=%s pairing_id=%s", request.path, wanted)
+        raise PeerRefusedSecret(
+            "This core does not accept the secret of this pairing. The pairing was removed or "
+            "made anew here; pair the two cores again."
+        )
+    return pairing
+
+
+def _refusal(error: ReplicationError) -> JsonResponse:
+    answer: dict[str, Any] = {"code": error.code, "text": error.text}
+    if isinstance(error, OwnedElsewhere):
+        answer |= {
+            "machine_id": "",
+            "machine_name": error.machine_name,
+            "owner_core_id": error.owner_core_id,
+            "owner_core_name": error.owner_core_name,
+            "ownership_epoch": error.epoch,
+            "owned_since": error.owned_since.isoformat() if error.owned_since else None,
+        }
+    elif isinstance(error, OffsetMismatch):
+        answer |= {"held_bytes": error.offset_bytes, "file_name": error.file_name}
+    elif isinstance(error, DamagedOnArrival):
+        answer |= {"point_id": error.point_id, "file_names": error.file_names}
+    return JsonResponse(answer, status=_STATUS.get(type(error), 400))

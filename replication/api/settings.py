@@ -1,0 +1,10 @@
+"""Settings of the process that serves the core interface: the console's, without its pages."""
+
+from console.settings import *  # noqa: F403
+
+ROOT_URLCONF = "replication.api.urls"
+WSGI_APPLICATION = "replication.api.wsgi.application"
+# A peer dials whatever name leads here; it knows this core by its certificate.
+ALLOWED_HOSTS = ["*"]
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+APPEND_SLASH = False

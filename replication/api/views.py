@@ -1,0 +1,139 @@
+"""The calls of the core interface: read, one call into pairing/receiving/status, answer."""
+
+import json
+import uuid
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_http_methods
+
+from protected_machines.models import Machine
+from recovery_store.errors import ReplicaDamaged
+from replication import receiving, status
+from replication.api.gate import answers_in_json, for_peers
+from replication.errors import DamagedOnArrival, PeerFaulty
+from replication.models import Pairing
+from replication.pairing import accept_pairing
+from replication.sending import start_replications
+
+SLICE_LIMIT_BYTES = 64 * 1024 * 1024
+_JSON_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+@require_http_methods(["POST"])
+@answers_in_json
+def pair(request: HttpRequest) -> JsonResponse:
+    """Become the target of the core that asks, on the word of an administrator of this one."""
+    return JsonResponse(accept_pairing(request, _json(request)))
+
+
+@require_http_methods(["GET", "POST"])
+@for_peers
+def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
+    """Exchange how the two cores stand on this pairing."""
+    if request.method == "POST":
+        status.record_peer_status(pairing, _json(request))
+    return JsonResponse(status.status_of(pairing))
+
+
+@require_http_methods(["GET"])
+@for_peers
+def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Say who owns a machine of this pairing as this core knows it."""
+    machine = Machine.objects.filter(pk=machine_id, replications__pairing=pairing).first()
+    return JsonResponse(status.ownership_of(machine) if machine else {"owner_core_id": ""})
+
+
+@require_http_methods(["PUT"])
+@for_peers
+def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Record a machine that the source core replicates here."""
+    _require_source(pairing)
+    return JsonResponse(
+        status.ownership_of(receiving.accept_machine(pairing, machine_id, _json(request)))
+    )
+
+
+@require_http_methods(["POST"])
+@for_peers
+def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Say which of the points this core lacks."""
+    machine = receiving.get_machine_of(pairing, machine_id)
+    point_ids = [str(uuid.UUID(point_id)) for point_id in _json(request)["point_ids"]]
+    return JsonResponse({"missing": receiving.missing_points(machine, point_ids)})
+
+
+@require_http_methods(["POST"])
+@for_peers
+def replicas(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Begin a point, or go on with it: the body is its manifest."""
+    machine = receiving.get_machine_of(pairing, machine_id)
+    manifest_bytes = _body(request, _JSON_LIMIT_BYTES)
+    return JsonResponse({"held_bytes": receiving.begin_replica(pairing, machine, manifest_bytes)})
+
+
+@require_http_methods(["PUT"])
+@for_peers
+def replica_file(
+    request: HttpRequest,
+    pairing: Pairing,
+    machine_id: uuid.UUID,
+    point_id: uuid.UUID,
+    file_name: str,
+) -> JsonResponse:
+    """Take bytes of a file that begin where this core's end."""
+    machine = receiving.get_machine_of(pairing, machine_id)
+    offset_bytes = int(request.GET["offset_bytes"])
+    data = _body(request, SLICE_LIMIT_BYTES)
+    held_bytes = receiving.append_slice(machine, point_id, file_name, offset_bytes, data)
+    return JsonResponse({"held_bytes": held_bytes})
+
+
+@require_http_methods(["POST"])
+@for_peers
+def replica_commit(
+    request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID, point_id: uuid.UUID
+) -> JsonResponse:
+    """Check every digest of an arrived point and keep it."""
+    machine = receiving.get_machine_of(pairing, machine_id)
+    try:
+        point = receiving.commit_replica(pairing, machine, point_id)
+    except ReplicaDamaged as error:
+        file_names = getattr(error, "file_names", ())
+        raise DamagedOnArrival(str(point_id), file_names, str(error)) from error
+    return JsonResponse({"point_id": str(point.pk)})
+
+
+@require_http_methods(["POST"])
+@for_peers
+def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
+    """Send missing points now, because an administrator of the target core asks for them."""
+    if not pairing.is_outgoing:
+        raise PeerFaulty("Only the source core of a pairing can be asked to send.")
+    machine_ids = [uuid.UUID(machine_id) for machine_id in _json(request)["machine_ids"]]
+    wanted = pairing.machines.filter(machine_id__in=machine_ids) if machine_ids else None
+    started = start_replications(pairing, wanted, requested_by=None)
+    return JsonResponse({"started": started})
+
+
+def _require_source(pairing: Pairing) -> None:
+    if pairing.is_outgoing:
+        raise PeerFaulty("This core is the source of this pairing; it receives nothing over it.")
+
+
+def _json(request: HttpRequest) -> dict[str, Any]:
+    found = json.loads(_body(request, _JSON_LIMIT_BYTES) or b"{}")
+    if not isinstance(found, dict):
+        raise PeerFaulty("The request must be a JSON object.")
+    return found
+
+
+def _body(request: HttpRequest, limit_bytes: int) -> bytes:
+    """Read the whole body, refusing what is longer than the limit or cut short."""
+    announced_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
+    if announced_bytes > limit_bytes:
+        raise PeerFaulty(f"The body has {announced_bytes} bytes; at most {limit_bytes} are taken.")
+    data = request.read(announced_bytes)
+    if len(data) != announced_bytes:
+        raise PeerFaulty(f"The body ended after {len(data)} of {announced_bytes} bytes.")
+    return data

@@ -1,0 +1,8 @@
+"""The core interface as a WSGI application of its own."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "replication.api.settings"
+application = get_wsgi_application()

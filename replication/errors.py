@@ -1,0 +1,146 @@
+"""Errors of replication.
+
+- ReplicationError
+    - PeerError
+        - PeerUnreachable
+        - PeerCertificateChanged
+        - PeerRefusedSecret
+        - PeerRefusedAdministrator
+        - PeerPausedReplication
+        - PeerStoreFull
+        - PeerFaulty
+    - OwnedElsewhere
+    - OffsetMismatch
+    - DamagedOnArrival
+    - DamagedHere
+    - PairingRefused
+    - FailoverRefused
+"""
+
+import datetime
+from collections.abc import Sequence
+
+
+class ReplicationError(Exception):
+    """Anything that replication refuses or cannot do. `code` is stable, `text` is for people."""
+
+    code = "REPLICATION"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class PeerError(ReplicationError):
+    """A call to another core went wrong."""
+
+    code = "REPLICATION-PEER"
+
+
+class PeerUnreachable(PeerError):
+    """Nobody answers at the peer's address, or the connection broke."""
+
+    code = "REPLICATION-PEER-UNREACHABLE"
+
+
+class PeerCertificateChanged(PeerError):
+    """Whoever answers does not hold the certificate that was pinned at pairing."""
+
+    code = "REPLICATION-PEER-CERTIFICATE"
+
+
+class PeerRefusedSecret(PeerError):
+    """The peer does not know this pairing, or its secret is another."""
+
+    code = "REPLICATION-PEER-SECRET"
+
+
+class PeerRefusedAdministrator(PeerError):
+    """The peer does not accept this user name and password for pairing."""
+
+    code = "REPLICATION-PEER-ADMINISTRATOR"
+
+
+class PeerPausedReplication(PeerError):
+    """An administrator of the peer has paused this replication."""
+
+    code = "REPLICATION-PEER-PAUSED"
+
+
+class PeerStoreFull(PeerError):
+    """The peer's store has no room for what is being sent."""
+
+    code = "REPLICATION-PEER-STORE-FULL"
+
+
+class PeerFaulty(PeerError):
+    """The peer answered something that the interface does not foresee."""
+
+    code = "REPLICATION-PEER-FAULTY"
+
+
+class OwnedElsewhere(ReplicationError):
+    """The receiving core knows another owner of the machine, and says who and since when."""
+
+    code = "REPLICATION-OWNED-ELSEWHERE"
+
+    def __init__(
+        self,
+        machine_name: str,
+        owner_core_id: str,
+        owner_core_name: str,
+        epoch: int,
+        owned_since: datetime.datetime | None,
+    ) -> None:
+        since = f" since {owned_since:%Y-%m-%d %H:%M:%S} UTC" if owned_since else ""
+        super().__init__(
+            f"{machine_name} belongs to {owner_core_name}{since} (ownership epoch {epoch}); "
+            "this core must not act on it."
+        )
+        self.machine_name = machine_name
+        self.owner_core_id = owner_core_id
+        self.owner_core_name = owner_core_name
+        self.epoch = epoch
+        self.owned_since = owned_since
+
+
+class OffsetMismatch(ReplicationError):
+    """The receiver holds more or less of a file than the sender thought."""
+
+    code = "REPLICATION-OFFSET"
+
+    def __init__(self, file_name: str, offset_bytes: int) -> None:
+        super().__init__(f"{file_name} is held up to byte {offset_bytes}; go on from there.")
+        self.file_name = file_name
+        self.offset_bytes = offset_bytes
+
+
+class DamagedOnArrival(ReplicationError):
+    """Files of a point arrived with another digest than the manifest names."""
+
+    code = "REPLICATION-DAMAGED-ON-ARRIVAL"
+
+    def __init__(self, point_id: str, file_names: Sequence[str], text: str = "") -> None:
+        super().__init__(
+            text or f"{', '.join(file_names)} of point {point_id} arrived damaged and was refused."
+        )
+        self.point_id = point_id
+        self.file_names = list(file_names)
+
+
+class DamagedHere(ReplicationError):
+    """A file of a point is damaged in this core's own store, so it cannot be replicated."""
+
+    code = "REPLICATION-DAMAGED-HERE"
+
+
+class PairingRefused(ReplicationError):
+    """Two cores cannot be paired as asked."""
+
+    code = "REPLICATION-PAIRING"
+
+
+class FailoverRefused(ReplicationError):
+    """A failover may not start; the findings say why."""
+
+    code = "REPLICATION-FAILOVER"

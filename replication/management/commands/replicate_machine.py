@@ -1,0 +1,76 @@
+"""Replicate a protected machine to a target core."""
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from console.jobs.errors import JobConflict
+from protected_machines.models import Machine
+from replication.machines import replicate_machine
+from replication.models import Pairing, ReplicatedMachine
+from replication.sending import start_replication
+
+_LOOK_EVERY_SECONDS = 0.5
+
+
+class Command(BaseCommand):
+    help = "Replicate a protected machine to a target core, now and after every recovery point."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", help="of the protected machine")
+        parser.add_argument("--target", default="", help="name of the target core, if several")
+        parser.add_argument(
+            "--wait",
+            type=float,
+            default=0.0,
+            metavar="SECONDS",
+            help="until the newest recovery point is on the target core",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        machine = self._machine(options["name"])
+        pairing = self._pairing(options["target"])
+        replicated, is_new = replicate_machine(machine, pairing, requested_by=None)
+        if is_new:
+            self.stdout.write(f"{machine.name} is replicated to {pairing.peer_name} from now on")
+        else:
+            self.stdout.write(f"{machine.name} is replicated to {pairing.peer_name} already")
+            try:
+                start_replication(replicated)
+            except JobConflict as error:
+                self.stdout.write(str(error))
+        if options["wait"]:
+            self._wait(replicated, options["wait"])
+
+    def _wait(self, replicated: ReplicatedMachine, limit_seconds: float) -> None:
+        deadline = time.monotonic() + limit_seconds
+        while True:
+            replicated.refresh_from_db()
+            newest = replicated.machine.points.order_by("-taken_at").first()
+            if newest is not None and replicated.last_point_id == newest.pk:
+                self.stdout.write(f"The point of {newest.taken_at} is on the target core")
+                return
+            if time.monotonic() > deadline:
+                raise CommandError(
+                    f"After {limit_seconds:g} s the newest point is not on the target core. "
+                    f"{replicated.error_text or 'It is still being sent, or no worker runs.'}"
+                )
+            time.sleep(_LOOK_EVERY_SECONDS)
+
+    def _machine(self, name: str) -> Machine:
+        machine = Machine.objects.owned_here().filter(name=name).first()
+        if machine is None:
+            raise CommandError(f"This core protects no machine named {name}.")
+        return machine
+
+    def _pairing(self, target: str) -> Pairing:
+        pairings = list(Pairing.objects.outgoing())
+        if target:
+            pairings = [pairing for pairing in pairings if pairing.peer_name == target]
+        if len(pairings) == 1:
+            return pairings[0]
+        names = ", ".join(pairing.peer_name for pairing in Pairing.objects.outgoing())
+        if not names:
+            raise CommandError("This core has no target core yet; add one with add_target_core.")
+        raise CommandError(f"Say with --target which target core: {names}.")

@@ -1,0 +1,26 @@
+"""The parameters of this package's jobs: ids and choices only."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from protected_machines.exports import VmOptions
+
+
+@dataclass(frozen=True)
+class ReplicateParams:
+    """What is to be sent."""
+
+    # The machine on the pairing whose target lacks points.
+    replicated_machine_id: UUID
+
+
+@dataclass(frozen=True)
+class FailoverParams:
+    """What one machine's failover was asked to do."""
+
+    failover_id: UUID
+    pairing_id: UUID
+    # The recovery point that the machine goes on from.
+    point_id: UUID
+    # Where the VM goes, and its name, memory and CPUs.
+    options: VmOptions

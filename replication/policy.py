@@ -1,0 +1,228 @@
+"""Decisions of replication and failover: plain facts in, plain findings out. No rows, no calls."""
+
+import datetime
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+class Severity(enum.StrEnum):
+    """An error blocks the act; a warning is for a person to weigh."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that speaks against an act. `code` is stable, `text` gives the reason."""
+
+    code: str
+    severity: Severity
+    text: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity is Severity.ERROR
+
+
+def error(code: str, text: str) -> Finding:
+    return Finding(code, Severity.ERROR, text)
+
+
+def warning(code: str, text: str) -> Finding:
+    return Finding(code, Severity.WARNING, text)
+
+
+def has_errors(findings: Iterable[Finding]) -> bool:
+    return any(finding.is_error for finding in findings)
+
+
+def accepts_claim(
+    owner_core_id: str, owner_epoch: int, claimant_core_id: str, claimed_epoch: int
+) -> bool:
+    """Tell whether a core that claims to own a machine is believed by another.
+
+    It is, when this core knows it as the owner too, or when its epoch is the higher one: epochs
+    only rise, so a higher one is newer knowledge.
+    """
+    return owner_core_id == claimant_core_id or claimed_epoch > owner_epoch
+
+
+@dataclass(frozen=True)
+class PointFacts:
+    """What a failover must know of the recovery point chosen."""
+
+    taken_at: datetime.datetime
+    consistency: str = ""
+    # Why its manifest cannot be read, in words; empty when it can.
+    trouble_text: str = ""
+    # What speaks against making a VM of it at all: `protected_machines.exports.plan_export`.
+    export_findings: Sequence[Finding] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What a failover must know of the machine."""
+
+    name: str
+    kind: str
+    kind_title: str
+    owner_core_id: str
+    owner_core_name: str
+    source_core_id: str
+    snapshot_interval_seconds: int
+    has_agent_certificate: bool
+    newest_taken_at: datetime.datetime | None
+    behind_points: int = 0
+    # What holds the machine now, in words; empty when nothing does.
+    open_job_text: str = ""
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What this core knows of the source core, and of itself."""
+
+    name: str
+    is_reachable: bool
+    last_seen_at: datetime.datetime | None
+
+
+@dataclass(frozen=True)
+class DestinationFacts:
+    """Where the machine is to run, as far as it could be looked at."""
+
+    is_chosen: bool
+    # Why vSphere could not be asked, in words; empty when it could.
+    trouble_text: str = ""
+    findings: Sequence[Finding] = field(default_factory=tuple)
+
+
+_STALE_INTERVALS = 3
+_STALE_AT_LEAST_SECONDS = 15 * 60
+
+
+def plan_failover(
+    machine: MachineFacts,
+    point: PointFacts | None,
+    source: SourceFacts,
+    destination: DestinationFacts,
+    now: datetime.datetime,
+) -> list[Finding]:
+    """Return what speaks against failing this machine over to this point and place.
+
+    Errors come first. The same findings are shown before Continue and refuse it afterwards.
+    """
+    findings = [
+        *_machine_findings(machine, source),
+        *_point_findings(machine, point, now),
+        *_destination_findings(destination),
+    ]
+    return sorted(findings, key=lambda finding: not finding.is_error)
+
+
+def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Finding]:
+    if machine.kind != "replicated" or machine.owner_core_id != machine.source_core_id:
+        yield error(
+            "FAILOVER-NOT-REPLICATED",
+            f"{machine.name} is not a replica now: it is {machine.kind_title.lower()} and belongs "
+            f"to {machine.owner_core_name}.",
+        )
+    if machine.open_job_text:
+        yield error("FAILOVER-JOB-OPEN", machine.open_job_text)
+    if not machine.has_agent_certificate:
+        yield error(
+            "FAILOVER-NO-AGENT-CERTIFICATE",
+            f"{source.name} never sent the certificate of {machine.name}'s agent, so this core "
+            "could not recognise it. Its points can still be exported.",
+        )
+    if source.is_reachable:
+        seen = f", last seen {ago(source.last_seen_at, None)}" if source.last_seen_at else ""
+        yield warning(
+            "FAILOVER-SOURCE-REACHABLE",
+            f"{source.name} still answers{seen}. If {machine.name} still runs there, it will run "
+            "twice: shut it down first. The source core will refuse to act on it from now on.",
+        )
+
+
+def _point_findings(
+    machine: MachineFacts,
+    point: PointFacts | None,
+    now: datetime.datetime,
+) -> Iterable[Finding]:
+    if point is None:
+        yield error(
+            "FAILOVER-NO-POINT",
+            f"No recovery point of {machine.name} has arrived here whole; nothing can be started.",
+        )
+        return
+    if point.trouble_text:
+        yield error("FAILOVER-POINT-UNREADABLE", f"{point.trouble_text} Choose another one.")
+    yield from point.export_findings
+    if "crash" in point.consistency:
+        yield warning(
+            "FAILOVER-POINT-CRASH-CONSISTENT",
+            "The file systems were not frozen for this recovery point: it is as after a power cut.",
+        )
+    yield from _age_findings(machine, point, now)
+
+
+def _age_findings(
+    machine: MachineFacts, point: PointFacts, now: datetime.datetime
+) -> Iterable[Finding]:
+    if machine.newest_taken_at is not None and point.taken_at < machine.newest_taken_at:
+        newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
+        yield warning(
+            "FAILOVER-POINT-NOT-NEWEST",
+            f"A recovery point that is {newer} newer is here; what it holds more is left behind.",
+        )
+    elif machine.behind_points:
+        count = machine.behind_points
+        points = "1 newer recovery point" if count == 1 else f"{count} newer recovery points"
+        yield warning(
+            "FAILOVER-BEHIND",
+            f"The source core had {points} that never arrived here; that data is lost to this "
+            "failover.",
+        )
+    stale_seconds = max(
+        machine.snapshot_interval_seconds * _STALE_INTERVALS, _STALE_AT_LEAST_SECONDS
+    )
+    age_seconds = (now - point.taken_at).total_seconds()
+    if age_seconds > stale_seconds:
+        yield warning(
+            "FAILOVER-POINT-OLD",
+            f"This recovery point is {span(age_seconds)} old, more than expected of a machine "
+            f"that is protected every {span(machine.snapshot_interval_seconds)}.",
+        )
+
+
+def _destination_findings(destination: DestinationFacts) -> Iterable[Finding]:
+    if destination.trouble_text:
+        yield error("FAILOVER-VSPHERE", destination.trouble_text)
+    elif not destination.is_chosen:
+        yield error(
+            "FAILOVER-NO-VCENTER",
+            "No vCenter is known to this core. Add one under Settings, then come back.",
+        )
+    yield from destination.findings
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in words, rounded to what a person cares for."""
+    whole = int(max(0, seconds))
+    for unit_seconds, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if whole >= unit_seconds * (1 if name == "minute" else 2) or (
+            name == "hour" and whole >= unit_seconds
+        ):
+            count = round(whole / unit_seconds)
+            return f"{count} {name}" if count == 1 else f"{count} {name}s"
+    return "1 second" if whole == 1 else f"{whole} seconds"
+
+
+def ago(then: datetime.datetime | None, now: datetime.datetime | None) -> str:
+    """Return how long ago something was, in words."""
+    if then is None:
+        return "never"
+    now = now or datetime.datetime.now(datetime.UTC)
+    seconds = (now - then).total_seconds()
+    return "just now" if seconds < 2 else f"{span(seconds)} ago"

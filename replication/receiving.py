@@ -1,0 +1,300 @@
+"""The receiving side: what a source core may have this core keep, and what is refused.
+
+Every call names the pairing it came over. A machine that this core does not recognise as the
+source's own is refused with the owner's name, so that a site that comes back learns it.
+"""
+
+import datetime
+import logging
+import threading
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from console.identity import this_core
+from protected_machines.choices import MachineKind, PointState
+from protected_machines.index import index_point
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.ownership import OwnershipClaim, record_owner
+from protected_machines.store import open_store
+from recovery_store import Manifest
+from replication.errors import (
+    OffsetMismatch,
+    OwnedElsewhere,
+    PeerFaulty,
+    PeerPausedReplication,
+)
+from replication.models import ArrivingPoint, Pairing, ReplicatedMachine
+from replication.policy import accepts_claim
+
+logger = logging.getLogger(__name__)
+
+
+def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> Machine:
+    """Record what the source says of one of its machines; the first time makes the machine.
+
+    Raises:
+        OwnedElsewhere: this core knows another owner.
+        PeerPausedReplication: an administrator paused it here.
+    """
+    epoch = int(sent["ownership_epoch"])
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().filter(pk=machine_id).first()
+        if machine is None:
+            machine = _make_machine(pairing, machine_id, sent, epoch)
+        elif not accepts_claim(
+            str(machine.owner_core_id),
+            machine.ownership_epoch,
+            str(pairing.peer_core_id),
+            epoch,
+        ):
+            raise owned_elsewhere(machine)
+        else:
+            _refresh_machine(pairing, machine, sent, epoch)
+        replicated, _ = ReplicatedMachine.objects.get_or_create(pairing=pairing, machine=machine)
+        _record_lag(replicated, sent)
+    _refuse_when_paused(pairing, replicated)
+    return machine
+
+
+def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
+    """Return a machine that the source of this pairing owns and may send points of.
+
+    Raises:
+        PeerFaulty: the source never introduced it.
+        OwnedElsewhere: it belongs to another core.
+        PeerPausedReplication: an administrator paused it here.
+    """
+    replicated = (
+        ReplicatedMachine.objects.select_related("machine")
+        .filter(pairing=pairing, machine_id=machine_id)
+        .first()
+    )
+    if replicated is None:
+        raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
+    if replicated.machine.owner_core_id != pairing.peer_core_id:
+        raise owned_elsewhere(replicated.machine)
+    _refuse_when_paused(pairing, replicated)
+    return replicated.machine
+
+
+def missing_points(machine: Machine, point_ids: list[str]) -> list[str]:
+    """Return those of the points that this core does not hold, in the order given."""
+    held = {
+        str(point_id)
+        for point_id in RecoveryPoint.objects.filter(machine=machine).values_list("pk", flat=True)
+    }
+    return [point_id for point_id in point_ids if point_id not in held]
+
+
+def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> dict[str, int]:
+    """Make room for a point, or find what an earlier attempt left; say per file what is held.
+
+    Raises:
+        StoreError: the manifest is damaged, or its parent is not here.
+    """
+    manifest = Manifest.from_bytes(manifest_bytes)
+    replica = open_store().begin_replica(str(machine.pk), manifest_bytes)
+    held_bytes = {disk.file: replica.offset_bytes(disk.file) for disk in manifest.disks}
+    ArrivingPoint.objects.update_or_create(
+        pk=manifest.point_id,
+        defaults={"machine": machine, "pairing": pairing, "manifest": manifest_bytes},
+    )
+    _open_replicas.remember(manifest.point_id, replica)
+    logger.info(
+        "begin replica machine_id=%s point_id=%s pairing_id=%s held_bytes=%s",
+        machine.pk,
+        manifest.point_id,
+        pairing.pk,
+        sum(held_bytes.values()),
+    )
+    return held_bytes
+
+
+def append_slice(
+    machine: Machine, point_id: uuid.UUID, file_name: str, offset_bytes: int, data: bytes
+) -> int:
+    """Write bytes of an arriving file down; return up to where it is held now.
+
+    Raises:
+        OffsetMismatch: the slice does not begin where the file ends here.
+        StoreError: no such file, more than its manifest says, or no room.
+    """
+    replica, lock = _find_replica(machine, point_id)
+    with lock:
+        held_bytes = replica.offset_bytes(file_name)
+        if held_bytes != offset_bytes:
+            raise OffsetMismatch(file_name, held_bytes)
+        replica.append(file_name, offset_bytes, data)
+        return offset_bytes + len(data)
+
+
+def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> RecoveryPoint:
+    """Check every digest of an arrived point, keep it, and index it. Idempotent.
+
+    Raises:
+        OwnedElsewhere: this core took the machine over while the point was arriving.
+        StoreError: something is damaged; that much of it was dropped.
+    """
+    store = open_store()
+    manifest = store.find_point(str(point_id))
+    if manifest is None or manifest.machine_id != str(machine.pk):
+        replica, lock = _find_replica(machine, point_id)
+        with lock:
+            get_machine_of(pairing, machine.pk)
+            manifest = replica.commit()
+    point = index_point(machine, manifest)
+    parent = (
+        RecoveryPoint.objects.filter(pk=point.parent_id).only("state", "proven_at").first()
+        if point.parent_id
+        else None
+    )
+    if point.state == PointState.UNPROVEN and (
+        point.parent_id is None or (parent is not None and parent.state == PointState.PROVEN)
+    ):
+        # Every byte was just compared with its digest, and so was every byte of its parents.
+        point.mark_proven()
+    _forget_replica(point_id)
+    now = timezone.now()
+    replicated = ReplicatedMachine.objects.get(pairing=pairing, machine=machine)
+    replicated.note_synced(manifest.point_id, manifest.taken_at, now)
+    ReplicatedMachine.objects.filter(pk=replicated.pk, behind_points__gt=0).update(
+        behind_points=F("behind_points") - 1,
+        behind_bytes=Greatest(F("behind_bytes") - manifest.stored_bytes, 0),
+    )
+    logger.info("commit replica machine_id=%s point_id=%s", machine.pk, point_id)
+    return point
+
+
+def owned_elsewhere(machine: Machine) -> OwnedElsewhere:
+    """Return the refusal that names the machine's owner as this core knows it."""
+    return OwnedElsewhere(
+        machine.name,
+        str(machine.owner_core_id),
+        machine.owner_core_name,
+        machine.ownership_epoch,
+        machine.owned_since,
+    )
+
+
+class _OpenReplicas:
+    """The points that are arriving in this process, so that a slice need not find its place anew.
+
+    Only a cache: another process, or this one after a restart, finds everything in the store.
+    """
+
+    _LIMIT = 64
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, tuple[Any, threading.Lock]] = OrderedDict()
+
+    def find(self, point_id: str) -> tuple[Any, threading.Lock] | None:
+        with self._lock:
+            return self._open.get(point_id)
+
+    def remember(self, point_id: str, replica: Any) -> tuple[Any, threading.Lock]:
+        with self._lock:
+            self._open.pop(point_id, None)
+            entry = self._open[point_id] = (replica, threading.Lock())
+            while len(self._open) > self._LIMIT:
+                self._open.popitem(last=False)
+            return entry
+
+    def forget(self, point_id: str) -> None:
+        with self._lock:
+            self._open.pop(point_id, None)
+
+
+_open_replicas = _OpenReplicas()
+
+
+def _find_replica(machine: Machine, point_id: uuid.UUID) -> tuple[Any, threading.Lock]:
+    entry = _open_replicas.find(str(point_id))
+    if entry is not None:
+        return entry
+    arriving = ArrivingPoint.objects.filter(pk=point_id, machine=machine).first()
+    if arriving is None:
+        raise PeerFaulty(f"No point {point_id} of {machine.name} is arriving; begin it first.")
+    replica = open_store().begin_replica(str(machine.pk), bytes(arriving.manifest))
+    return _open_replicas.remember(str(point_id), replica)
+
+
+def _forget_replica(point_id: uuid.UUID) -> None:
+    _open_replicas.forget(str(point_id))
+    ArrivingPoint.objects.filter(pk=point_id).delete()
+
+
+def _make_machine(
+    pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any], epoch: int
+) -> Machine:
+    logger.info("new replicated machine machine_id=%s pairing_id=%s", machine_id, pairing.pk)
+    return Machine.objects.create(
+        pk=machine_id,
+        kind=MachineKind.REPLICATED,
+        owner_core_id=pairing.peer_core_id,
+        owner_core_name=pairing.peer_name,
+        ownership_epoch=epoch,
+        owned_since=_time(sent.get("owned_since")) or timezone.now(),
+        source_core_id=pairing.peer_core_id,
+        **_described(sent),
+    )
+
+
+def _refresh_machine(pairing: Pairing, machine: Machine, sent: dict[str, Any], epoch: int) -> None:
+    record_owner(
+        machine.pk,
+        OwnershipClaim(
+            str(pairing.peer_core_id),
+            pairing.peer_name,
+            epoch,
+            _time(sent.get("owned_since")) or timezone.now(),
+        ),
+    )
+    changes = {**_described(sent), "kind": MachineKind.REPLICATED}
+    if machine.source_core_id is None:
+        changes["source_core_id"] = pairing.peer_core_id
+    changed = [name for name, value in changes.items() if getattr(machine, name) != value]
+    for name in changed:
+        setattr(machine, name, changes[name])
+    if changed:
+        machine.save(update_fields=changed)
+    machine.refresh_from_db(
+        fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since"]
+    )
+
+
+def _described(sent: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": str(sent["name"])[:200],
+        "host": str(sent.get("host", ""))[:253],
+        "port": int(sent.get("port") or 8006),
+        "agent_certificate_pem": str(sent.get("agent_certificate_pem", "")),
+        "description": sent.get("description") or {},
+        "snapshot_interval_seconds": int(sent.get("snapshot_interval_seconds") or 3600),
+    }
+
+
+def _record_lag(replicated: ReplicatedMachine, sent: dict[str, Any]) -> None:
+    replicated.newest_point_at = _time(sent.get("newest_point_at")) or replicated.newest_point_at
+    replicated.behind_points = int(sent.get("behind_points") or 0)
+    replicated.behind_bytes = int(sent.get("behind_bytes") or 0)
+    replicated.save(update_fields=["newest_point_at", "behind_points", "behind_bytes"])
+
+
+def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:
+    if pairing.is_paused or replicated.is_paused:
+        raise PeerPausedReplication(
+            f"Replication is paused at {this_core().name}; resume it there under "
+            "Incoming Replication."
+        )
+
+
+def _time(text: Any) -> datetime.datetime | None:
+    return parse_datetime(text) if isinstance(text, str) else None

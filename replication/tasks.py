@@ -1,0 +1,15 @@
+"""Periodic wake-ups. Each calls a plain function that may run at any time, twice, or late."""
+
+from celery import shared_task
+
+from replication import reconcile
+
+
+@shared_task(name="replication.start_due_replications", soft_time_limit=120, time_limit=150)
+def start_due_replications() -> None:
+    reconcile.start_due_replications()
+
+
+@shared_task(name="replication.refresh_cores", soft_time_limit=60, time_limit=90)
+def refresh_cores() -> None:
+    reconcile.refresh_cores()

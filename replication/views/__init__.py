@@ -1,0 +1,1 @@
+"""Pages and acts of replication, one module per object."""
