@@ -9,5 +9,6 @@ handler500 = "console.errors.server_error"
 urlpatterns = [
     path("", include("console.frame_urls")),
     path("account/", include("console.accounts.urls")),
+    path("jobs/", include("console.jobs.urls")),
     # Rooms include their own urls.py here, one line each.
 ]

@@ -10,10 +10,12 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.urls import reverse
 from django.utils import timezone
 
+from console.jobs import wording
 from console.jobs.choices import OPEN, TERMINAL, EventType, JobState, Queue, StepState, UndoKind
-from console.jobs.workflow import Workflow, get_workflow
+from console.jobs.workflow import Workflow, find_workflow, get_workflow
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -159,6 +161,9 @@ class Job(models.Model):
     def __str__(self) -> str:
         return f"{self.title}: {self.subject_name}"
 
+    def get_absolute_url(self) -> str:
+        return reverse("jobs:job", args=[self.id])
+
     @property
     def workflow(self) -> Workflow:
         """The plan this job began with.
@@ -179,6 +184,55 @@ class Job(models.Model):
     @property
     def is_cancelled(self) -> bool:
         return self.state == JobState.FAILED and self.is_cancel_requested
+
+    @property
+    def subject_url(self) -> str:
+        """The page of the subject, where its room gave one; else empty."""
+        workflow = find_workflow(self.kind, self.plan_version)
+        if workflow is None or not workflow.subject_url_name:
+            return ""
+        return reverse(workflow.subject_url_name, args=[self.subject_id])
+
+    @property
+    def tone(self) -> str:
+        return wording.job_tone(self)
+
+    @property
+    def state_text(self) -> str:
+        return wording.job_state_text(self)
+
+    @property
+    def progress_text(self) -> str:
+        return wording.job_progress_text(self)
+
+    @property
+    def advice(self) -> str:
+        return wording.job_advice(self)
+
+    @property
+    def left_over(self) -> "list[JobStep]":
+        return wording.job_left_over(self)
+
+    @property
+    def recent_rate_bps(self) -> int | None:
+        return wording.job_rate_bps(self, timezone.now())
+
+    @property
+    def seconds_left(self) -> float | None:
+        return wording.job_seconds_left(self, timezone.now())
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, or takes until now; None before it started."""
+        if self.started_at is None:
+            return None
+        return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
+
+    @property
+    def point_of_no_return(self) -> str:
+        """The name of the first step that cannot be undone; empty where all can."""
+        names = (step.name for step in self.steps.all() if step.undo_kind == UndoKind.IRREVERSIBLE)
+        return next(names, "")
 
     @property
     def requested_by_name(self) -> str:
@@ -222,10 +276,23 @@ class JobStep(models.Model):
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, or None while it has not ended."""
-        if self.started_at is None or self.finished_at is None:
+        """How long it took, or takes until now; None before it started."""
+        if self.started_at is None:
             return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
+
+    @property
+    def css_class(self) -> str:
+        return wording.step_tone(self)[0]
+
+    @property
+    def icon_name(self) -> str:
+        return wording.step_tone(self)[1]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is being worked on: its live figures are the job's."""
+        return self.state in (StepState.RUNNING, StepState.WAITING, StepState.UNDOING)
 
 
 class JobEvent(models.Model):

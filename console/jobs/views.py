@@ -1,0 +1,115 @@
+"""Pages of jobs: the list, one job live, and what can be asked of it."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from django.core.paginator import Page, Paginator
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_POST, require_safe
+
+from console.htmx import is_fragment, redirect_after, refuse, render_page
+from console.jobs import acts, policy
+from console.jobs.access import User, get_job_for, get_job_for_change, jobs_for
+from console.jobs.choices import OPEN, JobState
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job, JobQuerySet
+
+_JOBS_PER_PAGE = 50
+# Word in the address, title, states; the first shows all.
+_FILTERS = (
+    ("", "All", tuple(JobState)),
+    ("open", "Running", OPEN),
+    ("attention", "Needs attention", (JobState.NEEDS_ATTENTION,)),
+    ("failed", "Failed", (JobState.FAILED,)),
+    ("done", "Done", (JobState.SUCCEEDED,)),
+)
+
+
+@require_safe
+def job_list(request: HttpRequest) -> HttpResponse:
+    """List jobs, newest first, by state and by the machine they are about."""
+    shown = request.GET.get("state", "")
+    machine = request.GET.get("machine", "").strip()
+    jobs = _filtered(jobs_for(request.user), shown, machine)
+    page = Paginator(jobs, _JOBS_PER_PAGE).get_page(request.GET.get("page"))
+    revision = _revision_of(page)
+    if is_fragment(request) and request.GET.get("seen") == revision:
+        return HttpResponse(status=204)
+    query = request.GET.copy()
+    query.pop("seen", None)
+    query["page"] = str(page.number)
+    context = {
+        "page": page,
+        "filters": [(word, title) for word, title, _ in _FILTERS],
+        "shown": shown,
+        "machine": machine,
+        "query": query.urlencode(),
+        "revision": revision,
+        "is_live": any(job.is_open for job in page),
+    }
+    return render_page(request, "jobs/jobs.html", context, fragment="table")
+
+
+@require_safe
+def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Show a job's steps; the part that lives is renewed while the job is open."""
+    job = get_job_for(request.user, job_id)
+    if is_fragment(request) and request.GET.get("seen") == str(job.revision):
+        return HttpResponse(status=204)
+    context = {
+        "job": job,
+        "acts": policy.plan_acts(job),
+        "retries": lambda: list(job.retries.order_by("created_at")),
+        "events": lambda: list(job.events.order_by("number")),
+    }
+    return render_page(request, "jobs/job.html", context, fragment="live")
+
+
+@require_POST
+def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Ask a job to stop and to roll back."""
+    return _act(request, job_id, acts.cancel_job, "{job.title} is being cancelled.")
+
+
+@require_POST
+def retry(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Start a failed job anew, or let one in trouble go on."""
+    return _act(request, job_id, acts.retry_job, "{job.title} goes on.")
+
+
+@require_POST
+def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Roll a job in trouble back."""
+    return _act(request, job_id, acts.undo_job, "{job.title} is being rolled back.")
+
+
+@require_POST
+def close(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Call a job in trouble finished, as it was left."""
+    return _act(request, job_id, acts.close_job, "{job.title} is closed.")
+
+
+def _act(
+    request: HttpRequest, job_id: UUID, act: Callable[[Job, User], Job | None], toast: str
+) -> HttpResponse:
+    job = get_job_for_change(request.user, job_id)
+    try:
+        result = act(job, request.user) or job
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    return redirect_after(request, result.get_absolute_url(), toast=toast.format(job=job))
+
+
+def _filtered(jobs: JobQuerySet, shown: str, machine: str) -> JobQuerySet:
+    for word, _, states in _FILTERS[1:]:
+        if word == shown:
+            jobs = jobs.filter(state__in=states)
+    if machine:
+        jobs = jobs.filter(subject_name__icontains=machine)
+    return jobs.order_by("-created_at", "id")
+
+
+def _revision_of(page: "Page[Job]") -> str:
+    """Return a word that changes when a row of this page does."""
+    first = page[0].id.hex if len(page) else ""
+    return f"{first}-{len(page)}-{sum(job.revision for job in page)}"
