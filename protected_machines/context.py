@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
 
+from console.context import current_path
 from console.identity import this_core
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine
@@ -22,12 +22,30 @@ GROUPS = (
 
 
 @dataclass(frozen=True)
+class NavigationEntry:
+    """One machine of the navigation."""
+
+    url: str
+    name: str
+    state_word: str
+    state_text: str
+
+
+@dataclass(frozen=True)
 class NavigationGroup:
     """A heading of the navigation with its machines."""
 
     title: str
-    machines: list[Machine]
+    entries: list[NavigationEntry]
     more_count: int
+
+
+@dataclass(frozen=True)
+class MachineNavigation:
+    """All groups, and the path of the page that the user looks at."""
+
+    groups: list[NavigationGroup]
+    current_path: str
 
 
 def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
@@ -49,13 +67,22 @@ def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """Give `machine_navigation`, read from the database only when a template prints it."""
-    if not getattr(request, "user", None) or not request.user.is_authenticated:
-        return {"machine_navigation": []}
-    return {"machine_navigation": SimpleLazyObject(navigation_groups)}
+    return {"machine_navigation": lambda: _navigation_of(request)}
 
 
-def navigation_groups() -> list[NavigationGroup]:
-    """Return the groups that have machines, with at most `MACHINES_PER_GROUP` each."""
+def _navigation_of(request: HttpRequest) -> MachineNavigation:
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return MachineNavigation([], "")
+    path = current_path(request)
+    return MachineNavigation(navigation_groups(path), path)
+
+
+def navigation_groups(path: str = "") -> list[NavigationGroup]:
+    """Return the groups that have machines, with at most `MACHINES_PER_GROUP` each.
+
+    The machine whose page is looked at is always among them.
+    """
     core_id = this_core().id
     by_kind: dict[str, list[Machine]] = {}
     for machine in Machine.objects.for_navigation():
@@ -67,7 +94,10 @@ def navigation_groups() -> list[NavigationGroup]:
             continue
         machines.sort(key=lambda machine: machine.name)
         shown = machines[:MACHINES_PER_GROUP]
-        for machine in shown:
-            machine.navigation_state, machine.navigation_text = state_of(machine, core_id)
-        groups.append(NavigationGroup(title, shown, len(machines) - len(shown)))
+        shown += [machine for machine in machines[MACHINES_PER_GROUP:] if str(machine.pk) in path]
+        entries = [
+            NavigationEntry(machine.get_absolute_url(), machine.name, *state_of(machine, core_id))
+            for machine in shown
+        ]
+        groups.append(NavigationGroup(title, entries, len(machines) - len(shown)))
     return groups

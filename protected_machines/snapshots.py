@@ -101,6 +101,18 @@ def take_recovery_point(
     return point
 
 
+def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
+    """Remove a point from the store and from the index. Idempotent.
+
+    Raises:
+        PointInUse: other points build on it.
+    """
+    store = open_store()
+    if store.find_point(str(point_id)) is not None:
+        store.delete_point(str(machine_id), str(point_id))
+    RecoveryPoint.objects.filter(pk=point_id, machine_id=machine_id).delete()
+
+
 def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[PointPlan, str | None]:
     """Return what will be taken, and on which parent: the newest point with a whole chain."""
     damaged = {

@@ -1,9 +1,8 @@
 """Take one recovery point of a machine.
 
 The id of the point is made first, so that a step that runs again makes the same point. The
-agent's stream goes into the store; a failure or a cancel leaves nothing there. Once the point is
-complete it stays, whatever comes after, and those who registered for new points (replication)
-are told.
+agent's stream goes into the store; a failure or a cancel leaves nothing there. Then those who
+registered for new points (replication) are told.
 """
 
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, regis
 from protected_machines import after_point
 from protected_machines.choices import PointKind
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.snapshots import remove_recovery_point, take_recovery_point
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def take_point(context: StepContext) -> dict[str, Any]:
 
     Effect: one complete point in the store and in the index.
     Idempotent because: a point of that id that is there is returned as it is.
-    Undo: none; see `irreversible`.
+    Undo: `undo_take_point`.
     Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER, MACHINE-NOT-LIVE.
     """
     point = take_recovery_point(
@@ -68,6 +67,11 @@ def take_point(context: StepContext) -> dict[str, Any]:
         note=context.note,
     )
     return {"kind": point.kind, "stored_bytes": point.stored_bytes}
+
+
+def undo_take_point(context: StepContext) -> None:
+    """Remove the point from the store and from the index. Already gone is as good."""
+    remove_recovery_point(context.subject_id, context.outputs["reserve_point"]["point_id"])
 
 
 def tell_others(context: StepContext) -> None:
@@ -101,7 +105,7 @@ WORKFLOW = register(
                 "take_point",
                 "Stream the disks into the store",
                 take_point,
-                irreversible="the recovery point is complete and stays",
+                undo=undo_take_point,
                 limit_seconds=24 * 3600,
             ),
             Step(
@@ -110,6 +114,7 @@ WORKFLOW = register(
                 tell_others,
                 nothing_to_undo="what it starts is a job of its own",
                 limit_seconds=120,
+                attempts=3,
             ),
         ),
     )

@@ -1,0 +1,1 @@
+"""Pages and acts of protected machines, by object."""
