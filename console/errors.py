@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -48,7 +49,12 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500. Uses neither database nor session: they may be what failed."""
-    context = {"status": 500, "error": _TEXTS[500]}
+    context = {
+        "status": 500,
+        "error": _TEXTS[500],
+        "core_name": settings.UNDERSTUDY_CORE_NAME,
+        "csp_nonce": getattr(request, "csp_nonce", ""),
+    }
     return HttpResponse(render_to_string("console/error_bare.html", context), status=500)
 
 

@@ -19,7 +19,22 @@ class ReadinessState(StrEnum):
     AT_RISK = "at_risk"
     NOT_READY = "not_ready"
 
+    @property
+    def look(self) -> str:
+        """The word of `_state.html` it is drawn with."""
+        return _LOOKS[self][0]
 
+    @property
+    def label(self) -> str:
+        return _LOOKS[self][1]
+
+
+_LOOKS = {
+    ReadinessState.READY: ("ok", "Ready"),
+    ReadinessState.FAILED_OVER: ("ok", "Failed over"),
+    ReadinessState.AT_RISK: ("warn", "At risk"),
+    ReadinessState.NOT_READY: ("bad", "Not recoverable"),
+}
 _ORDER = list(ReadinessState)
 
 
@@ -57,8 +72,14 @@ class Summary:
         return len(self.machines)
 
     @property
-    def recoverable(self) -> int:
-        return self.total - self.not_ready
+    def oldest_proof_at(self) -> datetime.datetime | None:
+        """When the machine was proven that has waited longest; None while one never was."""
+        proofs = [machine.proven_at for machine in self.machines]
+        return None if None in proofs else min(proofs, default=None)
+
+    @property
+    def never_proven(self) -> int:
+        return sum(machine.proven_at is None for machine in self.machines)
 
     @property
     def ready(self) -> int:
@@ -75,6 +96,52 @@ class Summary:
     @property
     def not_ready(self) -> int:
         return self.count(ReadinessState.NOT_READY)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer in one line for a manager, and the sentence that explains it."""
+
+    state: str
+    title: str
+    text: str
+
+
+def decide(summary: Summary) -> Verdict:
+    """Return the answer to the question at the top of the home page."""
+    total = summary.total
+    if not total:
+        return Verdict(
+            "off",
+            "Nothing is protected here yet",
+            "No machine is protected by this core, and no core replicates machines to it. "
+            "There is nothing that could be recovered.",
+        )
+    if summary.not_ready == total:
+        return Verdict("bad", "No", "None of the machines on this core could be recovered today.")
+    if summary.not_ready:
+        return Verdict(
+            "bad",
+            f"Not all of it: {_machines(summary.not_ready)} could not be recovered",
+            f"{_machines(total - summary.not_ready)} of {total} could. What stands in the way of "
+            "the others is in the table, worst first.",
+        )
+    if summary.at_risk:
+        return Verdict(
+            "warn",
+            f"Yes, but {_machines(summary.at_risk)} at risk",
+            f"Each of the {_machines(total)} has a recovery point to start from. Some would lose "
+            "more than they should, or have not been proven lately.",
+        )
+    return Verdict(
+        "ok",
+        f"Yes: {'the machine' if total == 1 else f'all {total} machines'} could be recovered",
+        "Each has a recent recovery point that has been proven against its own digests.",
+    )
+
+
+def _machines(count: int) -> str:
+    return f"{count} machine" if count == 1 else f"{count} machines"
 
 
 Provider = Callable[[datetime.datetime], Iterable[Readiness]]

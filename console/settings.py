@@ -73,6 +73,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "console.context.frame",
+                "protected_machines.context.navigation",
             ],
         },
     }
@@ -92,6 +93,16 @@ AUTHENTICATION_BACKENDS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_ADAPTER = "console.accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "console.accounts.forms.SignInForm",
+    "change_password": "console.accounts.forms.PasswordForm",
+    "reauthenticate": "console.accounts.forms.ConfirmForm",
+}
+MFA_FORMS = {
+    "authenticate": "console.accounts.forms.CodeForm",
+    "reauthenticate": "console.accounts.forms.ConfirmCodeForm",
+    "activate_totp": "console.accounts.forms.ActivateForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
@@ -159,6 +170,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
+    "replication.start_due_replications": {
+        "task": "replication.start_due_replications",
+        "schedule": 10.0,
+        "options": {"queue": "control", "expires": 10},
+    },
+    "replication.refresh_cores": {
+        "task": "replication.refresh_cores",
+        "schedule": 10.0,
+        "options": {"queue": "control", "expires": 10},
+    },
     "jobs.rescue_stale_jobs": {
         "task": "jobs.rescue_stale_jobs",
         "schedule": 5.0,
@@ -178,3 +199,13 @@ SESSION_COOKIE_NAME = f"understudy_session_{_core_mark}"
 CSRF_COOKIE_NAME = f"understudy_csrf_{_core_mark}"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 MESSAGE_TAGS = {10: "busy", 20: "busy", 25: "ok", 30: "warn", 40: "bad"}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env_str("UNDERSTUDY_LOG_LEVEL", "INFO")},
+    # Django's own handlers keep errors from stderr when DEBUG is off.
+    "loggers": {"django": {"handlers": [], "propagate": True}},
+}

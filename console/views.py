@@ -29,6 +29,7 @@ def home(request: HttpRequest) -> HttpResponse:
     limit = None if shown else _MACHINES_SHOWN
     context = {
         "summary": summary,
+        "verdict": readiness.decide(summary),
         "machines": machines[:limit],
         "left_out": len(machines[limit:]) if limit else 0,
         "shown": shown,
@@ -60,9 +61,9 @@ def settings_page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def frame(request: HttpRequest) -> HttpResponse:
-    """Renew navigation and job indicator; 204 when they look as they did (`seen`)."""
-    response = render(request, "console/_frame_update.html")
+    """Renew navigation and job indicator; 204 when they look as they did when `seen` was sent."""
+    response = render(request, "console/_frame_update.html", {"oob": True})
     seen = hashlib.sha256(response.content).hexdigest()[:16]
     if request.GET.get("seen") == seen:
         return HttpResponse(status=204)
-    return render(request, "console/_frame_update.html", {"seen": seen})
+    return render(request, "console/_frame_update.html", {"oob": True, "seen": seen})
