@@ -117,8 +117,9 @@ def _furnish(tree: Path) -> None:
         mask = tree / "etc/systemd/system" / unit
         mask.unlink(missing_ok=True)
         mask.symlink_to("/dev/null")
-    if (ROOT / "agent" / "install").exists():
-        run_command(sys.executable, "-m", "agent.install", tree, folder=ROOT)
+    # The code is a placeholder; each machine gets its own.
+    install = (sys.executable, "-m", "agent.install", tree, "--code", _new_pairing_code())
+    run_command(*install, folder=ROOT, limit_seconds=300)
     run_command("chroot", tree, "update-initramfs", "-u", "-k", "all", limit_seconds=300)
 
 
@@ -142,7 +143,7 @@ def _disable(tree: Path, units: tuple[str, ...]) -> None:
 
 def _build_machine(machine: LabMachine, tree: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    pairing_code = "-".join(secrets.token_hex(2) for _ in range(3))
+    pairing_code = _new_pairing_code()
     root_uuid, data_uuid = uuid.uuid4(), uuid.uuid4()
     _make_it_the_machine(machine, tree, pairing_code, root_uuid, data_uuid)
     _enable(tree, machine.units)
@@ -175,8 +176,10 @@ def _make_it_the_machine(
         mounts.append(f"UUID={data_uuid} /srv/data ext4 defaults,noatime 0 2")
     mounts.append("tmpfs /tmp tmpfs nosuid,nodev,size=64m 0 0")
     (etc / "fstab").write_text("\n".join(mounts) + "\n")
-    configuration = {"port": 8006, "pairing_code": pairing_code, "provider": "device_mapper"}
     path = etc / "understudy-agent/agent.json"
-    path.parent.mkdir(exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(configuration))
+    configuration = json.loads(path.read_text())
+    path.write_text(json.dumps({**configuration, "pairing_code": pairing_code}))
+
+
+def _new_pairing_code() -> str:
+    return "-".join(secrets.token_hex(2) for _ in range(3))

@@ -111,7 +111,7 @@ class HostedMachine:
         self.remember(reboot_requests=vm.reboot_requests, reset_requests=vm.reset_requests)
 
     def follow_power_off(self, vm: ConfiguredVm) -> None:
-        """Cut the power; after a shut-down of the guest was asked for, only when that takes long."""
+        """Cut the power; a guest that was asked to shut down gets some time for that first."""
         now = time.monotonic()
         if vm.shutdown_requests > self.record.shutdown_requests:
             log.info("shut down guest vm=%s", self.record.name)
