@@ -1,0 +1,208 @@
+"""Find the machine's disks, and give each a key that it keeps on any hardware.
+
+A machine that was failed over has other controllers, other serial numbers, other device names.
+What goes with a disk is what is written on it. So the key is the partition table's own identity,
+or the file system's where there is no table. Only a blank disk is known by its hardware.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent.errors import SnapshotFailed
+from agent.providers import Disk
+
+LAYER_PREFIX = "understudy-"
+VIEW_PREFIX = "understudy-view-"
+_SECTOR_BYTES = 512
+_HEAD_BYTES = 4096
+_DISK_NAMES = re.compile(r"(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)")
+# As vSphere calls them, by the kernel's driver.
+_CONTROLLERS = {
+    "vmw_pvscsi": "pvscsi",
+    "mptspi": "lsilogic",
+    "mptsas": "lsilogic-sas",
+    "BusLogic": "buslogic",
+    "ata_piix": "ide",
+    "ahci": "sata",
+}
+
+
+class FoundDisk:
+    """A disk of this machine: its kernel name, and the layer over it when there is one."""
+
+    def __init__(self, name: str, sys_root: Path = Path("/sys")) -> None:
+        self.name = name
+        self.folder = sys_root / "block" / name
+        self.layer_name = _find_layer(self.folder, sys_root)
+        layer_folder = sys_root / "block" / self.layer_name if self.layer_name else self.folder
+        self.capacity_bytes = _read_int(layer_folder / "size") * _SECTOR_BYTES
+
+    @property
+    def device(self) -> Path:
+        """What file systems are on: the layer, else the disk itself."""
+        return Path("/dev") / (self.layer_name or self.name)
+
+    @property
+    def numbers(self) -> str:
+        """Major and minor number of the bare disk, as the device mapper takes them."""
+        return (self.folder / "dev").read_text().strip()
+
+    @property
+    def layer_numbers(self) -> str:
+        """Major and minor number of the layer."""
+        return (self.folder.parent / (self.layer_name or self.name) / "dev").read_text().strip()
+
+
+def find_disks(left_out: Sequence[str] = (), sys_root: Path = Path("/sys")) -> list[FoundDisk]:
+    """Return the machine's fixed disks; the one it boots from first, the rest as they sit."""
+    found = [
+        FoundDisk(folder.name, sys_root)
+        for folder in (sys_root / "block").iterdir()
+        if _DISK_NAMES.fullmatch(folder.name)
+        and folder.name not in left_out
+        and (folder / "device").exists()
+        and not _read_int(folder / "removable")
+        and _read_int(folder / "size")
+    ]
+    boot_name = _boot_disk_name(sys_root)
+    return sorted(found, key=lambda disk: (disk.name != boot_name, _place(disk.folder)))
+
+
+def describe_disks(found: Sequence[FoundDisk], sys_root: Path = Path("/sys")) -> list[Disk]:
+    """Return the disks as a point knows them.
+
+    Raises:
+        SnapshotFailed: a disk cannot be read.
+    """
+    boot_name = _boot_disk_name(sys_root)
+    disks: list[Disk] = []
+    keys: set[str] = set()
+    for number, disk in enumerate(found):
+        key = _unused(_key(disk), keys)
+        keys.add(key)
+        disks.append(
+            Disk(
+                number=number,
+                key=key,
+                device=f"/dev/{disk.name}",
+                capacity_bytes=disk.capacity_bytes,
+                controller=_controller(disk.folder),
+                is_boot=disk.name == boot_name,
+            )
+        )
+    return disks
+
+
+def key_of_content(head: bytes) -> str | None:
+    """Return the key that the first 4 KiB of a disk give, if they tell one."""
+    if head[512:520] == b"EFI PART":
+        return f"gpt-{uuid.UUID(bytes_le=head[568:584])}"
+    if head[510:512] == b"\x55\xaa" and head[440:444] != bytes(4):
+        return f"mbr-{int.from_bytes(head[440:444], 'little'):08x}"
+    if head[1080:1082] == b"\x53\xef":
+        return f"ext-{uuid.UUID(bytes=head[1128:1144])}"
+    if head[0:4] == b"XFSB":
+        return f"xfs-{uuid.UUID(bytes=head[32:48])}"
+    for sector in range(4):
+        label = head[sector * 512 : sector * 512 + 64]
+        if label[:8] == b"LABELONE" and label[24:32] == b"LVM2 001":
+            return f"lvm-{label[32:64].decode('ascii', 'replace')}"
+    return None
+
+
+def _key(disk: FoundDisk) -> str:
+    try:
+        with disk.device.open("rb", buffering=0) as device:
+            head = device.read(_HEAD_BYTES)
+    except OSError as error:
+        raise SnapshotFailed(f"Reading the head of {disk.device}: {error.strerror}") from error
+    return key_of_content(head.ljust(_HEAD_BYTES, b"\0")) or _key_of_hardware(disk)
+
+
+def _key_of_hardware(disk: FoundDisk) -> str:
+    for name in ("device/wwid", "wwid", "serial"):
+        path = disk.folder / name
+        try:
+            text = "-".join(path.read_text().split())
+        except OSError:
+            continue
+        if text:
+            return f"hardware-{text[:100]}"
+    return f"blank-{disk.name}"
+
+
+def _unused(key: str, keys: set[str]) -> str:
+    """Tell copies of a disk apart by their order."""
+    if key not in keys:
+        return key
+    number = 2
+    while f"{key}#{number}" in keys:
+        number += 1
+    return f"{key}#{number}"
+
+
+def _find_layer(folder: Path, sys_root: Path) -> str | None:
+    holders = folder / "holders"
+    for holder in sorted(holders.iterdir()) if holders.exists() else ():
+        try:
+            name = (sys_root / "block" / holder.name / "dm/name").read_text().strip()
+        except OSError:
+            continue
+        if name.startswith(LAYER_PREFIX) and not name.startswith(VIEW_PREFIX):
+            return holder.name
+    return None
+
+
+def _boot_disk_name(sys_root: Path) -> str | None:
+    """Return the kernel name of the disk that holds /boot."""
+    for path in ("/boot", "/"):
+        try:
+            device = Path(path).stat().st_dev
+        except OSError:
+            continue
+        folder = sys_root / f"dev/block/{os.major(device)}:{os.minor(device)}"
+        for name in _disks_below(folder):
+            return name
+    return None
+
+
+def _disks_below(folder: Path) -> Iterator[str]:
+    """Yield the real disks that a block device lies on, through partitions and layers."""
+    if not folder.exists():
+        return
+    real = folder.resolve()
+    slaves = real / "slaves"
+    below = sorted(slaves.iterdir()) if slaves.exists() else []
+    for slave in below:
+        yield from _disks_below(slave)
+    if not below:
+        yield real.parent.name if (real / "partition").exists() else real.name
+
+
+def _place(folder: Path) -> list[tuple[int, str]]:
+    """Return a disk's place on its buses as something that sorts as people count."""
+    parts = re.findall(r"\d+|\D+", str((folder / "device").resolve()))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _controller(folder: Path) -> str:
+    """Return the controller that a disk hangs on: the nearest driver above the disk's own."""
+    place = (folder / "device").resolve()
+    for parent in (place, *place.parents):
+        driver = parent / "driver"
+        if driver.exists() and driver.resolve().name not in ("sd", "sr"):
+            name = driver.resolve().name
+            return _CONTROLLERS.get(name, name.replace("_", "-"))
+    return ""
+
+
+def _read_int(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

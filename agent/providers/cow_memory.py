@@ -1,0 +1,108 @@
+"""Memory as block devices, for the blocks that are overwritten while a view is read (zram).
+
+The devices take memory as they fill, compress what they hold, and have a hard limit. A full one
+answers with an error, which makes the view above it invalid and harms nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from agent.errors import SnapshotFailed
+
+_CONTROL = Path("/sys/class/zram-control")
+_BLOCK = Path("/sys/block")
+_MODPROBE_SECONDS = 60
+_LEAST_BYTES = 16 * 1024 * 1024
+_MOST_BYTES = 4 * 1024**3
+# Compressed data takes less than it stands for; the limit is on what it takes.
+_COMPRESSION = 4
+
+
+def ensure_modules() -> None:
+    """Load the kernel modules that a view needs; has to be done before anything is frozen.
+
+    Raises:
+        SnapshotFailed: a module is missing or cannot be loaded.
+    """
+    if _CONTROL.exists() and Path("/sys/module/dm_snapshot").exists():
+        return
+    for command in (["modprobe", "dm_snapshot"], ["modprobe", "zram", "num_devices=0"]):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, timeout=_MODPROBE_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SnapshotFailed(f"Loading a kernel module: {error}") from error
+        if done.returncode:
+            text = done.stderr.decode(errors="replace").strip()[-300:]
+            raise SnapshotFailed(f"Loading a kernel module: {' '.join(command)}: {text}")
+
+
+def memory_for_cow(wanted_bytes: int | None) -> int:
+    """Return how much memory the copy-on-write space of all disks may take together.
+
+    Raises:
+        SnapshotFailed: there is too little.
+    """
+    available_bytes = 0
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            available_bytes = int(line.split()[1]) * 1024
+    may_take_bytes = min(wanted_bytes or available_bytes // 2, _MOST_BYTES)
+    if available_bytes < _LEAST_BYTES * 2 or may_take_bytes < _LEAST_BYTES:
+        raise SnapshotFailed(
+            f"Taking a view needs {2 * _LEAST_BYTES} bytes of free memory for overwritten blocks, "
+            f"the machine has {available_bytes}"
+        )
+    return may_take_bytes
+
+
+class CowDevice:
+    """One memory device. `release` frees the memory."""
+
+    def __init__(self, limit_bytes: int, capacity_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._number: int | None = None
+        page_bytes = os.sysconf("SC_PAGE_SIZE")
+        # A disk that is overwritten as a whole needs a little more than its size for the table.
+        size_bytes = min(limit_bytes * _COMPRESSION, capacity_bytes + capacity_bytes // 64 + 2**20)
+        try:
+            self._number = int((_CONTROL / "hot_add").read_text())
+            self._write("disksize", -(-size_bytes // page_bytes) * page_bytes)
+            self._write("mem_limit", limit_bytes)
+        except (OSError, ValueError) as error:
+            self.release()
+            raise SnapshotFailed(
+                f"Making a memory device of {size_bytes} bytes for overwritten blocks: {error}"
+            ) from error
+
+    @property
+    def numbers(self) -> str:
+        """Major and minor number, as the device mapper takes them."""
+        return (_BLOCK / f"zram{self._number}" / "dev").read_text().strip()
+
+    def release(self) -> None:
+        """Free the memory and remove the device; harmless when that is done."""
+        if self._number is None:
+            return
+        number, self._number = self._number, None
+        release_cow(number)
+
+    def _write(self, name: str, value: int) -> None:
+        (_BLOCK / f"zram{self._number}" / name).write_text(str(value))
+
+
+def release_cow(number: int) -> None:
+    """Remove the memory device of that number.
+
+    Raises:
+        SnapshotFailed: somebody holds it.
+    """
+    try:
+        (_BLOCK / f"zram{number}" / "reset").write_text("1")
+        (_CONTROL / "hot_remove").write_text(str(number))
+    except OSError as error:
+        raise SnapshotFailed(f"Releasing the memory device zram{number}: {error}") from error

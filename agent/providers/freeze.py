@@ -1,0 +1,206 @@
+"""Freeze file systems for a bounded time, with a watchdog that thaws whatever becomes of the agent.
+
+While file systems are frozen and disks suspended, this process must touch neither: a page that is
+not in memory would have to come from a disk that does not answer. So all its memory is locked
+before, and everything that is needed is open. The watchdog is a forked child, which shares nothing
+that could block with its parent: it resumes and thaws when told nothing in time, or when the
+parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from agent.errors import SnapshotFailed
+
+log = logging.getLogger(__name__)
+
+_FIFREEZE = 0xC0045877
+_FITHAW = 0xC0045878
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_READY = b"r"
+_DONE = b"d"
+_FIRED = 1
+_WATCHDOG_READY_SECONDS = 30
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system that writes to a block device."""
+
+    device_numbers: str
+    path: str
+    kind: str
+
+
+def find_mounts(mountinfo: str) -> list[Mount]:
+    """Return the writable file systems on block devices, each once, the last mounted first.
+
+    mountinfo: the text of /proc/self/mountinfo.
+    """
+    mounts: dict[str, Mount] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, rest = left.split(), right.split()
+        if len(fields) < 6 or len(rest) < 3:
+            continue
+        numbers, kind, source, super_options = fields[2], rest[0], rest[1], rest[2]
+        if not source.startswith("/dev/") or "ro" in super_options.split(","):
+            continue
+        path = fields[4].encode().decode("unicode_escape")
+        mounts[numbers] = Mount(numbers, path, kind)
+    return list(reversed(mounts.values()))
+
+
+class OpenMounts:
+    """The file systems to freeze, opened before, since opening would read a frozen disk."""
+
+    def __init__(self) -> None:
+        self._descriptors: list[tuple[int, Mount]] = []
+        self.not_frozen: list[Mount] = []
+        self._frozen: list[int] = []
+
+    def open(self) -> None:
+        """Open all writable file systems and write their dirty pages out, so a freeze is short."""
+        for mount in find_mounts(Path("/proc/self/mountinfo").read_text()):
+            try:
+                descriptor = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                log.warning("mount left out path=%s reason=%s", mount.path, error.strerror)
+                self.not_frozen.append(mount)
+                continue
+            self._descriptors.append((descriptor, mount))
+        os.sync()
+
+    def thaw_all(self) -> None:
+        """Thaw every file system that was opened; for the watchdog, who does not know which are."""
+        for descriptor, _ in reversed(self._descriptors):
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(descriptor, _FITHAW, 0)
+
+    def freeze(self) -> None:
+        """Freeze; a kind of file system that cannot be frozen is noted and left.
+
+        Raises:
+            SnapshotFailed: a file system that could be frozen was not; all are thawed again.
+        """
+        for descriptor, mount in self._descriptors:
+            try:
+                fcntl.ioctl(descriptor, _FIFREEZE, 0)
+            except OSError as error:
+                if error.errno == errno.EOPNOTSUPP:  # as FAT answers
+                    self.not_frozen.append(mount)
+                    continue
+                self.thaw()
+                raise SnapshotFailed(
+                    f"Freezing the file system at {mount.path}: {error.strerror}"
+                ) from error
+            self._frozen.append(descriptor)
+
+    def thaw(self) -> None:
+        """Thaw what is frozen, in the opposite order; harmless when it is thawed."""
+        while self._frozen:
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._frozen.pop(), _FITHAW, 0)
+
+    def close(self) -> None:
+        """Close the file systems."""
+        self.thaw()
+        while self._descriptors:
+            os.close(self._descriptors.pop()[0])
+
+
+class Watchdog:
+    """Runs `rescue` in a process of its own unless `stand_down` is called within the limit."""
+
+    def __init__(self, limit_seconds: float, rescue: Callable[[], None]) -> None:
+        self._ready_end, child_ready = os.pipe()
+        child_end, self._done_end = os.pipe()
+        self._limit_seconds = limit_seconds
+        self._process_id = os.fork()
+        if self._process_id == 0:
+            os.close(self._ready_end)
+            os.close(self._done_end)
+            _watch(child_end, child_ready, limit_seconds, rescue)
+        os.close(child_ready)
+        os.close(child_end)
+        ready, _, _ = select.select([self._ready_end], [], [], _WATCHDOG_READY_SECONDS)
+        is_ready = bool(ready) and os.read(self._ready_end, 1) == _READY
+        os.close(self._ready_end)
+        if not is_ready:
+            self._kill()
+            raise SnapshotFailed("The watchdog over the freeze did not start: nothing was frozen")
+
+    def stand_down(self) -> None:
+        """End the watchdog.
+
+        Raises:
+            SnapshotFailed: it had to act, so there was no one instant over all disks.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._done_end, _DONE)
+        os.close(self._done_end)
+        _, status = os.waitpid(self._process_id, 0)
+        if status != 0:
+            raise SnapshotFailed(
+                f"File systems were frozen for more than {self._limit_seconds:g} seconds, so the "
+                "watchdog thawed them and the view was given up. Try again when the machine is "
+                "less busy."
+            )
+
+    def _kill(self) -> None:
+        os.close(self._done_end)
+        os.kill(self._process_id, signal.SIGKILL)
+        os.waitpid(self._process_id, 0)
+
+
+def _watch(
+    done_end: int, ready_end: int, limit_seconds: float, rescue: Callable[[], None]
+) -> NoReturn:
+    """Be the watchdog. Runs in the child, which has this one thread and never returns."""
+    status = _FIRED
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        lock_memory()
+        deadline = time.monotonic() + limit_seconds
+        os.write(ready_end, _READY)
+        ready, _, _ = select.select([done_end], [], [], max(0.0, deadline - time.monotonic()))
+        if ready and os.read(done_end, 1) == _DONE:
+            status = 0
+        else:
+            rescue()
+    finally:
+        os._exit(status)
+
+
+def lock_memory() -> None:
+    """Bring all memory of this process in, and keep it there."""
+    if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
+        reason = os.strerror(ctypes.get_errno())
+        raise SnapshotFailed(f"Locking the agent's memory before the freeze: {reason}")
+
+
+@contextlib.contextmanager
+def locked_memory() -> Iterator[None]:
+    """Keep this process in memory as long as the context lasts."""
+    lock_memory()
+    try:
+        yield
+    finally:
+        _libc.munlockall()

@@ -1,0 +1,96 @@
+"""The `fsfreeze` provider: file systems stand still while everything is read, for a bounded time.
+
+For machines that have not been restarted with the layer yet. Applications wait while a point is
+taken. When reading takes longer than the limit, the watchdog thaws and the point fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+from agent.disks import FoundDisk, describe_disks, find_disks
+from agent.errors import SnapshotFailed
+from agent.providers import CRASH, FROZEN_WHILE_READ, Disk, DiskView, View
+from agent.providers.freeze import Mount, OpenMounts, Watchdog
+
+log = logging.getLogger(__name__)
+
+_BLKFLSBUF = 0x1261
+
+
+class FrozenView:
+    """The disks themselves, while their file systems are frozen."""
+
+    def __init__(self, disks: list[DiskView], not_frozen: Sequence[Mount]) -> None:
+        self.disks = disks
+        self.consistency = CRASH if not_frozen else FROZEN_WHILE_READ
+
+    def check(self) -> None:
+        """The watchdog tells at the end; nothing can be told before."""
+
+
+class FsfreezeProvider:
+    """Freezes, lets the disks be read, thaws."""
+
+    name = "fsfreeze"
+
+    def __init__(self, limit_seconds: int, left_out: Sequence[str] = ()) -> None:
+        self._limit_seconds = limit_seconds
+        self._left_out = left_out
+
+    def disks(self) -> list[Disk]:
+        """Return the machine's disks."""
+        return describe_disks(find_disks(self._left_out))
+
+    @contextlib.contextmanager
+    def open_view(self) -> Iterator[View]:
+        """Freeze all file systems for as long as the context lasts, but no longer than the limit.
+
+        Raises:
+            SnapshotFailed: a file system could not be frozen, or the limit was passed.
+        """
+        found = find_disks(self._left_out)
+        views = [
+            DiskView(disk, entry.device, disk.capacity_bytes)
+            for entry, disk in zip(found, describe_disks(found))
+        ]
+        mounts = OpenMounts()
+        try:
+            mounts.open()
+            with _frozen(mounts, self._limit_seconds):
+                _forget_cached(found)
+                yield FrozenView(views, mounts.not_frozen)
+        finally:
+            mounts.close()
+
+
+@contextlib.contextmanager
+def _frozen(mounts: OpenMounts, limit_seconds: int) -> Iterator[None]:
+    watchdog = Watchdog(limit_seconds, mounts.thaw_all)
+    try:
+        mounts.freeze()
+        try:
+            yield
+        finally:
+            mounts.thaw()
+    finally:
+        watchdog.stand_down()
+
+
+def _forget_cached(found: Sequence[FoundDisk]) -> None:
+    """Drop what the kernel remembers of the whole disks: file systems write past that memory."""
+    for disk in found:
+        try:
+            descriptor = os.open(disk.device, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SnapshotFailed(f"Opening {disk.device}: {error.strerror}") from error
+        try:
+            fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
+        except OSError as error:
+            raise SnapshotFailed(f"Flushing {disk.device}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
