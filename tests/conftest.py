@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 # Settings read the environment once, at import; a test run never touches a real core's home.
+# pytest-django finds the settings module here and not in pyproject.toml, or it would load the
+# settings before this file is read.
+os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
 _home = tempfile.mkdtemp(prefix="understudy-tests-")
 os.environ["UNDERSTUDY_HOME"] = _home
 os.environ["UNDERSTUDY_CORE_NAME"] = "Test core"
