@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import django
 import pytest
 
 # Settings read the environment once, at import; a test run never touches a real core's home.
@@ -29,6 +30,9 @@ def free_port() -> int:
 
 _redis_port = free_port()
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_redis_port}/0"
+
+# Conftests below this one import models.
+django.setup()
 
 
 def pytest_unconfigure() -> None:
