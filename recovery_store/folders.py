@@ -187,6 +187,18 @@ class WriterLock:
         self.release()
 
 
+def is_being_written(unfinished: Path, name: str) -> bool:
+    """Return whether somebody holds that name now; changes nothing."""
+    try:
+        fd = os.open(unfinished / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _try_flock(fd)
+    finally:
+        os.close(fd)
+
+
 def held_parents(unfinished: Path) -> dict[str, str]:
     """Return, for each point being written now, parent point id → the name it is written under."""
     parents = {}

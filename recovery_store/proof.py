@@ -1,0 +1,178 @@
+"""Prove files by their digests, and report what is missing or damaged.
+
+Three verbs, kept apart: look at what is there, check it (changes nothing), clean by a report.
+"Cannot be read" is never "is empty".
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from .manifest import DiskEntry, Manifest
+
+_READ_BYTES = 4 << 20
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    code: "missing" or "damaged" of the thing itself; "broken" of a point that only suffers from
+        a fault elsewhere in its chain.
+    """
+
+    code: str
+    machine_id: str
+    point_id: str
+    text: str
+    machine_name: str = ""
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proven: a chain, base image first, and how many bytes of files that took."""
+
+    manifests: tuple[Manifest, ...]
+    proven_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check of the whole store.
+
+    good_points: those whose whole chain is proven, oldest first within a machine.
+    leftovers: unfinished folders and files that no running writer holds.
+    """
+
+    findings: tuple[Finding, ...]
+    good_points: tuple[Manifest, ...]
+    leftovers: tuple[Path, ...]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.findings
+
+
+class _Counter:
+    """Adds bytes up over threads; only the thread that made it tells the caller."""
+
+    def __init__(self, total_bytes: int, progress: Progress | None) -> None:
+        self.total_bytes = total_bytes
+        self.done_bytes = 0
+        self._progress = progress
+        self._lock = threading.Lock()
+        self.is_cancelled = False
+
+    def add(self, count_bytes: int) -> None:
+        with self._lock:
+            self.done_bytes += count_bytes
+
+    def tell(self) -> None:
+        if self._progress is not None:
+            self._progress(min(self.done_bytes, self.total_bytes), self.total_bytes)
+
+
+def prove_files(
+    points: Sequence[tuple[Path, Manifest]], progress: Progress | None = None, threads: int = 2
+) -> list[Finding]:
+    """Read every file of those points and compare each range with its digest."""
+    work = [(folder, manifest, disk) for folder, manifest in points for disk in manifest.disks]
+    counter = _Counter(sum(disk.file_bytes for _, _, disk in work), progress)
+    findings: list[Finding] = []
+    with ThreadPoolExecutor(threads, thread_name_prefix="prove") as pool:
+        try:
+            for folder, manifest, disk in work:
+                findings += _prove_file(pool, threads, folder / disk.file, manifest, disk, counter)
+        finally:
+            counter.is_cancelled = True
+    counter.tell()
+    return findings
+
+
+def _prove_file(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    path: Path,
+    manifest: Manifest,
+    disk: DiskEntry,
+    counter: _Counter,
+) -> list[Finding]:
+    def finding(code: str, what: str) -> Finding:
+        return Finding(
+            code,
+            manifest.machine_id,
+            manifest.point_id,
+            f"{manifest.machine_name}, recovery point {manifest.point_id}, {disk.file}: {what}"
+            f" ({path})",
+            manifest.machine_name,
+            disk.file,
+        )
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return [finding("missing", "the file is not there")]
+    except OSError as error:
+        return [finding("damaged", f"the file cannot be opened: {error.strerror}")]
+    try:
+        length_bytes = os.fstat(fd).st_size
+        if length_bytes != disk.file_bytes:
+            return [finding("damaged", f"{length_bytes} bytes long, expected {disk.file_bytes}")]
+        futures = [
+            pool.submit(_bad_ranges, fd, disk, first, threads, counter) for first in range(threads)
+        ]
+        bad: list[int] = []
+        for future in futures:
+            bad += future.result()
+            counter.tell()
+    except OSError as error:
+        return [finding("damaged", f"the file cannot be read: {error.strerror}")]
+    finally:
+        os.close(fd)
+    if not bad:
+        return []
+    return [
+        finding(
+            "damaged",
+            f"{len(bad)} of {len(disk.range_digests)} ranges differ from"
+            f" their digests, the first from byte {min(bad) * disk.range_bytes} on",
+        )
+    ]
+
+
+def _bad_ranges(fd: int, disk: DiskEntry, first: int, step: int, counter: _Counter) -> list[int]:
+    """Return which of every step-th range differ from their digests."""
+    buffer = memoryview(bytearray(_READ_BYTES))
+    bad: list[int] = []
+    for number in range(first, len(disk.range_digests), step):
+        if counter.is_cancelled:
+            return bad
+        start = number * disk.range_bytes
+        end = min(start + disk.range_bytes, disk.file_bytes)
+        digest = digest_range(fd, start, end, buffer)
+        counter.add(end - start)
+        if digest != disk.range_digests[number]:
+            bad.append(number)
+    return bad
+
+
+def digest_range(fd: int, start: int, end: int, buffer: memoryview) -> str:
+    """Return the BLAKE3 of that part of a file; of less if the file ends earlier."""
+    digest = blake3()
+    while start < end:
+        count = os.preadv(fd, [buffer[: end - start]], start)
+        if not count:
+            break
+        digest.update(buffer[:count])
+        start += count
+    return digest.hexdigest()
