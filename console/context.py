@@ -51,7 +51,7 @@ def job_counts() -> dict[str, int]:
 
 
 def frame(request: HttpRequest) -> dict[str, object]:
-    """Give templates the core's name, the tabs, the jobs, and the nonce of this answer's scripts."""
+    """Give templates the core's name, tabs, jobs, and the nonce of this answer's scripts."""
     return {
         "core_name": settings.UNDERSTUDY_CORE_NAME,
         "csp_nonce": getattr(request, "csp_nonce", ""),

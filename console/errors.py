@@ -31,7 +31,7 @@ _TEXTS = {
     ),
     500: ErrorText(
         "The console failed at this",
-        "Something went wrong inside the console. Jobs are not affected: they run on by themselves.",
+        "Something went wrong inside the console. Jobs are not affected: they run on.",
         "Try again. If it stays so, the console's log has the reason, under the time of this page.",
     ),
 }

@@ -6,7 +6,6 @@ must not change when the database is replaced.
 
 import datetime
 import json
-import os
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def _make_identity(folder: Path) -> None:
         )
     )
     try:
-        os.rename(temporary, folder)
+        temporary.rename(folder)
     except OSError:
         # Another process was first; its identity counts.
         for path in temporary.iterdir():

@@ -1,4 +1,4 @@
-"""Sign-in pages. Only what a console without e-mail needs of django-allauth; sign-up is not here."""
+"""Sign-in pages: what a console without e-mail needs of django-allauth. No sign-up."""
 
 from allauth.account import views
 from django.urls import include, path

@@ -10,6 +10,13 @@ from django.utils.safestring import SafeString
 register = template.Library()
 
 _BYTE_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+# Unit, its seconds, and the age from which the next unit is used.
+_AGE_UNITS = (
+    ("second", 1, 60),
+    ("minute", 60, 3600),
+    ("hour", 3600, 36 * 3600),
+    ("day", 86400, float("inf")),
+)
 _NOTHING = "–"
 # State word → icon of the sprite. Colour never stands alone: each state has its own shape.
 STATE_ICONS = {
@@ -84,14 +91,11 @@ def age_text(seconds: float) -> str:
     distance = abs(seconds)
     if distance < 10:
         return "just now"
-    for unit, unit_seconds, limit_seconds in (
-        ("second", 1, 60),
-        ("minute", 60, 3600),
-        ("hour", 3600, 36 * 3600),
-        ("day", 86400, float("inf")),
-    ):
-        if distance < limit_seconds:
-            break
+    unit, unit_seconds = next(
+        (unit, unit_seconds)
+        for unit, unit_seconds, limit_seconds in _AGE_UNITS
+        if distance < limit_seconds
+    )
     count = int(distance // unit_seconds)
     text = f"{count} {unit}" if count == 1 else f"{count} {unit}s"
     return f"{text} ago" if seconds > 0 else f"in {text}"
