@@ -4,10 +4,10 @@ import secrets
 from collections.abc import Callable
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 from django.utils.cache import patch_vary_headers
-from django.conf import settings
 
 from console.htmx import is_htmx
 
