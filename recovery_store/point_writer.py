@@ -7,8 +7,7 @@ under `unfinished`, which the next writer of that point or `clean` removes.
 import logging
 import os
 import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -499,7 +498,7 @@ def _check_grain_digests(disk: _DiskBeingWritten) -> None:
             raise _digests_lie(disk, min(unseen) * GRAINS_PER_TABLE)
 
 
-def _find_lie(entries: array[int], now: bytes, before: bytes) -> int | None:
+def _find_lie(entries: Sequence[int], now: bytes, before: bytes) -> int | None:
     for slot in range(GRAINS_PER_TABLE):
         start = slot * DIGEST_BYTES
         digest = now[start : start + DIGEST_BYTES]

@@ -9,6 +9,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,6 +97,18 @@ class Store:
             except ManifestDamaged as error:
                 log.warning("manifest damaged point=%s error=%s", point_id, error)
         return sorted(points, key=lambda point: (point.taken_at, point.point_id))
+
+    def unreadable_points(self, machine_id: str) -> list[Path]:
+        """Return the folders of points whose manifest is missing or damaged."""
+        return [
+            self._folders(machine_id)[finding.point_id]
+            for finding in self._readable_points(machine_id)[1]
+        ]
+
+    def find_newest(self, machine_id: str) -> Manifest | None:
+        """Return the machine's newest point, or none; raises ManifestDamaged."""
+        folders = self._folders(machine_id)
+        return self.get_point(machine_id, list(folders)[-1]) if folders else None
 
     def find_point(self, point_id: str) -> Manifest | None:
         """Return that point of whichever machine, or none.
@@ -333,6 +346,28 @@ class Store:
         except BaseException:
             pool.close()
             raise
+
+    def export(
+        self,
+        machine_id: str,
+        point_id: str,
+        disk_number: int,
+        path: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        """Prove a point and write a disk of it as one full VMDK; nothing is left on a failure.
+
+        Proof and copy run side by side, and the file gets its name when both are done.
+
+        Raises:
+            ChainDamaged: as `prove`; besides what `plan_export` and `ExportPlan.write_to` raise.
+        """
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="export") as pool,
+            self.plan_export(machine_id, point_id, disk_number) as plan,
+        ):
+            proof = pool.submit(self.prove, machine_id, point_id)
+            plan.write_to(path, progress, lambda: proof.result())
 
     def open_disk(self, machine_id: str, point_id: str, disk_number: int) -> MergedDisk:
         """Open the disk as a guest would see it; errors as in `plan_export`."""

@@ -114,7 +114,7 @@ def stream_disk(
 
     with ThreadPoolExecutor(threads, thread_name_prefix="imaging") as pool:
         try:
-            for first, count, is_data in _runs(fd, capacity_bytes):
+            for first, count, is_data in data_runs(fd, capacity_bytes):
                 if is_data:
                     parent = known.get(first, count) if known else None
                     pending.append(pool.submit(read_block, first, count, parent))
@@ -172,7 +172,7 @@ def _image_block(
 ) -> _Block:
     start = first * GRAIN_BYTES
     wanted = min(count * GRAIN_BYTES, capacity_bytes - start)
-    data = memoryview(_read_whole(fd, start, wanted).ljust(count * GRAIN_BYTES, b"\0"))
+    data = memoryview(read_whole(fd, start, wanted).ljust(count * GRAIN_BYTES, b"\0"))
     digests = []
     grains: list[tuple[int, bytes | None]] = []
     for number in range(count):
@@ -202,7 +202,7 @@ def _hole(first: int, parent: bytes) -> _Block:
     return _Block(first, bytes(len(parent)), grains)
 
 
-def _read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
+def read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
     """Read that many bytes; past the end of the file they are zero."""
     parts = []
     missing = count_bytes
@@ -222,7 +222,7 @@ def _read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
+def data_runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (first grain, count, is data) over the whole disk, ascending and without gaps.
 
     Data comes as blocks, whole ones even if only a part of one holds data, for a disk in tatters

@@ -140,8 +140,15 @@ class ExportPlan:
         """
         return self._chunks(chunk_bytes, lambda: memoryview(bytearray(chunk_bytes)))
 
-    def write_to(self, path: Path, progress: Callable[[int, int], object] | None = None) -> None:
+    def write_to(
+        self,
+        path: Path,
+        progress: Callable[[int, int], object] | None = None,
+        before_rename: Callable[[], object] | None = None,
+    ) -> None:
         """Write the stream into a new file, which is in place only when it is whole.
+
+        before_rename: a last word; what it raises leaves nothing behind.
 
         As with `cp`, the file's bytes may still be in the system's memory on return.
 
@@ -153,6 +160,8 @@ class ExportPlan:
         try:
             with partial.open("wb", buffering=0) as file:
                 self.write_into(file.fileno(), progress)
+            if before_rename is not None:
+                before_rename()
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

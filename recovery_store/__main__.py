@@ -1,0 +1,217 @@
+"""The store from a shell: `python -m recovery_store import|list|check|export|compare`.
+
+Exit codes: 0 done, or all is well; 1 something is damaged, missing or different; 2 it could not
+be done, with the reason on standard error.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .comparing import find_difference
+from .errors import (
+    ChainBroken,
+    ChainDamaged,
+    PointMissing,
+    StoreError,
+    StoreUnusable,
+)
+from .importing import import_images
+from .manifest import Manifest
+from .store import Store
+from .vmdk.reader import RawFile
+
+_DONE, _NOT_GOOD, _IMPOSSIBLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except (ChainBroken, ChainDamaged) as error:
+        _complain(error)
+        for point_id in error.good_point_ids:
+            print(f"good: {point_id}", file=sys.stderr)
+        return _NOT_GOOD
+    except StoreError as error:
+        _complain(error)
+    except BrokenPipeError:
+        # Whoever read the output has enough; the interpreter must not complain at exit.
+        sys.stderr.close()
+    except OSError as error:
+        _complain(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    return _IMPOSSIBLE
+
+
+def _complain(error: Exception) -> None:
+    code = f" [{error.code}]" if isinstance(error, StoreError) else ""
+    print(f"error: {error}{code}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m recovery_store", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("import", help="take disk images as a new recovery point")
+    command.add_argument("store", type=Path)
+    command.add_argument("images", type=Path, nargs="+", metavar="DISK.raw")
+    command.add_argument("--machine", required=True, metavar="NAME", type=_machine_name)
+    command.add_argument("--parent", metavar="POINT", help="make an incremental on that point")
+    command.set_defaults(run=_import)
+
+    command = commands.add_parser("list", help="list the recovery points, oldest first")
+    command.add_argument("store", type=Path)
+    command.add_argument("--json", action="store_true", dest="is_json")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("check", help="prove every file by its digests")
+    command.add_argument("store", type=Path)
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("export", help="prove a point, write a disk of it as one VMDK")
+    command.add_argument("store", type=Path)
+    command.add_argument("point")
+    command.add_argument("disk_number", type=int)
+    command.add_argument("out", type=Path, metavar="OUT.vmdk")
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser("compare", help="compare a disk of a point with an image")
+    command.add_argument("store", type=Path)
+    command.add_argument("point")
+    command.add_argument("disk_number", type=int)
+    command.add_argument("image", type=Path, metavar="DISK.raw")
+    command.set_defaults(run=_compare)
+    return parser
+
+
+def _machine_name(text: str) -> str:
+    if not text.strip() or len(text) > 200 or not text.isprintable():
+        raise argparse.ArgumentTypeError("a machine's name is 1 to 200 printable characters")
+    return text
+
+
+def _existing_store(path: Path) -> Store:
+    if not (path / "machines").is_dir():
+        raise StoreUnusable(f"{path} is no store: it has no folder `machines`")
+    return Store(path)
+
+
+def _get_point(store: Store, point_id: str) -> Manifest:
+    point = store.find_point(point_id)
+    if point is None:
+        raise PointMissing(f"The store {store.root} holds no recovery point {point_id!r}")
+    return point
+
+
+def _import(options: argparse.Namespace) -> int:
+    store = Store(options.store)
+    manifest = import_images(store, options.machine, options.images, options.parent)
+    print(
+        f"{manifest.kind} of {manifest.machine_name}: {len(manifest.disks)} disks,"
+        f" {manifest.stored_bytes} bytes stored"
+    )
+    print(manifest.point_id)
+    return _DONE
+
+
+def _list(options: argparse.Namespace) -> int:
+    store = _existing_store(options.store)
+    points: list[Manifest] = []
+    for machine_id in store.machine_ids():
+        for folder in store.unreadable_points(machine_id):
+            print(f"unreadable: {folder}; `check` says why", file=sys.stderr)
+        points += store.points(machine_id)
+    points.sort(key=lambda point: (point.taken_at, point.point_id))
+    if options.is_json:
+        print(json.dumps([_summary(point) for point in points], indent=2))
+        return _DONE
+    for point in points:
+        disks = " ".join(f"{disk.number}:{disk.capacity_bytes}" for disk in point.disks)
+        print(
+            f"{point.point_id}  {point.taken_at:%Y-%m-%d %H:%M:%S}Z  {point.machine_name}"
+            f"  {point.kind}  parent={point.parent_point_id or '-'}"
+            f"  stored={point.stored_bytes}  disks={disks}"
+        )
+    return _DONE
+
+
+def _summary(point: Manifest) -> dict[str, Any]:
+    return {
+        "point_id": point.point_id,
+        "machine_id": point.machine_id,
+        "machine_name": point.machine_name,
+        "taken_at": point.taken_at.isoformat(),
+        "kind": point.kind,
+        "parent_point_id": point.parent_point_id,
+        "consistency": point.consistency,
+        "owner_core_id": point.owner_core_id,
+        "owner_core_name": point.owner_core_name,
+        "ownership_epoch": point.ownership_epoch,
+        "stored_bytes": point.stored_bytes,
+        "manifest_digest": point.digest,
+        "description": point.description,
+        "disks": [
+            {
+                "number": disk.number,
+                "key": disk.key,
+                "capacity_bytes": disk.capacity_bytes,
+                "file": disk.file,
+                "file_bytes": disk.file_bytes,
+                "digest": disk.digest,
+                "is_delta": disk.parent is not None,
+            }
+            for disk in point.disks
+        ],
+    }
+
+
+def _check(options: argparse.Namespace) -> int:
+    report = _existing_store(options.store).check()
+    for finding in report.findings:
+        print(finding)
+    for point in report.good_points:
+        print(
+            f"good: {point.point_id} of {point.machine_name}, {point.taken_at:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    for path in report.leftovers:
+        print(f"leftover: {path} (unfinished, harmless)")
+    return _DONE if report.is_good else _NOT_GOOD
+
+
+def _export(options: argparse.Namespace) -> int:
+    store = _existing_store(options.store)
+    point = _get_point(store, options.point)
+    point.disk(options.disk_number)
+    store.export(point.machine_id, point.point_id, options.disk_number, options.out)
+    print(f"{options.out}: {options.out.stat().st_size} bytes")
+    return _DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    store = _existing_store(options.store)
+    point = _get_point(store, options.point)
+    with RawFile(options.image) as image:
+        try:
+            disk = store.open_disk(point.machine_id, point.point_id, options.disk_number)
+            with disk:
+                difference = find_difference(disk, image)
+        except (ChainBroken, ChainDamaged) as error:
+            _complain(error)
+            return _IMPOSSIBLE
+    if difference is None:
+        print("identical")
+        return _DONE
+    print(f"different: {difference}")
+    return _NOT_GOOD
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Take raw disk images as a recovery point of a machine, as an agent would have sent them."""
+
+import secrets
+import uuid
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import ManifestDamaged, ParentUnfit, PointMissing
+from .manifest import Manifest
+from .point_writer import PointWriter
+from .proof import Progress
+from .store import Store
+from .vmdk.imaging import stream_disk
+from .vmdk.reader import RawFile
+from .vmdk.writer import StreamWriter
+
+# Nothing froze these images; whoever made them knows how consistent they are.
+_CONSISTENCY = "not_guaranteed"
+
+
+def import_images(
+    store: Store,
+    machine_name: str,
+    image_paths: Sequence[Path],
+    parent_point_id: str | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Add a point made of these images; the n-th image is the machine's disk n.
+
+    With a parent, a disk that the parent has too becomes a delta, unless it has shrunk; others
+    are whole. Without, everything is a base image, of the machine of that name if there is one.
+
+    Raises:
+        SourceUnreadable: an image is missing or cannot be read.
+        ParentUnfit: the parent is not in the store, or of another machine.
+        StoreError: as `Store.begin_point` and its writer.
+    """
+    parent = _get_parent(store, machine_name, parent_point_id)
+    machine_id = parent.machine_id if parent else _machine_id_for(store, machine_name)
+    with ExitStack() as stack:
+        images = [stack.enter_context(RawFile(path)) for path in image_paths]
+        writer = stack.enter_context(
+            store.begin_point(
+                machine_id,
+                machine_name,
+                new_point_id(),
+                parent_point_id,
+                taken_at=datetime.now(UTC),
+            )
+        )
+        tally = _Tally(sum(image.capacity_bytes for image in images), progress)
+        for number, image in enumerate(images):
+            _import_disk(writer, number, image, parent, tally)
+        return writer.commit(
+            _description(machine_name, images, parent),
+            _CONSISTENCY,
+            parent.owner_core_id if parent else "",
+            parent.owner_core_name if parent else "",
+            parent.ownership_epoch if parent else 0,
+        )
+
+
+def new_point_id() -> str:
+    return str(uuid.uuid4())
+
+
+def new_cid() -> str:
+    """Return a content id that means neither "none" nor nothing."""
+    return f"{secrets.randbelow(0xFFFFFFFD) + 1:08x}"
+
+
+class _Tally:
+    """Adds the progress of one disk after the other up."""
+
+    def __init__(self, total_bytes: int, progress: Progress | None) -> None:
+        self._total_bytes = total_bytes
+        self._progress = progress
+        self.before_bytes = 0
+
+    def tell(self, done_bytes: int, _: int) -> None:
+        if self._progress is not None:
+            self._progress(self.before_bytes + done_bytes, self._total_bytes)
+
+
+def _import_disk(
+    writer: PointWriter, number: int, image: RawFile, parent: Manifest | None, tally: _Tally
+) -> None:
+    entry = next((disk for disk in parent.disks if disk.number == number), None) if parent else None
+    key = entry.key if entry else f"disk{number}"
+    if parent and entry is None and parent.find_disk_by_key(key):
+        key = f"disk{number}-{new_cid()}"
+    has_parent = entry is not None and entry.capacity_bytes <= image.capacity_bytes
+    hints = {disk.key: disk.file_hint for disk in writer.parent_disks()}
+    cid = new_cid()
+    writer.begin_disk(number, key, image.capacity_bytes, cid, has_parent)
+    stream = StreamWriter(
+        lambda data: writer.write(number, data),
+        image.capacity_bytes,
+        cid,
+        parent_cid=entry.cid if entry and has_parent else None,
+        parent_file_hint=hints[key] if has_parent else None,
+        extent_name=f"disk{number}.vmdk",
+    )
+    stream_disk(
+        image.fd,
+        image.capacity_bytes,
+        stream,
+        lambda first, digests: writer.put_digests(number, first, digests),
+        (lambda first, count: writer.parent_digests(number, first, count)) if has_parent else None,
+        tally.tell,
+    )
+    stream.finish()
+    writer.finish_disk(number, stream.length_bytes, writer.digest_hex(number))
+    tally.before_bytes += image.capacity_bytes
+
+
+def _get_parent(store: Store, machine_name: str, parent_point_id: str | None) -> Manifest | None:
+    if parent_point_id is None:
+        return None
+    parent = store.find_point(parent_point_id)
+    if parent is None:
+        raise PointMissing(f"The store {store.root} holds no recovery point {parent_point_id}")
+    if parent.machine_name != machine_name:
+        raise ParentUnfit(
+            f"Recovery point {parent_point_id} is of machine {parent.machine_name!r}, not"
+            f" {machine_name!r}; name that machine, or another parent"
+        )
+    return parent
+
+
+def _machine_id_for(store: Store, machine_name: str) -> str:
+    """Return the id of the machine that goes by that name now, or a new one."""
+    found = []
+    for machine_id in store.machine_ids():
+        try:
+            newest = store.find_newest(machine_id)
+        except ManifestDamaged:
+            continue
+        if newest is not None and newest.machine_name == machine_name:
+            found.append(machine_id)
+    if len(found) > 1:
+        raise ParentUnfit(
+            f"The store holds {len(found)} machines named {machine_name!r}; say which with --parent"
+        )
+    return found[0] if found else str(uuid.uuid4())
+
+
+def _description(
+    machine_name: str, images: Sequence[RawFile], parent: Manifest | None
+) -> dict[str, Any]:
+    """Return what is known of the machine: what the parent knew, and the disks."""
+    known: dict[str, Any] = dict(parent.description) if parent else {"hostname": machine_name}
+    known["disks"] = [
+        {
+            "number": number,
+            "device": str(image.path.absolute()),
+            "capacity_bytes": image.capacity_bytes,
+            "is_boot": number == 0,
+        }
+        for number, image in enumerate(images)
+    ]
+    return known
