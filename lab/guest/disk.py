@@ -108,13 +108,26 @@ def _make_ext4(
 ) -> None:
     run_command(
         "mke2fs",
-        *("-q", "-F", "-t", "ext4", "-m", "1", "-L", label, "-U", str(file_system_uuid)),
+        *(
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-m",
+            "1",
+            "-L",
+            label,
+            "-U",
+            str(file_system_uuid),
+        ),
         *("-J", "size=8"),
         "-E",
         f"offset={offset_bytes},nodiscard,lazy_itable_init=0,lazy_journal_init=0",
         *(() if tree is None else ("-d", tree)),
         path,
-        f"{partition_bytes // 1024}k",
+        f"{partition_bytes // 4096}",
         environment={**os.environ, "MKE2FS_SYNC": "0"},
         limit_seconds=300,
     )

@@ -25,18 +25,40 @@ AGENT_SOURCES = (ROOT / "agent", ROOT / "recovery_store" / "vmdk")
 PACKAGE_PINS = ROOT / "requirements.txt"
 COMMON_UNITS = ("lab-guest-tools.service", "systemd-networkd.service")
 NEEDLESS_UNITS = (
-    "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
-    "systemd-networkd-wait-online.service",
-    "systemd-pstore.service",
+    "kmod-static-nodes.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
     "systemd-hwdb-update.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-pcrphase-initrd.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
+    "systemd-sysusers.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
 )
 KERNEL_ARGUMENTS = (
-    "root=UUID={root_uuid} ro quiet console=tty0 console=ttyS0 rootfstype=ext4 panic=5 "
+    "root=UUID={root_uuid} rw quiet console=tty0 console=ttyS0 rootfstype=ext4 panic=5 "
     "mitigations=off nowatchdog random.trust_cpu=on systemd.show_status=false"
 )
 

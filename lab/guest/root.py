@@ -36,7 +36,6 @@ LEFT_OUT = (
             "fs/xfs",
             "net/bridge",
             "net/ceph",
-            "net/netfilter",
             "net/sched",
             "net/sctp",
             "net/sunrpc",
