@@ -15,8 +15,9 @@
         PointInUse              other points need this one
         ParentUnfit             the parent is missing, or cannot be this point's parent
         ManifestDamaged         a manifest is missing, unreadable or not what its digest says
-        ChainBroken             a point's ancestor is missing
-        ChainDamaged            a file of the chain is missing or damaged
+        ChainFault              a point cannot be used; has the points that can
+            ChainBroken         an ancestor or a file of it is missing, or of another length
+            ChainDamaged        a file of the chain is damaged inside
         ReplicaRefused          what a peer sends does not fit
             OffsetDiffers       bytes for another place than the next one
             ReplicaDamaged      what arrived differs from its digest
@@ -28,6 +29,7 @@ This module runs on a protected machine too, with any Python from 3.9 on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class StoreError(Exception):
@@ -92,27 +94,23 @@ class ManifestDamaged(StoreError):
     code = "STORE-MANIFEST-DAMAGED"
 
 
-class ChainBroken(StoreError):
-    """Raised with the ids of the machine's points that can still be used."""
-
-    code = "STORE-CHAIN-BROKEN"
-
-    def __init__(self, text: str, good_point_ids: Sequence[str] = ()) -> None:
-        super().__init__(text)
-        self.good_point_ids = tuple(good_point_ids)
-
-
-class ChainDamaged(StoreError):
-    """Raised with one sentence for each damaged thing and the points that stay good."""
-
-    code = "STORE-CHAIN-DAMAGED"
+class ChainFault(StoreError):
+    """A point cannot be used: why, and which of the machine's points can."""
 
     def __init__(
-        self, text: str, findings: Sequence[object] = (), good_point_ids: Sequence[str] = ()
+        self, text: str, findings: Sequence[Any] = (), good_point_ids: Sequence[str] = ()
     ) -> None:
         super().__init__(text)
         self.findings = tuple(findings)
         self.good_point_ids = tuple(good_point_ids)
+
+
+class ChainBroken(ChainFault):
+    code = "STORE-CHAIN-BROKEN"
+
+
+class ChainDamaged(ChainFault):
+    code = "STORE-CHAIN-DAMAGED"
 
 
 class ReplicaRefused(StoreError):

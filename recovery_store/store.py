@@ -7,41 +7,38 @@ lock, since files never change once a point exists. Several processes may use a 
 import json
 import logging
 import threading
-import uuid
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from blake3 import blake3
 
+from .checking import check, clean
 from .errors import (
     ChainBroken,
     ChainDamaged,
+    ChainFault,
     ManifestDamaged,
     ParentUnfit,
     PointExists,
     PointInUse,
     PointMissing,
     ReplicaRefused,
-    StoreBusy,
     VmdkDamaged,
 )
 from .folders import (
     Space,
-    WriterLock,
     ensure_folder,
     full_store_named,
     held_parents,
-    is_being_written,
     machine_lock,
     remove_folder,
     sync_folder,
 )
 from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, table_file_name
-from .manifest import MANIFEST_FILE, DiskEntry, Manifest, check_id
+from .inventory import Inventory, refusal
+from .manifest import DiskEntry, Manifest, check_id
 from .point_writer import PointPlace, PointWriter, new_draft
 from .proof import Finding, Progress, Proof, Report, prove_files
 from .replica import Replica
@@ -53,16 +50,7 @@ from .vmdk.reader import FilePool, StreamFile
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PointFile:
-    """One file of a point, as a peer needs to know it; the manifest comes last."""
-
-    name: str
-    length_bytes: int
-    digest: str
-
-
-class Store:
+class Store(Inventory):
     """All recovery points below one folder.
 
     root: made at the first write.
@@ -70,110 +58,9 @@ class Store:
     """
 
     def __init__(self, root: Path, reserve_bytes: int | None = None) -> None:
-        self.root = Path(root)
+        super().__init__(root)
         self._space = Space(self.root, reserve_bytes)
         self._rebuilding = threading.Lock()
-
-    # Look
-
-    def machine_ids(self) -> list[str]:
-        """Return the ids of the machines that the store holds, sorted."""
-        try:
-            names = [path.name for path in (self.root / "machines").iterdir() if path.is_dir()]
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if _is_id(name))
-
-    def points(self, machine_id: str) -> list[Manifest]:
-        """Return the machine's points, oldest first.
-
-        A point whose manifest is damaged is left out here and logged; `check` names it, and
-        `get_point` refuses it.
-        """
-        points = []
-        for point_id in self._folders(machine_id):
-            try:
-                points.append(self.get_point(machine_id, point_id))
-            except ManifestDamaged as error:
-                log.warning("manifest damaged point=%s error=%s", point_id, error)
-        return sorted(points, key=lambda point: (point.taken_at, point.point_id))
-
-    def unreadable_points(self, machine_id: str) -> list[Path]:
-        """Return the folders of points whose manifest is missing or damaged."""
-        return [
-            self._folders(machine_id)[finding.point_id]
-            for finding in self._readable_points(machine_id)[1]
-        ]
-
-    def find_newest(self, machine_id: str) -> Manifest | None:
-        """Return the machine's newest point, or none; raises ManifestDamaged."""
-        folders = self._folders(machine_id)
-        return self.get_point(machine_id, list(folders)[-1]) if folders else None
-
-    def find_point(self, point_id: str) -> Manifest | None:
-        """Return that point of whichever machine, or none.
-
-        Raises:
-            ManifestDamaged: it is there, but its manifest is not sound.
-        """
-        if not _is_id(point_id):
-            return None
-        for machine_id in self.machine_ids():
-            if point_id in self._folders(machine_id):
-                return self.get_point(machine_id, point_id)
-        return None
-
-    def get_point(self, machine_id: str, point_id: str) -> Manifest:
-        """Return that point of that machine.
-
-        Raises:
-            PointMissing: the store holds no such point.
-            ManifestDamaged: it is there, but its manifest is missing or not sound.
-        """
-        folder = self._folders(machine_id).get(point_id)
-        if folder is None:
-            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
-        return _read_manifest(folder, machine_id, point_id)
-
-    def chain(self, machine_id: str, point_id: str) -> list[Manifest]:
-        """Return the points that a point needs: the base image first, the point itself last.
-
-        Looks whether every file is there with its length; `prove` looks inside.
-
-        Raises:
-            PointMissing: the store holds no such point.
-            ChainBroken: an ancestor, a manifest or a file is missing; names it, and the points
-                that can still be used.
-        """
-        folders = self._folders(machine_id)
-        if point_id not in folders:
-            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
-        chain: list[Manifest] = []
-        wanted: str | None = point_id
-        while wanted is not None:
-            link = self._look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
-            if isinstance(link, Finding):
-                good_point_ids = self._complete_point_ids(machine_id)
-                raise ChainBroken(_refusal(point_id, [link], good_point_ids), good_point_ids)
-            chain.append(link)
-            wanted = link.parent_point_id
-        return chain[::-1]
-
-    def get_folder(self, machine_id: str, point_id: str) -> Path:
-        """Return where that point's files lie; raises PointMissing."""
-        folder = self._folders(machine_id).get(point_id)
-        if folder is None:
-            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
-        return folder
-
-    def files(self, machine_id: str, point_id: str) -> list[PointFile]:
-        """Return the files that make the point, in the order in which to send them."""
-        manifest = self.get_point(machine_id, point_id)
-        content = manifest.to_bytes()
-        return [
-            *(PointFile(disk.file, disk.file_bytes, disk.digest) for disk in manifest.disks),
-            PointFile(MANIFEST_FILE, len(content), blake3(content).hexdigest()),
-        ]
 
     # Write
 
@@ -275,54 +162,27 @@ class Store:
             ChainDamaged: files are damaged; has the findings, and the points that stay good,
                 which were proven too.
         """
-        chain = self.chain(machine_id, point_id)
-        folders = self._folders(machine_id)
-        points = [(folders[point.point_id], point) for point in chain if point.point_id in folders]
+        try:
+            chain = self.chain(machine_id, point_id)
+            folders = self.folders(machine_id)
+            points = [(folders[point.point_id], point) for point in chain]
+        except KeyError as error:
+            raise PointMissing(f"Recovery point {error} has been deleted meanwhile") from error
+        except ChainBroken as error:
+            raise self._with_proven_points(error, machine_id, point_id, progress) from error
         findings = prove_files(points, progress)
         if findings:
-            report = self.check(progress, machine_id)
-            good_point_ids = [point.point_id for point in report.good_points]
-            raise ChainDamaged(
-                _refusal(point_id, findings, good_point_ids), findings, good_point_ids
-            )
+            fault = ChainDamaged("", findings)
+            raise self._with_proven_points(fault, machine_id, point_id, progress)
         return Proof(tuple(chain), sum(point.stored_bytes for point in chain))
 
     def check(self, progress: Progress | None = None, machine_id: str | None = None) -> Report:
         """Read everything, of all machines or of one, and report; changes nothing."""
-        machine_ids = self.machine_ids() if machine_id is None else [machine_id]
-        findings: list[Finding] = []
-        leftovers: list[Path] = []
-        points: list[Manifest] = []
-        pairs: list[tuple[Path, Manifest]] = []
-        for each_id in machine_ids:
-            readable, damaged = self._readable_points(each_id)
-            pairs += readable
-            points += [point for _, point in readable]
-            findings += damaged
-            leftovers += self._leftovers(each_id)
-        findings += prove_files(pairs, progress)
-        bad = {finding.point_id for finding in findings}
-        culprits = _culprits(points, bad)
-        findings += _missing_parents(points, bad)
-        for point in points:
-            culprit = culprits[point.point_id]
-            if culprit is not None and culprit != point.point_id:
-                findings.append(_broken(point, culprit))
-        good = tuple(point for point in points if culprits[point.point_id] is None)
-        return Report(tuple(findings), good, tuple(leftovers))
+        return check(self, progress, machine_id)
 
     def clean(self, report: Report) -> list[Path]:
         """Remove the leftovers that the report names, unless somebody writes there now."""
-        removed = []
-        for path in report.leftovers:
-            if path.is_file():
-                path.unlink(missing_ok=True)
-                removed.append(path)
-                continue
-            with suppress(StoreBusy), WriterLock(path.parent, path.name):
-                remove_folder(path)
-                removed.append(path)
-        return removed
+        return clean(report)
 
     # Use
 
@@ -342,7 +202,7 @@ class Store:
             return ExportPlan(links, pool, cid, f"disk{disk_number}.vmdk")
         except VmdkDamaged as error:
             pool.close()
-            raise ChainDamaged(f"Recovery point {point_id} cannot be exported: {error}") from error
+            raise _damaged(machine_id, point_id, error) from error
         except BaseException:
             pool.close()
             raise
@@ -375,6 +235,14 @@ class Store:
 
     # Inside
 
+    def _with_proven_points(
+        self, fault: ChainFault, machine_id: str, point_id: str, progress: Progress | None
+    ) -> ChainFault:
+        """Return the same fault, with the machine's points that a full check finds good."""
+        good_point_ids = [point.point_id for point in self.check(progress, machine_id).good_points]
+        text = refusal(point_id, fault.findings, good_point_ids)
+        return type(fault)(text, fault.findings, good_point_ids)
+
     def _place(self, machine_id: str, parent_point_id: str | None) -> PointPlace:
         check_id(machine_id)
         machine_folder = self.root / "machines" / machine_id
@@ -394,65 +262,9 @@ class Store:
             unfinished=machine_folder / "unfinished",
             space=self._space,
             open_table=self._open_table,
-            find_folder=lambda point_id: self._folders(machine_id).get(point_id),
+            find_folder=lambda point_id: self.folders(machine_id).get(point_id),
             load_parent=load_parent,
         )
-
-    def _folders(self, machine_id: str) -> dict[str, Path]:
-        """Return point id → folder, oldest first, of everything where points are."""
-        if not _is_id(machine_id):
-            return {}
-        try:
-            paths = sorted((self.root / "machines" / machine_id / "points").iterdir())
-        except FileNotFoundError:
-            return {}
-        return {path.name[-36:]: path for path in paths if _is_id(path.name[-36:])}
-
-    def _complete_point_ids(self, machine_id: str) -> list[str]:
-        """Return the points whose whole chain is there, by a look at names and lengths."""
-        folders = self._folders(machine_id)
-        points = self.points(machine_id)
-        bad = {
-            point.point_id
-            for point in points
-            if isinstance(self._look_at_link(machine_id, point.point_id, None, folders), Finding)
-        }
-        culprits = _culprits(points, bad)
-        return [point.point_id for point in points if culprits[point.point_id] is None]
-
-    def _look_at_link(
-        self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
-    ) -> Manifest | Finding:
-        def finding(code: str, text: str, file: str | None = None) -> Finding:
-            return Finding(code, machine_id, point_id, text, file=file)
-
-        folder = folders.get(point_id)
-        if folder is None:
-            needed_by = f", the parent of {child.point_id}," if child else ""
-            return finding("missing", f"recovery point {point_id}{needed_by} is not in the store")
-        try:
-            manifest = _read_manifest(folder, machine_id, point_id)
-        except ManifestDamaged as error:
-            return finding("damaged", str(error), MANIFEST_FILE)
-        if child is not None and child.parent_digest != manifest.digest:
-            return finding(
-                "damaged",
-                f"recovery point {point_id} is not the one that its child {child.point_id} names",
-                MANIFEST_FILE,
-            )
-        for disk in manifest.disks:
-            path = folder / disk.file
-            try:
-                length_bytes = path.stat().st_size
-            except OSError:
-                return finding("missing", f"{path} is not there", disk.file)
-            if length_bytes != disk.file_bytes:
-                return finding(
-                    "damaged",
-                    f"{path} is {length_bytes} bytes long, expected {disk.file_bytes}",
-                    disk.file,
-                )
-        return manifest
 
     def _open_links(
         self, machine_id: str, point_id: str, disk_number: int
@@ -460,7 +272,7 @@ class Store:
         """Open the files of one disk's chain, the newest first."""
         chain = self.chain(machine_id, point_id)
         by_id = {point.point_id: point for point in chain}
-        folders = self._folders(machine_id)
+        folders = self.folders(machine_id)
         links: list[StreamFile] = []
         pool = FilePool()
         try:
@@ -473,7 +285,7 @@ class Store:
                 place = disk.parent
         except (VmdkDamaged, KeyError) as error:
             pool.close()
-            raise ChainDamaged(f"Recovery point {point_id} cannot be read: {error}") from error
+            raise _damaged(machine_id, point_id, error) from error
         except BaseException:
             pool.close()
             raise
@@ -525,51 +337,6 @@ class Store:
                 f"Recovery point {point_id} cannot be deleted: {', '.join(children)} needs it"
             )
 
-    def _readable_points(
-        self, machine_id: str
-    ) -> tuple[list[tuple[Path, Manifest]], list[Finding]]:
-        readable, findings = [], []
-        for point_id, folder in self._folders(machine_id).items():
-            try:
-                readable.append((folder, _read_manifest(folder, machine_id, point_id)))
-            except ManifestDamaged as error:
-                findings.append(
-                    Finding("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
-                )
-        readable.sort(key=lambda pair: (pair[1].taken_at, pair[1].point_id))
-        return readable, findings
-
-    def _leftovers(self, machine_id: str) -> Iterator[Path]:
-        machine_folder = self.root / "machines" / machine_id
-        for path in sorted(machine_folder.glob("unfinished/*")):
-            # A replica waits for its next piece; it is no leftover.
-            is_replica = path.name.startswith("replica-")
-            if path.is_dir() and not is_replica and not is_being_written(path.parent, path.name):
-                yield path
-        yield from sorted(machine_folder.glob("points/*/*.partial"))
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
-    path = folder / MANIFEST_FILE
-    try:
-        manifest = Manifest.from_bytes(path.read_bytes())
-    except OSError as error:
-        raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
-    except ManifestDamaged as error:
-        raise ManifestDamaged(f"{path}: {error}") from error
-    if (manifest.machine_id, manifest.point_id) != (machine_id, point_id):
-        raise ManifestDamaged(f"{path} is of another recovery point, {manifest.point_id}")
-    if manifest.folder_name != folder.name:
-        raise ManifestDamaged(f"{path} lies in a folder that is not its own")
-    return manifest
-
 
 def _open_link(path: Path, pool: FilePool, disk: DiskEntry, parent: DiskEntry | None) -> StreamFile:
     file = StreamFile(path, pool)
@@ -594,71 +361,12 @@ def _open_sound_table(path: Path, owner: TableOwner, capacity_bytes: int) -> Gra
     return table
 
 
-def _culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[str, str | None]:
-    """Return for each point whose fault makes it useless: its own, an ancestor's, or none's."""
-    by_id = {point.point_id: point for point in points}
-    known: dict[str, str | None] = {}
-    for point in points:
-        path: list[str] = []
-        current: str | None = point.point_id
-        while current is not None and current not in known:
-            link = by_id.get(current)
-            if link is None or current in bad_point_ids or current in path:
-                known[current] = current
-                break
-            path.append(current)
-            parent = by_id.get(link.parent_point_id or "")
-            if parent is not None and parent.digest != link.parent_digest:
-                known[current] = parent.point_id
-                break
-            current = link.parent_point_id
-        culprit = None if current is None else known[current]
-        for each in path:
-            known.setdefault(each, culprit)
-    return known
-
-
-def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> list[Finding]:
-    """Return one finding for each parent that is not there at all."""
-    here = {point.point_id for point in points} | bad_point_ids
-    children = {
-        point.parent_point_id: point
-        for point in reversed(points)
-        if point.parent_point_id is not None and point.parent_point_id not in here
-    }
-    return [
-        Finding(
-            "missing",
-            child.machine_id,
-            parent_id,
-            f"{child.machine_name}, recovery point {parent_id}: is not in the store, but"
-            f" {child.point_id} needs it",
-            child.machine_name,
-        )
-        for parent_id, child in children.items()
-    ]
-
-
-def _broken(point: Manifest, culprit: str) -> Finding:
-    return Finding(
-        "broken",
-        point.machine_id,
-        point.point_id,
-        f"{point.machine_name}, recovery point {point.point_id}: cannot be used without {culprit}",
-        point.machine_name,
-    )
-
-
 def _export_cid(point_id: str, disk_number: int) -> str:
     """Return the same content id for every export of a disk, so that exports are the same."""
     cid = blake3(json.dumps([point_id, disk_number]).encode()).hexdigest()[:8]
     return "00000001" if cid in ("ffffffff", "fffffffe", "00000000") else cid
 
 
-def _refusal(point_id: str, findings: Sequence[Finding], good_point_ids: Sequence[str]) -> str:
-    good = ", ".join(good_point_ids) or "none"
-    faults = "; ".join(finding.text for finding in findings)
-    return (
-        f"Recovery point {point_id} cannot be used: {faults}. Points of this machine that stay"
-        f" good: {good}"
-    )
+def _damaged(machine_id: str, point_id: str, error: Exception) -> ChainDamaged:
+    finding = Finding("damaged", machine_id, point_id, str(error))
+    return ChainDamaged(refusal(point_id, [finding], None), [finding])

@@ -1,0 +1,93 @@
+"""Check a store, and clean it by the report: two verbs, for looking must not change anything."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import StoreBusy
+from .folders import WriterLock, is_being_written, remove_folder
+from .inventory import Inventory, find_culprits
+from .manifest import Manifest
+from .proof import Finding, Progress, Report, prove_files
+
+
+def check(
+    inventory: Inventory, progress: Progress | None = None, machine_id: str | None = None
+) -> Report:
+    """Read everything, of all machines or of one, and report; changes nothing."""
+    machine_ids = inventory.machine_ids() if machine_id is None else [machine_id]
+    findings: list[Finding] = []
+    leftovers: list[Path] = []
+    points: list[Manifest] = []
+    pairs: list[tuple[Path, Manifest]] = []
+    for each_id in machine_ids:
+        readable, damaged = inventory.readable_points(each_id)
+        pairs += readable
+        points += [point for _, point in readable]
+        findings += damaged
+        leftovers += _leftovers(inventory, each_id)
+    findings += prove_files(pairs, progress)
+    bad = {finding.point_id for finding in findings}
+    culprits = find_culprits(points, bad)
+    findings += _missing_parents(points, bad)
+    for point in points:
+        culprit = culprits[point.point_id]
+        if culprit is not None and culprit != point.point_id:
+            findings.append(_broken(point, culprit))
+    good = tuple(point for point in points if culprits[point.point_id] is None)
+    return Report(tuple(findings), good, tuple(leftovers))
+
+
+def clean(report: Report) -> list[Path]:
+    """Remove the leftovers that the report names, unless somebody writes there now."""
+    removed = []
+    for path in report.leftovers:
+        if path.is_file():
+            path.unlink(missing_ok=True)
+            removed.append(path)
+            continue
+        with suppress(StoreBusy), WriterLock(path.parent, path.name):
+            remove_folder(path)
+            removed.append(path)
+    return removed
+
+
+def _leftovers(inventory: Inventory, machine_id: str) -> Iterator[Path]:
+    machine_folder = inventory.root / "machines" / machine_id
+    for path in sorted(machine_folder.glob("unfinished/*")):
+        # A replica waits for its next piece; it is no leftover.
+        is_replica = path.name.startswith("replica-")
+        if path.is_dir() and not is_replica and not is_being_written(path.parent, path.name):
+            yield path
+    yield from sorted(machine_folder.glob("points/*/*.partial"))
+
+
+def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> list[Finding]:
+    """Return one finding for each parent that is not there at all."""
+    here = {point.point_id for point in points} | bad_point_ids
+    children = {
+        point.parent_point_id: point
+        for point in reversed(points)
+        if point.parent_point_id is not None and point.parent_point_id not in here
+    }
+    return [
+        Finding(
+            "missing",
+            child.machine_id,
+            parent_id,
+            f"{child.machine_name}, recovery point {parent_id}: is not in the store, but"
+            f" {child.point_id} needs it",
+            child.machine_name,
+        )
+        for parent_id, child in children.items()
+    ]
+
+
+def _broken(point: Manifest, culprit: str) -> Finding:
+    return Finding(
+        "broken",
+        point.machine_id,
+        point.point_id,
+        f"{point.machine_name}, recovery point {point.point_id}: cannot be used without {culprit}",
+        point.machine_name,
+    )

@@ -1,0 +1,282 @@
+"""Look at what a store holds: machines, points, chains. Nothing is changed, nothing is proven.
+
+A point is a folder where points are, named by its time and id; its manifest says all the rest.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from .errors import ChainBroken, ManifestDamaged, PointMissing, StoreUnusable
+from .manifest import MANIFEST_FILE, Manifest
+from .proof import Finding
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PointFile:
+    """One file of a point, as a peer needs to know it; the manifest comes last."""
+
+    name: str
+    length_bytes: int
+    digest: str
+
+
+class Inventory:
+    """What is there below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def machine_ids(self) -> list[str]:
+        """Return the ids of the machines that the store holds, sorted."""
+        try:
+            names = [path.name for path in (self.root / "machines").iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
+        return sorted(name for name in names if _is_id(name))
+
+    def points(self, machine_id: str) -> list[Manifest]:
+        """Return the machine's points, oldest first.
+
+        A point whose manifest is damaged is left out here and logged; `check` names it, and
+        `get_point` refuses it.
+        """
+        points = []
+        for point_id in self.folders(machine_id):
+            try:
+                points.append(self.get_point(machine_id, point_id))
+            except ManifestDamaged as error:
+                log.warning("manifest damaged point=%s error=%s", point_id, error)
+        return sorted(points, key=lambda point: (point.taken_at, point.point_id))
+
+    def unreadable_points(self, machine_id: str) -> list[Path]:
+        """Return the folders of points whose manifest is missing or damaged."""
+        return [
+            self.folders(machine_id)[finding.point_id]
+            for finding in self.readable_points(machine_id)[1]
+        ]
+
+    def find_newest(self, machine_id: str) -> Manifest | None:
+        """Return the machine's newest point, or none; raises ManifestDamaged."""
+        folders = self.folders(machine_id)
+        return self.get_point(machine_id, list(folders)[-1]) if folders else None
+
+    def find_point(self, point_id: str) -> Manifest | None:
+        """Return that point of whichever machine, or none.
+
+        Raises:
+            ManifestDamaged: it is there, but its manifest is not sound.
+        """
+        if not _is_id(point_id):
+            return None
+        for machine_id in self.machine_ids():
+            if point_id in self.folders(machine_id):
+                return self.get_point(machine_id, point_id)
+        return None
+
+    def get_point(self, machine_id: str, point_id: str) -> Manifest:
+        """Return that point of that machine.
+
+        Raises:
+            PointMissing: the store holds no such point.
+            ManifestDamaged: it is there, but its manifest is missing or not sound.
+        """
+        folder = self.folders(machine_id).get(point_id)
+        if folder is None:
+            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
+        return _read_manifest(folder, machine_id, point_id)
+
+    def chain(self, machine_id: str, point_id: str) -> list[Manifest]:
+        """Return the points that a point needs: the base image first, the point itself last.
+
+        Looks whether every file is there with its length; `prove` looks inside.
+
+        Raises:
+            PointMissing: the store holds no such point.
+            ChainBroken: an ancestor, a manifest or a file is missing; names it, and the points
+                that can still be used.
+        """
+        folders = self.folders(machine_id)
+        if point_id not in folders:
+            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
+        chain: list[Manifest] = []
+        wanted: str | None = point_id
+        while wanted is not None:
+            link = self._look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
+            if isinstance(link, Finding):
+                good_point_ids = self._complete_point_ids(machine_id)
+                raise ChainBroken(refusal(point_id, [link], good_point_ids), [link], good_point_ids)
+            chain.append(link)
+            wanted = link.parent_point_id
+        return chain[::-1]
+
+    def get_folder(self, machine_id: str, point_id: str) -> Path:
+        """Return where that point's files lie; raises PointMissing."""
+        folder = self.folders(machine_id).get(point_id)
+        if folder is None:
+            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
+        return folder
+
+    def files(self, machine_id: str, point_id: str) -> list[PointFile]:
+        """Return the files that make the point, in the order in which to send them."""
+        manifest = self.get_point(machine_id, point_id)
+        content = manifest.to_bytes()
+        return [
+            *(PointFile(disk.file, disk.file_bytes, disk.digest) for disk in manifest.disks),
+            PointFile(MANIFEST_FILE, len(content), blake3(content).hexdigest()),
+        ]
+
+    def read_file(
+        self, machine_id: str, point_id: str, name: str, offset_bytes: int, count_bytes: int
+    ) -> bytes:
+        """Return a slice of one of the point's files, shorter at its end.
+
+        Raises:
+            PointMissing: there is no such point, or it has no such file.
+            StoreUnusable: the file cannot be read.
+        """
+        if name not in [file.name for file in self.files(machine_id, point_id)]:
+            raise PointMissing(f"Recovery point {point_id} has no file {name[:80]!r}")
+        path = self.get_folder(machine_id, point_id) / name
+        try:
+            with path.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), count_bytes, offset_bytes)
+        except OSError as error:
+            raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from error
+
+    def folders(self, machine_id: str) -> dict[str, Path]:
+        """Return point id → folder, oldest first, of everything where points are."""
+        if not _is_id(machine_id):
+            return {}
+        try:
+            paths = sorted((self.root / "machines" / machine_id / "points").iterdir())
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
+        return {path.name[-36:]: path for path in paths if _is_id(path.name[-36:])}
+
+    def _complete_point_ids(self, machine_id: str) -> list[str]:
+        """Return the points whose whole chain is there, by a look at names and lengths."""
+        folders = self.folders(machine_id)
+        points = self.points(machine_id)
+        bad = {
+            point.point_id
+            for point in points
+            if isinstance(self._look_at_link(machine_id, point.point_id, None, folders), Finding)
+        }
+        culprits = find_culprits(points, bad)
+        return [point.point_id for point in points if culprits[point.point_id] is None]
+
+    def _look_at_link(
+        self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
+    ) -> Manifest | Finding:
+        def finding(code: str, text: str, file: str | None = None) -> Finding:
+            return Finding(code, machine_id, point_id, text, file=file)
+
+        folder = folders.get(point_id)
+        if folder is None:
+            needed_by = f", the parent of {child.point_id}," if child else ""
+            return finding("missing", f"recovery point {point_id}{needed_by} is not in the store")
+        try:
+            manifest = _read_manifest(folder, machine_id, point_id)
+        except ManifestDamaged as error:
+            return finding("damaged", str(error), MANIFEST_FILE)
+        if child is not None and child.parent_digest != manifest.digest:
+            return finding(
+                "damaged",
+                f"recovery point {point_id} is not the one that its child {child.point_id} names",
+                MANIFEST_FILE,
+            )
+        for disk in manifest.disks:
+            path = folder / disk.file
+            try:
+                length_bytes = path.stat().st_size
+            except OSError:
+                return finding("missing", f"{path} is not there", disk.file)
+            if length_bytes != disk.file_bytes:
+                return finding(
+                    "damaged",
+                    f"{path} is {length_bytes} bytes long, expected {disk.file_bytes}",
+                    disk.file,
+                )
+        return manifest
+
+    def readable_points(self, machine_id: str) -> tuple[list[tuple[Path, Manifest]], list[Finding]]:
+        """Return folders and manifests, oldest first, and a finding for each unreadable one."""
+        readable, findings = [], []
+        for point_id, folder in self.folders(machine_id).items():
+            try:
+                readable.append((folder, _read_manifest(folder, machine_id, point_id)))
+            except ManifestDamaged as error:
+                findings.append(
+                    Finding("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
+                )
+        readable.sort(key=lambda pair: (pair[1].taken_at, pair[1].point_id))
+        return readable, findings
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = Manifest.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
+    except ManifestDamaged as error:
+        raise ManifestDamaged(f"{path}: {error}") from error
+    if (manifest.machine_id, manifest.point_id) != (machine_id, point_id):
+        raise ManifestDamaged(f"{path} is of another recovery point, {manifest.point_id}")
+    if manifest.folder_name != folder.name:
+        raise ManifestDamaged(f"{path} lies in a folder that is not its own")
+    return manifest
+
+
+def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[str, str | None]:
+    """Return for each point whose fault makes it useless: its own, an ancestor's, or none's."""
+    by_id = {point.point_id: point for point in points}
+    known: dict[str, str | None] = {}
+    for point in points:
+        path: list[str] = []
+        current: str | None = point.point_id
+        while current is not None and current not in known:
+            link = by_id.get(current)
+            if link is None or current in bad_point_ids or current in path:
+                known[current] = current
+                break
+            path.append(current)
+            parent = by_id.get(link.parent_point_id or "")
+            if parent is not None and parent.digest != link.parent_digest:
+                known[current] = parent.point_id
+                break
+            current = link.parent_point_id
+        culprit = None if current is None else known[current]
+        for each in path:
+            known.setdefault(each, culprit)
+    return known
+
+
+def refusal(
+    point_id: str, findings: Sequence[Finding], good_point_ids: Sequence[str] | None
+) -> str:
+    """Return in words why a point cannot be used, and which ones can."""
+    faults = "; ".join(finding.text for finding in findings)
+    text = f"Recovery point {point_id} cannot be used: {faults}"
+    if good_point_ids is None:
+        return text
+    return f"{text}. Points of this machine that stay good: {', '.join(good_point_ids) or 'none'}"
