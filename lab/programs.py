@@ -37,10 +37,11 @@ class Program:
 
     @property
     def process(self) -> OwnProcess | None:
-        if self._child is not None:
+        process = find_process(self.record_path)
+        if process is None and self._child is not None:
             # Collects the exit code, or the dead child would stay a zombie.
             self._child.poll()
-        return find_process(self.record_path)
+        return process
 
     @property
     def is_running(self) -> bool:
