@@ -78,7 +78,8 @@ def database_from_url(url: str) -> dict[str, object]:
                 "timeout": 30,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             },
-            "TEST": {"NAME": None},
+            # A file, as in production: worker processes of a test see it too.
+            "TEST": {"NAME": f"{unquote(parts.path)}.tests"},
         }
     if parts.scheme in ("postgres", "postgresql"):
         return {

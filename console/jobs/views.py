@@ -7,9 +7,10 @@ from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_POST, require_safe
 
+from console.accounts.access import User
 from console.htmx import is_fragment, redirect_after, refuse, render_page
 from console.jobs import acts, policy
-from console.jobs.access import User, get_job_for, get_job_for_change, jobs_for
+from console.jobs.access import get_job_for, get_job_for_change, jobs_for
 from console.jobs.choices import OPEN, JobState
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job, JobQuerySet

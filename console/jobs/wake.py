@@ -18,6 +18,7 @@ SLICE_SECONDS = 240
 # A longer pause is left to the rescuer, so that no worker's memory holds it.
 LONGEST_COUNTDOWN_SECONDS = 60
 _UNKNOWN_STEP_LIMIT_SECONDS = 3600
+_BROKER_ANSWER_SECONDS = 2
 
 
 def longest_delivery_seconds(workflow: Workflow | None) -> int:
@@ -32,16 +33,20 @@ def longest_delivery_seconds(workflow: Workflow | None) -> int:
 def send_wake_up(job: Job, delay_seconds: float = 0) -> bool:
     """Tell a worker about a job; return False when the broker cannot be reached."""
     limit_seconds = longest_delivery_seconds(find_workflow(job.kind, job.plan_version))
+    # A connection of its own: one that a broker left hanging would hang the next page as well.
+    options = {"socket_timeout": _BROKER_ANSWER_SECONDS}
     try:
-        current_app.send_task(
-            "jobs.run_job",
-            args=[str(job.id)],
-            queue=job.queue,
-            countdown=delay_seconds or None,
-            soft_time_limit=limit_seconds + 60,
-            time_limit=limit_seconds + 120,
-            retry=False,
-        )
+        with current_app.connection_for_write(transport_options=options) as connection:
+            current_app.send_task(
+                "jobs.run_job",
+                args=[str(job.id)],
+                queue=job.queue,
+                countdown=delay_seconds or None,
+                soft_time_limit=limit_seconds + 60,
+                time_limit=limit_seconds + 120,
+                retry=False,
+                connection=connection,
+            )
     except (OperationalError, OSError) as error:
         logger.warning("wake-up not sent job=%s queue=%s error=%s", job.id, job.queue, error)
         _forget_sending(job.id)

@@ -1,0 +1,123 @@
+"""Jobs outlive their workers, their broker and double deliveries: real processes, real Redis."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from django.utils import timezone
+
+from console.jobs.choices import EventType, JobState
+from console.jobs.models import Job
+from console.jobs.rescue import rescue_stale_jobs
+from console.jobs.testing import log_of
+from console.jobs.wake import send_wake_up
+from tests.console.jobs.demo import runs_of, start_demo, world_of
+from tests.console.jobs.workers import WorkerProcess, wait_until, worker
+
+pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def broker(redis_url: str) -> Iterator["redis.Redis[bytes]"]:
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+def wait_for_end(job: Job, running: WorkerProcess, state: JobState = JobState.SUCCEEDED) -> None:
+    def has_ended() -> bool:
+        job.refresh_from_db()
+        return job.is_finished
+
+    wait_until(has_ended, "the end of the job", 60, running.log)
+    assert job.state == state, log_of(job)
+
+
+def wait_for_slices(job: Job, folder: Path, running: WorkerProcess, count: int = 3) -> None:
+    content = folder / f"parcel-{job.id}" / "content"
+    wait_until(
+        lambda: content.exists() and content.stat().st_size >= count, "slices", 60, running.log
+    )
+
+
+def sent_once(job: Job, folder: Path) -> bool:
+    return world_of(folder)["ledger"] == f"parcel-{job.id}\n"
+
+
+def forget_wake_up(job: Job) -> None:
+    """Make the last wake-up so old that the rescuer takes it for lost."""
+    long_ago = timezone.now() - datetime.timedelta(minutes=5)
+    Job.objects.filter(id=job.id).update(sent_at=long_ago, send_count=1)
+
+
+def test_a_job_goes_on_when_its_worker_is_killed(
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+) -> None:
+    with worker(redis_url, tmp_path) as first:
+        job = start_demo(tmp_path, slices=25, seconds_per_slice=0.1, waits=1)
+        wait_for_slices(job, tmp_path, first)
+        first.kill()
+    job.refresh_from_db()
+    assert job.state == JobState.RUNNING
+    with worker(redis_url, tmp_path, "--beat", "-s", str(tmp_path / "beat")) as second:
+        wait_for_end(job, second)
+    assert sent_once(job, tmp_path)
+    assert len(set(runs_of(tmp_path, "copy"))) == 2
+    assert job.events.filter(type=EventType.WORKER_LOST).count() == 1
+    assert (tmp_path / f"parcel-{job.id}" / "content").read_text() == "x" * 25
+
+
+def test_jobs_go_on_when_redis_is_emptied(
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+) -> None:
+    waiting = start_demo(tmp_path)
+    broker.flushall()
+    with worker(redis_url, tmp_path) as running:
+        working = start_demo(tmp_path, slices=10, seconds_per_slice=0.1, waits=2)
+        wait_for_slices(working, tmp_path, running)
+        broker.flushall()
+        wait_until(
+            lambda: working.events.filter(type=EventType.WAITING).exists(),
+            "a wait",
+            60,
+            running.log,
+        )
+        broker.flushall()
+        forget_wake_up(waiting)
+        rescue_stale_jobs()
+        wait_for_end(waiting, running)
+        wait_until(lambda: Job.objects.filter(id=working.id, lease_until=None), "a pause")
+        forget_wake_up(working)
+        rescue_stale_jobs()
+        wait_for_end(working, running)
+
+
+def test_double_deliveries_do_nothing_twice(
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+) -> None:
+    with worker(redis_url, tmp_path, "--concurrency", "4") as running:
+        job = start_demo(tmp_path, slices=10, seconds_per_slice=0.05)
+        for _ in range(10):
+            send_wake_up(job)
+        wait_for_end(job, running)
+        send_wake_up(job)
+        wait_until(lambda: broker.llen("control") == 0, "an empty queue", 30, running.log)
+    assert len(runs_of(tmp_path, "copy")) == 1
+    assert job.events.filter(type=EventType.STARTED).count() == job.steps.count()
+
+
+def test_cancel_reaches_a_running_step(
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+) -> None:
+    from console.jobs.acts import cancel_job
+
+    with worker(redis_url, tmp_path) as running:
+        job = start_demo(tmp_path, slices=600, seconds_per_slice=0.1)
+        wait_for_slices(job, tmp_path, running)
+        wait_until(lambda: Job.objects.get(id=job.id).done_bytes > 0, "live figures", 30)
+        cancel_job(job, None)
+        wait_for_end(job, running, JobState.FAILED)
+    assert job.is_cancelled
+    assert not (tmp_path / f"parcel-{job.id}").exists()
