@@ -1,1 +1,35 @@
-"""vCenter and ESXi behind our own types; the only place that speaks pyvmomi."""
+"""vCenter and ESXi behind our own types; the only place that speaks pyvmomi.
+
+Knows no Django and nothing of recovery points: a disk is a length and a way to read its stream.
+
+    with connect(Credentials(host, 443, user, password, thumbprint)) as session:
+        findings = session.check_placement(placement, "web-01", needed_bytes)
+        moid = session.import_vm(spec, disks, placement, marker, progress, check_cancel)
+        session.get_vm(moid).power_on()
+"""
+
+from vsphere.connection import Credentials, connect
+from vsphere.inventory import Inventory
+from vsphere.machine import Guest, Hardware, Vm
+from vsphere.placement import Finding
+from vsphere.session import About, Session
+from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpec
+from vsphere.tls import fetch_thumbprint
+
+__all__ = [
+    "About",
+    "Credentials",
+    "DiskUpload",
+    "Finding",
+    "Guest",
+    "Hardware",
+    "Inventory",
+    "Placement",
+    "Session",
+    "Vm",
+    "VmDisk",
+    "VmNic",
+    "VmSpec",
+    "connect",
+    "fetch_thumbprint",
+]

@@ -82,7 +82,8 @@ func (s settings) buildModel() (*simulator.Model, error) {
 	}
 	model.Datastore, model.Machine, model.Autostart = s.datastores, s.machines, false
 	about := &model.ServiceContent.About
-	about.Version, about.ApiVersion = "7.0.0", apiVersion
+	about.Version, about.ApiVersion = productVersion, apiVersion
+	about.FullName = about.Name + " " + productVersion + " (vcsim)"
 	return model, nil
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -193,10 +194,27 @@ func tidyInventory() {
 			tidy(&x.Datastore, &x.Network)
 		case *simulator.HostSystem:
 			tidy(&x.Datastore, &x.Network)
+			if x.Summary.Config.Product != nil {
+				product := *x.Summary.Config.Product
+				product.Version, product.ApiVersion = productVersion, apiVersion
+				x.Summary.Config.Product = &product
+			}
+		case *simulator.DistributedVirtualSwitch:
+			markUplinks(x)
 		case *simulator.Folder:
 			tidy(&x.ChildEntity)
 		case *simulator.VirtualMachine:
 			tidy(&x.Datastore)
+		}
+	}
+}
+
+// markUplinks tags a switch's uplink port groups, as vCenter does.
+func markUplinks(dvs *simulator.DistributedVirtualSwitch) {
+	for _, ref := range dvs.Portgroup {
+		group, ok := simulator.Map.Get(ref).(*simulator.DistributedVirtualPortgroup)
+		if ok && strings.Contains(group.Name, "DVUplinks") {
+			group.Tag = []types.Tag{{Key: "SYSTEM/DVS.UPLINKPG"}}
 		}
 	}
 }

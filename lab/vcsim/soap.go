@@ -15,7 +15,10 @@ import (
 	"github.com/vmware/govmomi/vim25/xml"
 )
 
-const apiVersion = "7.0.0.0"
+const (
+	apiVersion     = "7.0.0.0"
+	productVersion = "7.0.0"
+)
 
 const serviceVersions = xml.Header + `<namespaces version="1.0">
  <namespace>

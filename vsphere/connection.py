@@ -1,0 +1,124 @@
+"""Signs in to a vCenter or a stand-alone ESXi host, and out again."""
+
+import contextlib
+import logging
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vsphere.api import SmartStubAdapter, SoapStubAdapter, vim, vmodl
+from vsphere.errors import CertificateChanged, VSphereError, VSphereUnreachable
+from vsphere.faults import BROKEN_CONNECTION, translate
+from vsphere.session import Session
+from vsphere.tls import authority_context, pinned_context
+
+log = logging.getLogger(__name__)
+
+LONGEST_CALL_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Where a vSphere is and who signs in. Without a thumbprint its certificate must be trusted."""
+
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    thumbprint: str | None = None
+    ca_path: Path | str | None = None
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return the context that all connections to this server use."""
+        if self.thumbprint:
+            return pinned_context([self.thumbprint])
+        return authority_context(self.ca_path)
+
+    @property
+    def address(self) -> str:
+        """Return host and port, as texts name it."""
+        return f"{self.host}:{self.port}"
+
+
+class Door:
+    """Opens sessions of one set of credentials: the first, and again after one has expired."""
+
+    def __init__(self, credentials: Credentials, timeout_seconds: float) -> None:
+        self.credentials = credentials
+        self.context = credentials.tls_context()
+        self.timeout_seconds = timeout_seconds
+        self._version: str | None = None
+
+    def open(self) -> Any:
+        """Sign in and return the service instance.
+
+        Raises:
+            VSphereUnreachable, CertificateChanged, WrongPassword
+        """
+        doing = f"Sign in to {self.credentials.address} as {self.credentials.username}"
+        try:
+            instance = vim.ServiceInstance("ServiceInstance", self._first_stub())
+            content = instance.RetrieveContent()
+            content.sessionManager.Login(
+                userName=self.credentials.username, password=self.credentials.password
+            )
+        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            raise translate(fault, doing) from fault
+        return instance
+
+    def second_stub(self, first: Any) -> Any:
+        """Return another stub in the session of `first`, for another thread."""
+        stub = self._stub(first.version)
+        stub.cookie = first.cookie
+        return stub
+
+    def _first_stub(self) -> Any:
+        if self._version is None:
+            self._version = self._negotiate()
+        return self._stub(self._version)
+
+    def _negotiate(self) -> str:
+        """Return the newest version of the API that both sides know."""
+        try:
+            stub = SmartStubAdapter(
+                host=self.credentials.host,
+                port=self.credentials.port,
+                sslContext=self.context,
+                httpConnectionTimeout=self.timeout_seconds,
+            )
+        except (CertificateChanged, vmodl.MethodFault, *BROKEN_CONNECTION):
+            raise
+        except Exception as error:  # pyvmomi raises a bare Exception where no vSphere answers
+            raise VSphereUnreachable(
+                f"Connect to {self.credentials.address}: {error}. Check address and port."
+            ) from error
+        return str(stub.version)
+
+    def _stub(self, version: str) -> Any:
+        return SoapStubAdapter(
+            host=self.credentials.host,
+            port=self.credentials.port,
+            version=version,
+            sslContext=self.context,
+            httpConnectionTimeout=max(self.timeout_seconds, LONGEST_CALL_SECONDS),
+        )
+
+
+@contextlib.contextmanager
+def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[Session]:
+    """Sign in for the length of a `with` block; sign out at its end, whatever happens in it.
+
+    Raises:
+        VSphereUnreachable: nothing answers, or no vSphere.
+        CertificateChanged: the certificate is not the one with the thumbprint.
+        WrongPassword: the user or the password is wrong.
+    """
+    session = Session(Door(credentials, timeout_seconds))
+    log.info("vsphere signed in host=%s user=%s", credentials.address, credentials.username)
+    try:
+        yield session
+    finally:
+        with contextlib.suppress(VSphereError, vmodl.MethodFault, *BROKEN_CONNECTION):
+            session.sign_out()

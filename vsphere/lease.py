@@ -1,0 +1,512 @@
+"""Imports a machine through an HttpNfcLease: all of it, or nothing.
+
+The order is that of the protocol: ImportVApp, wait for the lease, send every disk while Progress
+keeps the lease alive, compare what the host received, Complete. Whatever fails, the lease is
+aborted and a machine with our marker that is still there is removed. There is no resume: a lease
+that ended has lost its files.
+"""
+
+import hashlib
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from vsphere.api import vim, vmodl
+from vsphere.errors import (
+    DatastoreFull,
+    DigestDiffers,
+    DisksUnmatched,
+    LeaseLost,
+    SessionLost,
+    SpecRefused,
+    UploadCut,
+    UploadRefused,
+    VmBusy,
+    VSphereError,
+)
+from vsphere.faults import BROKEN_CONNECTION, describe, translate
+from vsphere.machine import NOT_THERE
+from vsphere.placement import network_backing, read_site, require_site
+from vsphere.properties import read, watch
+from vsphere.spec import (
+    MAX_STREAM_BYTES,
+    DiskPlace,
+    DiskUpload,
+    Placement,
+    VmSpec,
+    build_config,
+    check_spec,
+    choose_guest_id,
+    choose_hardware_version,
+    plan_disk_places,
+)
+from vsphere.tls import pinned_context
+from vsphere.upload import Sender, Stopped
+
+if TYPE_CHECKING:
+    from vsphere.session import Session
+
+log = logging.getLogger(__name__)
+
+ProgressReport = Callable[[int, int], None]
+
+READY_SECONDS = 300
+USUAL_LEASE_SECONDS = 300
+LEASE_BOUNDS_SECONDS = (1, 600)  # what of the server's own figure is believed
+KEEP_ALIVE_BOUNDS_SECONDS = (0.5, 20)
+TICK_SECONDS = 0.1
+REPORT_SECONDS = 0.5
+MOST_PARALLEL_UPLOADS = 4
+JOIN_SECONDS = 30
+
+
+def import_vm(
+    session: "Session",
+    spec: VmSpec,
+    disks: Sequence[DiskUpload],
+    placement: Placement,
+    marker: str,
+    progress: ProgressReport,
+    check_cancel: Callable[[], None],
+    parallel_uploads: int,
+) -> str:
+    """See `Session.import_vm`."""
+    doing = f"Import {spec.name}"
+    _check_disks(doing, spec, disks)
+    check_cancel()
+    making = session.reading(doing, lambda content: _plan(content, doing, spec, placement, marker))
+    started = time.monotonic()
+    running = _Import(session, doing, spec, disks, making, marker)
+    try:
+        moid = running.run(progress, check_cancel, min(parallel_uploads, MOST_PARALLEL_UPLOADS))
+    except BaseException as error:
+        raise running.undo(error) from error.__cause__
+    log.info(
+        "vsphere imported vm=%s name=%s bytes=%d seconds=%.1f",
+        moid,
+        spec.name,
+        running.total_bytes,
+        time.monotonic() - started,
+    )
+    return moid
+
+
+def _check_disks(doing: str, spec: VmSpec, disks: Sequence[DiskUpload]) -> None:
+    check_spec(spec)
+    if sorted(disk.number for disk in disks) != sorted(disk.number for disk in spec.disks):
+        raise SpecRefused(f"{doing}: the streams to send are not those of the machine's disks.")
+    for disk in disks:
+        if not 0 < disk.length_bytes < MAX_STREAM_BYTES:
+            raise SpecRefused(
+                f"{doing}: disk {disk.number} takes {disk.length_bytes:,} bytes compressed; a "
+                "stream must be smaller than 2 TiB."
+            )
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What the call needs: all read from the server, nothing changed yet."""
+
+    config: Any
+    pool: Any
+    folder: Any
+    host: Any
+
+
+def _plan(content: Any, doing: str, spec: VmSpec, placement: Placement, marker: str) -> _Making:
+    site = require_site(read_site(content, placement), doing)
+    backings = [network_backing(content, nic.network, doing) for nic in spec.nics]
+    versions = [of.get("summary.config.product.version", "") for of in site.hosts.values()]
+    config = build_config(
+        spec,
+        datastore_name=site.of["datastore"]["name"],
+        nic_backings=backings,
+        marker=marker,
+        hardware_version=choose_hardware_version(versions),
+        guest_id=choose_guest_id(spec.guest_id, _known_guests(content, site.compute)),
+    )
+    is_vapp = isinstance(site.objects["resource_pool"], vim.VirtualApp)
+    return _Making(
+        config=config,
+        pool=site.objects["resource_pool"],
+        folder=None if is_vapp else site.objects["folder"],
+        host=site.objects.get("host"),
+    )
+
+
+def _known_guests(content: Any, compute: Any) -> list[str]:
+    """Return the guest ids that the target knows; empty when it does not say."""
+    try:
+        browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
+        option = browser.QueryConfigOption(key=None, host=None) if browser else None
+    except (*NOT_THERE, vmodl.fault.InvalidArgument, vmodl.fault.SystemError):
+        return []
+    return [one.id for one in (option.guestOSDescriptor or ())] if option else []
+
+
+class _Lost(Exception):
+    """The keep-alive found the lease gone."""
+
+
+@dataclass
+class _KeepAlive:
+    """Tells the server every few seconds that the import goes on, from its own thread and stub."""
+
+    lease: Any
+    interval_seconds: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    percent: int = 0
+    fault: BaseException | None = None
+    thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._run, name="lease keep-alive", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                self.lease.HttpNfcLeaseProgress(percent=self.percent)
+            except vmodl.MethodFault as fault:
+                self.fault = fault
+                return
+            except BROKEN_CONNECTION as error:  # the next one may pass; the server counts, not we
+                log.warning("vsphere keep-alive failed error=%s", error)
+            self.stop.wait(self.interval_seconds)
+
+    def end(self) -> None:
+        self.stop.set()
+        if self.thread is not None:
+            self.thread.join(timeout=JOIN_SECONDS)
+
+
+class _Import:
+    """One import under way, with what is needed to undo it."""
+
+    def __init__(
+        self,
+        session: "Session",
+        doing: str,
+        spec: VmSpec,
+        disks: Sequence[DiskUpload],
+        making: _Making,
+        marker: str,
+    ) -> None:
+        self.session, self.doing, self.spec = session, doing, spec
+        self.disks, self.making, self.marker = disks, making, marker
+        self.total_bytes = sum(disk.length_bytes for disk in disks)
+        self.places = plan_disk_places(spec.disks)
+        self.lease: Any = None
+        self.has_begun = False
+        self.is_complete = False
+        self.moid: str | None = None
+        self.lease_seconds: float = USUAL_LEASE_SECONDS
+        self.stop = threading.Event()
+        self.senders: list[Sender] = []
+        self.threads: list[threading.Thread] = []
+        self.keep_alive: _KeepAlive | None = None
+        self.is_by_order = False
+
+    def run(
+        self, progress: ProgressReport, check_cancel: Callable[[], None], parallel_uploads: int
+    ) -> str:
+        self._begin()
+        info = self._wait_until_ready(check_cancel)
+        self.moid = moid = str(info.entity._moId)
+        low, high = LEASE_BOUNDS_SECONDS
+        self.lease_seconds = min(max(info.leaseTimeout, low), high)
+        urls = self._match(info)
+        self._start_keep_alive()
+        self._send_all(urls, progress, check_cancel, parallel_uploads)
+        self._compare_manifest(urls)
+        check_cancel()
+        self._complete()
+        self._verify(moid)
+        progress(self.total_bytes, self.total_bytes)
+        return moid
+
+    def _begin(self) -> None:
+        making = self.making
+        self.has_begun = True  # from here on something may be there to clean up
+        lease = self.session.writing(
+            self.doing,
+            lambda stub: vim.ResourcePool(making.pool._moId, stub).ImportVApp(
+                spec=vim.vm.VmImportSpec(configSpec=making.config),
+                folder=making.folder,
+                host=making.host,
+            ),
+        )
+        self.lease = lease
+
+    def _wait_until_ready(self, check_cancel: Callable[[], None]) -> Any:
+        lease = self.lease
+        try:
+            seen = watch(
+                self.session.content,
+                {lease: ("state", "error")},
+                lambda seen: str(seen[lease].get("state")) in ("ready", "error", "done"),
+                doing=self.doing,
+                limit_seconds=READY_SECONDS,
+                check_cancel=check_cancel,
+            )
+            if str(seen[lease]["state"]) == "error":
+                raise self._lease_error(seen[lease].get("error"))
+            return read(self.session.content, lease, ("info",))["info"]
+        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            raise self._session_bound(fault) from fault
+
+    def _session_bound(self, fault: BaseException) -> VSphereError:
+        if isinstance(fault, vim.fault.NotAuthenticated):
+            return SessionLost(
+                f"{self.doing}: the session ended in the middle, and an import cannot go on in "
+                "another. Try again."
+            )
+        if isinstance(fault, (vmodl.fault.ManagedObjectNotFound, vim.fault.Timedout)):
+            return LeaseLost(
+                f"{self.doing}: the server ended the import ({describe(fault)}). Try again; if it "
+                "stays so, look at the host's load and network."
+            )
+        return translate(fault, self.doing)
+
+    def _lease_error(self, fault: Any) -> VSphereError:
+        if fault is None:
+            return LeaseLost(
+                f"{self.doing}: the server ended the import without a reason. Try again."
+            )
+        if isinstance(fault, vim.fault.Timedout):
+            return self._session_bound(fault)
+        error = translate(fault, self.doing)
+        if type(error) is VSphereError or error.code == "VSPHERE-FAULT":
+            return LeaseLost(f"{self.doing}: the server ended the import ({describe(fault)}).")
+        return error
+
+    def _match(self, info: Any) -> dict[int, Any]:
+        """Return the address to send each disk to, by our number.
+
+        Raises:
+            DisksUnmatched: it cannot be told which is which.
+        """
+        offered = [url for url in info.deviceUrl or () if url.disk]
+        by_name: dict[str, list[Any]] = {}
+        for url in offered:
+            by_name.setdefault((url.importKey or url.key).rpartition("/")[2], []).append(url)
+        matched = {
+            number: by_name[place.import_name][0]
+            for number, place in self.places.items()
+            if len(by_name.get(place.import_name, ())) == 1
+        }
+        if len(matched) == len(self.places) == len(offered):
+            return matched
+        if len(offered) != len(self.places):
+            raise DisksUnmatched(
+                f"{self.doing}: the server wants {len(offered)} disks, the machine has "
+                f"{len(self.places)}. Look at the machine's controllers."
+            )
+        self.is_by_order = True
+        order = [disk.number for disk in self.spec.disks]
+        capacities = [disk.capacity_bytes for disk in self.spec.disks]
+        if len(set(capacities)) != len(capacities):
+            raise DisksUnmatched(
+                f"{self.doing}: the server does not say which disk is which "
+                f"({', '.join(sorted(by_name))}), and two of them are of one size."
+            )
+        return dict(zip(order, offered, strict=True))
+
+    def _address(self, url: Any) -> tuple[str, ssl.SSLContext]:
+        """Return where to connect to for a device, and whom to trust there."""
+        ours = self.session.door.credentials
+        parts = urlsplit(url.url)
+        host, port = parts.hostname or "", parts.port
+        is_ours = host in ("*", ours.host)
+        if host == "*":
+            host, port = ours.host, port or ours.port
+        shown = f"[{host}]" if ":" in host else host
+        address = urlunsplit(("https", f"{shown}:{port or 443}", parts.path, parts.query, ""))
+        certificate = getattr(url, "sslCertificate", None)
+        if certificate:
+            der = ssl.PEM_cert_to_DER_cert(certificate)
+            return address, pinned_context([hashlib.sha256(der).hexdigest()])
+        if url.sslThumbprint:
+            return address, pinned_context([url.sslThumbprint])
+        if is_ours:
+            return address, self.session.door.context
+        return address, ssl.create_default_context(
+            cafile=str(ours.ca_path) if ours.ca_path else None
+        )
+
+    def _start_keep_alive(self) -> None:
+        stub = self.session.door.second_stub(self.session.stub)
+        low, high = KEEP_ALIVE_BOUNDS_SECONDS
+        self.keep_alive = _KeepAlive(
+            vim.HttpNfcLease(self.lease._moId, stub), min(max(self.lease_seconds / 6, low), high)
+        )
+        self.keep_alive.start()
+
+    def _send_all(
+        self,
+        urls: dict[int, Any],
+        progress: ProgressReport,
+        check_cancel: Callable[[], None],
+        parallel_uploads: int,
+    ) -> None:
+        for disk in self.disks:
+            address, context = self._address(urls[disk.number])
+            self.senders.append(Sender(address, context, disk, self.stop))
+        waiting = list(self.senders)
+        next_report = 0.0
+        while True:
+            self.threads = [thread for thread in self.threads if thread.is_alive()]
+            while waiting and len(self.threads) < max(1, parallel_uploads):
+                sender = waiting.pop(0)
+                thread = threading.Thread(
+                    target=sender.run, name=f"upload disk {sender.upload.number}", daemon=True
+                )
+                thread.start()
+                self.threads.append(thread)
+            if self.threads:
+                self.threads[0].join(TICK_SECONDS)
+            check_cancel()
+            self._raise_first_error()
+            sent_bytes = sum(sender.sent_bytes for sender in self.senders)
+            if self.keep_alive:
+                self.keep_alive.percent = min(99, 100 * sent_bytes // max(1, self.total_bytes))
+            if time.monotonic() >= next_report:
+                progress(sent_bytes, self.total_bytes)
+                next_report = time.monotonic() + REPORT_SECONDS
+            if not waiting and not any(thread.is_alive() for thread in self.threads):
+                self._raise_first_error()
+                return
+
+    def _raise_first_error(self) -> None:
+        for sender in self.senders:
+            if sender.error is None or isinstance(sender.error, Stopped):
+                continue
+            if isinstance(sender.error, (UploadCut, UploadRefused)):
+                raise self._reason(sender.error)
+            raise sender.error
+        if self.keep_alive and self.keep_alive.fault is not None:
+            fault = self.keep_alive.fault
+            raise self._reason(self._session_bound(fault)) from fault
+
+    def _reason(self, error: VSphereError) -> VSphereError:
+        """Return why the server ended the lease, if it did and says so, else `error`."""
+        if isinstance(error, UploadRefused) and "status=400" in getattr(error, "__notes__", ()):
+            return error
+        try:
+            of = read(self.session.content, self.lease, ("state", "error"))
+        except (vmodl.MethodFault, *BROKEN_CONNECTION):
+            return error
+        fault = of.get("error")
+        if str(of.get("state")) != "error" or fault is None:
+            return error
+        told = self._lease_error(fault)
+        if isinstance(told, (DatastoreFull, SessionLost)) or isinstance(fault, vim.fault.Timedout):
+            return told
+        return error
+
+    def _compare_manifest(self, urls: dict[int, Any]) -> None:
+        """Compare what the host says it received with what was sent."""
+        try:
+            manifest = self.lease.HttpNfcLeaseGetManifest() or []
+        except NOT_THERE:
+            manifest = []
+        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            raise self._session_bound(fault) from fault
+        received = {entry.key: entry for entry in manifest}
+        for sender in self.senders:
+            url = urls[sender.upload.number]
+            entry = received.get(url.key) or received.get(url.importKey)
+            if entry is None:
+                log.warning(
+                    "vsphere gives no digest name=%s disk=%d", self.spec.name, sender.upload.number
+                )
+                continue
+            digest = (entry.sha1 or "").lower()
+            if entry.size != sender.sent_bytes or (digest and digest != sender.sha1):
+                raise DigestDiffers(
+                    f"{sender.doing}: the host received {entry.size:,} bytes with SHA-1 {digest}, "
+                    f"sent were {sender.sent_bytes:,} with {sender.sha1}. Check the network."
+                )
+
+    def _complete(self) -> None:
+        try:
+            self.lease.HttpNfcLeaseComplete()
+        except vmodl.fault.ManagedObjectNotFound:
+            log.warning("vsphere lease gone at its completion name=%s", self.spec.name)
+        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            raise self._session_bound(fault) from fault
+        self.is_complete = True
+        if self.keep_alive:
+            self.keep_alive.end()
+
+    def _verify(self, moid: str) -> None:
+        """Read the machine's disks back: each must be where and as large as it was meant to be."""
+        found = self.session.get_vm(moid).hardware().disks
+        by_place: dict[DiskPlace | None, int] = {disk.place: disk.capacity_bytes for disk in found}
+        for disk in self.spec.disks:
+            place = self.places[disk.number]
+            if by_place.get(place) != disk.capacity_bytes:
+                raise DisksUnmatched(
+                    f"{self.doing}: disk {disk.number} at {place.import_name} should have "
+                    f"{disk.capacity_bytes:,} bytes and has {by_place.get(place, 0):,}."
+                )
+
+    def undo(self, error: BaseException) -> BaseException:
+        """Abort, remove what was made, and return the error to raise."""
+        self.stop.set()
+        for sender in self.senders:
+            sender.interrupt()
+        if self.keep_alive:
+            self.keep_alive.end()
+        for thread in self.threads:
+            thread.join(timeout=JOIN_SECONDS)
+        if not self.has_begun:
+            return error
+        try:
+            self._abort()
+            self._remove_leftover()
+        except VSphereError as problem:
+            log.error(
+                "vsphere leftover name=%s marker=%s error=%s", self.spec.name, self.marker, problem
+            )
+            if isinstance(error, VSphereError):
+                text = (
+                    f"{error} What was made of {self.spec.name} could not be removed ({problem}): "
+                    f"look for a machine with {self.marker} in its notes."
+                )
+                error.args = (text,)
+        return error
+
+    def _abort(self) -> None:
+        if self.lease is None or self.is_complete:
+            return
+        lease_id = self.lease._moId
+        try:
+            self.session.writing(
+                self.doing, lambda stub: vim.HttpNfcLease(lease_id, stub).HttpNfcLeaseAbort()
+            )
+        except VSphereError as problem:  # already over; whether anything is left is looked at next
+            log.info("vsphere abort name=%s answer=%s", self.spec.name, problem)
+
+    def _remove_leftover(self) -> None:
+        """Remove a machine with our marker, waiting as long as a lost lease can hold it."""
+        deadline = time.monotonic() + self.lease_seconds + 30
+        sure_after = time.monotonic() + (0 if self.lease is not None else 2)
+        while True:
+            vm = self.session.find_vm_by_marker(self.marker)
+            if vm is None:
+                if time.monotonic() >= sure_after:
+                    return
+            else:
+                try:
+                    vm.destroy(self.marker)
+                    return
+                except VmBusy:
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(0.5)

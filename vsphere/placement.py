@@ -1,0 +1,353 @@
+"""Looks whether a machine can go where it is meant to, before anything is made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vsphere.api import vim
+from vsphere.errors import PlacementMissing, SpecRefused
+from vsphere.inventory import NORMAL, is_uplink, network_kind, plain_name
+from vsphere.properties import Properties, read, read_many
+from vsphere.spec import Placement, distributed_backing, opaque_backing, standard_backing
+
+SPARE_SHARE = 0.05  # what should stay free of a datastore
+
+PRIVILEGES = {
+    "datacenter": ("System.View",),
+    "folder": ("VirtualMachine.Inventory.Create", "VApp.Import"),
+    "resource_pool": ("Resource.AssignVMToPool", "VApp.Import"),
+    "datastore": ("Datastore.AllocateSpace",),
+    "network": ("Network.Assign",),
+}
+FOLDER_PRIVILEGES_OF_THE_MACHINE = (
+    "VirtualMachine.Config.AddNewDisk",
+    "VirtualMachine.Config.AddRemoveDevice",
+    "VirtualMachine.Config.AdvancedConfig",
+    "VirtualMachine.Config.Settings",
+    "VirtualMachine.Interact.PowerOn",
+    "VirtualMachine.Interact.PowerOff",
+    "VirtualMachine.Interact.Reset",
+    "VirtualMachine.Inventory.Delete",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that speaks against a placement. An error will make the import fail."""
+
+    code: str
+    severity: Literal["error", "warning"]
+    text: str
+
+
+@dataclass
+class Site:
+    """The objects of a placement with what was read of them."""
+
+    placement: Placement
+    objects: dict[str, Any] = field(default_factory=dict)  # role → managed object
+    of: dict[str, Properties] = field(default_factory=dict)  # role → properties
+    compute: Any = None
+    compute_of: Properties = field(default_factory=dict)
+    hosts: dict[Any, Properties] = field(default_factory=dict)  # those it may run on
+    missing: list[str] = field(default_factory=list)
+
+    def name(self, role: str) -> str:
+        """Return an object's name for people."""
+        named = self.of.get(role, {}).get("name")
+        return plain_name(named) if named else str(getattr(self.placement, role))
+
+
+KINDS: dict[str, tuple[tuple[Any, str], ...]] = {
+    "datacenter": ((vim.Datacenter, ""),),
+    "resource_pool": ((vim.ResourcePool, ""), (vim.VirtualApp, "")),
+    "host": ((vim.HostSystem, ""),),
+    "datastore": ((vim.Datastore, ""),),
+    "folder": ((vim.Folder, ""),),
+    "network": (
+        (vim.DistributedVirtualPortgroup, "dvportgroup"),
+        (vim.OpaqueNetwork, "network-o"),
+        (vim.Network, ""),
+    ),
+}
+PATHS: dict[str, tuple[str, ...]] = {
+    "datacenter": ("name", "vmFolder"),
+    "resource_pool": ("name", "owner"),
+    "host": ("name",),
+    "datastore": (
+        "name",
+        "summary.accessible",
+        "summary.maintenanceMode",
+        "summary.freeSpace",
+        "summary.capacity",
+    ),
+    "folder": ("name", "childType", "childEntity"),
+    "network": ("name",),
+}
+HOST_PATHS = (
+    "name",
+    "runtime.connectionState",
+    "runtime.inMaintenanceMode",
+    "summary.config.product.version",
+    "datastore",
+    "network",
+)
+
+
+def find_object(
+    content: Any, role: str, moid: str, paths: Sequence[str]
+) -> tuple[Any, Properties] | None:
+    """Return an object by its id and role, with properties; none when it is not there.
+
+    An id alone does not say whether a network is distributed, so each possible type is asked for.
+    """
+    kinds = sorted(KINDS[role], key=lambda kind: not (kind[1] and moid.startswith(kind[1])))
+    for kind, _ in kinds:
+        target = kind(moid, content.rootFolder._stub)
+        for found, properties in read_many(content, [target], {kind: paths}):
+            if properties:
+                return found, properties
+    return None
+
+
+def read_site(content: Any, placement: Placement, network_moids: Sequence[str] = ()) -> Site:
+    """Read what a placement names; what is not there is listed in `missing`."""
+    site = Site(placement)
+    for role, paths in PATHS.items():
+        moid = getattr(placement, role)
+        if role == "folder" and not moid and "datacenter" in site.of:
+            moid = site.of["datacenter"]["vmFolder"]._moId
+        if not moid:
+            continue
+        found = find_object(content, role, moid, paths)
+        if found is None:
+            site.missing.append(role)
+        else:
+            site.objects[role], site.of[role] = found
+    owner = site.of.get("resource_pool", {}).get("owner")
+    if owner is not None:
+        site.compute = owner
+        site.compute_of = read(content, owner, ("name", "host", "network", "datastore"))
+        wanted = (
+            [site.objects["host"]] if "host" in site.objects else site.compute_of.get("host", [])
+        )
+        site.hosts = dict(read_many(content, wanted, {vim.HostSystem: HOST_PATHS}))
+    return site
+
+
+def require_site(site: Site, doing: str) -> Site:
+    """Raise PlacementMissing if something of a placement is not there."""
+    if site.missing:
+        named = ", ".join(
+            f"{role.replace('_', ' ')} {getattr(site.placement, role)}" for role in site.missing
+        )
+        raise PlacementMissing(
+            f"{doing}: {named} is not there. Choose again from what is there now."
+        )
+    return site
+
+
+def network_backing(content: Any, moid: str, doing: str) -> Any:
+    """Return what attaches an adapter to a network.
+
+    Raises:
+        PlacementMissing: it is not there.
+        SpecRefused: it is an uplink.
+    """
+    found = find_object(content, "network", moid, ("name",))
+    if found is None:
+        raise PlacementMissing(f"{doing}: network {moid} is not there. Choose another.")
+    network, properties = found
+    kind = network_kind(network)
+    if kind == "standard":
+        return standard_backing(properties["name"], network)
+    if kind == "opaque":
+        of = read(content, network, ("summary",))
+        return opaque_backing(of["summary"].opaqueNetworkId, of["summary"].opaqueNetworkType)
+    of = read(content, network, ("key", "config.distributedVirtualSwitch", "tag"))
+    if is_uplink(of):
+        raise SpecRefused(
+            f"{doing}: {plain_name(properties['name'])} is an uplink of a switch, not a network "
+            "for machines. Choose another."
+        )
+    switch = read(content, of["config.distributedVirtualSwitch"], ("uuid",))
+    return distributed_backing(of["key"], switch["uuid"])
+
+
+def check(content: Any, placement: Placement, vm_name: str, needed_bytes: int) -> list[Finding]:
+    """Return what speaks against making `vm_name` there with `needed_bytes` of data."""
+    site = read_site(content, placement)
+    findings = [
+        Finding(
+            "PLACEMENT-MISSING",
+            "error",
+            f"The {role.replace('_', ' ')} {getattr(placement, role)} is not there any more.",
+        )
+        for role in site.missing
+    ]
+    findings += _check_name(content, site, vm_name)
+    findings += _check_datastore(site, needed_bytes)
+    findings += _check_hosts(content, site)
+    findings += _check_network(content, site)
+    findings += _check_privileges(content, site)
+    return findings
+
+
+def _check_name(content: Any, site: Site, vm_name: str) -> list[Finding]:
+    children = [
+        child
+        for child in site.of.get("folder", {}).get("childEntity", ())
+        if isinstance(child, vim.VirtualMachine)
+    ]
+    for child, of in read_many(content, children, {vim.VirtualMachine: ("name",)}):
+        if plain_name(of.get("name", "")) == vm_name:
+            return [
+                Finding(
+                    "PLACEMENT-NAME-TAKEN",
+                    "error",
+                    f"A virtual machine named {vm_name} ({child._moId}) is in that folder already.",
+                )
+            ]
+    return []
+
+
+def _check_datastore(site: Site, needed_bytes: int) -> list[Finding]:
+    of, name = site.of.get("datastore"), site.name("datastore")
+    if of is None:
+        return []
+    if not of.get("summary.accessible"):
+        return [Finding("PLACEMENT-DATASTORE-INACCESSIBLE", "error", f"{name} is not accessible.")]
+    if of.get("summary.maintenanceMode", NORMAL) != NORMAL:
+        return [Finding("PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance.")]
+    free_bytes, capacity_bytes = of.get("summary.freeSpace", 0), of.get("summary.capacity", 0)
+    if free_bytes < needed_bytes:
+        return [
+            Finding(
+                "PLACEMENT-DATASTORE-FULL",
+                "error",
+                f"{name} has {_gib(free_bytes)} free, and {_gib(needed_bytes)} are needed.",
+            )
+        ]
+    if free_bytes - needed_bytes < capacity_bytes * SPARE_SHARE:
+        left = _gib(free_bytes - needed_bytes)
+        return [
+            Finding(
+                "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would stay free on {name}."
+            )
+        ]
+    return []
+
+
+def _gib(count_bytes: int) -> str:
+    return f"{count_bytes / (1 << 30):,.1f} GiB"
+
+
+def _check_hosts(content: Any, site: Site) -> list[Finding]:
+    if site.compute is None:
+        return []
+    if "host" in site.objects and site.objects["host"] not in site.compute_of.get("host", ()):
+        return [
+            Finding(
+                "PLACEMENT-HOST-ELSEWHERE",
+                "error",
+                f"{site.name('host')} does not belong to the resource pool "
+                f"{site.name('resource_pool')}.",
+            )
+        ]
+    able, unable = [], []
+    for of in site.hosts.values():
+        if of.get("runtime.connectionState") != "connected":
+            unable.append(f"{of.get('name')} is not connected")
+        elif of.get("runtime.inMaintenanceMode"):
+            unable.append(f"{of.get('name')} is in maintenance mode")
+        elif "datastore" in site.objects and site.objects["datastore"] not in of.get(
+            "datastore", ()
+        ):
+            unable.append(f"{of.get('name')} does not see {site.name('datastore')}")
+        else:
+            able.append(of)
+    findings = []
+    if not able:
+        reasons = "; ".join(unable) or "there is none"
+        findings.append(
+            Finding("PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}.")
+        )
+    elif unable and "host" not in site.objects:
+        findings.append(
+            Finding(
+                "PLACEMENT-FEWER-HOSTS", "warning", f"Not every host will do: {'; '.join(unable)}."
+            )
+        )
+    if "host" not in site.objects and len(site.hosts) > 1 and not has_drs(content, site.compute):
+        findings.append(
+            Finding(
+                "PLACEMENT-HOST-NEEDED",
+                "warning",
+                f"{plain_name(site.compute_of.get('name', ''))} does not place machines by itself "
+                "(DRS is off); choose a host.",
+            )
+        )
+    return findings
+
+
+def _check_network(content: Any, site: Site) -> list[Finding]:
+    network = site.objects.get("network")
+    if network is None:
+        return []
+    if isinstance(network, vim.DistributedVirtualPortgroup) and is_uplink(
+        read(content, network, ("tag",))
+    ):
+        return [
+            Finding(
+                "PLACEMENT-NETWORK-UPLINK",
+                "error",
+                f"{site.name('network')} is an uplink of a switch, not a network for machines.",
+            )
+        ]
+    blind = [of for of in site.hosts.values() if network not in of.get("network", ())]
+    if blind and len(blind) == len(site.hosts):
+        return [
+            Finding(
+                "PLACEMENT-NETWORK-NOT-VISIBLE",
+                "error",
+                f"{site.name('network')} is not to be seen from {blind[0].get('name')}.",
+            )
+        ]
+    return []
+
+
+def has_drs(content: Any, compute: Any) -> bool:
+    """Tell whether a cluster places and powers on machines by itself."""
+    if not isinstance(compute, vim.ClusterComputeResource):
+        return False
+    configuration = read(content, compute, ("configurationEx",)).get("configurationEx")
+    drs = getattr(configuration, "drsConfig", None)
+    return bool(drs is not None and drs.enabled)
+
+
+def _check_privileges(content: Any, site: Site) -> list[Finding]:
+    session = read(content, content.sessionManager, ("currentSession",)).get("currentSession")
+    if session is None or content.authorizationManager is None:
+        return []
+    findings = []
+    for role, privileges in PRIVILEGES.items():
+        target = site.objects.get(role)
+        if target is None:
+            continue
+        wanted = [*privileges, *(FOLDER_PRIVILEGES_OF_THE_MACHINE if role == "folder" else ())]
+        answers = content.authorizationManager.HasPrivilegeOnEntities(
+            entity=[target], sessionId=session.key, privId=wanted
+        )
+        lacking = [
+            one.privId for entity in answers for one in entity.privAvailability if not one.isGranted
+        ]
+        if lacking:
+            findings.append(
+                Finding(
+                    "PLACEMENT-PRIVILEGE-MISSING",
+                    "error",
+                    f"{session.userName} lacks {', '.join(lacking)} on the "
+                    f"{role.replace('_', ' ')} {site.name(role)}.",
+                )
+            )
+    return findings

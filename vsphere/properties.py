@@ -1,0 +1,143 @@
+"""Reads and watches properties through the PropertyCollector, at leaf paths only."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from vsphere.api import vim, vmodl
+from vsphere.errors import TookTooLong
+
+PAGE_OBJECTS = 1000
+LONGEST_WAIT_SECONDS = 10
+SHORTEST_WAIT_SECONDS = 1
+
+Properties = dict[str, Any]
+Collector: Any = vmodl.query.PropertyCollector
+
+
+def read(content: Any, target: Any, paths: Sequence[str]) -> Properties:
+    """Return the properties of one object; an unset one is left out."""
+    for _, properties in read_many(content, [target], {type(target): paths}):
+        return properties
+    raise vmodl.fault.ManagedObjectNotFound(obj=target)
+
+
+def read_many(
+    content: Any, targets: Sequence[Any], paths_by_type: Mapping[Any, Sequence[str]]
+) -> Iterator[tuple[Any, Properties]]:
+    """Yield (object, properties) for each of `targets` that is there."""
+    if not targets:
+        return
+    yield from _retrieve(
+        content, [Collector.ObjectSpec(obj=target) for target in targets], paths_by_type
+    )
+
+
+def read_inventory(
+    content: Any, root: Any, paths_by_type: Mapping[Any, Sequence[str]]
+) -> Iterator[tuple[Any, Properties]]:
+    """Yield (object, properties) for everything of the types below `root`, page by page."""
+    view = content.viewManager.CreateContainerView(
+        container=root, type=list(paths_by_type), recursive=True
+    )
+    try:
+        walk = Collector.TraversalSpec(
+            name="view", path="view", skip=False, type=vim.view.ContainerView
+        )
+        start = Collector.ObjectSpec(obj=view, skip=True, selectSet=[walk])
+        yield from _retrieve(content, [start], paths_by_type)
+    finally:
+        with contextlib.suppress(vmodl.MethodFault, OSError):
+            view.DestroyView()
+
+
+def _retrieve(
+    content: Any, objects: Sequence[Any], paths_by_type: Mapping[Any, Sequence[str]]
+) -> Iterator[tuple[Any, Properties]]:
+    collector = content.propertyCollector
+    spec = Collector.FilterSpec(
+        objectSet=list(objects),
+        propSet=[
+            Collector.PropertySpec(type=kind, pathSet=list(paths), all=False)
+            for kind, paths in paths_by_type.items()
+        ],
+        reportMissingObjectsInResults=True,
+    )
+    options = Collector.RetrieveOptions(maxObjects=PAGE_OBJECTS)
+    page = collector.RetrievePropertiesEx(specSet=[spec], options=options)
+    while page is not None:
+        for found in page.objects or []:
+            yield found.obj, {one.name: one.val for one in found.propSet or []}
+        if not page.token:
+            return
+        page = collector.ContinueRetrievePropertiesEx(token=page.token)
+
+
+def watch(
+    content: Any,
+    paths_by_object: Mapping[Any, Sequence[str]],
+    is_over: Callable[[dict[Any, Properties]], bool],
+    *,
+    doing: str,
+    limit_seconds: float,
+    check_cancel: Callable[[], None] | None = None,
+) -> dict[Any, Properties]:
+    """Wait until `is_over` says so of the objects' properties, and return these.
+
+    A collector of its own is made and destroyed, so that several threads may wait in one session.
+    `check_cancel` is called between waits and may raise.
+
+    Raises:
+        TookTooLong: it was not over within `limit_seconds`.
+    """
+    deadline = time.monotonic() + limit_seconds
+    seen: dict[Any, Properties] = {target: {} for target in paths_by_object}
+    collector = content.propertyCollector.CreatePropertyCollector()
+    try:
+        for target, paths in paths_by_object.items():
+            collector.CreateFilter(
+                spec=Collector.FilterSpec(
+                    objectSet=[Collector.ObjectSpec(obj=target)],
+                    propSet=[
+                        Collector.PropertySpec(type=type(target), pathSet=list(paths), all=False)
+                    ],
+                ),
+                partialUpdates=True,
+            )
+        version = ""
+        while True:
+            if check_cancel:
+                check_cancel()
+            left_seconds = deadline - time.monotonic()
+            longest = SHORTEST_WAIT_SECONDS if check_cancel else LONGEST_WAIT_SECONDS
+            options = Collector.WaitOptions(
+                maxWaitSeconds=max(SHORTEST_WAIT_SECONDS, min(longest, int(left_seconds)))
+            )
+            updates = collector.WaitForUpdatesEx(version=version, options=options)
+            if updates is not None:
+                version = updates.version
+                _apply(updates, seen)
+                if not updates.truncated and is_over(seen):
+                    return seen
+            if time.monotonic() > deadline:
+                raise TookTooLong(
+                    f"{doing}: not done within {limit_seconds:.0f} seconds. Look at the task in "
+                    "the vSphere client; if it goes on there, try again later."
+                )
+    finally:
+        with contextlib.suppress(vmodl.MethodFault, OSError):
+            collector.DestroyPropertyCollector()
+
+
+def _apply(updates: Any, seen: dict[Any, Properties]) -> None:
+    for filter_update in updates.filterSet or []:
+        for update in filter_update.objectSet or []:
+            if update.kind == "leave":
+                raise vmodl.fault.ManagedObjectNotFound(obj=update.obj)
+            for change in update.changeSet or []:
+                properties = seen.setdefault(update.obj, {})
+                if change.op == "assign" and change.val is not None:
+                    properties[change.name] = change.val
+                else:
+                    properties.pop(change.name, None)

@@ -1,0 +1,328 @@
+"""The machine to be made: what callers say of it, and the configuration that vSphere wants.
+
+The configuration is built by hand rather than from an OVF, so that controllers, firmware and
+adapters are exactly those of the protected machine.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vsphere.api import vim
+from vsphere.errors import SpecRefused
+
+MARKER_KEY = "understudy.marker"
+BOOT_ID_KEY = "guestinfo.understudy.boot_id"
+SCSI_OWN_UNIT = 7
+MAX_NAME_LENGTH = 80
+MAX_DISK_BYTES = 62 << 40
+MAX_STREAM_BYTES = (1 << 32) * 512  # grain tables name sectors by 32 bits
+
+Chunks = Iterator[bytes | memoryview]
+
+
+@dataclass(frozen=True)
+class VmDisk:
+    """One disk and where it is attached: as the protected machine had it."""
+
+    number: int
+    capacity_bytes: int
+    controller: str = "pvscsi"  # pvscsi, lsilogic, lsilogicsas, buslogic, sata, nvme, ide
+    unit: int | None = None  # None: the next free one
+    bus: int = 0
+
+
+@dataclass(frozen=True)
+class VmNic:
+    """One network adapter; without `mac` the server gives one."""
+
+    network: str  # moid
+    adapter: str = "vmxnet3"  # vmxnet3, e1000, e1000e
+    mac: str | None = None
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """A machine to be made."""
+
+    name: str
+    guest_id: str
+    firmware: str  # bios or efi
+    cpus: int
+    memory_bytes: int
+    disks: Sequence[VmDisk]
+    nics: Sequence[VmNic] = ()
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskUpload:
+    """A disk's stream: each call of `read_chunks` begins it anew, and gives `length_bytes`."""
+
+    number: int
+    length_bytes: int
+    read_chunks: Callable[[], Chunks]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a machine goes. All are managed object ids; `host` none: the server chooses."""
+
+    datacenter: str
+    resource_pool: str
+    datastore: str
+    network: str
+    host: str | None = None
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
+class ControllerKind:
+    """A way to attach disks."""
+
+    make: Any
+    import_name: str  # what the server calls it in the keys of a lease
+    units: int
+    is_scsi: bool = False
+
+
+CONTROLLERS = {
+    "pvscsi": ControllerKind(vim.vm.device.ParaVirtualSCSIController, "ParaVirtualSCSI", 16, True),
+    "lsilogic": ControllerKind(
+        vim.vm.device.VirtualLsiLogicController, "VirtualLsiLogic", 16, True
+    ),
+    "lsilogicsas": ControllerKind(
+        vim.vm.device.VirtualLsiLogicSASController, "VirtualLsiLogicSAS", 16, True
+    ),
+    "buslogic": ControllerKind(
+        vim.vm.device.VirtualBusLogicController, "VirtualBusLogic", 16, True
+    ),
+    "sata": ControllerKind(vim.vm.device.VirtualAHCIController, "VirtualAHCI", 30),
+    "nvme": ControllerKind(vim.vm.device.VirtualNVMEController, "VirtualNVME", 15),
+    "ide": ControllerKind(vim.vm.device.VirtualIDEController, "VirtualIDE", 2),
+}
+DEFAULT_IDE_KEYS = (200, 201)  # every machine has these two
+BUSES = {"ide": 2}
+ADAPTERS = {
+    "vmxnet3": vim.vm.device.VirtualVmxnet3,
+    "e1000": vim.vm.device.VirtualE1000,
+    "e1000e": vim.vm.device.VirtualE1000e,
+}
+
+
+@dataclass(frozen=True)
+class DiskPlace:
+    """Where a disk ends up: what `Virtual…Controller<bus>:<unit>` in a lease's keys says."""
+
+    controller: str
+    bus: int
+    unit: int
+
+    @property
+    def import_name(self) -> str:
+        """Return the tail of the disk's key in a lease."""
+        return f"{CONTROLLERS[self.controller].import_name}Controller{self.bus}:{self.unit}"
+
+
+def plan_disk_places(disks: Sequence[VmDisk]) -> dict[int, DiskPlace]:
+    """Return where each disk, by number, is attached; wanted units are kept, the rest fill up.
+
+    Raises:
+        SpecRefused: two disks want one place, or there is none.
+    """
+    places: dict[int, DiskPlace] = {}
+    taken: set[DiskPlace] = set()
+    for disk in sorted(disks, key=lambda disk: (disk.unit is None, disk.number)):
+        kind = CONTROLLERS.get(disk.controller)
+        if kind is None:
+            raise SpecRefused(
+                f"Attach disk {disk.number}: there is no controller {disk.controller!r}. "
+                f"Choose one of {', '.join(CONTROLLERS)}."
+            )
+        for place in _candidates(disk, kind):
+            if place not in taken:
+                break
+        else:
+            raise SpecRefused(
+                f"Attach disk {disk.number}: {disk.controller} bus {disk.bus} has no place "
+                f"{'left' if disk.unit is None else disk.unit} for it. Choose another bus or unit."
+            )
+        taken.add(place)
+        places[disk.number] = place
+    return places
+
+
+def _candidates(disk: VmDisk, kind: ControllerKind) -> Iterator[DiskPlace]:
+    usable = [unit for unit in range(kind.units) if not (kind.is_scsi and unit == SCSI_OWN_UNIT)]
+    buses = range(BUSES.get(disk.controller, 4))
+    if disk.unit is not None:
+        if disk.unit in usable and disk.bus in buses:
+            yield DiskPlace(disk.controller, disk.bus, disk.unit)
+        return
+    for bus in buses:
+        if bus >= disk.bus:
+            yield from (DiskPlace(disk.controller, bus, unit) for unit in usable)
+
+
+def check_spec(spec: VmSpec) -> None:
+    """Raise SpecRefused if no server could make this machine."""
+    problems = []
+    if not 1 <= len(spec.name) <= MAX_NAME_LENGTH:
+        problems.append(f"the name must have 1 to {MAX_NAME_LENGTH} characters")
+    if spec.firmware not in ("bios", "efi"):
+        problems.append(f"firmware {spec.firmware!r} is neither bios nor efi")
+    if spec.cpus < 1 or spec.memory_bytes < 1 << 22:
+        problems.append("at least one CPU and 4 MiB of memory are needed")
+    if len({disk.number for disk in spec.disks}) != len(spec.disks) or not spec.disks:
+        problems.append("disks must be there and have different numbers")
+    for disk in spec.disks:
+        if not 0 < disk.capacity_bytes <= MAX_DISK_BYTES or disk.capacity_bytes % 512:
+            problems.append(
+                f"disk {disk.number} has an impossible size: {disk.capacity_bytes} bytes"
+            )
+    for nic in spec.nics:
+        if nic.adapter not in ADAPTERS:
+            problems.append(f"there is no network adapter {nic.adapter!r}")
+    if problems:
+        raise SpecRefused(f"Make {spec.name}: {'; '.join(problems)}.")
+
+
+def build_config(
+    spec: VmSpec,
+    *,
+    datastore_name: str,
+    nic_backings: Sequence[Any],
+    marker: str,
+    hardware_version: str,
+    guest_id: str,
+) -> Any:
+    """Return the ConfigSpec of a machine with empty thin disks, ready to be filled."""
+    places = plan_disk_places(spec.disks)
+    changes, controller_keys = _controllers(places)
+    for disk in spec.disks:
+        changes.append(_disk(disk, places[disk.number], controller_keys, datastore_name))
+    for number, (nic, backing) in enumerate(zip(spec.nics, nic_backings, strict=True)):
+        changes.append(_nic(nic, backing, number))
+    extra = {**spec.extra, MARKER_KEY: marker, "uuid.action": "create", "disk.EnableUUID": "TRUE"}
+    return vim.vm.ConfigSpec(
+        name=spec.name,
+        version=hardware_version,
+        guestId=guest_id,
+        alternateGuestName=spec.guest_id if guest_id != spec.guest_id else None,
+        annotation=f"Made by Understudy. Do not change this line: {MARKER_KEY}={marker}",
+        firmware=spec.firmware,
+        numCPUs=spec.cpus,
+        memoryMB=-(-spec.memory_bytes // (4 << 20)) * 4,
+        files=vim.vm.FileInfo(vmPathName=f"[{datastore_name}]"),
+        extraConfig=[vim.option.OptionValue(key=key, value=value) for key, value in extra.items()],
+        deviceChange=changes,
+    )
+
+
+def _change(device: Any, **more: Any) -> Any:
+    return vim.vm.device.VirtualDeviceSpec(operation="add", device=device, **more)
+
+
+def _controllers(places: Mapping[int, DiskPlace]) -> tuple[list[Any], dict[tuple[str, int], int]]:
+    changes: list[Any] = []
+    keys: dict[tuple[str, int], int] = {}
+    for place in places.values():
+        where = (place.controller, place.bus)
+        if where in keys:
+            continue
+        if place.controller == "ide":
+            keys[where] = DEFAULT_IDE_KEYS[place.bus]
+            continue
+        kind = CONTROLLERS[place.controller]
+        keys[where] = -200 - len(keys)
+        device = kind.make(key=keys[where], busNumber=place.bus)
+        if kind.is_scsi:
+            device.sharedBus = "noSharing"
+        changes.append(_change(device))
+    return changes, keys
+
+
+def _disk(disk: VmDisk, place: DiskPlace, keys: Mapping[tuple[str, int], int], store: str) -> Any:
+    backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+        fileName=f"[{store}]", diskMode="persistent", thinProvisioned=True, eagerlyScrub=False
+    )
+    device = vim.vm.device.VirtualDisk(
+        key=-300 - disk.number,
+        controllerKey=keys[place.controller, place.bus],
+        unitNumber=place.unit,
+        capacityInKB=disk.capacity_bytes // 1024,
+        capacityInBytes=disk.capacity_bytes,
+        backing=backing,
+    )
+    return _change(device, fileOperation="create")
+
+
+def _nic(nic: VmNic, backing: Any, number: int) -> Any:
+    device = ADAPTERS[nic.adapter](
+        key=-400 - number,
+        backing=backing,
+        addressType="manual" if nic.mac else None,
+        macAddress=nic.mac,
+        connectable=vim.vm.device.VirtualDevice.ConnectInfo(
+            startConnected=True, allowGuestControl=True, connected=True
+        ),
+    )
+    return _change(device)
+
+
+def standard_backing(name: str, network: Any) -> Any:
+    """Return the backing of an adapter on a standard network."""
+    return vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName=name, network=network)
+
+
+def distributed_backing(portgroup_key: str, switch_uuid: str) -> Any:
+    """Return the backing of an adapter on a distributed port group."""
+    return vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo(
+        port=vim.dvs.PortConnection(portgroupKey=portgroup_key, switchUuid=switch_uuid)
+    )
+
+
+def opaque_backing(network_id: str, network_type: str) -> Any:
+    """Return the backing of an adapter on an opaque (NSX) network."""
+    return vim.vm.device.VirtualEthernetCard.OpaqueNetworkBackingInfo(
+        opaqueNetworkId=network_id, opaqueNetworkType=network_type
+    )
+
+
+HARDWARE_BY_VERSION = (((9, 0), 22), ((8, 0), 20), ((7, 0), 17), ((6, 7), 14), ((6, 5), 13))
+WANTED_HARDWARE = 17
+
+
+def choose_hardware_version(host_versions: Sequence[str]) -> str:
+    """Return the newest hardware version, up to that of vSphere 7, that all hosts can run."""
+    lowest = WANTED_HARDWARE
+    for version in host_versions:
+        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        lowest = min(
+            lowest, next((hw for least, hw in HARDWARE_BY_VERSION if numbers >= least), 11)
+        )
+    return f"vmx-{lowest:02d}"
+
+
+def choose_guest_id(wanted: str, known: Sequence[str]) -> str:
+    """Return `wanted` if the server knows it (or says nothing), else the nearest that it knows."""
+    if not known or wanted in known:
+        return wanted
+    is_64 = "64" in wanted
+    family = re.match(r"[A-Za-z]+?(?=\d|_|Guest)", wanted)
+    if family:
+        related = [
+            one for one in known if one.startswith(family.group()) and ("64" in one) == is_64
+        ]
+        if related:
+            return max(related, key=_guest_version)
+    generic = ("otherGuest64", "otherGuest") if is_64 else ("otherGuest",)
+    if not wanted.startswith("win"):
+        generic = ("otherLinux64Guest" if is_64 else "otherLinuxGuest", *generic)
+    return next((one for one in generic if one in known), wanted)
+
+
+def _guest_version(guest_id: str) -> int:
+    found = re.search(r"\d+", guest_id.replace("_64Guest", "Guest").replace("64Guest", "Guest"))
+    return int(found.group()) if found else 0

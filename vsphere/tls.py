@@ -1,0 +1,89 @@
+"""TLS to vCenter and to hosts: by authority, or pinned to one certificate by its thumbprint."""
+
+import hashlib
+import socket
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vsphere.errors import CertificateChanged, VSphereUnreachable
+
+DIGEST_BY_LENGTH = {40: "sha1", 64: "sha256", 128: "sha512"}
+
+
+def plain_thumbprint(thumbprint: str) -> str:
+    """Return a thumbprint as lower-case hex without colons."""
+    return thumbprint.replace(":", "").replace(" ", "").lower()
+
+
+class PinnedContext(ssl.SSLContext):
+    """A context that accepts exactly the certificates with the given thumbprints.
+
+    The check is part of the handshake, so no byte of a request goes to another server.
+    """
+
+    thumbprints: frozenset[str]
+
+    def wrap_socket(self, *args: Any, **keywords: Any) -> ssl.SSLSocket:
+        """Shake hands, then compare the certificate; raise CertificateChanged if it is another."""
+        wrapped = super().wrap_socket(*args, **keywords)
+        certificate = wrapped.getpeercert(binary_form=True) or b""
+        for thumbprint in self.thumbprints:
+            name = DIGEST_BY_LENGTH.get(len(thumbprint))
+            if name and hashlib.new(name, certificate).hexdigest() == thumbprint:
+                return wrapped
+        address = "the server"
+        try:
+            address = "{}:{}".format(*wrapped.getpeername()[:2])
+        finally:
+            wrapped.close()
+        raise CertificateChanged(
+            f"Connect to {address}: its certificate has the SHA-256 thumbprint "
+            f"{format_thumbprint(certificate)}, which is not the accepted one. If the certificate "
+            "was replaced on purpose, accept the new one; otherwise somebody may be in between."
+        )
+
+
+def pinned_context(thumbprints: Iterable[str]) -> PinnedContext:
+    """Return a context for servers with one of `thumbprints` (SHA-1, SHA-256 or SHA-512)."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.thumbprints = frozenset(plain_thumbprint(thumbprint) for thumbprint in thumbprints)
+    if not context.thumbprints or any(len(t) not in DIGEST_BY_LENGTH for t in context.thumbprints):
+        raise ValueError("a thumbprint is the SHA-1, SHA-256 or SHA-512 of a certificate, in hex")
+    return context
+
+
+def authority_context(ca_path: Path | str | None) -> ssl.SSLContext:
+    """Return a context that trusts the authorities in `ca_path`, or the system's."""
+    return ssl.create_default_context(cafile=str(ca_path) if ca_path else None)
+
+
+def format_thumbprint(certificate: bytes) -> str:
+    """Return the SHA-256 thumbprint of a DER certificate, upper case with colons."""
+    return ":".join(f"{byte:02X}" for byte in hashlib.sha256(certificate).digest())
+
+
+def fetch_thumbprint(host: str, port: int = 443, timeout_seconds: float = 15) -> str:
+    """Return the SHA-256 thumbprint of the certificate that a server shows now.
+
+    Nothing is verified: a person compares it with what the server's own console says.
+
+    Raises:
+        VSphereUnreachable: nothing speaks TLS there.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout=timeout_seconds) as plain,
+            context.wrap_socket(plain, server_hostname=host) as wrapped,
+        ):
+            return format_thumbprint(wrapped.getpeercert(binary_form=True) or b"")
+    except OSError as error:
+        raise VSphereUnreachable(
+            f"Read the certificate of {host}:{port}: {error}. Check address, port and network."
+        ) from error
