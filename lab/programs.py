@@ -38,9 +38,8 @@ class Program:
     @property
     def process(self) -> OwnProcess | None:
         process = find_process(self.record_path)
-        if process is None and self._child is not None:
-            # Collects the exit code, or the dead child would stay a zombie.
-            self._child.poll()
+        if process is None:
+            self._collect()
         return process
 
     @property
@@ -78,7 +77,7 @@ class Program:
             process.end(self.grace_seconds)
             for member in family:
                 member.kill()
-            self.process  # noqa: B018  collects the exit code
+            self._collect()
 
     def kill(self) -> None:
         """End it and what it started, without warning."""
@@ -87,6 +86,7 @@ class Program:
             for member in [process, *process.descendants()]:
                 member.send(signal.SIGKILL)
             process.wait(10)
+            self._collect()
 
     def log_tail(self, line_count: int = 15) -> str:
         """Return the last lines of the log."""
@@ -95,6 +95,11 @@ class Program:
         except FileNotFoundError:
             return "(no log)"
         return "\n".join(lines[-line_count:])
+
+    def _collect(self) -> None:
+        """Take the exit code of a child that has ended, or it would stay a zombie."""
+        if self._child is not None:
+            self._child.poll()
 
     def _keep_log_short(self) -> None:
         with contextlib.suppress(FileNotFoundError):
