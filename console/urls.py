@@ -10,5 +10,7 @@ urlpatterns = [
     path("", include("console.frame_urls")),
     path("account/", include("console.accounts.urls")),
     path("jobs/", include("console.jobs.urls")),
+    path("", include("protected_machines.urls")),
+    path("replication/", include("replication.urls")),
     # Rooms include their own urls.py here, one line each.
 ]

@@ -225,10 +225,8 @@ class PeerClient:
             )
         if code == OffsetMismatch.code:
             return OffsetMismatch(str(answer.get("file_name")), int(answer["held_bytes"]))
-        if code == DamagedOnArrival.code:
-            names = [str(name) for name in answer.get("file_names", [])]
-            return DamagedOnArrival(str(answer.get("point_id")), names, text)
         for kind in (
+            DamagedOnArrival,
             PeerRefusedSecret,
             PeerRefusedAdministrator,
             PeerPausedReplication,

@@ -18,7 +18,6 @@
 """
 
 import datetime
-from collections.abc import Sequence
 
 
 class ReplicationError(Exception):
@@ -116,16 +115,9 @@ class OffsetMismatch(ReplicationError):
 
 
 class DamagedOnArrival(ReplicationError):
-    """Files of a point arrived with another digest than the manifest names."""
+    """What arrived of a point differs from the digests that its manifest names."""
 
     code = "REPLICATION-DAMAGED-ON-ARRIVAL"
-
-    def __init__(self, point_id: str, file_names: Sequence[str], text: str = "") -> None:
-        super().__init__(
-            text or f"{', '.join(file_names)} of point {point_id} arrived damaged and was refused."
-        )
-        self.point_id = point_id
-        self.file_names = list(file_names)
 
 
 class DamagedHere(ReplicationError):

@@ -100,6 +100,7 @@ class DestinationFacts:
 
 _STALE_INTERVALS = 3
 _STALE_AT_LEAST_SECONDS = 15 * 60
+_UNFROZEN = ("crash", "not_guaranteed")
 
 
 def plan_failover(
@@ -159,10 +160,11 @@ def _point_findings(
     if point.trouble_text:
         yield error("FAILOVER-POINT-UNREADABLE", f"{point.trouble_text} Choose another one.")
     yield from point.export_findings
-    if "crash" in point.consistency:
+    if point.consistency in _UNFROZEN:
         yield warning(
-            "FAILOVER-POINT-CRASH-CONSISTENT",
-            "The file systems were not frozen for this recovery point: it is as after a power cut.",
+            "FAILOVER-POINT-NOT-FROZEN",
+            "The file systems were not frozen for this recovery point: it starts as after a power "
+            "cut.",
         )
     yield from _age_findings(machine, point, now)
 

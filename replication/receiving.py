@@ -6,9 +6,7 @@ source's own is refused with the owner's name, so that a site that comes back le
 
 import datetime
 import logging
-import threading
 import uuid
-from collections import OrderedDict
 from typing import Any
 
 from django.db import transaction
@@ -23,7 +21,9 @@ from protected_machines.index import index_point
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.store import open_store
-from recovery_store import Manifest
+from recovery_store.errors import OffsetDiffers
+from recovery_store.manifest import Manifest
+from recovery_store.replica import Replica
 from replication.errors import (
     OffsetMismatch,
     OwnedElsewhere,
@@ -106,7 +106,6 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
         pk=manifest.point_id,
         defaults={"machine": machine, "pairing": pairing, "manifest": manifest_bytes},
     )
-    _open_replicas.remember(manifest.point_id, replica)
     logger.info(
         "begin replica machine_id=%s point_id=%s pairing_id=%s held_bytes=%s",
         machine.pk,
@@ -126,29 +125,23 @@ def append_slice(
         OffsetMismatch: the slice does not begin where the file ends here.
         StoreError: no such file, more than its manifest says, or no room.
     """
-    replica, lock = _find_replica(machine, point_id)
-    with lock:
-        held_bytes = replica.offset_bytes(file_name)
-        if held_bytes != offset_bytes:
-            raise OffsetMismatch(file_name, held_bytes)
-        replica.append(file_name, offset_bytes, data)
-        return offset_bytes + len(data)
+    replica = _find_replica(machine, point_id)
+    try:
+        return replica.append(file_name, offset_bytes, data)
+    except OffsetDiffers as error:
+        raise OffsetMismatch(file_name, error.expected_bytes) from error
 
 
 def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> RecoveryPoint:
     """Check every digest of an arrived point, keep it, and index it. Idempotent.
 
     Raises:
-        OwnedElsewhere: this core took the machine over while the point was arriving.
         StoreError: something is damaged; that much of it was dropped.
     """
     store = open_store()
     manifest = store.find_point(str(point_id))
     if manifest is None or manifest.machine_id != str(machine.pk):
-        replica, lock = _find_replica(machine, point_id)
-        with lock:
-            get_machine_of(pairing, machine.pk)
-            manifest = replica.commit()
+        manifest = _find_replica(machine, point_id).commit()
     point = index_point(machine, manifest)
     parent = (
         RecoveryPoint.objects.filter(pk=point.parent_id).only("state", "proven_at").first()
@@ -160,7 +153,7 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     ):
         # Every byte was just compared with its digest, and so was every byte of its parents.
         point.mark_proven()
-    _forget_replica(point_id)
+    ArrivingPoint.objects.filter(pk=point_id).delete()
     now = timezone.now()
     replicated = ReplicatedMachine.objects.get(pairing=pairing, machine=machine)
     replicated.note_synced(manifest.point_id, manifest.taken_at, now)
@@ -183,52 +176,11 @@ def owned_elsewhere(machine: Machine) -> OwnedElsewhere:
     )
 
 
-class _OpenReplicas:
-    """The points that are arriving in this process, so that a slice need not find its place anew.
-
-    Only a cache: another process, or this one after a restart, finds everything in the store.
-    """
-
-    _LIMIT = 64
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[str, tuple[Any, threading.Lock]] = OrderedDict()
-
-    def find(self, point_id: str) -> tuple[Any, threading.Lock] | None:
-        with self._lock:
-            return self._open.get(point_id)
-
-    def remember(self, point_id: str, replica: Any) -> tuple[Any, threading.Lock]:
-        with self._lock:
-            self._open.pop(point_id, None)
-            entry = self._open[point_id] = (replica, threading.Lock())
-            while len(self._open) > self._LIMIT:
-                self._open.popitem(last=False)
-            return entry
-
-    def forget(self, point_id: str) -> None:
-        with self._lock:
-            self._open.pop(point_id, None)
-
-
-_open_replicas = _OpenReplicas()
-
-
-def _find_replica(machine: Machine, point_id: uuid.UUID) -> tuple[Any, threading.Lock]:
-    entry = _open_replicas.find(str(point_id))
-    if entry is not None:
-        return entry
+def _find_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
     arriving = ArrivingPoint.objects.filter(pk=point_id, machine=machine).first()
     if arriving is None:
         raise PeerFaulty(f"No point {point_id} of {machine.name} is arriving; begin it first.")
-    replica = open_store().begin_replica(str(machine.pk), bytes(arriving.manifest))
-    return _open_replicas.remember(str(point_id), replica)
-
-
-def _forget_replica(point_id: uuid.UUID) -> None:
-    _open_replicas.forget(str(point_id))
-    ArrivingPoint.objects.filter(pk=point_id).delete()
+    return open_store().begin_replica(str(machine.pk), bytes(arriving.manifest))
 
 
 def _make_machine(

@@ -18,8 +18,8 @@ from protected_machines.choices import PointState
 from protected_machines.exports import prove_chain
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.store import open_store
-from recovery_store import Manifest
 from recovery_store.errors import StoreError
+from recovery_store.manifest import Manifest
 from replication.client import PeerClient
 from replication.errors import DamagedHere, DamagedOnArrival, OffsetMismatch
 from replication.lag import refresh_lag
@@ -143,13 +143,11 @@ class Sending:
                 self._look_for_damage_here(manifest)
                 if transfer == _TRANSFERS_OF_A_POINT:
                     raise DamagedOnArrival(
-                        manifest.point_id,
-                        error.file_names,
-                        f"{error.text} It was sent {transfer} times and is sound here, so "
+                        f"{error.text}. It was sent {transfer} times and is sound here, so "
                         "something on the way or the target's storage changes what is sent.",
                     ) from error
                 logger.warning("sending again point_id=%s error=%s", manifest.point_id, error)
-                self._note(f"{error.text} Sending it again.")
+                self._note(f"{error.text}. Sending it again.")
                 self._sent_bytes = sent_before_bytes
         now = timezone.now()
         self._replicated.note_synced(manifest.point_id, manifest.taken_at, now)

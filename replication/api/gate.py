@@ -10,7 +10,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
 from protected_machines.errors import ProtectedMachinesError
-from recovery_store.errors import StoreError, StoreFull
+from recovery_store.errors import ReplicaDamaged, StoreError, StoreFull
 from replication.credentials import is_secret
 from replication.errors import (
     DamagedOnArrival,
@@ -49,6 +49,8 @@ def answers_in_json(view: View) -> View:
             return view(request, **arguments)
         except ReplicationError as error:
             return _refusal(error)
+        except ReplicaDamaged as error:
+            return _refusal(DamagedOnArrival(str(error)))
         except StoreFull as error:
             return _refusal(PeerStoreFull(str(error)))
         except (StoreError, ProtectedMachinesError) as error:
@@ -108,6 +110,4 @@ def _refusal(error: ReplicationError) -> JsonResponse:
         }
     elif isinstance(error, OffsetMismatch):
         answer |= {"held_bytes": error.offset_bytes, "file_name": error.file_name}
-    elif isinstance(error, DamagedOnArrival):
-        answer |= {"point_id": error.point_id, "file_names": error.file_names}
     return JsonResponse(answer, status=_STATUS.get(type(error), 400))

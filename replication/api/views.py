@@ -8,10 +8,9 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
 from protected_machines.models import Machine
-from recovery_store.errors import ReplicaDamaged
 from replication import receiving, status
 from replication.api.gate import answers_in_json, for_peers
-from replication.errors import DamagedOnArrival, PeerFaulty
+from replication.errors import PeerFaulty
 from replication.models import Pairing
 from replication.pairing import accept_pairing
 from replication.sending import start_replications
@@ -96,11 +95,7 @@ def replica_commit(
 ) -> JsonResponse:
     """Check every digest of an arrived point and keep it."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    try:
-        point = receiving.commit_replica(pairing, machine, point_id)
-    except ReplicaDamaged as error:
-        file_names = getattr(error, "file_names", ())
-        raise DamagedOnArrival(str(point_id), file_names, str(error)) from error
+    point = receiving.commit_replica(pairing, machine, point_id)
     return JsonResponse({"point_id": str(point.pk)})
 
 

@@ -1,0 +1,46 @@
+"""The one door to each object of replication, for views."""
+
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from console.accounts.access import User, get_for, get_for_change
+from replication.models import Failover, Pairing, ReplicatedMachine, ReplicatedMachineQuerySet
+
+
+def get_pairing_for(user: User, pairing_id: UUID) -> Pairing:
+    """Return a pairing to look at, or answer 404."""
+    return get_for(user, Pairing.objects.all(), pk=pairing_id)
+
+
+def get_pairing_for_change(user: User, pairing_id: UUID) -> Pairing:
+    """Return a pairing to act on: 404 when it is not there, 403 for who may only look."""
+    return get_for_change(user, Pairing.objects.all(), pk=pairing_id)
+
+
+def get_replicated_for(user: User, replicated_id: UUID) -> ReplicatedMachine:
+    """Return a replicated machine to look at, or answer 404."""
+    return get_for(user, _replicated(), pk=replicated_id)
+
+
+def get_replicated_for_change(user: User, replicated_id: UUID) -> ReplicatedMachine:
+    """Return a replicated machine to act on: 404, or 403 for who may only look."""
+    return get_for_change(user, _replicated(), pk=replicated_id)
+
+
+def get_failover_for(user: User, failover_id: UUID) -> Failover:
+    """Return a failover to look at, or answer 404."""
+    return get_for(user, _failovers(), pk=failover_id)
+
+
+def get_failover_for_change(user: User, failover_id: UUID) -> Failover:
+    """Return a failover to act on: 404, or 403 for who may only look."""
+    return get_for_change(user, _failovers(), pk=failover_id)
+
+
+def _replicated() -> ReplicatedMachineQuerySet:
+    return ReplicatedMachine.objects.select_related("machine", "pairing")
+
+
+def _failovers() -> QuerySet[Failover]:
+    return Failover.objects.select_related("pairing", "requested_by")

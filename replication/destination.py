@@ -1,0 +1,203 @@
+"""Where machines may go: what a vCenter offers, looked at within a time limit.
+
+A vCenter that is slow, away or refuses is no exception here: it becomes words that a page shows.
+"""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+
+from console.templatetags.console_format import bytes_human
+from protected_machines.errors import ProtectedMachinesError
+from protected_machines.models import VCenter
+from protected_machines.vcenters import connect
+from replication.policy import Finding, Severity
+from vsphere.errors import VSphereError
+from vsphere.inventory import Inventory
+from vsphere.placement import Finding as PlacementFinding
+from vsphere.spec import Placement
+
+logger = logging.getLogger(__name__)
+
+LOOK_LIMIT_SECONDS = 15.0
+_CONNECT_SECONDS = 5.0
+Choices = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class PlacementQuestion:
+    """One VM that is to go somewhere: would it fit there?"""
+
+    key: str
+    vm_name: str
+    needed_bytes: int
+
+
+@dataclass
+class Place:
+    """A destination as chosen in the form: managed object ids."""
+
+    datacenter: str = ""
+    # "pool:<id>" or "host:<id>".
+    place: str = ""
+    datastore: str = ""
+    network: str = ""
+
+
+@dataclass
+class Look:
+    """What one look at a vCenter showed: what it offers, what is chosen, what speaks against it."""
+
+    choices: dict[str, Choices] = field(default_factory=dict)
+    place: Place = field(default_factory=Place)
+    resource_pool: str = ""
+    host: str = ""
+    trouble_text: str = ""
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+
+    def title_of(self, name: str) -> str:
+        """Return the chosen entry of a list as people read it."""
+        return dict(self.choices.get(name, [])).get(getattr(self.place, name), "")
+
+
+def look_at(
+    vcenter: VCenter,
+    wanted: Place,
+    questions: Callable[[], list[PlacementQuestion]],
+    is_strict: bool,
+) -> Look:
+    """Look what the vCenter offers and whether each VM would fit at the wanted place.
+
+    What is wanted but not offered is replaced by a default, unless `is_strict`: then it stays, and
+    the form refuses it.
+    """
+    asked = questions()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-look")
+    future = pool.submit(_look, vcenter, wanted, asked, is_strict)
+    try:
+        return future.result(timeout=LOOK_LIMIT_SECONDS)
+    except FutureTimeoutError:
+        return Look(
+            trouble_text=f"{vcenter.name} did not answer within {LOOK_LIMIT_SECONDS:g} seconds. "
+            "Check it, or choose another one."
+        )
+    except (VSphereError, ProtectedMachinesError, OSError) as error:
+        logger.warning("vcenter look vcenter_id=%s error=%s", vcenter.pk, error)
+        return Look(trouble_text=f"{vcenter.name} cannot be used: {error}")
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _look(vcenter: VCenter, wanted: Place, asked: list[PlacementQuestion], is_strict: bool) -> Look:
+    with connect(vcenter, timeout_seconds=_CONNECT_SECONDS) as session:
+        inventory = session.inventory()
+        look = choose_place(inventory, wanted, is_strict)
+        if not all(vars(look.place).values()):
+            look.trouble_text = look.trouble_text or (
+                f"{vcenter.name} offers no complete place: it needs a datacenter with a resource "
+                "pool, a datastore and a network that belong together."
+            )
+            return look
+        placement = Placement(
+            datacenter=look.place.datacenter,
+            resource_pool=look.resource_pool,
+            host=look.host or None,
+            datastore=look.place.datastore,
+            folder=None,
+            network=look.place.network,
+        )
+        for question in asked:
+            found = session.check_placement(placement, question.vm_name, question.needed_bytes)
+            look.findings[question.key] = [_finding(one) for one in found]
+    needed_bytes = sum(question.needed_bytes for question in asked)
+    free_bytes = _free_bytes(inventory, look.place.datastore)
+    if len(asked) > 1 and needed_bytes > free_bytes:
+        text = (
+            f"All chosen machines together could grow to {bytes_human(needed_bytes)}; "
+            f"{bytes_human(free_bytes)} are free on this datastore."
+        )
+        for question in asked:
+            look.findings[question.key].append(
+                Finding("FAILOVER-SPACE-TOGETHER", Severity.WARNING, text)
+            )
+    return look
+
+
+def choose_place(inventory: Inventory, wanted: Place, is_strict: bool) -> Look:
+    """Return what is offered for the wanted place, with defaults where nothing is wanted."""
+    look = Look()
+    look.choices["datacenter"] = [(one.moid, one.name) for one in inventory.datacenters]
+    look.place.datacenter = _pick(look.choices["datacenter"], wanted.datacenter, is_strict)
+    look.choices["place"] = _places(inventory, look.place.datacenter)
+    look.place.place = _pick(look.choices["place"], wanted.place, is_strict)
+    kind, _, moid = look.place.place.partition(":")
+    hosts = {host.moid: host for host in inventory.hosts}
+    pools = {pool.moid: pool for pool in inventory.resource_pools}
+    clusters = {cluster.moid: cluster for cluster in inventory.clusters}
+    if kind == "host" and moid in hosts:
+        host = hosts[moid]
+        look.host = moid
+        look.resource_pool = clusters[host.cluster].resource_pool if host.cluster else ""
+        datastores, networks = set(host.datastores), set(host.networks)
+    elif kind == "pool" and moid in pools:
+        look.resource_pool = moid
+        cluster = clusters.get(pools[moid].cluster)
+        datastores = set(cluster.datastores) if cluster else set()
+        networks = set(cluster.networks) if cluster else set()
+    else:
+        datastores, networks = set(), set()
+    look.choices["datastore"] = _datastores(inventory, datastores)
+    look.place.datastore = _pick(look.choices["datastore"], wanted.datastore, is_strict)
+    look.choices["network"] = [
+        (network.moid, network.name)
+        for network in inventory.networks
+        if network.moid in networks and not network.is_uplink
+    ]
+    look.place.network = _pick(look.choices["network"], wanted.network, is_strict)
+    return look
+
+
+def _places(inventory: Inventory, datacenter: str) -> Choices:
+    clusters = {cluster.moid: cluster for cluster in inventory.clusters}
+    places: Choices = []
+    for pool in inventory.resource_pools:
+        if pool.datacenter != datacenter or pool.is_vapp:
+            continue
+        cluster = clusters.get(pool.cluster)
+        owner = cluster.name if cluster else ""
+        places.append((f"pool:{pool.moid}", owner if pool.is_root else f"{owner} / {pool.name}"))
+    places += [
+        (f"host:{host.moid}", f"Host {host.name}")
+        for host in inventory.hosts
+        if host.datacenter == datacenter and host.is_connected and not host.is_in_maintenance
+    ]
+    return places
+
+
+def _datastores(inventory: Inventory, reachable: set[str]) -> Choices:
+    usable = [
+        store
+        for store in inventory.datastores
+        if store.moid in reachable and store.is_accessible and not store.is_in_maintenance
+    ]
+    usable.sort(key=lambda store: -store.free_bytes)
+    return [
+        (store.moid, f"{store.name} ({bytes_human(store.free_bytes)} free)") for store in usable
+    ]
+
+
+def _free_bytes(inventory: Inventory, datastore: str) -> int:
+    return next((store.free_bytes for store in inventory.datastores if store.moid == datastore), 0)
+
+
+def _pick(choices: Choices, wanted: str, is_strict: bool) -> str:
+    offered = [value for value, _ in choices]
+    if wanted in offered or (is_strict and wanted):
+        return wanted
+    return offered[0] if offered else ""
+
+
+def _finding(found: PlacementFinding) -> Finding:
+    return Finding(found.code, Severity(found.severity), found.text)

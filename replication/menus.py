@@ -1,0 +1,190 @@
+"""The Actions menus of the Replication page. An item that cannot be used now says why.
+
+Pure: the views refuse by the same answers by which the page greys its items.
+"""
+
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from console.jobs.models import Job
+from protected_machines.choices import MachineKind
+from replication.choices import MachineState
+from replication.models import Pairing, ReplicatedMachine
+
+
+@dataclass(frozen=True)
+class MenuItem:
+    """One item; `how` is "page", "dialog" or "post". `refusal` is why it cannot be used now."""
+
+    title: str
+    icon: str
+    url: str
+    how: str
+    refusal: str = ""
+
+
+def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> list[MenuItem]:
+    """Return what can be done to a core as a whole."""
+    items = [
+        _pairing_item(pairing, "Details", "core", "pairing", "page"),
+        _pairing_item(pairing, "Settings", "settings", "pairing-settings", "dialog"),
+    ]
+    if pairing.is_outgoing:
+        items.append(
+            _pairing_item(pairing, "Add machines", "plus", "pairing-machines-add", "dialog")
+        )
+    items += [
+        _pairing_item(pairing, "Pause", "pause", "pairing-pause", "post", refuse_pause(pairing)),
+        _pairing_item(
+            pairing, "Resume", "resume", "pairing-resume", "post", refuse_resume(pairing)
+        ),
+        _pairing_item(
+            pairing,
+            "Force",
+            "replicate",
+            "pairing-force",
+            "post",
+            refuse_force(pairing, machine_count),
+        ),
+    ]
+    if not pairing.is_outgoing:
+        items.append(
+            _pairing_item(
+                pairing,
+                "Fail Over",
+                "failover",
+                "pairing-fail-over",
+                "dialog",
+                refuse_core_failover(pairing, machine_count, failed_over_count),
+            )
+        )
+    return items
+
+
+def machine_menu(
+    replicated: ReplicatedMachine, state: MachineState, job: Job | None
+) -> list[MenuItem]:
+    """Return what can be done to one machine."""
+    items = [
+        _machine_item(replicated, "Details", "server", "machine", "page"),
+        _machine_item(
+            replicated, "Pause", "pause", "machine-pause", "post", refuse_machine_pause(replicated)
+        ),
+        _machine_item(
+            replicated,
+            "Resume",
+            "resume",
+            "machine-resume",
+            "post",
+            refuse_machine_resume(replicated),
+        ),
+        _machine_item(
+            replicated,
+            "Force",
+            "replicate",
+            "machine-force",
+            "post",
+            refuse_machine_force(replicated, state),
+        ),
+    ]
+    if not replicated.pairing.is_outgoing:
+        items.append(
+            _machine_item(
+                replicated,
+                "Fail Over",
+                "failover",
+                "machine-fail-over",
+                "dialog",
+                refuse_machine_failover(replicated),
+            )
+        )
+    return items
+
+
+def refuse_pause(pairing: Pairing) -> str:
+    return "It is paused already." if pairing.is_paused else ""
+
+
+def refuse_resume(pairing: Pairing) -> str:
+    if pairing.is_paused:
+        return ""
+    if pairing.is_paused_by_peer:
+        return f"It is paused on {pairing.peer_name}; resume it there."
+    return "It is not paused."
+
+
+def refuse_force(pairing: Pairing, machine_count: int) -> str:
+    """Say why not all machines of the pairing can be sent now."""
+    if not machine_count:
+        return "No machine is replicated over this pairing."
+    return _refuse_transfer(pairing)
+
+
+def _refuse_transfer(pairing: Pairing) -> str:
+    if pairing.is_paused:
+        return "It is paused; resume it first."
+    if pairing.is_paused_by_peer:
+        return f"It is paused on {pairing.peer_name}; resume it there first."
+    if not pairing.is_outgoing and not pairing.is_reachable:
+        return f"{pairing.peer_name} does not answer, so it cannot be asked to send."
+    return ""
+
+
+def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count: int) -> str:
+    if not machine_count:
+        return f"{pairing.peer_name} replicates no machine to this core."
+    if failed_over_count >= machine_count:
+        return "All its machines are failed over already."
+    return ""
+
+
+def refuse_machine_pause(replicated: ReplicatedMachine) -> str:
+    return "It is paused already." if replicated.is_paused else ""
+
+
+def refuse_machine_resume(replicated: ReplicatedMachine) -> str:
+    if replicated.is_paused:
+        return ""
+    if replicated.is_paused_by_peer:
+        return f"It is paused on {replicated.pairing.peer_name}; resume it there."
+    return "It is not paused by itself."
+
+
+def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> str:
+    machine = replicated.machine
+    if state == MachineState.OWNED_ELSEWHERE:
+        return f"{machine.owner_core_name} owns it; this core does not act on it."
+    if state in (MachineState.FAILED_OVER, MachineState.FAILING_OVER, MachineState.NEEDS_ATTENTION):
+        return "This core owns it now; its source core is refused."
+    if replicated.is_paused:
+        return "It is paused; resume it first."
+    if state == MachineState.REPLICATING:
+        return "It is being sent right now."
+    return _refuse_transfer(replicated.pairing)
+
+
+def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
+    machine = replicated.machine
+    if machine.kind == MachineKind.FAILED_OVER:
+        return "It is failed over already."
+    if machine.kind == MachineKind.PENDING_FAILOVER:
+        return "It is being failed over."
+    if machine.kind != MachineKind.REPLICATED:
+        return "It is not replicated to this core."
+    if replicated.last_point_at is None:
+        return "No recovery point of it has arrived here yet."
+    return ""
+
+
+def _pairing_item(
+    pairing: Pairing, title: str, icon: str, name: str, how: str, refusal: str = ""
+) -> MenuItem:
+    return MenuItem(title, icon, reverse(f"replication:{name}", args=[pairing.pk]), how, refusal)
+
+
+def _machine_item(
+    replicated: ReplicatedMachine, title: str, icon: str, name: str, how: str, refusal: str = ""
+) -> MenuItem:
+    url = reverse(f"replication:{name}", args=[replicated.pk])
+    return MenuItem(title, icon, url, how, refusal)

@@ -1,0 +1,342 @@
+"""What the Replication page shows, gathered in a number of queries that depends on nothing.
+
+Cores come with sums over their machines; the machines themselves only as far as they are shown.
+"""
+
+import datetime
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from django.db.models import (
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Max,
+    Q,
+    Sum,
+    Window,
+)
+from django.db.models.functions import RowNumber
+
+from console.identity import this_core
+from console.jobs.choices import OPEN, JobState
+from console.jobs.models import Job
+from protected_machines.choices import MachineKind
+from replication.choices import ConnectionState, MachineState
+from replication.menus import MenuItem, core_menu, machine_menu
+from replication.models import Pairing, ReplicatedMachine
+from replication.policy import span
+
+MACHINES_PER_PAGE = 25
+_MACHINES_SHOWN_AT_MOST = 200
+_OPENED_UP_TO_MACHINES = 10
+
+_MACHINE_LOOKS = {
+    MachineState.REPLICATED: "ok",
+    MachineState.BEHIND: "warn",
+    MachineState.REPLICATING: "busy",
+    MachineState.PAUSED: "off",
+    MachineState.FAILED: "bad",
+    MachineState.NOT_STARTED: "off",
+    MachineState.FAILING_OVER: "busy",
+    MachineState.FAILED_OVER: "ok",
+    MachineState.NEEDS_ATTENTION: "bad",
+    MachineState.OWNED_ELSEWHERE: "warn",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """A state as pages draw it: the word of its icon, its text, and the reason in its title."""
+
+    look: str
+    text: str
+    reason: str = ""
+
+
+@dataclass
+class MachineRow:
+    """One replicated machine on the page."""
+
+    replicated: ReplicatedMachine
+    state: State
+    machine_state: MachineState
+    lag_text: str
+    menu: list[MenuItem]
+    job: Job | None = None
+
+    @property
+    def name(self) -> str:
+        return self.replicated.machine.name
+
+
+@dataclass
+class CoreRow:
+    """One core on the page, with the sums over its machines and the machines shown."""
+
+    pairing: Pairing
+    state: State
+    machine_count: int = 0
+    failed_over_count: int = 0
+    elsewhere_count: int = 0
+    trouble_count: int = 0
+    last_synced_at: datetime.datetime | None = None
+    lag_text: str = ""
+    menu: list[MenuItem] = field(default_factory=list)
+    machines: list[MachineRow] = field(default_factory=list)
+    page_number: int = 1
+    is_opened: bool = False
+
+    @property
+    def page_count(self) -> int:
+        return max(1, -(-self.machine_count // MACHINES_PER_PAGE))
+
+    @property
+    def is_shown(self) -> bool:
+        return bool(self.machines)
+
+    @property
+    def next_page(self) -> int:
+        return self.page_number + 1 if self.page_number < self.page_count else 0
+
+    @property
+    def previous_page(self) -> int:
+        return self.page_number - 1
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Both regions of the page."""
+
+    outgoing: list[CoreRow]
+    incoming: list[CoreRow]
+
+    @property
+    def cores(self) -> list[CoreRow]:
+        return [*self.outgoing, *self.incoming]
+
+
+def gather_overview(
+    now: datetime.datetime, opened: uuid.UUID | None = None, page_number: int = 1
+) -> Overview:
+    """Return the cores with what is shown of their machines.
+
+    `opened` is the core whose machines a person leafs through, from page `page_number`; of the
+    others the first page is shown, as long as the page stays bounded.
+    """
+    cores = [_core_row(pairing, now) for pairing in Pairing.objects.all()]
+    by_id = {core.pairing.pk: core for core in cores}
+    _add_sums(by_id)
+    shown = _choose_shown(cores, opened, page_number)
+    rows = list(_machine_rows(shown, by_id))
+    jobs = _jobs_of(rows)
+    core_id = this_core().id
+    for replicated in rows:
+        core = by_id[replicated.pairing_id]
+        replicated.pairing = core.pairing
+        core.machines.append(machine_row(replicated, jobs, core_id, now))
+    for core in cores:
+        core.menu = core_menu(core.pairing, core.machine_count, core.failed_over_count)
+    return Overview(
+        outgoing=[core for core in cores if core.pairing.is_outgoing],
+        incoming=[core for core in cores if not core.pairing.is_outgoing],
+    )
+
+
+def _core_row(pairing: Pairing, now: datetime.datetime) -> CoreRow:
+    return CoreRow(pairing=pairing, state=core_state(pairing, now))
+
+
+def core_state(pairing: Pairing, now: datetime.datetime) -> State:
+    """Return how a core stands, in the words of the console being mirrored."""
+    if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
+        return State("bad", "Authentication error", pairing.connection_error)
+    if pairing.connection_state == ConnectionState.UNREACHABLE:
+        since = pairing.unreachable_since
+        for_how_long = f" for {span((now - since).total_seconds())}" if since else ""
+        return State("off", f"Unreachable{for_how_long}", pairing.connection_error)
+    if pairing.is_paused:
+        return State("warn", "Paused", "Paused on this core.")
+    if pairing.is_paused_by_peer:
+        return State("warn", "Paused", f"Paused on {pairing.peer_name}.")
+    if pairing.connection_state == ConnectionState.UNKNOWN:
+        return State("off", "Not seen yet", "The two cores have not spoken since they were paired.")
+    return State("ok", "Online")
+
+
+def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
+    behind = ExpressionWrapper(
+        F("newest_point_at") - F("last_point_at"), output_field=DurationField()
+    )
+    core_id = this_core().id
+    failed_over = Q(
+        machine__kind__in=[MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER],
+        machine__owner_core_id=core_id,
+    )
+    sums = (
+        ReplicatedMachine.objects.order_by()
+        .values("pairing_id")
+        .annotate(
+            count=Count("pk"),
+            failed_over=Count("pk", filter=failed_over),
+            elsewhere=Count("pk", filter=~Q(machine__owner_core_id=core_id)),
+            troubled=Count("pk", filter=~Q(error_code="")),
+            synced_at=Max("last_synced_at"),
+            points=Sum("behind_points"),
+            waiting_bytes=Sum("behind_bytes"),
+            behind=Max(behind, filter=Q(behind_points__gt=0)),
+        )
+    )
+    for found in sums:
+        core = cores[found["pairing_id"]]
+        core.machine_count = found["count"]
+        core.failed_over_count = found["failed_over"]
+        core.elsewhere_count = found["elsewhere"] if core.pairing.is_outgoing else 0
+        core.trouble_count = found["troubled"]
+        core.last_synced_at = found["synced_at"]
+        core.lag_text = lag_text(
+            found["points"] or 0,
+            found["waiting_bytes"] or 0,
+            found["behind"].total_seconds() if found["behind"] else 0.0,
+        )
+
+
+def _choose_shown(
+    cores: list[CoreRow], opened: uuid.UUID | None, page_number: int
+) -> dict[uuid.UUID, int]:
+    """Return which cores' machines are shown, with the page of each."""
+    shown: dict[uuid.UUID, int] = {}
+    room = _MACHINES_SHOWN_AT_MOST
+    for core in sorted(cores, key=lambda core: core.pairing.pk != opened):
+        if core.pairing.pk == opened:
+            core.page_number = min(max(1, page_number), core.page_count)
+            core.is_opened = True
+        else:
+            core.is_opened = core.machine_count <= _OPENED_UP_TO_MACHINES
+        room -= min(core.machine_count, MACHINES_PER_PAGE)
+        if room >= 0:
+            shown[core.pairing.pk] = core.page_number
+    return shown
+
+
+def _machine_rows(
+    shown: dict[uuid.UUID, int], cores: dict[uuid.UUID, CoreRow]
+) -> Iterable[ReplicatedMachine]:
+    turned = {key: number for key, number in shown.items() if number > 1}
+    place = Q(place__lte=MACHINES_PER_PAGE)
+    for key, number in turned.items():
+        last = number * MACHINES_PER_PAGE
+        place = (place & ~Q(pairing_id=key)) | Q(
+            pairing_id=key, place__gt=last - MACHINES_PER_PAGE, place__lte=last
+        )
+    return (
+        ReplicatedMachine.objects.filter(pairing_id__in=shown)
+        .annotate(
+            place=Window(
+                RowNumber(), partition_by=F("pairing_id"), order_by=[F("machine__name"), F("pk")]
+            )
+        )
+        .filter(place)
+        .select_related("machine")
+        .defer("machine__description", "machine__agent_certificate_pem")
+        .order_by("machine__name", "pk")
+    )
+
+
+def _jobs_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, Job]:
+    """Return by subject the jobs of these machines that are open or wait for a person."""
+    subjects = [row.pk for row in rows] + [row.machine_id for row in rows]
+    jobs = Job.objects.filter(
+        kind__in=["replicate", "failover"],
+        subject_id__in=subjects,
+        state__in=[*OPEN, JobState.NEEDS_ATTENTION],
+    ).order_by("created_at")
+    return {job.subject_id: job for job in jobs}
+
+
+def machine_row(
+    replicated: ReplicatedMachine,
+    jobs: dict[uuid.UUID, Job],
+    core_id: str,
+    now: datetime.datetime,
+) -> MachineRow:
+    """Return one machine as the page shows it."""
+    job = jobs.get(replicated.machine_id) or jobs.get(replicated.pk)
+    kind = machine_state(replicated, job, core_id)
+    return MachineRow(
+        replicated=replicated,
+        machine_state=kind,
+        state=State(_MACHINE_LOOKS[kind], str(kind.label), _reason_of(replicated, kind, job)),
+        lag_text=""
+        if kind in (MachineState.FAILED_OVER, MachineState.OWNED_ELSEWHERE)
+        else lag_text(replicated.behind_points, replicated.behind_bytes, replicated.behind_seconds),
+        menu=machine_menu(replicated, kind, job),
+        job=job,
+    )
+
+
+def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) -> MachineState:
+    """Return how one machine stands; what a person must know first wins."""
+    machine, pairing = replicated.machine, replicated.pairing
+    is_owned_here = str(machine.owner_core_id) == core_id
+    if pairing.is_outgoing:
+        if not is_owned_here:
+            return MachineState.OWNED_ELSEWHERE
+        if job is not None and job.kind == "replicate" and job.is_open:
+            return MachineState.REPLICATING
+    elif job is not None and job.kind == "failover":
+        is_stuck = job.state == JobState.NEEDS_ATTENTION
+        return MachineState.NEEDS_ATTENTION if is_stuck else MachineState.FAILING_OVER
+    elif machine.kind == MachineKind.PENDING_FAILOVER:
+        return MachineState.FAILING_OVER
+    elif machine.kind == MachineKind.FAILED_OVER and is_owned_here:
+        return MachineState.FAILED_OVER
+    if _pause_text(replicated):
+        return MachineState.PAUSED
+    if replicated.error_code:
+        return MachineState.FAILED
+    if replicated.last_point_at is None:
+        return MachineState.NOT_STARTED
+    return MachineState.BEHIND if replicated.behind_points else MachineState.REPLICATED
+
+
+def _reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
+    machine = replicated.machine
+    if state == MachineState.OWNED_ELSEWHERE:
+        return (
+            f"{machine.owner_core_name} owns it since {machine.owned_since:%Y-%m-%d %H:%M} UTC "
+            f"(ownership epoch {machine.ownership_epoch}). This core does not act on it."
+        )
+    if state == MachineState.FAILED_OVER:
+        return (
+            f"Runs here since {machine.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch "
+            f"{machine.ownership_epoch}). {replicated.pairing.peer_name} is refused."
+        )
+    if state == MachineState.PAUSED:
+        return _pause_text(replicated)
+    if state in (MachineState.FAILED, MachineState.NOT_STARTED):
+        return replicated.error_text
+    if state == MachineState.NEEDS_ATTENTION and job is not None:
+        return job.error_text
+    return ""
+
+
+def _pause_text(replicated: ReplicatedMachine) -> str:
+    pairing = replicated.pairing
+    if replicated.is_paused or pairing.is_paused:
+        return "Paused on this core."
+    if replicated.is_paused_by_peer or pairing.is_paused_by_peer:
+        return f"Paused on {pairing.peer_name}."
+    return ""
+
+
+def lag_text(points: int, waiting_bytes: int, seconds: float) -> str:
+    """Return how far behind in words; empty when nothing waits."""
+    if not points:
+        return ""
+    count = "1 point" if points == 1 else f"{points} points"
+    if not seconds:
+        return count
+    return f"{span(seconds)}, {count}"

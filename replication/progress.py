@@ -1,0 +1,114 @@
+"""A failover as its page shows it: each machine's job, how it stands, and what to do next."""
+
+from dataclasses import dataclass
+
+from console.jobs import policy as job_policy
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from replication.choices import FailoverOutcome
+from replication.models import Failover, FailoverMachine
+
+_OUTCOMES = {
+    JobState.QUEUED: FailoverOutcome.WAITING,
+    JobState.RUNNING: FailoverOutcome.RUNNING,
+    JobState.UNWINDING: FailoverOutcome.UNWINDING,
+    JobState.SUCCEEDED: FailoverOutcome.DONE,
+    JobState.FAILED: FailoverOutcome.FAILED,
+    JobState.NEEDS_ATTENTION: FailoverOutcome.NEEDS_ATTENTION,
+}
+_LOOKS = {
+    FailoverOutcome.WAITING: "busy",
+    FailoverOutcome.RUNNING: "busy",
+    FailoverOutcome.UNWINDING: "busy",
+    FailoverOutcome.DONE: "ok",
+    FailoverOutcome.FAILED: "off",
+    FailoverOutcome.NEEDS_ATTENTION: "bad",
+}
+
+
+@dataclass
+class MachineProgress:
+    """One machine of a failover with its newest job; none only when the job was removed."""
+
+    entry: FailoverMachine
+    job: Job | None
+    attempts: int
+
+    @property
+    def outcome(self) -> FailoverOutcome:
+        state = JobState(self.job.state) if self.job else JobState.FAILED
+        return _OUTCOMES[state]
+
+    @property
+    def look(self) -> str:
+        return _LOOKS[self.outcome]
+
+    @property
+    def acts(self) -> job_policy.Acts | None:
+        return job_policy.plan_acts(self.job) if self.job else None
+
+    @property
+    def address(self) -> str:
+        """Where the machine answers now: an output of the step that protects it here."""
+        if self.job is None:
+            return ""
+        for step in self.job.steps.all():
+            if step.name == "protect_here" and step.output:
+                return f"{step.output['host']}:{step.output['port']}"
+        return ""
+
+
+@dataclass
+class FailoverProgress:
+    """A failover with all its machines."""
+
+    failover: Failover
+    machines: list[MachineProgress]
+
+    @property
+    def revision(self) -> str:
+        """A word that changes when any of its jobs does."""
+        return "-".join(
+            f"{one.attempts}.{one.job.revision if one.job else 0}" for one in self.machines
+        )
+
+    @property
+    def is_open(self) -> bool:
+        return any(one.job is not None and one.job.is_open for one in self.machines)
+
+    @property
+    def done_count(self) -> int:
+        return sum(one.outcome == FailoverOutcome.DONE for one in self.machines)
+
+    @property
+    def failed_count(self) -> int:
+        return sum(one.outcome == FailoverOutcome.FAILED for one in self.machines)
+
+    @property
+    def attention_count(self) -> int:
+        return sum(one.outcome == FailoverOutcome.NEEDS_ATTENTION for one in self.machines)
+
+
+def gather_progress(failover: Failover) -> FailoverProgress:
+    """Return how a failover stands; a retried machine shows its newest job."""
+    jobs: dict[object, list[Job]] = {}
+    found = (
+        Job.objects.in_group(failover.pk)
+        .select_related("requested_by", "retry_of")
+        .prefetch_related("steps")
+        .order_by("created_at")
+    )
+    for job in found:
+        jobs.setdefault(job.subject_id, []).append(job)
+    entries = failover.machines.select_related("machine", "machine__vcenter")
+    return FailoverProgress(
+        failover,
+        [
+            MachineProgress(
+                entry,
+                jobs[entry.machine_id][-1] if entry.machine_id in jobs else None,
+                len(jobs.get(entry.machine_id, [])),
+            )
+            for entry in entries
+        ],
+    )

@@ -1,0 +1,56 @@
+"""Addresses of replication, one list per object."""
+
+from django.urls import path
+
+from replication.views import failovers, machines, page, pairings, targets
+
+app_name = "replication"
+urlpatterns = [
+    # Prefix /replication/
+    path("", page.replication_page, name="page"),
+    # /replication/target-cores/
+    path("target-cores/add/", targets.add, name="target-core-add"),
+    path("target-cores/confirm/", targets.confirm, name="target-core-confirm"),
+    # /replication/pairings/
+    path("pairings/<uuid:pairing_id>/", pairings.details, name="pairing"),
+    path("pairings/<uuid:pairing_id>/settings/", pairings.settings, name="pairing-settings"),
+    path(
+        "pairings/<uuid:pairing_id>/machines/add/",
+        pairings.add_machines,
+        name="pairing-machines-add",
+    ),
+    path("pairings/<uuid:pairing_id>/pause/", pairings.pause, name="pairing-pause"),
+    path("pairings/<uuid:pairing_id>/resume/", pairings.resume, name="pairing-resume"),
+    path("pairings/<uuid:pairing_id>/force/", pairings.force, name="pairing-force"),
+    path(
+        "pairings/<uuid:pairing_id>/fail-over/", failovers.fail_over_core, name="pairing-fail-over"
+    ),
+    # /replication/machines/
+    path("machines/<uuid:replicated_id>/", machines.details, name="machine"),
+    path("machines/<uuid:replicated_id>/pause/", machines.pause, name="machine-pause"),
+    path("machines/<uuid:replicated_id>/resume/", machines.resume, name="machine-resume"),
+    path("machines/<uuid:replicated_id>/force/", machines.force, name="machine-force"),
+    path(
+        "machines/<uuid:replicated_id>/fail-over/",
+        failovers.fail_over_machine,
+        name="machine-fail-over",
+    ),
+    # /replication/protected-machines/
+    path(
+        "protected-machines/<uuid:machine_id>/replicate/",
+        machines.replicate,
+        name="protected-machine-replicate",
+    ),
+    # /replication/failovers/
+    path("failovers/<uuid:failover_id>/", failovers.failover_page, name="failover"),
+    path(
+        "failovers/<uuid:failover_id>/jobs/<uuid:job_id>/cancel/",
+        failovers.cancel,
+        name="failover-cancel",
+    ),
+    path(
+        "failovers/<uuid:failover_id>/jobs/<uuid:job_id>/retry/",
+        failovers.retry,
+        name="failover-retry",
+    ),
+]

@@ -1,0 +1,167 @@
+"""Fail Over: the dialog with its findings, the start, and the page that shows it live."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from console.htmx import is_fragment, redirect_after, refuse, render_page
+from console.jobs.acts import User, cancel_job, retry_job
+from console.jobs.choices import UndoKind
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from replication import menus
+from replication.access import (
+    get_failover_for,
+    get_failover_for_change,
+    get_pairing_for_change,
+    get_replicated_for_change,
+)
+from replication.failing_over import (
+    Draft,
+    draft_failover,
+    find_failover,
+    find_rival,
+    start_failover,
+)
+from replication.models import Failover, Pairing, ReplicatedMachine
+from replication.progress import gather_progress
+from replication.views.dialogs import render_dialog
+from replication.workflows.failover import WORKFLOW
+
+_DIALOG = "replication/_fail_over.html"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def fail_over_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
+    """Choose among all machines of a source core."""
+    pairing = get_pairing_for_change(request.user, pairing_id)
+    if pairing.is_outgoing:
+        raise Http404
+    return _fail_over(request, pairing, None)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
+    """Fail one machine over."""
+    replicated = get_replicated_for_change(request.user, replicated_id)
+    if replicated.pairing.is_outgoing:
+        raise Http404
+    refusal = menus.refuse_machine_failover(replicated)
+    if refusal and request.method != "POST":
+        return refuse(request, f"{replicated.machine.name} cannot be failed over: {refusal}")
+    return _fail_over(request, replicated.pairing, replicated)
+
+
+def _fail_over(
+    request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
+) -> HttpResponse:
+    now = timezone.now()
+    if request.method != "POST":
+        # What the dialog holds comes along when a choice in it has changed.
+        sent = request.GET if "request_id" in request.GET else None
+        return _dialog(request, draft_failover(pairing, now, sent, only=only), 200)
+    known = _known_failover(request)
+    if known is not None:
+        return redirect_after(request, _url_of(known))
+    draft = draft_failover(pairing, now, request.POST, is_strict=True, only=only)
+    if not draft.is_valid():
+        return _dialog(request, draft, 422)
+    try:
+        failover = start_failover(draft, request.user)
+    except JobConflict as conflict:
+        return _refuse_for_rival(request, conflict)
+    return redirect_after(request, _url_of(failover))
+
+
+def _known_failover(request: HttpRequest) -> Failover | None:
+    try:
+        return find_failover(uuid.UUID(request.POST.get("request_id", "")))
+    except ValueError:
+        return None
+
+
+def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
+    context = {
+        "draft": draft,
+        "pairing": draft.pairing,
+        "form": draft.form,
+        "steps": [
+            {"title": step.title, "what": _undo_text(step.undo_kind, step.undo_reason)}
+            | {"is_return": step is WORKFLOW.point_of_no_return}
+            for step in WORKFLOW.steps
+        ],
+        "query_path": request.path,
+    }
+    return render_dialog(request, _DIALOG, "Fail Over", context, status)
+
+
+def _undo_text(undo_kind: UndoKind, reason: str) -> str:
+    if undo_kind == UndoKind.UNDO:
+        return "is taken back if a later step fails"
+    if undo_kind == UndoKind.IRREVERSIBLE:
+        return f"cannot be undone: {reason}"
+    return reason
+
+
+def _refuse_for_rival(request: HttpRequest, conflict: JobConflict) -> HttpResponse:
+    rival = find_rival(conflict)
+    context: dict[str, Any] = {
+        "text": conflict.text,
+        "rival": rival,
+        "by": rival.requested_by.get_username() if rival and rival.requested_by else "",
+    }
+    template = "_rival" if is_fragment(request) else "rival"
+    return render(request, f"replication/{template}.html", context, status=409)
+
+
+@require_safe
+def failover_page(request: HttpRequest, failover_id: uuid.UUID) -> HttpResponse:
+    """Show every machine's steps; renewed while a job is open, 204 when nothing is new."""
+    failover = get_failover_for(request.user, failover_id)
+    progress = gather_progress(failover)
+    if is_fragment(request) and request.GET.get("seen") == progress.revision:
+        return HttpResponse(status=204)
+    context = {"failover": failover, "pairing": failover.pairing, "progress": progress}
+    return render_page(request, "replication/failover.html", context, fragment="live")
+
+
+@require_POST
+def cancel(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Ask one machine's failover to stop and to take back what it did."""
+    return _act(request, failover_id, job_id, cancel_job, "is being cancelled")
+
+
+@require_POST
+def retry(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Try one machine's failover again, or let it go on where it stopped."""
+    return _act(request, failover_id, job_id, retry_job, "goes on")
+
+
+def _act(
+    request: HttpRequest,
+    failover_id: uuid.UUID,
+    job_id: uuid.UUID,
+    act: Callable[[Job, User], object],
+    what: str,
+) -> HttpResponse:
+    failover = get_failover_for_change(request.user, failover_id)
+    job = Job.objects.in_group(failover.pk).filter(pk=job_id).first()
+    if job is None:
+        raise Http404
+    try:
+        act(job, request.user)
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    return redirect_after(
+        request, _url_of(failover), toast=f"The failover of {job.subject_name} {what}."
+    )
+
+
+def _url_of(failover: Failover) -> str:
+    return reverse("replication:failover", args=[failover.pk])
