@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db.models import QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 
@@ -57,6 +58,12 @@ def get_vcenter_for_change(user: User, vcenter_id: UUID) -> VCenter:
         Http404: there is none, or it is not for this user.
     """
     return get_vcenter_for(user, vcenter_id)
+
+
+def list_vcenters_for(user: User) -> QuerySet[VCenter]:
+    """Return the vCenters that the user may export to."""
+    _require_signed_in(user)
+    return VCenter.objects.all()
 
 
 def _require_signed_in(user: User) -> None:

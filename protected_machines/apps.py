@@ -5,3 +5,17 @@ from django.apps import AppConfig
 
 class ProtectedMachinesConfig(AppConfig):
     name = "protected_machines"
+
+    def ready(self) -> None:
+        """Bring along what the frame's home and settings pages show of this room."""
+        from console.readiness import register_provider
+        from console.sections import SettingsSection, register_section
+        from protected_machines.readiness import readiness
+        from protected_machines.settings_page import vcenter_section
+
+        register_provider(readiness)
+        register_section(
+            SettingsSection(
+                "vcenters", "protected_machines/_settings_vcenters.html", vcenter_section
+            )
+        )

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from agent.client import AgentClient, CoreCredentials
 from django.utils import timezone
 
+from agent.client import AgentClient, CoreCredentials
 from agent.errors import (
     AgentCertificateChanged,
     AgentError,
@@ -22,7 +22,8 @@ from protected_machines.models import Machine
 logger = logging.getLogger(__name__)
 
 PING_TIMEOUT_SECONDS = 5.0
-CALL_TIMEOUT_SECONDS = 30.0
+# How long an agent may be silent in mid-stream: it freezes file systems and reads whole disks.
+CALL_TIMEOUT_SECONDS = 120.0
 
 
 def core_credentials() -> CoreCredentials:

@@ -7,20 +7,22 @@ Each says its Effect, why it is Idempotent, its Undo and what it Fails with; non
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from console.identity import this_core
-from console.jobs.workflow import StepFailed
+from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.choices import PointState
 from protected_machines.errors import PointNotFound
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.store import open_store
 from protected_machines.vcenters import connect
-from recovery_store import Manifest
 from recovery_store.errors import ChainBroken, ChainDamaged
-from vsphere import DiskUpload, Finding, Placement, VmDisk, VmNic, VmSpec
+from recovery_store.manifest import Manifest
+from vsphere import DiskUpload, Finding, Placement, Vm, VmDisk, VmNic, VmSpec
+from vsphere.errors import VmBusy
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +34,10 @@ CheckCancel = Callable[[], None]
 CONTROLLERS_BY_DRIVER = (
     ("vmw_pvscsi", "pvscsi"),
     ("mptspi", "lsilogic"),
-    ("mptsas", "lsilogic-sas"),
+    ("mptsas", "lsilogicsas"),
+    ("nvme", "nvme"),
     ("ahci", "sata"),
 )
-UNITS_PER_CONTROLLER = 15
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,8 @@ def _guest_findings(description: dict[str, Any]) -> list[Finding]:
     elif controller is None:
         text = (
             "The guest's initramfs holds no driver for a disk controller that vSphere offers "
-            "(vmw_pvscsi, mptspi, mptsas, ahci). It will not find its root disk. Add one of them "
-            "on the machine and take a new recovery point."
+            "(vmw_pvscsi, mptspi, mptsas, nvme, ahci). It will not find its root disk. Add one "
+            "of them on the machine and take a new recovery point."
         )
         findings.append(Finding("EXPORT-NO-DISK-DRIVER", "error", text))
     elif controller != "pvscsi":
@@ -261,18 +263,10 @@ def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
     description = manifest.description
     controller = choose_controller(description.get("initramfs_drivers") or []) or "pvscsi"
     disks = [
-        VmDisk(
-            number=disk.number,
-            capacity_bytes=disk.capacity_bytes,
-            controller=controller,
-            unit=unit,
-        )
-        for unit, disk in enumerate(manifest.disks)
+        VmDisk(number=disk.number, capacity_bytes=disk.capacity_bytes, controller=controller)
+        for disk in manifest.disks
     ]
-    nics = [
-        VmNic(adapter="vmxnet3", mac=None, network=options.network)
-        for _ in description.get("nics") or [{}]
-    ]
+    nics = [VmNic(network=options.network) for _ in description.get("nics") or [{}]]
     return VmSpec(
         name=options.vm_name,
         guest_id="otherLinux64Guest",
@@ -281,7 +275,6 @@ def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
         memory_bytes=options.memory_bytes,
         disks=disks,
         nics=nics,
-        extra={},
     )
 
 
@@ -301,23 +294,16 @@ def import_vm(
     Fails with: VSPHERE-…, STORE-…; whatever was half there is removed.
     """
     manifest = get_manifest(machine_id, point_id)
-    store = open_store()
-    uploads = []
-    for disk in manifest.disks:
-        plan = store.plan_export(str(machine_id), str(point_id), disk.number)
-        uploads.append(
-            DiskUpload(
-                number=disk.number, length_bytes=plan.length_bytes, read_chunks=plan.read_chunks
-            )
-        )
-    with connect(get_vcenter(options.vcenter_id)) as session:
+    with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:
         found = session.find_vm_by_marker(marker)
-        if found is not None:
+        if found is not None and found.is_complete:
             logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
             return {"vm_moid": found.moid, "vm_name": found.name}
+        if found is not None:
+            _remove_half_vm(found, marker)
         moid = session.import_vm(
             vm_spec(manifest, options),
-            uploads,
+            _plan_uploads(manifest, plans),
             options.placement,
             marker,
             progress,
@@ -326,12 +312,39 @@ def import_vm(
         return {"vm_moid": moid, "vm_name": session.get_vm(moid).name}
 
 
+def _remove_half_vm(vm: Vm, marker: str) -> None:
+    """Remove what a worker that died in mid-upload left.
+
+    Raises:
+        Waiting: vSphere still holds it for that upload, and will until its lease runs out.
+    """
+    try:
+        vm.destroy(marker)
+    except VmBusy as error:
+        raise Waiting(
+            "vSphere still holds the VM of an upload that broke off; it lets go of it in a few "
+            "minutes.",
+            again_in_seconds=10,
+        ) from error
+
+
+def _plan_uploads(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
+    """Return what to send of each disk; `plans` keeps the files open until all is sent."""
+    store = open_store()
+    uploads = []
+    for disk in manifest.disks:
+        plan = plans.enter_context(
+            store.plan_export(manifest.machine_id, manifest.point_id, disk.number)
+        )
+        uploads.append(DiskUpload(disk.number, plan.length_bytes, plan.read_chunks))
+    return uploads
+
+
 def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Remove the VM that bears the marker, powered off first. Already gone is as good."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is None:
             return
-        if vm.power_state != "off":
-            vm.power_off()
+        vm.power_off()
         vm.destroy(marker)

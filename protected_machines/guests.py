@@ -43,15 +43,14 @@ def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
     Fails with: MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
-        if vm.power_state != "on":
-            vm.power_on()
+        vm.power_on()
 
 
 def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Stop the VM. A VM that is off or gone is as good."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
-        if vm is not None and vm.power_state != "off":
+        if vm is not None:
             vm.power_off()
 
 
@@ -86,7 +85,7 @@ def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> No
     """
     with _vm(vcenter_id, marker) as vm:
         guest = vm.guest()
-        if guest.tools_running and guest.boot_id == boot_id_before:
+        if guest.tools_running and (guest.boot_id or "") == boot_id_before:
             vm.reboot_guest()
 
 

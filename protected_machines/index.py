@@ -11,8 +11,9 @@ from django.db import transaction
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
-from recovery_store import Manifest, Store
 from recovery_store.errors import StoreError
+from recovery_store.manifest import Manifest
+from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
 

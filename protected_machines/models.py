@@ -22,6 +22,10 @@ from protected_machines.choices import (
 )
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 class MachineQuerySet(models.QuerySet["Machine"]):
     """Many machines."""
 
@@ -168,11 +172,29 @@ class Machine(models.Model):
 
     @property
     def disks(self) -> list[dict[str, Any]]:
-        return list(self.description.get("disks", []))
+        """The disks as the agent reports them; what has no size is left out."""
+        return [disk for disk in self._reported("disks") if _is_count(disk.get("capacity_bytes"))]
 
     @property
     def nics(self) -> list[dict[str, Any]]:
-        return list(self.description.get("nics", []))
+        return self._reported("nics")
+
+    @property
+    def memory_bytes(self) -> int | None:
+        memory_bytes = self.description.get("memory_bytes")
+        return memory_bytes if _is_count(memory_bytes) else None
+
+    @property
+    def cpus(self) -> int | None:
+        cpus = self.description.get("cpus")
+        return cpus if _is_count(cpus) else None
+
+    def _reported(self, name: str) -> list[dict[str, Any]]:
+        """Return a list of objects from the description, whatever an agent put there."""
+        reported = self.description.get(name)
+        if not isinstance(reported, list):
+            return []
+        return [entry for entry in reported if isinstance(entry, dict)]
 
     def next_snapshot_at(self, newest_point_at: datetime | None) -> datetime | None:
         """Return when the schedule asks for the next point; none when it asks for none."""

@@ -15,8 +15,8 @@ from protected_machines.index import index_point
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.policy import ParentCandidate, PointPlan, plan_point
 from protected_machines.store import open_store
-from recovery_store import Store
 from recovery_store.errors import ChainBroken
+from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
 

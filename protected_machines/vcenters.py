@@ -3,11 +3,11 @@
 import logging
 from contextlib import AbstractContextManager
 
-from vsphere.errors import VSphereError
-
 import vsphere
 from protected_machines.models import VCenter
-from vsphere import Credentials, Session
+from vsphere.connection import Credentials
+from vsphere.errors import VSphereError
+from vsphere.session import Session
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from django.db.models import ProtectedError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
-from vsphere.errors import VSphereError
 
 import vsphere
 from console.htmx import redirect_after, refuse
@@ -17,11 +16,7 @@ from protected_machines.forms import VCenterAddressForm, VCenterForm, VCenterPas
 from protected_machines.models import VCenter
 from protected_machines.vcenters import add_vcenter, check_vcenter
 from protected_machines.views.dialogs import render_dialog
-
-
-def settings_section(request: HttpRequest) -> dict[str, Any]:
-    """Return what the section of the Settings page prints."""
-    return {"vcenters": VCenter.objects.all()}
+from vsphere.errors import VSphereError
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from vsphere.errors import VSphereError
 
 import vsphere
 from protected_machines.vcenters import add_vcenter
+from vsphere.errors import VSphereError
 
 
 class Command(BaseCommand):

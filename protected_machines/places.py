@@ -1,0 +1,81 @@
+"""Where a VM can go: the choices of an export dialog, made of a vCenter's inventory. Pure."""
+
+from dataclasses import dataclass
+
+from vsphere.inventory import Inventory
+
+Choice = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The choices within one datacenter, each a managed object id and a text."""
+
+    datacenters: list[Choice]
+    # Resource pools by "pool:<id>", single hosts by "host:<id>:<pool>".
+    computes: list[Choice]
+    datastores: list[Choice]
+    networks: list[Choice]
+
+
+def places_in(inventory: Inventory, datacenter: str = "") -> Places:
+    """Return what can be chosen in a datacenter, the first one when none is named."""
+    datacenters = [(entry.moid, entry.name) for entry in inventory.datacenters]
+    chosen = datacenter or (datacenters[0][0] if datacenters else "")
+    return Places(
+        datacenters=datacenters,
+        computes=_computes(inventory, chosen),
+        datastores=_datastores(inventory, chosen),
+        networks=[
+            (entry.moid, entry.name)
+            for entry in inventory.networks
+            if entry.datacenter == chosen and not entry.is_uplink
+        ],
+    )
+
+
+def _computes(inventory: Inventory, datacenter: str) -> list[Choice]:
+    clusters = {entry.moid: entry for entry in inventory.clusters if entry.datacenter == datacenter}
+    hosts = {entry.moid: entry for entry in inventory.hosts if entry.datacenter == datacenter}
+    pools = []
+    for pool in inventory.resource_pools:
+        cluster = clusters.get(pool.cluster)
+        if cluster is None or pool.is_vapp:
+            continue
+        text = cluster.name if pool.is_root else f"{cluster.name} / {pool.name}"
+        pools.append((f"pool:{pool.moid}", text))
+    singles = [
+        (f"host:{host.moid}:{clusters[host.cluster].resource_pool}", f"{host.name} (this host)")
+        for host in hosts.values()
+        if host.is_connected and not host.is_in_maintenance and host.cluster in clusters
+    ]
+    return pools + singles
+
+
+def _datastores(inventory: Inventory, datacenter: str) -> list[Choice]:
+    usable = [
+        entry
+        for entry in inventory.datastores
+        if entry.datacenter == datacenter and entry.is_accessible and not entry.is_in_maintenance
+    ]
+    usable.sort(key=lambda entry: -entry.free_bytes)
+    return [(entry.moid, f"{entry.name} ({_gib(entry.free_bytes)} free)") for entry in usable]
+
+
+def _gib(count_bytes: int) -> str:
+    return f"{count_bytes / 1024**3:,.0f} GiB"
+
+
+def split_compute(choice: str) -> tuple[str, str]:
+    """Return the resource pool and the host (empty: any) of a choice of `computes`.
+
+    Raises:
+        ValueError: it is no such choice.
+    """
+    kind, _, rest = choice.partition(":")
+    if kind == "pool" and rest:
+        return rest, ""
+    host, _, pool = rest.partition(":")
+    if kind == "host" and host and pool:
+        return pool, host
+    raise ValueError(f"{choice!r} is no place to run a VM")

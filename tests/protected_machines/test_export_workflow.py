@@ -1,0 +1,211 @@
+"""The export workflow: the generic five with a real store and a real vcsim, and its faults."""
+
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.jobs.acts import start_job
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from console.jobs.testing import log_of, run_until_done
+from lab.vcsim.process import Vcsim
+from protected_machines.choices import PointKind, PointState
+from protected_machines.exports import VmOptions
+from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.places import places_in, split_compute
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.vcenters import connect
+from protected_machines.workflows.export import WORKFLOW, ExportParams
+from recovery_store.store import Store
+from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.protected_machines.conftest import AgentProcess, overwrite
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def options(vcenter: VCenter) -> VmOptions:
+    """The first place that the simulator offers, under a name of this test's own."""
+    with connect(vcenter) as session:
+        places = places_in(session.inventory())
+    resource_pool, host = split_compute(places.computes[0][0])
+    return VmOptions(
+        vcenter_id=vcenter.pk,
+        datacenter=places.datacenters[0][0],
+        resource_pool=resource_pool,
+        host=host,
+        datastore=places.datastores[0][0],
+        network=places.networks[0][0],
+        vm_name=f"export-{uuid.uuid4().hex[:8]}",
+        cpus=2,
+        memory_bytes=512 * 1024**2,
+    )
+
+
+@pytest.fixture
+def point(machine: Machine, agent: AgentProcess) -> RecoveryPoint:
+    """An incremental on a base image."""
+    take_recovery_point(machine, PointKind.BASE_IMAGE, uuid.uuid4())
+    overwrite(agent.disks["boot"], 200_000, b"changed since")
+    return take_recovery_point(machine, PointKind.INCREMENTAL, uuid.uuid4())
+
+
+@pytest.fixture
+def machines_there(vcenter: VCenter) -> Iterator[Callable[[], set[str]]]:
+    """The ids of the simulator's VMs now; those that a test left are removed after it."""
+
+    def look() -> set[str]:
+        with connect(vcenter) as session:
+            inventory = session.inventory(with_virtual_machines=True)
+        return {vm.moid for vm in inventory.virtual_machines}
+
+    before = look()
+    yield look
+    with connect(vcenter) as session:
+        for moid in look() - before:
+            vm = session.get_vm(moid)
+            if vm.power_state == "on":
+                vm.power_off()
+            vm.destroy(vm.marker)
+
+
+def start(point: RecoveryPoint, options: VmOptions) -> Job:
+    machine = point.machine
+    return start_job("export", machine.pk, machine.name, ExportParams(point.pk, options))
+
+
+@pytest.fixture
+def case(
+    point: RecoveryPoint,
+    options: VmOptions,
+    vcsim: Vcsim,
+    machines_there: Callable[[], set[str]],
+    agent: AgentProcess,
+) -> WorkflowCase:
+    before = machines_there()
+
+    def check_success(job: Job) -> None:
+        output = job.steps.get(name="import_vm").output
+        assert machines_there() - before == {output["vm_moid"]}
+        for number, key in enumerate(("boot", "data")):
+            assert_same(vcsim.disk_path(output["vm_moid"], number), agent.disks[key])
+
+    return WorkflowCase(
+        start=lambda: start(point, options), world=machines_there, check_success=check_success
+    )
+
+
+def assert_same(vmdk: Path, image: Path) -> None:
+    """Have qemu-img compare an uploaded disk with the machine's own."""
+    command = ["qemu-img", "compare", "-f", "vmdk", "-F", "raw", str(vmdk), str(image)]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+
+
+class TestExport(GenericFive):
+    workflow = WORKFLOW
+
+
+def test_the_steps_change_only_with_a_new_version() -> None:
+    assert (WORKFLOW.version, WORKFLOW.outline) == (
+        1,
+        ["reserve_vm (nothing)", "prove_chain (nothing)", "import_vm (undo)"],
+    )
+
+
+def test_the_vm_has_the_hardware_that_was_chosen(
+    point: RecoveryPoint,
+    options: VmOptions,
+    vcenter: VCenter,
+    machines_there: Callable[[], set[str]],
+) -> None:
+    job = run_until_done(start(point, options))
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    output = job.steps.get(name="import_vm").output
+    assert output["vm_name"] == options.vm_name
+    with connect(vcenter) as session:
+        vm = session.get_vm(output["vm_moid"])
+    assert vm.power_state == "off"
+    assert RecoveryPoint.objects.get(pk=point.pk).state == PointState.PROVEN
+
+
+def test_a_damaged_chain_is_refused_and_says_which_points_are_good(
+    point: RecoveryPoint,
+    options: VmOptions,
+    store: Store,
+    machines_there: Callable[[], set[str]],
+) -> None:
+    before = machines_there()
+    folder = store.get_folder(str(point.machine_id), str(point.pk))
+    disk = folder / "disk0.vmdk"
+    disk.chmod(0o600)
+    overwrite(disk, disk.stat().st_size // 2, b"flipped")
+    job = run_until_done(start(point, options))
+    assert job.state == JobState.FAILED
+    assert job.error_code == "STORE-CHAIN-DAMAGED", log_of(job)
+    assert str(point.parent_id) in job.error_text
+    assert machines_there() == before
+    assert RecoveryPoint.objects.get(pk=point.pk).state == PointState.DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("faults", "code"),
+    [
+        ({"cut_upload_after_bytes": 100_000}, "VSPHERE-"),
+        ({"lease_lost_after_bytes": 100_000}, "VSPHERE-"),
+    ],
+)
+def test_a_broken_upload_leaves_no_vm(
+    point: RecoveryPoint,
+    options: VmOptions,
+    vcsim: Vcsim,
+    machines_there: Callable[[], set[str]],
+    faults: dict[str, Any],
+    code: str,
+) -> None:
+    before = machines_there()
+    vcsim.faults(**faults)
+    try:
+        job = run_until_done(start(point, options))
+    finally:
+        vcsim.no_faults()
+    assert job.state == JobState.FAILED
+    assert job.error_code.startswith(code), log_of(job)
+    assert machines_there() == before
+
+
+def test_a_name_that_is_taken_is_said_and_nothing_is_made(
+    point: RecoveryPoint, options: VmOptions, machines_there: Callable[[], set[str]]
+) -> None:
+    run_until_done(start(point, options))
+    before = machines_there()
+    job = run_until_done(start(point, options))
+    assert job.error_code == "VSPHERE-NAME-TAKEN", log_of(job)
+    assert options.vm_name in job.error_text
+    assert machines_there() == before
+
+
+def test_a_changed_certificate_is_not_spoken_to(
+    point: RecoveryPoint, options: VmOptions, vcenter: VCenter
+) -> None:
+    VCenter.objects.update(thumbprint="ab" * 32)
+    job = run_until_done(start(point, options))
+    assert job.error_code == "VSPHERE-CERTIFICATE-CHANGED", log_of(job)
+
+
+def test_a_vcenter_that_was_removed_is_named(
+    point: RecoveryPoint, options: VmOptions, vcenter: VCenter
+) -> None:
+    vcenter.delete()
+    job = run_until_done(start(point, options))
+    assert job.error_code == "MACHINE-VCENTER-MISSING", log_of(job)
+
+
+def test_another_machines_point_cannot_be_exported(
+    point: RecoveryPoint, options: VmOptions
+) -> None:
+    job = start_job("export", uuid.uuid4(), "other", ExportParams(point.pk, options))
+    assert run_until_done(job).error_code == "MACHINE-POINT-NOT-FOUND"

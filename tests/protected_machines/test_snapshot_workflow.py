@@ -1,0 +1,84 @@
+"""The snapshot workflow: the generic five, with a real agent and a real store."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from console.jobs.acts import start_job
+from console.jobs.models import Job
+from console.jobs.testing import log_of, run_until_done
+from protected_machines import after_point
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.workflows.snapshot import WORKFLOW, SnapshotParams
+from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.protected_machines.conftest import AgentProcess
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def told() -> Iterator[list[uuid.UUID]]:
+    """The points that a registered hook was told of; other hooks are put aside meanwhile."""
+    points: list[uuid.UUID] = []
+
+    def tell(machine: Machine, point: RecoveryPoint) -> None:
+        points.append(point.pk)
+
+    before = list(after_point._hooks)
+    after_point._hooks[:] = [tell]
+    yield points
+    after_point._hooks[:] = before
+
+
+def start(machine: Machine) -> Job:
+    return start_job("snapshot", machine.pk, machine.name, SnapshotParams())
+
+
+@pytest.fixture
+def case(machine: Machine, files: Callable[[], set[str]], told: list[uuid.UUID]) -> WorkflowCase:
+    def check_success(job: Job) -> None:
+        (point,) = RecoveryPoint.objects.all()
+        assert job.steps.get(name="reserve_point").output == {"point_id": str(point.pk)}
+        assert set(told) == {point.pk}
+        assert len(files()) == 3
+
+    return WorkflowCase(
+        start=lambda: start(machine),
+        world=lambda: (files(), set(RecoveryPoint.objects.values_list("pk", flat=True))),
+        check_success=check_success,
+    )
+
+
+class TestSnapshot(GenericFive):
+    workflow = WORKFLOW
+
+
+def test_the_steps_change_only_with_a_new_version() -> None:
+    assert (WORKFLOW.version, WORKFLOW.outline) == (
+        1,
+        ["reserve_point (nothing)", "take_point (undo)", "tell_others (nothing)"],
+    )
+
+
+def test_a_second_snapshot_of_the_same_machine_has_to_wait(machine: Machine) -> None:
+    from console.jobs.errors import JobConflict
+
+    start(machine)
+    with pytest.raises(JobConflict, match="has to wait"):
+        start(machine)
+
+
+def test_a_failed_snapshot_says_why_by_its_code(machine: Machine, agent: AgentProcess) -> None:
+    agent.stop()
+    job = run_until_done(start(machine))
+    assert job.error_code == "AGENT-UNREACHABLE", log_of(job)
+    assert "Check that the machine runs" in job.error_text
+
+
+def test_a_base_image_nobody_asked_for_is_explained_on_the_job(
+    machine: Machine, told: list[uuid.UUID]
+) -> None:
+    job = run_until_done(start(machine))
+    note = "A base image is taken: it is the first recovery point of the machine."
+    assert job.steps.get(name="take_point").note == note

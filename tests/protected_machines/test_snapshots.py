@@ -1,0 +1,208 @@
+"""Recovery points of a real agent in a real store, and every way in which taking one fails."""
+
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import AgentCertificateChanged, AgentError, AgentUnreachable
+from console.jobs.errors import JobCancelled
+from protected_machines import ownership
+from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
+from protected_machines.errors import MachineNotLive, NotTheOwner
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.snapshots import remove_recovery_point, take_recovery_point
+from recovery_store.errors import StoreFull
+from recovery_store.store import Store
+from tests.factories import NOON
+from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
+
+pytestmark = pytest.mark.django_db
+
+
+def take(machine: Machine, kind: str = PointKind.INCREMENTAL, **more: object) -> RecoveryPoint:
+    return take_recovery_point(machine, kind, uuid.uuid4(), **more)  # type: ignore[arg-type]
+
+
+def assert_same(store: Store, point: RecoveryPoint, number: int, image: Path, out: Path) -> None:
+    """Export the disk and have qemu-img compare it with the image."""
+    with store.plan_export(str(point.machine_id), str(point.pk), number) as plan:
+        plan.write_to(out)
+    subprocess.run(
+        ["qemu-img", "compare", "-f", "vmdk", "-F", "raw", str(out), str(image)],
+        check=True,
+        timeout=120,
+        capture_output=True,
+    )
+
+
+def test_the_first_point_is_a_base_image_and_says_why(
+    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    point = take(machine, note=notes.append)
+    assert point.kind == PointKind.BASE_IMAGE
+    assert notes == ["A base image is taken: it is the first recovery point of the machine."]
+    assert point.taken_by_core_name == machine.owner_core_name
+    assert point.stored_bytes > 0
+    assert_same(store, point, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+    assert_same(store, point, 1, agent.disks["data"], tmp_path / "data.vmdk")
+
+
+def test_an_incremental_holds_only_what_changed(
+    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    base = take(machine)
+    overwrite(agent.disks["boot"], 300_000, b"changed")
+    point = take(machine)
+    assert (point.kind, point.parent_id) == (PointKind.INCREMENTAL, base.pk)
+    assert point.stored_bytes < base.stored_bytes / 4
+    assert_same(store, point, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+
+
+def test_a_base_image_may_be_forced(machine: Machine) -> None:
+    take(machine)
+    assert take(machine, PointKind.BASE_IMAGE).kind == PointKind.BASE_IMAGE
+
+
+def test_taking_the_same_point_twice_takes_it_once(machine: Machine, store: Store) -> None:
+    point_id = uuid.uuid4()
+    first = take_recovery_point(machine, PointKind.INCREMENTAL, point_id)
+    RecoveryPoint.objects.all().delete()
+    second = take_recovery_point(machine, PointKind.INCREMENTAL, point_id)
+    assert first.pk == second.pk
+    assert len(store.points(str(machine.pk))) == 1
+
+
+def test_progress_counts_bytes_up_to_the_total(machine: Machine) -> None:
+    seen: list[tuple[int, int]] = []
+    take(machine, progress=lambda done_bytes, total_bytes: seen.append((done_bytes, total_bytes)))
+    assert seen == sorted(seen)
+    assert seen[-1][0] == seen[-1][1] == 6 * MIB
+
+
+def test_disks_that_grow_appear_and_go_are_followed(
+    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    take(machine)
+    with agent.disks["boot"].open("r+b") as image:
+        image.truncate(5 * MIB)
+    overwrite(agent.disks["boot"], 4 * MIB + 5, b"in the new part")
+    agent.add_disk("logs")
+    agent.restart()
+    grown = take(machine)
+    manifest = store.get_point(str(machine.pk), str(grown.pk))
+    assert [disk.key for disk in manifest.disks] == ["boot", "data", "logs"]
+    assert manifest.disks[0].capacity_bytes == 5 * MIB
+    assert manifest.disks[2].parent is None
+    assert_same(store, grown, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+    assert_same(store, grown, 2, agent.disks["logs"], tmp_path / "logs.vmdk")
+    del agent.disks["data"]
+    agent.restart()
+    fewer = store.get_point(str(machine.pk), str(take(machine).pk))
+    assert [disk.key for disk in fewer.disks] == ["boot", "logs"]
+    machine.refresh_from_db()
+    assert len(machine.disks) == 2
+
+
+def test_a_damaged_point_is_no_parent(machine: Machine) -> None:
+    base = take(machine)
+    take(machine).mark_damaged("disk0.vmdk differs")
+    assert take(machine).parent_id == base.pk
+
+
+def test_another_owner_is_respected(machine: Machine, files: Callable[[], set[str]]) -> None:
+    claim = ownership.OwnershipClaim(str(uuid.uuid4()), "DR site", 7, NOON)
+    ownership.record_owner(machine.pk, claim)
+    with pytest.raises(NotTheOwner, match="DR site since 2026-03-01 12:00:00 UTC"):
+        take(machine)
+    assert files() == set()
+
+
+def test_losing_ownership_in_mid_stream_leaves_no_point(
+    machine: Machine, files: Callable[[], set[str]]
+) -> None:
+    claim = ownership.OwnershipClaim(str(uuid.uuid4()), "DR site", 7, NOON)
+    with pytest.raises(NotTheOwner):
+        take(machine, progress=lambda *_: ownership.record_owner(machine.pk, claim))
+    assert files() == set()
+    assert not RecoveryPoint.objects.exists()
+
+
+def test_a_replica_has_no_agent_to_ask(machine: Machine) -> None:
+    Machine.objects.update(kind=MachineKind.REPLICATED)
+    with pytest.raises(MachineNotLive, match="no agent to ask"):
+        take(machine)
+
+
+def test_an_agent_that_is_away_is_unreachable(
+    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+) -> None:
+    agent.stop()
+    with pytest.raises(AgentUnreachable):
+        take(machine)
+    machine.refresh_from_db()
+    assert machine.connection_state == ConnectionState.UNREACHABLE
+    assert files() == set()
+
+
+def test_an_agent_with_another_certificate_is_not_spoken_to(
+    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+) -> None:
+    agent.reinstall()
+    with pytest.raises(AgentCertificateChanged, match="expected"):
+        take(machine)
+    machine.refresh_from_db()
+    assert machine.connection_state == ConnectionState.AUTHENTICATION_ERROR
+    assert files() == set()
+
+
+def test_an_agent_that_dies_in_mid_stream_leaves_nothing(
+    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+) -> None:
+    take(machine)
+    before = files()
+    with pytest.raises(AgentError) as caught:
+        take(machine, PointKind.BASE_IMAGE, progress=lambda *_: agent.stop(signal.SIGKILL))
+    assert caught.value.code in ("AGENT-GONE", "AGENT-UNREACHABLE")
+    assert files() == before
+    agent.start()
+    assert take(machine).kind == PointKind.INCREMENTAL
+
+
+def test_a_cancelled_snapshot_leaves_nothing(
+    machine: Machine, files: Callable[[], set[str]]
+) -> None:
+    def cancel() -> None:
+        raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        take(machine, check_cancel=cancel)
+    assert files() == set()
+
+
+def test_a_full_store_is_named_and_leaves_nothing(
+    machine: Machine, files: Callable[[], set[str]], settings: Any
+) -> None:
+    settings.UNDERSTUDY_STORE_RESERVE_BYTES = 1 << 60
+    with pytest.raises(StoreFull):
+        take(machine)
+    assert files() == set()
+
+
+def test_removing_a_point_twice_is_removing_it_once(
+    machine: Machine, files: Callable[[], set[str]]
+) -> None:
+    point = take(machine)
+    for _ in range(2):
+        remove_recovery_point(machine.pk, point.pk)
+        assert files() == set()
+    assert not RecoveryPoint.objects.exists()
+
+
+def test_a_new_point_is_not_proven_yet(machine: Machine) -> None:
+    assert take(machine).state == PointState.UNPROVEN
