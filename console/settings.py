@@ -14,6 +14,8 @@ UNDERSTUDY_CORE_NAME = env_str("UNDERSTUDY_CORE_NAME", "This core")
 # How other cores reach this one: the address they dial and the TLS port of the core interface.
 UNDERSTUDY_ADDRESS = env_str("UNDERSTUDY_ADDRESS", "127.0.0.1")
 UNDERSTUDY_CORE_PORT = env_int("UNDERSTUDY_CORE_PORT", 8001)
+# What stays free of the store's file system; 0 leaves it to the store.
+UNDERSTUDY_STORE_RESERVE_BYTES = env_int("UNDERSTUDY_STORE_RESERVE_BYTES", 0)
 
 _secret_file = UNDERSTUDY_HOME / "secret-key"
 if not _secret_file.exists():
@@ -170,6 +172,26 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
+    "protected_machines.start_due_snapshots": {
+        "task": "protected_machines.start_due_snapshots",
+        "schedule": 5.0,
+        "options": {"queue": "control", "expires": 5},
+    },
+    "protected_machines.refresh_connections": {
+        "task": "protected_machines.refresh_connections",
+        "schedule": 10.0,
+        "options": {"queue": "control", "expires": 10},
+    },
+    "protected_machines.prove_points": {
+        "task": "protected_machines.prove_points",
+        "schedule": 30.0,
+        "options": {"queue": "transfer", "expires": 30},
+    },
+    "protected_machines.reindex_store": {
+        "task": "protected_machines.reindex_store",
+        "schedule": 120.0,
+        "options": {"queue": "transfer", "expires": 60},
+    },
     "replication.start_due_replications": {
         "task": "replication.start_due_replications",
         "schedule": 10.0,
