@@ -26,10 +26,15 @@ class Figure:
 
     def row(self) -> str:
         """Return the figure as a row of a Markdown table."""
-        return (
-            f"| {self.name} | {self.ours:,.1f} {self.unit} | {self.peer_name}: {self.peer:,.1f}"
-            f" {self.unit} | {self.ratio:.3g} | {self.required} | {'yes' if self.met else '**no**'} |"
+        cells = (
+            self.name,
+            f"{self.ours:,.1f} {self.unit}",
+            f"{self.peer_name}: {self.peer:,.1f} {self.unit}",
+            f"{self.ratio:.3g}",
+            self.required,
+            "yes" if self.met else "**no**",
         )
+        return f"| {' | '.join(cells)} |"
 
 
 @dataclass(frozen=True)

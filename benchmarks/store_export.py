@@ -36,10 +36,8 @@ def run(work: Path) -> list[Figure]:
     (work / "copy.vmdk").unlink()
     run_command(["qemu-img", "compare", "-f", "vmdk", "-F", "raw", exported, image])
     exported.unlink()
-    qemu = run_command(
-        ["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized"]
-        + [newest_vmdk(store, point_id), work / "qemu.vmdk"]
-    )
+    convert = ["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized"]
+    qemu = run_command([*convert, newest_vmdk(store, point_id), work / "qemu.vmdk"])
     speed = qemu.seconds / ours.seconds
     return [
         Figure(

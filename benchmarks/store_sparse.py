@@ -64,6 +64,8 @@ def _spread_content(source: Path, target: Path, spread: int) -> None:
         position = done_bytes = 0
         while done_bytes < _DATA_BYTES:
             piece = content.read(_PIECE_BYTES)
+            if not piece:
+                raise RuntimeError(f"{source} holds less than {_DATA_BYTES} bytes")
             if piece.count(0) > len(piece) // 2:
                 continue  # a hole is no content
             file.seek(position)
