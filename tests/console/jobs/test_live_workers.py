@@ -26,6 +26,12 @@ def broker(redis_url: str) -> Iterator["redis.Redis[bytes]"]:
         yield client
 
 
+@pytest.fixture
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where workers write, apart from where jobs do."""
+    return tmp_path_factory.mktemp("workers")
+
+
 def wait_for_end(job: Job, running: WorkerProcess, state: JobState = JobState.SUCCEEDED) -> None:
     def has_ended() -> bool:
         job.refresh_from_db()
@@ -53,15 +59,15 @@ def forget_wake_up(job: Job) -> None:
 
 
 def test_a_job_goes_on_when_its_worker_is_killed(
-    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path, logs: Path
 ) -> None:
-    with worker(redis_url, tmp_path) as first:
+    with worker(redis_url, logs) as first:
         job = start_demo(tmp_path, slices=25, seconds_per_slice=0.1, waits=1)
         wait_for_slices(job, tmp_path, first)
         first.kill()
     job.refresh_from_db()
     assert job.state == JobState.RUNNING
-    with worker(redis_url, tmp_path, "--beat", "-s", str(tmp_path / "beat")) as second:
+    with worker(redis_url, logs, "--beat", "-s", str(logs / "beat")) as second:
         wait_for_end(job, second)
     assert sent_once(job, tmp_path)
     assert len(set(runs_of(tmp_path, "copy"))) == 2
@@ -70,11 +76,11 @@ def test_a_job_goes_on_when_its_worker_is_killed(
 
 
 def test_jobs_go_on_when_redis_is_emptied(
-    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path, logs: Path
 ) -> None:
     waiting = start_demo(tmp_path)
     broker.flushall()
-    with worker(redis_url, tmp_path) as running:
+    with worker(redis_url, logs) as running:
         working = start_demo(tmp_path, slices=10, seconds_per_slice=0.1, waits=2)
         wait_for_slices(working, tmp_path, running)
         broker.flushall()
@@ -95,9 +101,9 @@ def test_jobs_go_on_when_redis_is_emptied(
 
 
 def test_double_deliveries_do_nothing_twice(
-    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path, logs: Path
 ) -> None:
-    with worker(redis_url, tmp_path, "--concurrency", "4") as running:
+    with worker(redis_url, logs, "--concurrency", "4") as running:
         job = start_demo(tmp_path, slices=10, seconds_per_slice=0.05)
         for _ in range(10):
             send_wake_up(job)
@@ -109,11 +115,11 @@ def test_double_deliveries_do_nothing_twice(
 
 
 def test_cancel_reaches_a_running_step(
-    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path
+    broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path, logs: Path
 ) -> None:
     from console.jobs.acts import cancel_job
 
-    with worker(redis_url, tmp_path) as running:
+    with worker(redis_url, logs) as running:
         job = start_demo(tmp_path, slices=600, seconds_per_slice=0.1)
         wait_for_slices(job, tmp_path, running)
         wait_until(lambda: Job.objects.get(id=job.id).done_bytes > 0, "live figures", 30)

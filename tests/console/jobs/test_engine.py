@@ -1,0 +1,317 @@
+"""The engine on the demo workflow: claims, leases, waiting, cancel, retry, undo, projections."""
+
+import datetime
+import threading
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.utils import timezone
+
+from console.jobs import engine, journal, plan
+from console.jobs.acts import cancel_job, close_job, retry_job, undo_job
+from console.jobs.choices import EventType, JobState, StepState
+from console.jobs.errors import JobConflict, LeaseLost
+from console.jobs.models import Job, JobStep
+from console.jobs.pulse import Progress
+from console.jobs.testing import (
+    JumpingClock,
+    WorkerCrashed,
+    crash_after,
+    fail_at,
+    log_of,
+    run_until_done,
+)
+from tests.console.jobs.demo import runs_of, start_demo, world_of
+
+pytestmark = pytest.mark.django_db
+
+
+def send_nothing(job: Job, delay_seconds: float) -> bool:
+    return True
+
+
+def run_once(job: Job, clock: JumpingClock | None = None) -> bool:
+    return engine.run_job(job.id, clock=clock or JumpingClock(), send=send_nothing)
+
+
+def test_outputs_are_saved_under_the_name_of_their_step(tmp_path: Path) -> None:
+    job = run_until_done(start_demo(tmp_path))
+    step = job.steps.get(name="reserve_name")
+    assert step.output == {"name": f"parcel-{job.id}"}
+
+
+def test_a_waiting_job_frees_the_worker_and_says_why(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, waits=1)
+    assert run_once(job)
+    job.refresh_from_db()
+    step = job.steps.get(name="wait_for_courier")
+    assert (step.state, step.note) == (StepState.WAITING, "The courier has not come yet.")
+    assert (job.state, job.lease_until) == (JobState.RUNNING, None)
+    assert job.wake_at is not None
+    assert run_until_done(job).state == JobState.SUCCEEDED
+
+
+def test_waiting_for_the_same_reason_adds_no_event(tmp_path: Path) -> None:
+    job = run_until_done(start_demo(tmp_path, waits=4))
+    assert job.events.filter(type=EventType.WAITING).count() == 1
+    assert job.steps.get(name="wait_for_courier").attempt == 1
+
+
+def test_a_wait_ends_at_the_limit_of_its_step(tmp_path: Path) -> None:
+    job, clock = start_demo(tmp_path, waits=1000), JumpingClock()
+    run_once(job, clock)
+    for _ in range(4):
+        clock.skip(20)
+        run_once(job, clock)
+    run_until_done(job, clock)
+    assert job.error_code == "JOBS-STEP-TIMED-OUT"
+    assert "The courier has not come yet." in job.error_text
+    assert "60 seconds" in job.error_text
+
+
+def test_time_without_any_worker_is_not_counted_as_waiting(tmp_path: Path) -> None:
+    job, clock = start_demo(tmp_path, waits=1000), JumpingClock()
+    run_once(job, clock)
+    clock.skip(24 * 3600)
+    run_once(job, clock)
+    job.refresh_from_db()
+    assert job.state == JobState.RUNNING, log_of(job)
+    assert job.steps.get(name="wait_for_courier").attempt == 2
+
+
+def test_a_job_that_waits_is_not_claimed_early(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    Job.objects.filter(id=job.id).update(wake_at=timezone.now() + datetime.timedelta(seconds=30))
+    assert not run_once(job)
+
+
+def test_a_lease_is_won_once(tmp_path: Path) -> None:
+    job, now = start_demo(tmp_path), timezone.now()
+    assert Job.objects.claim(job.id, "first", now, 30)
+    assert not Job.objects.claim(job.id, "second", now, 30)
+    later = now + datetime.timedelta(seconds=31)
+    assert Job.objects.claim(job.id, "second", later, 30)
+    assert not Job.objects.renew(job.id, "first", later, 30)
+    assert not Job.objects.release(job.id, "first", None, later)
+
+
+def test_a_finished_job_is_not_claimed(tmp_path: Path) -> None:
+    job = run_until_done(start_demo(tmp_path))
+    assert not run_once(job)
+
+
+def test_a_worker_without_the_lease_writes_nothing(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    book = journal.Journal(job.id, job.workflow, owner="gone")
+    with pytest.raises(LeaseLost):
+        book.add(EventType.STARTED, "reserve_name", timezone.now())
+    assert not job.events.exists()
+
+
+def test_a_decision_on_an_old_log_is_not_written(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    book = journal.Journal(job.id, job.workflow)
+    cancel_job(job, None)
+    with pytest.raises(journal.LogMoved):
+        book.add(EventType.STARTED, "reserve_name", timezone.now(), must_be_next=True)
+
+
+def test_cancel_while_waiting_rolls_back(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, waits=1000, slices=2)
+    run_once(job)
+    cancel_job(job, None)
+    run_until_done(job)
+    assert job.is_cancelled, log_of(job)
+    assert list(world_of(tmp_path)) == [f"waited-{job.id}"]
+
+
+def test_cancel_is_refused_past_the_point_of_no_return(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    with crash_after(EventType.STARTED, "send"), pytest.raises(WorkerCrashed):
+        run_once(job)
+    with pytest.raises(JobConflict, match="it is on its way"):
+        cancel_job(job, None)
+
+
+def test_cancel_twice_is_refused(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, waits=5)
+    run_once(job)
+    cancel_job(job, None)
+    with pytest.raises(JobConflict):
+        cancel_job(job, None)
+
+
+def test_retry_of_a_failed_job_is_a_new_job_linked_to_it(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    with fail_at("copy"):
+        run_until_done(job)
+    again = retry_job(job, None)
+    assert again.id != job.id
+    assert again.retry_of == job
+    assert again.params == job.params
+    assert run_until_done(again).state == JobState.SUCCEEDED
+
+
+def test_retry_is_refused_while_the_subject_is_busy(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    with fail_at("thank"):
+        run_until_done(job)
+    assert job.state == JobState.NEEDS_ATTENTION
+    other = start_demo(tmp_path, subject_id=job.subject_id)
+    with pytest.raises(JobConflict) as caught:
+        retry_job(job, None)
+    assert caught.value.job == other
+    job.refresh_from_db()
+    assert job.state == JobState.NEEDS_ATTENTION
+
+
+def test_retry_of_a_done_job_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobConflict, match="done"):
+        retry_job(run_until_done(start_demo(tmp_path)), None)
+
+
+def test_undo_by_hand_puts_things_back_while_nothing_irreversible_was_done(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, slices=1)
+    with fail_at("send"):
+        run_until_done(job)
+    assert job.state == JobState.NEEDS_ATTENTION
+    undo_job(job, None)
+    assert run_until_done(job).state == JobState.FAILED
+    assert world_of(tmp_path) == {}
+
+
+def test_undo_by_hand_is_refused_when_something_cannot_be_undone(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    with fail_at("thank"):
+        run_until_done(job)
+    with pytest.raises(JobConflict, match="Send the parcel"):
+        undo_job(job, None)
+
+
+def test_a_job_in_trouble_can_be_closed_as_it_is(tmp_path: Path) -> None:
+    admin = get_user_model().objects.create_user("ann")
+    job = start_demo(tmp_path)
+    with fail_at("thank"):
+        run_until_done(job)
+    close_job(job, admin)
+    assert job.state == JobState.FAILED
+    assert "Closed by ann" in job.error_text
+
+
+def test_a_step_that_kills_its_worker_again_and_again_needs_attention(tmp_path: Path) -> None:
+    job, clock = start_demo(tmp_path), JumpingClock()
+    for _ in range(plan.LOST_WORKERS_LIMIT):
+        with crash_after(EventType.STARTED, "copy"), pytest.raises(WorkerCrashed):
+            run_once(job, clock)
+        clock.skip(60)
+    run_once(job, clock)
+    job.refresh_from_db()
+    assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+    assert runs_of(tmp_path, "copy") == []
+
+
+def test_an_unknown_plan_leaves_the_job_alone(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    Job.objects.filter(id=job.id).update(plan_version=99)
+    assert not run_once(job)
+    job.refresh_from_db()
+    assert (job.state, job.lease_until) == (JobState.QUEUED, None)
+
+
+def test_an_error_without_a_code_is_internal(tmp_path: Path) -> None:
+    job = start_demo(tmp_path / "missing")
+    run_until_done(job)
+    assert job.error_code == engine.INTERNAL
+    assert "FileNotFoundError" in job.error_text
+
+
+@pytest.mark.parametrize("trouble", ["none", "copy", "send", "thank"])
+def test_rows_can_be_rebuilt_from_the_events(tmp_path: Path, trouble: str) -> None:
+    job = start_demo(tmp_path, slices=3, waits=1)
+    with fail_at(trouble):
+        run_until_done(job)
+    history = plan.replay(job.workflow, journal.events_of(job.id))
+    rebuilt = Job.objects.get(id=job.id)
+    journal.project_job(rebuilt, history)
+    for column in journal.JOB_PROJECTION:
+        assert getattr(rebuilt, column) == getattr(job, column), column
+    for step in JobStep.objects.filter(job=job):
+        for column, value in journal.step_columns(history.steps[step.name]).items():
+            assert getattr(step, column) == value, (step.name, column)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_workers_at_once_one_works(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, slices=2, seconds_per_slice=0.2)
+    results: list[bool] = []
+    gate = threading.Barrier(4)
+
+    def work() -> None:
+        gate.wait()
+        try:
+            results.append(engine.run_job(job.id, send=send_nothing))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False, False, False, True]
+    assert len(runs_of(tmp_path, "copy")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pulse_renews_the_lease_and_saves_progress(tmp_path: Path) -> None:
+    job = start_demo(tmp_path, slices=3, seconds_per_slice=1)
+    done: list[int] = []
+    leases = set()
+
+    def watch() -> None:
+        try:
+            while worker.is_alive():
+                row = Job.objects.get(id=job.id)
+                done.append(row.done_bytes)
+                leases.add(row.lease_until)
+                threading.Event().wait(0.2)
+        finally:
+            connection.close()
+
+    worker = threading.Thread(target=lambda: (run_once(job), connection.close()))
+    watcher = threading.Thread(target=watch)
+    worker.start()
+    watcher.start()
+    worker.join()
+    watcher.join()
+    assert max(done) >= 1 << 20
+
+
+def test_progress_never_goes_backwards_and_its_rate_is_recent() -> None:
+    progress = Progress()
+    progress.report(0, 1000, at_seconds=0)
+    progress.report(100, None, at_seconds=10)
+    progress.report(40, None, at_seconds=11)
+    assert (progress.done_bytes, progress.total_bytes) == (100, 1000)
+    progress.report(500, None, at_seconds=20)
+    progress.report(1000, None, at_seconds=25)
+    assert progress.rate_bps == (1000 - 100) // 15
+
+
+def test_start_in_a_job_of_its_own_request_id_returns_the_same_job(tmp_path: Path) -> None:
+    request_id = uuid4()
+    first = start_demo(tmp_path, request_id=request_id)
+    assert start_demo(tmp_path, request_id=request_id) == first
+    assert Job.objects.count() == 1
+
+
+def test_a_subject_has_one_open_exclusive_job(tmp_path: Path) -> None:
+    first = start_demo(tmp_path)
+    with pytest.raises(JobConflict, match="has to wait") as caught:
+        start_demo(tmp_path, subject_id=first.subject_id)
+    assert caught.value.job == first
+    run_until_done(first)
+    assert start_demo(tmp_path, subject_id=first.subject_id).state == JobState.QUEUED
