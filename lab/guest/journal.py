@@ -7,6 +7,7 @@ copied whole can be told from one that was cut, reordered or mixed from two mach
 It runs inside the guest and imports nothing of the project.
 """
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -71,7 +72,8 @@ def append(file_descriptor: int, record: Record) -> None:
             raise OSError(f"wrote a part of record {record.number}")
         os.fsync(file_descriptor)
     except OSError:
-        os.ftruncate(file_descriptor, end)
+        with contextlib.suppress(OSError):
+            os.ftruncate(file_descriptor, end)
         raise
 
 
