@@ -1,10 +1,15 @@
 """Settings of the process that serves the core interface: the console's, without its pages."""
 
+from console import settings as console_settings
 from console.settings import *  # noqa: F403
 
 ROOT_URLCONF = "replication.api.urls"
 WSGI_APPLICATION = "replication.api.wsgi.application"
 # A peer dials whatever name leads here; it knows this core by its certificate.
 ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = [
+    app for app in console_settings.INSTALLED_APPS if not app.startswith("allauth")
+]
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 APPEND_SLASH = False

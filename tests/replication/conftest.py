@@ -1,0 +1,173 @@
+"""Places of these tests: a second core that runs, an agent, a store, a vSphere with guests."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.test import Client
+from pytest_django import Settings
+
+from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.store import open_store
+from protected_machines.vcenters import add_vcenter
+from recovery_store.store import Store
+from replication.models import Pairing
+from replication.pairing import add_target_core
+from tests.conftest import free_port
+from tests.protected_machines.conftest import CODE, MIB, AgentProcess
+from tests.replication.guests import Guests
+from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_cached() -> Iterator[None]:
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def admin(db: None) -> User:
+    return get_user_model().objects.create_superuser("admin", password=ADMINISTRATOR[1])
+
+
+@pytest.fixture
+def signed_in(admin: User) -> Client:
+    client = Client()
+    client.force_login(admin)
+    return client
+
+
+@pytest.fixture
+def store(core_home: Path) -> Iterator[Store]:
+    """This core's store, empty before and after."""
+    shutil.rmtree(core_home / "store", ignore_errors=True)
+    yield open_store()
+    shutil.rmtree(core_home / "store", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerCore]:
+    core = PeerCore(tmp_path_factory.mktemp("peer"), "DR site", free_port())
+    core.set_up()
+    core.start()
+    yield core
+    core.stop()
+
+
+@pytest.fixture
+def peer(running_peer: PeerCore) -> Iterator[PeerCore]:
+    """Another core that runs, without machines, pairings and points."""
+    if running_peer.process is None:
+        running_peer.start()
+    running_peer.forget_everything()
+    shutil.rmtree(running_peer.home / "store", ignore_errors=True)
+    yield running_peer
+
+
+@pytest.fixture
+def outgoing(db: None, peer: PeerCore) -> Pairing:
+    """This core is the source, the peer its target."""
+    return add_target_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+
+
+@pytest.fixture(scope="session")
+def running_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """One agent for the whole run; `machine` is paired with it anew where it must be."""
+    process = AgentProcess(tmp_path_factory.mktemp("agent"))
+    process.add_disk("boot", 2 * MIB)
+    process.add_disk("data", 1 * MIB)
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def paired_agent(
+    running_agent: AgentProcess, django_db_setup: None, django_db_blocker: object
+) -> tuple[str, dict[str, object]]:
+    """The agent's certificate and description; this core is paired with it once."""
+    from agent.client import pair_with_agent
+    from console.identity import this_core
+    from protected_machines.connection import core_credentials
+
+    paired = pair_with_agent(
+        "127.0.0.1", running_agent.port, CODE, core_credentials(), this_core().name
+    )
+    return paired.certificate_pem, paired.description
+
+
+@pytest.fixture
+def machine(
+    db: None, store: Store, running_agent: AgentProcess, paired_agent: tuple[str, dict[str, object]]
+) -> Machine:
+    """A machine that this core protects, with a real agent."""
+    from tests.factories import make_machine
+
+    certificate_pem, description = paired_agent
+    return make_machine(
+        name="db-01",
+        host="127.0.0.1",
+        port=running_agent.port,
+        agent_certificate_pem=certificate_pem,
+        description=description,
+    )
+
+
+@pytest.fixture
+def take_point(machine: Machine) -> Callable[[], RecoveryPoint]:
+    """Take a further real recovery point of the machine."""
+
+    def take() -> RecoveryPoint:
+        return take_recovery_point(machine, "incremental", uuid.uuid4())
+
+    return take
+
+
+@pytest.fixture
+def incoming(db: None) -> Pairing:
+    """A source core that has gone silent."""
+    from tests.replication.rows import make_pairing
+
+    return make_pairing(direction="incoming", peer_name="Headquarters", port=free_port())
+
+
+@pytest.fixture(scope="session")
+def vcsim() -> Iterator[Vcsim]:
+    with running_vcsim() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def guests(vcsim: Vcsim) -> Iterator[Guests]:
+    """What stands in for machines that boot: their tools report as soon as they are on."""
+    watching = Guests(vcsim)
+    watching.start()
+    yield watching
+    watching.stop()
+
+
+@pytest.fixture
+def vcenter(db: None, vcsim: Vcsim) -> VCenter:
+    return add_vcenter(
+        name="DR vCenter",
+        host=vcsim.host,
+        port=vcsim.port,
+        username=vcsim.username,
+        password=vcsim.password,
+        thumbprint=vcsim.thumbprint,
+    )
+
+

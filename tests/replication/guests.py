@@ -1,0 +1,102 @@
+"""Stand-ins for machines that boot: VMs that are on report tools, an address and a boot id."""
+
+import ssl
+import threading
+import uuid
+from contextlib import suppress
+
+from pyVim.connect import Disconnect, SmartConnect
+from pyVmomi import vim, vmodl
+
+from lab.vcsim.process import Vcsim
+
+_LOOK_EVERY_SECONDS = 0.03
+
+
+class Guests:
+    """Watches a simulator and answers for the guests of the VMs that were imported."""
+
+    def __init__(self, vcsim: Vcsim, address: str = "127.0.0.1") -> None:
+        self._vcsim = vcsim
+        self._address = address
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        # While held, no guest comes up.
+        self.asleep = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join(30)
+
+    def names(self) -> list[str]:
+        """Return the VMs that jobs of this core have made, with their power state."""
+        instance = self._connect()
+        try:
+            return sorted(f"{vm.name} {vm.runtime.powerState}" for vm in _ours(instance))
+        finally:
+            Disconnect(instance)
+
+    def remove_all(self) -> None:
+        instance = self._connect()
+        try:
+            for vm in _ours(instance):
+                with suppress(vmodl.MethodFault):
+                    if vm.runtime.powerState == "poweredOn":
+                        _wait(vm.PowerOffVM_Task())
+                    _wait(vm.Destroy_Task())
+        finally:
+            Disconnect(instance)
+
+    def _connect(self) -> vim.ServiceInstance:
+        context = ssl.create_default_context(cafile=str(self._vcsim.certificate_path))
+        return SmartConnect(
+            host=self._vcsim.host,
+            port=self._vcsim.port,
+            user=self._vcsim.username,
+            pwd=self._vcsim.password,
+            sslContext=context,
+        )
+
+    def _watch(self) -> None:
+        instance = self._connect()
+        while not self._ending.wait(_LOOK_EVERY_SECONDS):
+            if self.asleep.is_set():
+                continue
+            with suppress(vmodl.MethodFault):
+                for vm in _ours(instance):
+                    if vm.runtime.powerState == "poweredOn" and not vm.guest.ipAddress:
+                        self._come_up(vm)
+        Disconnect(instance)
+
+    def _come_up(self, vm: vim.VirtualMachine) -> None:
+        values = {
+            "SET.guest.ipAddress": self._address,
+            "SET.guest.hostName": "db-01",
+            "SET.guest.toolsRunningStatus": "guestToolsRunning",
+            "guestinfo.understudy.boot_id": str(uuid.uuid4()),
+        }
+        options = [vim.option.OptionValue(key=key, value=value) for key, value in values.items()]
+        _wait(vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=options)))
+
+
+def _ours(instance: vim.ServiceInstance) -> list[vim.VirtualMachine]:
+    content = instance.RetrieveContent()
+    view = content.viewManager.CreateContainerView(
+        content.rootFolder, [vim.VirtualMachine], recursive=True
+    )
+    try:
+        return [
+            vm
+            for vm in view.view
+            if any(option.key.startswith("understudy") for option in vm.config.extraConfig or ())
+        ]
+    finally:
+        view.Destroy()
+
+
+def _wait(task: vim.Task) -> None:
+    while task.info.state in ("queued", "running"):
+        threading.Event().wait(0.01)

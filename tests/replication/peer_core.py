@@ -1,0 +1,123 @@
+"""A second core: its own home, its own database, its core interface served by a real gunicorn."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console.identity import fingerprint_of
+from recovery_store.store import Store
+from replication.client import fetch_certificate
+from replication.errors import PeerUnreachable
+
+ROOT = Path(__file__).resolve().parents[2]
+ADMINISTRATOR = ("dr-admin", "correct horse battery staple")
+_START_LIMIT_SECONDS = 60
+
+
+@dataclass
+class PeerCore:
+    """Another core that really runs; the tests see its store and, read-only, its rows."""
+
+    home: Path
+    name: str
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "UNDERSTUDY_HOME": str(self.home),
+            "UNDERSTUDY_CORE_NAME": self.name,
+            "UNDERSTUDY_ADDRESS": "127.0.0.1",
+            "UNDERSTUDY_CORE_PORT": str(self.port),
+            "PYTHONPATH": str(ROOT),
+        }
+        # It always has a database of its own, whatever engine this test run uses.
+        for name in ("DATABASE_URL", "DJANGO_SETTINGS_MODULE"):
+            environment.pop(name, None)
+        return environment
+
+    @property
+    def store(self) -> Store:
+        return Store(self.home / "store")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of((self.home / "identity" / "core.pem").read_text())
+
+    def manage(self, *words: str) -> str:
+        return subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+
+    def set_up(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.manage("migrate", "--verbosity", "0")
+        password_file = self.home / "password"
+        password_file.write_text(ADMINISTRATOR[1])
+        self.manage(
+            *("ensure_admin", "--username", ADMINISTRATOR[0]),
+            *("--password-file", str(password_file)),
+        )
+
+    def start(self) -> None:
+        with (self.home / "core-interface.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c"]
+                + ["python:replication.api.gunicorn_settings", "replication.api.wsgi"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + _START_LIMIT_SECONDS
+        while True:
+            try:
+                fetch_certificate("127.0.0.1", self.port)
+                return
+            except PeerUnreachable:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise AssertionError(
+                        (self.home / "core-interface.log").read_text()[-3000:]
+                    ) from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.terminate()
+        self.process.wait(30)
+        self.process = None
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Read its database, or change it as an act on that core would have."""
+        plain = [value.hex if isinstance(value, uuid.UUID) else value for value in values]
+        with closing(sqlite3.connect(self.home / "core.sqlite3", timeout=30)) as database:
+            found = database.execute(query, plain).fetchall()
+            database.commit()
+            return found
+
+    def forget_everything(self) -> None:
+        """Empty its rows of machines and pairings, as between two tests."""
+        for table in (
+            "replication_arrivingpoint",
+            "replication_replicatedmachine",
+            "replication_pairing",
+            "protected_machines_recoverypoint",
+            "protected_machines_machine",
+        ):
+            self.rows(f"DELETE FROM {table}")  # noqa: S608
