@@ -344,7 +344,7 @@ class VCenter(models.Model):
     password_encrypted = models.TextField(editable=False)
     thumbprint = models.CharField(max_length=200)
     # What the last test of the connection showed.
-    is_reachable = models.BooleanField(null=True)
+    is_reachable = models.BooleanField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     check_text = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)

@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ('username', models.CharField(max_length=200)),
                 ('password_encrypted', models.TextField(editable=False)),
                 ('thumbprint', models.CharField(max_length=200)),
-                ('is_reachable', models.BooleanField(null=True)),
+                ('is_reachable', models.BooleanField(blank=True, null=True)),
                 ('checked_at', models.DateTimeField(blank=True, null=True)),
                 ('check_text', models.TextField(blank=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -22,7 +22,7 @@ from protected_machines.vcenters import connect
 from protected_machines.workflows.export import WORKFLOW, ExportParams
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.protected_machines.conftest import AgentProcess, overwrite
+from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 
 pytestmark = pytest.mark.django_db
 
@@ -68,9 +68,8 @@ def machines_there(vcenter: VCenter) -> Iterator[Callable[[], set[str]]]:
     with connect(vcenter) as session:
         for moid in look() - before:
             vm = session.get_vm(moid)
-            if vm.power_state == "on":
-                vm.power_off()
-            vm.destroy(vm.marker)
+            vm.power_off()
+            vm.destroy(vm.marker or "")
 
 
 def start(point: RecoveryPoint, options: VmOptions) -> Job:
@@ -128,7 +127,10 @@ def test_the_vm_has_the_hardware_that_was_chosen(
     assert output["vm_name"] == options.vm_name
     with connect(vcenter) as session:
         vm = session.get_vm(output["vm_moid"])
-    assert vm.power_state == "off"
+        hardware = vm.hardware()
+    assert not vm.is_on
+    assert (hardware.cpus, hardware.memory_bytes) == (options.cpus, options.memory_bytes)
+    assert [disk.capacity_bytes for disk in hardware.disks] == [4 * MIB, 2 * MIB]
     assert RecoveryPoint.objects.get(pk=point.pk).state == PointState.PROVEN
 
 
