@@ -40,6 +40,8 @@ from .layout import (
 )
 
 _HEAD_BYTES = OVERHEAD_SECTORS * SECTOR_BYTES
+_HEAD_PADDING = bytes(_HEAD_BYTES - (DESCRIPTOR_SECTOR + DESCRIPTOR_SECTORS) * SECTOR_BYTES)
+_MARKER_PADDING = bytes(496)
 _EMPTY_TABLE = bytes(TABLE_BYTES)
 _NO_TABLE = -1
 
@@ -145,7 +147,7 @@ class StreamValidator:
         ):
             if got != expected:
                 raise self._refuse(f"{name} in the descriptor is {got!r}, expected {expected!r}")
-        if any(head[end:]):
+        if head[end:] != _HEAD_PADDING:
             raise self._refuse("there is something between descriptor and first grain")
         self._sector = OVERHEAD_SECTORS
         self._expect(self._take_marker, SECTOR_BYTES)
@@ -203,7 +205,7 @@ class StreamValidator:
             MARKER_FOOTER: 1,
             MARKER_END_OF_STREAM: 0,
         }.get(kind)
-        if expected is None or following_sectors != expected or any(pad):
+        if expected is None or following_sectors != expected or pad != _MARKER_PADDING:
             raise self._refuse(
                 f"a marker of type {kind} for {following_sectors} sectors is none of the format's"
             )
@@ -243,7 +245,7 @@ class StreamValidator:
 
     def _take_directory(self, data: memoryview) -> None:
         entries = table_from_bytes(data[: self._directory_bytes])
-        if any(data[self._directory_bytes :]):
+        if data[self._directory_bytes :] != bytes(len(data) - self._directory_bytes):
             raise self._refuse("the grain directory is longer than the disk")
         seen = 0
         for number, sector in enumerate(entries):
@@ -267,7 +269,7 @@ class StreamValidator:
 
     def _take_footer_marker(self, sector: memoryview) -> None:
         following_sectors, size_bytes, kind, pad = METADATA_MARKER.unpack(sector)
-        if (following_sectors, size_bytes, kind) != (1, 0, MARKER_FOOTER) or any(pad):
+        if (following_sectors, size_bytes, kind) != (1, 0, MARKER_FOOTER) or pad != _MARKER_PADDING:
             raise self._refuse(f"a marker of type {kind} where the footer's belongs")
         self._sector += 1
         self._expect(self._take_footer, SECTOR_BYTES)
