@@ -182,7 +182,7 @@ def start_failover(draft: Draft, requested_by: User) -> Failover:
             failover = Failover.objects.create(
                 pairing=draft.pairing,
                 request_id=request_id,
-                requested_by=requested_by if getattr(requested_by, "pk", None) else None,
+                requested_by_id=requested_by.pk if requested_by is not None else None,
                 reason=draft.form.cleaned_data["reason"],
             )
             for machine in draft.chosen:

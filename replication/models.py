@@ -127,6 +127,9 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
     def outgoing(self) -> "ReplicatedMachineQuerySet":
         return self.filter(pairing__direction=Direction.OUTGOING)
 
+    def incoming(self) -> "ReplicatedMachineQuerySet":
+        return self.filter(pairing__direction=Direction.INCOMING)
+
     def due(self, now: datetime.datetime) -> "ReplicatedMachineQuerySet":
         """Those whose points may be sent now: nobody paused, and a failure has had its rest."""
         return (

@@ -72,6 +72,25 @@ def start_replications(
     return started
 
 
+def describe_machine(replicated: ReplicatedMachine) -> dict[str, Any]:
+    """Return what a target core must know of the machine, as JSON."""
+    machine = replicated.machine
+    newest_at = replicated.newest_point_at
+    return {
+        "name": machine.name,
+        "host": machine.host,
+        "port": machine.port,
+        "agent_certificate_pem": machine.agent_certificate_pem,
+        "description": machine.description,
+        "snapshot_interval_seconds": machine.snapshot_interval_seconds,
+        "ownership_epoch": machine.ownership_epoch,
+        "owned_since": machine.owned_since.isoformat(),
+        "newest_point_at": newest_at.isoformat() if newest_at else None,
+        "behind_points": replicated.behind_points,
+        "behind_bytes": replicated.behind_bytes,
+    }
+
+
 class Sending:
     """One run of sending what a target lacks of one machine."""
 
@@ -82,7 +101,9 @@ class Sending:
         progress: Progress,
         check_cancel: Callable[[], None],
         note: Callable[[str], None],
+        slice_bytes: int = SLICE_BYTES,
     ) -> None:
+        self._slice_bytes = slice_bytes
         self._replicated = replicated
         self._machine: Machine = replicated.machine
         self._client = client
@@ -177,7 +198,7 @@ class Sending:
                 self._advance(offset_bytes - before_bytes)
 
     def _read(self, manifest: Manifest, name: str, offset_bytes: int, end_bytes: int) -> bytes:
-        count_bytes = min(SLICE_BYTES, end_bytes - offset_bytes)
+        count_bytes = min(self._slice_bytes, end_bytes - offset_bytes)
         try:
             data = self._store.read_file(
                 manifest.machine_id, manifest.point_id, name, offset_bytes, count_bytes

@@ -7,9 +7,7 @@ ROOT_URLCONF = "replication.api.urls"
 WSGI_APPLICATION = "replication.api.wsgi.application"
 # A peer dials whatever name leads here; it knows this core by its certificate.
 ALLOWED_HOSTS = ["*"]
-INSTALLED_APPS = [
-    app for app in console_settings.INSTALLED_APPS if not app.startswith("allauth")
-]
+INSTALLED_APPS = [app for app in console_settings.INSTALLED_APPS if not app.startswith("allauth")]
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 APPEND_SLASH = False

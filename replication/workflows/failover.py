@@ -18,6 +18,7 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
 from protected_machines import after_point, connection, exports, guests
 from protected_machines.choices import MachineKind, PointKind
+from protected_machines.exports import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
@@ -273,7 +274,8 @@ def _marker(context: StepContext) -> str:
 
 
 def _vcenter_id(context: StepContext) -> UUID:
-    return context.params.options.vcenter_id
+    options: VmOptions = context.params.options
+    return options.vcenter_id
 
 
 WORKFLOW = register(

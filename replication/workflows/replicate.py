@@ -24,7 +24,7 @@ from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
 from replication.models import ReplicatedMachine
 from replication.params import ReplicateParams
 from replication.peers import speaking_with
-from replication.sending import Sending
+from replication.sending import Sending, describe_machine
 
 AGAIN_AFTER_CUT_SECONDS = 5.0
 
@@ -63,7 +63,7 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     replicated = _get_replicated(context.params.replicated_machine_id)
     machine = replicated.machine
     with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
-        ownership = client.put_machine(str(machine.pk), _described(replicated))
+        ownership = client.put_machine(str(machine.pk), describe_machine(replicated))
     # An epoch that rose at the target while this core was away, though the owner is this core.
     record_owner(
         machine.pk,
@@ -112,24 +112,6 @@ def _get_replicated(replicated_machine_id: UUID) -> ReplicatedMachine:
             is_permanent=True,
         )
     return found
-
-
-def _described(replicated: ReplicatedMachine) -> dict[str, Any]:
-    machine = replicated.machine
-    newest_at = replicated.newest_point_at
-    return {
-        "name": machine.name,
-        "host": machine.host,
-        "port": machine.port,
-        "agent_certificate_pem": machine.agent_certificate_pem,
-        "description": machine.description,
-        "snapshot_interval_seconds": machine.snapshot_interval_seconds,
-        "ownership_epoch": machine.ownership_epoch,
-        "owned_since": machine.owned_since.isoformat(),
-        "newest_point_at": newest_at.isoformat() if newest_at else None,
-        "behind_points": replicated.behind_points,
-        "behind_bytes": replicated.behind_bytes,
-    }
 
 
 @contextmanager

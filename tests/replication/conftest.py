@@ -68,13 +68,13 @@ def running_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerCore]
 
 
 @pytest.fixture
-def peer(running_peer: PeerCore) -> Iterator[PeerCore]:
+def peer(running_peer: PeerCore) -> PeerCore:
     """Another core that runs, without machines, pairings and points."""
     if running_peer.process is None:
         running_peer.start()
     running_peer.forget_everything()
     shutil.rmtree(running_peer.home / "store", ignore_errors=True)
-    yield running_peer
+    return running_peer
 
 
 @pytest.fixture
@@ -169,5 +169,3 @@ def vcenter(db: None, vcsim: Vcsim) -> VCenter:
         password=vcsim.password,
         thumbprint=vcsim.thumbprint,
     )
-
-

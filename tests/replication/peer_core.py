@@ -1,5 +1,6 @@
 """A second core: its own home, its own database, its core interface served by a real gunicorn."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -53,6 +54,10 @@ class PeerCore:
     def fingerprint(self) -> str:
         return fingerprint_of((self.home / "identity" / "core.pem").read_text())
 
+    @property
+    def core_id(self) -> uuid.UUID:
+        return uuid.UUID(json.loads((self.home / "identity" / "core.json").read_text())["id"])
+
     def manage(self, *words: str) -> str:
         return subprocess.run(
             [sys.executable, "manage.py", *words],
@@ -77,8 +82,10 @@ class PeerCore:
     def start(self) -> None:
         with (self.home / "core-interface.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c"]
-                + ["python:replication.api.gunicorn_settings", "replication.api.wsgi"],
+                [
+                    *(sys.executable, "-m", "gunicorn"),
+                    *("-c", "python:replication.api.gunicorn_settings", "replication.api.wsgi"),
+                ],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=log,
@@ -120,4 +127,4 @@ class PeerCore:
             "protected_machines_recoverypoint",
             "protected_machines_machine",
         ):
-            self.rows(f"DELETE FROM {table}")  # noqa: S608
+            self.rows(f"DELETE FROM {table}")

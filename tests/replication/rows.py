@@ -11,7 +11,7 @@ from replication.credentials import digest_of, make_secret, seal
 from replication.models import Pairing, ReplicatedMachine
 from tests.factories import NOON, make_machine
 
-PEER_SECRET = "what the peer presents here"  # noqa: S105
+PEER_SECRET = "what the peer presents here"
 
 
 def make_pairing(**changes: Any) -> Pairing:

@@ -69,9 +69,7 @@ def test_nobody_at_the_address_is_said_with_the_address(db: None) -> None:
         add_target_core("127.0.0.1", port, *ADMINISTRATOR)
 
 
-def test_a_wrong_secret_shows_as_an_authentication_error(
-    outgoing: Pairing, peer: PeerCore
-) -> None:
+def test_a_wrong_secret_shows_as_an_authentication_error(outgoing: Pairing, peer: PeerCore) -> None:
     peer.rows("UPDATE replication_pairing SET peer_secret_digest = ?", "0" * 64)
     with pytest.raises(PeerRefusedSecret), speaking_with(outgoing) as client:
         client.status()

@@ -1,0 +1,196 @@
+"""The failover workflow: a real store, a real vSphere simulator, a real agent for the guest."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from console.jobs.acts import cancel_job, retry_job, start_job
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from console.jobs.testing import fail_at, log_of, run_until_done
+from protected_machines.choices import MachineKind
+from protected_machines.exports import VmOptions
+from protected_machines.models import Machine, RecoveryPoint, VCenter
+from recovery_store.store import Store
+from replication.models import Failover, Pairing, ReplicatedMachine
+from replication.params import FailoverParams
+from replication.workflows.failover import WORKFLOW
+from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.replication.guests import Guests
+from tests.replication.rows import hand_over
+
+
+@pytest.fixture
+def replica(
+    incoming: Pairing, machine: Machine, take_point: Callable[[], RecoveryPoint]
+) -> ReplicatedMachine:
+    """A machine of the lost site with two points that have arrived here."""
+    take_point()
+    take_point()
+    return hand_over(machine, incoming)
+
+
+@pytest.fixture
+def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
+    guests.asleep.clear()
+    yield vcenter
+    guests.remove_all()
+
+
+@pytest.fixture
+def options(clean_vcenter: VCenter) -> VmOptions:
+    """A place that the simulator offers."""
+    from replication.destination import Place, look_at
+
+    look = look_at(clean_vcenter, Place(), list, is_strict=False)
+    assert not look.trouble_text, look.trouble_text
+    return VmOptions(
+        vcenter_id=clean_vcenter.pk,
+        datacenter=look.place.datacenter,
+        resource_pool=look.resource_pool,
+        host=look.host,
+        datastore=look.place.datastore,
+        network=look.place.network,
+        vm_name="db-01",
+        cpus=2,
+        memory_bytes=512 * 1024**2,
+    )
+
+
+@pytest.fixture
+def start(replica: ReplicatedMachine, options: VmOptions) -> Callable[[], Job]:
+    failover = Failover.objects.create(pairing=replica.pairing, request_id=uuid.uuid4())
+
+    def start() -> Job:
+        point = replica.machine.points.first()
+        assert point is not None
+        params = FailoverParams(failover.pk, replica.pairing_id, point.pk, options)
+        return start_job(
+            "failover",
+            replica.machine_id,
+            "db-01",
+            params,
+            group_id=failover.pk,
+        )
+
+    return start
+
+
+class TestFailover(GenericFive):
+    workflow = WORKFLOW
+
+
+@pytest.fixture
+def case(
+    replica: ReplicatedMachine, start: Callable[[], Job], guests: Guests, store: Store
+) -> WorkflowCase:
+    machine_id = replica.machine_id
+
+    def world() -> Any:
+        machine = Machine.objects.get(pk=machine_id)
+        return (
+            (machine.kind, machine.owner_core_name, machine.host, machine.vm_moid),
+            [manifest.point_id for manifest in store.points(str(machine_id))],
+            guests.names(),
+        )
+
+    def check_success(job: Job) -> None:
+        machine = Machine.objects.get(pk=machine_id)
+        assert machine.kind == MachineKind.FAILED_OVER
+        assert machine.is_owned_here
+        assert machine.connection_state == "online"
+        assert guests.names() == ["db-01 poweredOn"]
+        points = [manifest.point_id for manifest in store.points(str(machine_id))]
+        assert len(points) == 4
+        names = job.steps.get(name="reserve_names").output
+        assert points[2:] == [names["first_point_id"], names["second_point_id"]]
+        assert [manifest.point_id for manifest in store.chain(str(machine_id), points[3])] == points
+
+    return WorkflowCase(start, world, check_success, 60)
+
+
+def test_the_epoch_rises_with_the_failover_and_again_when_it_is_taken_back(
+    replica: ReplicatedMachine, start: Callable[[], Job]
+) -> None:
+    with fail_at("prove_chain"):
+        run_until_done(start())
+    machine = Machine.objects.get(pk=replica.machine_id)
+    assert (machine.owner_core_name, machine.ownership_epoch) == ("Headquarters", 3)
+    run_until_done(start())
+    machine.refresh_from_db()
+    assert (machine.owner_core_name, machine.ownership_epoch) == ("Test core", 4)
+    newest = machine.points.first()
+    assert newest is not None
+    assert newest.ownership_epoch == 4
+
+
+def test_a_damaged_chain_stops_it_before_anything_is_made(
+    replica: ReplicatedMachine, start: Callable[[], Job], store: Store, guests: Guests
+) -> None:
+    base, _ = store.points(str(replica.machine_id))
+    path = store.get_folder(base.machine_id, base.point_id) / "disk0.vmdk"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    job = run_until_done(start())
+    assert job.state == JobState.FAILED
+    assert job.error_code == "STORE-CHAIN-DAMAGED"
+    assert guests.names() == []
+    machine = Machine.objects.get(pk=replica.machine_id)
+    assert machine.owner_core_name == "Headquarters"
+
+
+def test_a_cancel_while_the_guest_starts_takes_everything_back(
+    replica: ReplicatedMachine, start: Callable[[], Job], guests: Guests
+) -> None:
+    guests.asleep.set()
+    job = start()
+    with pytest.raises(AssertionError, match="did not end"):
+        run_until_done(job, limit_seconds=2)
+    assert guests.names() == ["db-01 poweredOn"]
+    assert job.steps.get(name="wait_for_guest").state == "waiting"
+    assert "tools do not report yet" in job.steps.get(name="wait_for_guest").note
+    cancel_job(job, None)
+    run_until_done(job, limit_seconds=30)
+    assert job.is_cancelled
+    assert guests.names() == []
+    assert Machine.objects.get(pk=replica.machine_id).kind == MachineKind.REPLICATED
+
+
+def test_a_failed_failover_can_be_tried_again(
+    replica: ReplicatedMachine, start: Callable[[], Job]
+) -> None:
+    job = start()
+    with fail_at("export_vm"):
+        run_until_done(job)
+    again = run_until_done(retry_job(job, None), limit_seconds=60)
+    assert again.state == JobState.SUCCEEDED, log_of(again)
+    assert again.group_id == job.group_id
+
+
+def test_a_machine_that_is_no_replica_is_not_taken(
+    replica: ReplicatedMachine, start: Callable[[], Job]
+) -> None:
+    Machine.objects.filter(pk=replica.machine_id).update(kind=MachineKind.RECOVERY_POINTS_ONLY)
+    job = run_until_done(start())
+    assert job.error_code == "FAILOVER-NOT-REPLICATED"
+
+
+def test_the_list_of_steps_is_that_of_version_1() -> None:
+    assert WORKFLOW.version == 1
+    assert WORKFLOW.outline == [
+        "reserve_names (nothing)",
+        "take_ownership (undo)",
+        "prove_chain (nothing)",
+        "export_vm (undo)",
+        "power_on (undo)",
+        "wait_for_guest (nothing)",
+        "reboot_guest (nothing)",
+        "wait_for_agent (nothing)",
+        "protect_here (irreversible)",
+        "force_snapshot_1 (nothing)",
+        "force_snapshot_2 (nothing)",
+        "verify_snapshots (nothing)",
+    ]
