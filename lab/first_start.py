@@ -34,7 +34,7 @@ class NotReady(Exception):
 
 
 def prepare_core(core: Core) -> None:
-    """Migrate a core's database, collect its assets, make its administrator.
+    """Migrate a core's database and make its administrator.
 
     Raises:
         NotReady: one of them failed.

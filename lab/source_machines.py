@@ -29,6 +29,10 @@ class SourceMachine:
         """The one-time code in the machine's agent, as long as it has its disks."""
         return json.loads((self.folder / "machine.json").read_text())["pairing_code"]
 
+    @property
+    def is_running(self) -> bool:
+        return self.guest.is_running
+
     def ensure_disks(self, image: MachineImage) -> None:
         """Give the machine its own copy of the image's disks, unless it has disks already."""
         if self.folder.exists():
