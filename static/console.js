@@ -45,8 +45,7 @@
   const placeMenu = (menu) => {
     const box = menu.querySelector("[role=menu]");
     const anchor = menu.querySelector("summary").getBoundingClientRect();
-    box.style.position = "fixed";
-    box.style.right = "auto";
+    Object.assign(box.style, { position: "fixed", right: "auto", left: 0, top: 0 });
     box.style.left = `${Math.max(8, Math.min(anchor.right - box.offsetWidth, innerWidth - box.offsetWidth - 8))}px`;
     const fitsBelow = anchor.bottom + box.offsetHeight + 8 < innerHeight || anchor.top < box.offsetHeight + 8;
     box.style.top = `${fitsBelow ? anchor.bottom + 4 : anchor.top - box.offsetHeight - 4}px`;
@@ -58,8 +57,9 @@
     closeMenus(event.target);
     placeMenu(event.target);
   }, true);
-  document.addEventListener("scroll", (event) => event.target.closest?.("[role=menu]") || closeMenus(), true);
-  addEventListener("resize", () => closeMenus());
+  const follow = () => document.querySelectorAll("details.menu[open]").forEach(placeMenu);
+  addEventListener("resize", follow);
+  document.addEventListener("scroll", (event) => event.target.closest?.("[role=menu]") || follow(), true);
 
   // Clicks: outside a menu, on a close button, on an expander, on the navigation button.
   on("click", (event) => {
@@ -105,12 +105,19 @@
     items.at(next >= items.length ? 0 : next)?.focus();
   });
 
-  // Dialog: what is swapped into it opens it; the backdrop closes it.
+  // Dialog: opens at once, empty but named; what is swapped into it fills it. The backdrop closes it.
   dialog?.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog?.addEventListener("close", () => dialog.replaceChildren());
   on("close-dialog", () => dialog.close());
+  on("htmx:beforeRequest", (event) => {
+    if (event.detail.target !== dialog || dialog.open) return;
+    dialog.append(document.getElementById("dialog-loading").content.cloneNode(true));
+    dialog.querySelector("h2").textContent = event.detail.elt.innerText.trim();
+    dialog.showModal();
+  });
+  on("htmx:afterRequest", () => dialog?.querySelector(".dialog-loading") && dialog.close());
   on("htmx:afterSwap", (event) => {
-    if (event.detail.target === dialog && dialog.childElementCount && !dialog.open) dialog.showModal();
+    if (event.detail.target === dialog) dialog.querySelector("[autofocus], input:not([type=hidden]), select, button")?.focus();
     restoreExpanded(document);
   });
 
