@@ -12,7 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,6 +90,30 @@ class SnapshotResult:
     description: dict[str, Any]
     consistency: str
     taken_at: datetime
+
+
+class KnownDisk(Protocol):
+    """What the parent point holds of a disk; `ParentDisk` is one, and so is the store's."""
+
+    @property
+    def key(self) -> str:
+        """The key that the disk keeps on any hardware."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the parent point."""
+
+    @property
+    def cid(self) -> str:
+        """The parent's content id, eight hex digits."""
+
+    @property
+    def file_hint(self) -> str:
+        """Where the child finds the parent's file, relative to its own folder."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """How large it was."""
 
 
 class SnapshotSink(Protocol):
@@ -204,7 +228,7 @@ class AgentClient:
     def take_snapshot(
         self,
         sink: SnapshotSink,
-        disks: Sequence[ParentDisk] = (),
+        disks: Sequence[KnownDisk] = (),
         progress: Callable[[int, int], object] | None = None,
     ) -> SnapshotResult:
         """Have the agent take a point and give its disks to the sink.
@@ -220,8 +244,9 @@ class AgentClient:
             SnapshotFailed: the agent could not make a consistent view, or the view did not hold.
         """
         with self._connected() as channel:
-            request = [asdict(disk) for disk in disks]
-            channel.send_control({"type": "take_snapshot", "disks": request})
+            channel.send_control(
+                {"type": "take_snapshot", "disks": [_parent_entry(disk) for disk in disks]}
+            )
             taken = _receive(channel, "snapshot_taken")
             taken_at = datetime.now(timezone.utc)
             description = _description(taken)
@@ -256,7 +281,7 @@ class _Receiver:
         self,
         channel: Channel,
         sink: SnapshotSink,
-        parents: Sequence[ParentDisk],
+        parents: Sequence[KnownDisk],
         progress: Callable[[int, int], object] | None,
     ) -> None:
         self._channel = channel
@@ -380,7 +405,7 @@ class _Receiver:
 class _OpenDisk:
     """The disk whose stream is arriving."""
 
-    def __init__(self, number: int, capacity_bytes: int, parent: ParentDisk | None) -> None:
+    def __init__(self, number: int, capacity_bytes: int, parent: KnownDisk | None) -> None:
         self.number = number
         self.grains = grain_count(capacity_bytes)
         self.parent_grains = grain_count(parent.capacity_bytes) if parent else 0
@@ -388,6 +413,16 @@ class _OpenDisk:
         self.received_bytes = 0
         # Markers, tables and incompressible grains never add a sixteenth.
         self.limit_bytes = capacity_bytes + capacity_bytes // 16 + _MAX_DISK_STREAM_OVERHEAD_BYTES
+
+
+def _parent_entry(disk: KnownDisk) -> dict[str, object]:
+    return {
+        "key": disk.key,
+        "number": disk.number,
+        "cid": disk.cid,
+        "file_hint": disk.file_hint,
+        "capacity_bytes": disk.capacity_bytes,
+    }
 
 
 def _is_cid(text: str) -> bool:

@@ -31,7 +31,7 @@ from agent.providers.freeze import Mount, OpenMounts, Watchdog, locked_memory
 log = logging.getLogger(__name__)
 
 FREEZE_LIMIT_SECONDS = 20
-_CHUNK_SECTORS = 16
+_CHUNK_SECTORS = 64  # 32 KiB: smaller ones cut every read into pieces, larger ones cost memory
 _SECTOR_BYTES = 512
 _REMOVE_SECONDS = 10
 
@@ -278,7 +278,7 @@ def clean_up(control: DmControl, layered: Sequence[_Layered]) -> None:
             if not control.exists(entry.view):
                 continue
             log.warning("leftover view removed name=%s", entry.view)
-            tables = control.table(entry.view)
+            tables = control.table(entry.view) + control.loaded_table(entry.view)
             _remove_view(control, entry.view)
             for target in tables:
                 number = _cow_number(target.parameters)

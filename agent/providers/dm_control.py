@@ -26,6 +26,7 @@ _TABLE_STATUS = _IOCTL_BASE | 12
 _SUSPEND_FLAG = 1 << 1
 _STATUS_TABLE_FLAG = 1 << 4
 _SKIP_LOCKFS_FLAG = 1 << 10
+_INACTIVE_TABLE_FLAG = 1 << 12
 
 if _HEADER.size != _HEADER_BYTES or _TARGET.size != _TARGET_BYTES:
     raise AssertionError("the device mapper's structures have another size here")
@@ -86,6 +87,10 @@ class DmControl:
     def table(self, name: str) -> list[Target]:
         """Return the live table."""
         return self._targets(name, _STATUS_TABLE_FLAG)
+
+    def loaded_table(self, name: str) -> list[Target]:
+        """Return the table that was loaded and is not live yet, if there is one."""
+        return self._targets(name, _STATUS_TABLE_FLAG | _INACTIVE_TABLE_FLAG)
 
     def status(self, name: str) -> list[Target]:
         """Return what the live table's targets say about themselves."""
