@@ -23,7 +23,9 @@ def is_htmx(request: HttpRequest) -> bool:
 def is_fragment(request: HttpRequest) -> bool:
     """Return whether a fragment is wanted: htmx, and not boosted, and not a history restore."""
     details = getattr(request, "htmx", None)
-    return bool(details) and not details.boosted and not details.history_restore_request
+    if not details:
+        return False
+    return not details.boosted and not details.history_restore_request
 
 
 def render_page(
