@@ -5,6 +5,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from django.db import transaction
 
@@ -34,16 +35,16 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
         "machine": machine,
         "taken_at": manifest.taken_at,
         "kind": manifest.kind,
-        "parent_id": manifest.parent_point_id,
+        "parent_id": UUID(manifest.parent_point_id) if manifest.parent_point_id else None,
         "ownership_epoch": manifest.ownership_epoch,
-        "taken_by_core_id": manifest.owner_core_id,
-        "taken_by_core_name": manifest.owner_core_name,
+        "taken_by_core_id": _core_id(manifest),
+        "taken_by_core_name": manifest.owner_core_name or "imported",
         "stored_bytes": manifest.stored_bytes,
         "consistency": manifest.consistency,
         "manifest_digest": manifest.digest,
     }
     with transaction.atomic():
-        point, _ = RecoveryPoint.objects.get_or_create(pk=manifest.point_id, defaults=facts)
+        point, _ = RecoveryPoint.objects.get_or_create(pk=UUID(manifest.point_id), defaults=facts)
     if point.state == PointState.DAMAGED and point.damage_text == MISSING_TEXT:
         # It is back: a fresh look decides whether it is sound.
         RecoveryPoint.objects.filter(pk=point.pk, damage_text=MISSING_TEXT).update(
@@ -56,6 +57,11 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
             f"the index knows {point.manifest_digest}"
         )
     return point
+
+
+def _core_id(manifest: Manifest) -> UUID:
+    """Return the core that took a point; one imported by hand was taken by none."""
+    return UUID(manifest.owner_core_id) if manifest.owner_core_id else UUID(int=0)
 
 
 @dataclass
@@ -86,8 +92,8 @@ def reindex_store(store: Store) -> ReindexReport:
         # An empty folder where points are known is a store that is not mounted, until shown else.
         report.unreadable.append("the store shows no machine at all, though points are known")
         return report
-    for machine_id in sorted(on_disk | known.keys()):
-        _reindex_machine(store, machine_id, known.get(machine_id, set()), report)
+    for each_id in sorted(on_disk | known.keys()):
+        _reindex_machine(store, each_id, known.get(each_id, set()), report)
     if report.indexed or report.missing or report.unreadable:
         logger.warning(
             "reindex store indexed=%s missing=%s unreadable=%s",
@@ -127,15 +133,15 @@ def _reindex_machine(
 def _ensure_machine(machine_id: str, newest: Manifest) -> Machine:
     core = this_core()
     machine, _ = Machine.objects.get_or_create(
-        pk=machine_id,
+        pk=UUID(machine_id),
         defaults={
             "name": newest.machine_name,
             "kind": MachineKind.RECOVERY_POINTS_ONLY,
             "description": newest.description,
-            "owner_core_id": newest.owner_core_id,
-            "owner_core_name": newest.owner_core_name,
+            "owner_core_id": _core_id(newest),
+            "owner_core_name": newest.owner_core_name or "nobody",
             "ownership_epoch": newest.ownership_epoch,
-            "source_core_id": None if newest.owner_core_id == core.id else newest.owner_core_id,
+            "source_core_id": None if newest.owner_core_id == core.id else _core_id(newest),
         },
     )
     return machine

@@ -1,7 +1,9 @@
 """What the machines protected here say to the question: could the company recover today?"""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import Max, Q
 
@@ -25,15 +27,34 @@ def readiness(now: datetime) -> Iterator[Readiness]:
         .defer("agent_certificate_pem", "description")
     )
     for machine in machines:
-        yield machine_readiness(machine, now)
+        facts: Any = machine
+        points = PointFacts(
+            newest_at=facts.newest_point_at,
+            newest_state=facts.newest_point_state or "",
+            newest_proven_at=facts.newest_proven_at,
+            last_proof_at=facts.last_proof_at,
+        )
+        yield machine_readiness(machine, points, now)
 
 
-def machine_readiness(machine: Machine, now: datetime) -> Readiness:
-    """Judge one machine, which carries the annotations of `readiness`. Pure."""
-    newest_at = machine.newest_point_at  # type: ignore[attr-defined]
-    proven_at = machine.newest_proven_at  # type: ignore[attr-defined]
-    reasons = tuple(_reasons(machine, newest_at, proven_at, now))
-    if newest_at is None or (proven_at is None and _newest_is_damaged(machine)):
+@dataclass(frozen=True)
+class PointFacts:
+    """What is known of a machine's points."""
+
+    newest_at: datetime | None
+    newest_state: str
+    newest_proven_at: datetime | None
+    last_proof_at: datetime | None
+
+    @property
+    def newest_is_damaged(self) -> bool:
+        return self.newest_state == PointState.DAMAGED
+
+
+def machine_readiness(machine: Machine, points: PointFacts, now: datetime) -> Readiness:
+    """Judge one machine by its row and its points. Pure."""
+    reasons = tuple(_reasons(machine, points, now))
+    if points.newest_at is None or (points.newest_proven_at is None and points.newest_is_damaged):
         state, headline = ReadinessState.NOT_READY, "Cannot be recovered"
     elif reasons:
         state, headline = ReadinessState.AT_RISK, "Recoverable, with doubts"
@@ -48,21 +69,19 @@ def machine_readiness(machine: Machine, now: datetime) -> Readiness:
         state=state,
         headline=headline,
         reasons=reasons,
-        newest_point_at=newest_at,
-        proven_at=machine.last_proof_at,  # type: ignore[attr-defined]
+        newest_point_at=points.newest_at,
+        proven_at=points.last_proof_at,
         evidence_url=f"{machine.get_absolute_url()}#points-title",
         place=machine.owner_core_name,
     )
 
 
-def _reasons(
-    machine: Machine, newest_at: datetime | None, proven_at: datetime | None, now: datetime
-) -> Iterator[str]:
-    if newest_at is None:
+def _reasons(machine: Machine, points: PointFacts, now: datetime) -> Iterator[str]:
+    if points.newest_at is None:
         yield "No recovery point was taken yet."
-    elif _newest_is_damaged(machine):
+    elif points.newest_is_damaged:
         yield "The newest recovery point is damaged."
-    elif proven_at is None:
+    elif points.newest_proven_at is None:
         yield "No recovery point was proven yet."
     if machine.is_paused:
         yield "Protection is paused."
@@ -70,12 +89,8 @@ def _reasons(
         yield "The agent cannot be reached."
     elif machine.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         yield "The agent and this core do not trust each other."
-    elif newest_at is not None and newest_at < now - _late_after(machine):
+    elif points.newest_at is not None and points.newest_at < now - _late_after(machine):
         yield "The newest recovery point is older than the schedule allows."
-
-
-def _newest_is_damaged(machine: Machine) -> bool:
-    return machine.newest_point_state == PointState.DAMAGED  # type: ignore[attr-defined]
 
 
 def _late_after(machine: Machine) -> timedelta:

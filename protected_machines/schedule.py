@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import close_old_connections, connection
@@ -17,6 +19,7 @@ from console.jobs.models import Job
 from protected_machines import policy
 from protected_machines.choices import PointKind, PointState
 from protected_machines.connection import refresh_connection
+from protected_machines.errors import PointNotFound
 from protected_machines.exports import prove_chain
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.workflows.snapshot import SnapshotParams
@@ -31,6 +34,8 @@ PARALLEL_PINGS = 8
 PING_AGAIN_SECONDS = 20
 # Proofs go on with the next point until this much time is over.
 PROVE_SECONDS_PER_RUN = 60
+POINTS_LOOKED_AT = 2000
+KEEP_ALIVE_SECONDS = 10
 
 
 def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
@@ -52,7 +57,8 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
 
 def _schedule_facts() -> list[policy.ScheduleFacts]:
     open_jobs = Job.objects.filter(subject_id=OuterRef("pk"), is_exclusive=True, state__in=OPEN)
-    machines = (
+    # The two annotations are no fields of the model's type.
+    machines: Iterable[Any] = (
         Machine.objects.live()
         .filter(is_paused=False)
         .annotate(has_open_job=Exists(open_jobs), newest_point_at=Max("points__taken_at"))
@@ -103,23 +109,38 @@ def _refresh_in_thread(machine: Machine) -> None:
         connection.close()
 
 
-def prove_points(now: datetime | None = None) -> list[UUID]:
-    """Prove the newest unproven point of each machine, until the run's time is over."""
-    deadline = time.monotonic() + PROVE_SECONDS_PER_RUN
+def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
+    """Prove the newest unproven point of each machine, until the run's time is over.
+
+    `keep_alive` is called every few seconds while a long point is read.
+    """
+    started = time.monotonic()
+    told = started
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal told
+        if keep_alive is not None and time.monotonic() - told > KEEP_ALIVE_SECONDS:
+            told = time.monotonic()
+            keep_alive()
+
     proven = []
-    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
-    seen_machines = set()
-    for point_id, machine_id in unproven.values_list("pk", "machine_id"):
-        if machine_id in seen_machines:
-            continue
-        seen_machines.add(machine_id)
-        if time.monotonic() > deadline:
+    for point_id, machine_id in _newest_unproven():
+        if time.monotonic() - started > PROVE_SECONDS_PER_RUN:
             break
         try:
-            prove_chain(machine_id, point_id)
-        except StoreError as error:
-            # The point is marked damaged and shown so; the next one is looked at all the same.
+            prove_chain(machine_id, point_id, on_progress)
+        except (StoreError, PointNotFound) as error:
+            # A damaged point is marked so, one that is not there is left to `reindex_store`.
             logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
             continue
         proven.append(point_id)
     return proven
+
+
+def _newest_unproven() -> list[tuple[UUID, UUID]]:
+    """Return one point of each machine that has an unproven one, the newest first."""
+    newest: dict[UUID, UUID] = {}
+    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
+    for point_id, machine_id in unproven.values_list("pk", "machine_id")[:POINTS_LOOKED_AT]:
+        newest.setdefault(machine_id, point_id)
+    return [(point_id, machine_id) for machine_id, point_id in newest.items()]

@@ -3,10 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from uuid import UUID
 
 from django.utils import timezone
 
+from agent.client import ParentDisk
 from protected_machines import ownership
 from protected_machines.choices import LIVE_KINDS, PointKind, PointState
 from protected_machines.connection import dial, recording_connection
@@ -79,7 +81,8 @@ def take_recovery_point(
     ) as writer:
         with recording_connection(machine):
             client = dial(machine)
-            result = client.take_snapshot(writer, writer.parent_disks(), on_progress)
+            parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
+            result = client.take_snapshot(writer, parents, on_progress)
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(

@@ -1,27 +1,90 @@
 """Periodic wake-ups. Each calls a plain function that may run at any time, twice, or late."""
 
-from celery import shared_task
+# Celery ships no types.
+# mypy: disable-error-code="untyped-decorator"
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from celery import shared_task
+from django.conf import settings
+from redis import Redis
+from redis.exceptions import LockError
+
+from console.identity import this_core
 from protected_machines import schedule
 from protected_machines.index import reindex_store as compare_store_and_index
 from protected_machines.store import open_store
 
+LOCK_SECONDS = 120
 
-@shared_task(name="protected_machines.start_due_snapshots", soft_time_limit=120, time_limit=150)
+
+@contextmanager
+def alone(name: str) -> Iterator[Callable[[], None] | None]:
+    """Give a function that keeps the lock alive, or none while another worker has it.
+
+    Twice does no harm, but a proof reads whole disks, and two of them would keep every worker of
+    the queue from its snapshots.
+    """
+    with Redis.from_url(settings.REDIS_URL) as redis:
+        lock = redis.lock(f"understudy:{this_core().id}:{name}", timeout=LOCK_SECONDS)
+        if not lock.acquire(blocking=False):
+            yield None
+            return
+
+        def keep_alive() -> None:
+            with suppress(LockError):
+                lock.reacquire()
+
+        try:
+            yield keep_alive
+        finally:
+            # It may have run out, or Redis was emptied. Harmless, as said above.
+            with suppress(LockError):
+                lock.release()
+
+
+@shared_task(
+    name="protected_machines.start_due_snapshots",
+    ignore_result=True,
+    soft_time_limit=120,
+    time_limit=150,
+)
 def start_due_snapshots() -> None:
     schedule.start_due_snapshots()
 
 
-@shared_task(name="protected_machines.refresh_connections", soft_time_limit=240, time_limit=270)
+@shared_task(
+    name="protected_machines.refresh_connections",
+    ignore_result=True,
+    soft_time_limit=240,
+    time_limit=270,
+)
 def refresh_connections() -> None:
-    schedule.refresh_connections()
+    with alone("refresh-connections") as keep_alive:
+        if keep_alive is not None:
+            schedule.refresh_connections()
 
 
-@shared_task(name="protected_machines.prove_points", soft_time_limit=3300, time_limit=3400)
+@shared_task(
+    name="protected_machines.prove_points",
+    ignore_result=True,
+    soft_time_limit=24 * 3600,
+    time_limit=24 * 3600 + 60,
+)
 def prove_points() -> None:
-    schedule.prove_points()
+    with alone("prove-points") as keep_alive:
+        if keep_alive is not None:
+            schedule.prove_points(keep_alive=keep_alive)
 
 
-@shared_task(name="protected_machines.reindex_store", soft_time_limit=600, time_limit=660)
+@shared_task(
+    name="protected_machines.reindex_store",
+    ignore_result=True,
+    soft_time_limit=600,
+    time_limit=660,
+)
 def reindex_store() -> None:
-    compare_store_and_index(open_store())
+    with alone("reindex-store") as keep_alive:
+        if keep_alive is not None:
+            compare_store_and_index(open_store())

@@ -106,7 +106,7 @@ def vcenter_remove(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     try:
         vcenter.delete()
     except ProtectedError as error:
-        names = ", ".join(sorted(machine.name for machine in error.protected_objects))
+        names = ", ".join(sorted(str(machine) for machine in error.protected_objects))
         return refuse(request, f"{vcenter.name} stays: {names} runs there since its failover.")
     return redirect_after(request, _home(), f"{vcenter.name} is removed.")
 
