@@ -6,10 +6,17 @@ what the package hands out has types of its own.
 
 from typing import Any
 
-import pyVim.connect
 import pyVmomi
+from pyVmomi import vim as _vim
+from pyVmomi import vmodl as _vmodl
+from pyVmomi.VmomiSupport import GetServiceVersions, versionIdMap
 
-vim: Any = pyVmomi.vim
-vmodl: Any = pyVmomi.vmodl
+vim: Any = _vim
+vmodl: Any = _vmodl
 SoapStubAdapter: Any = pyVmomi.SoapStubAdapter  # type: ignore[attr-defined]
-SmartStubAdapter: Any = pyVim.connect.SmartStubAdapter
+
+
+def offered_versions() -> list[tuple[str, str]]:
+    """Return pyvmomi's versions of the API, newest first, as (its own name, the server's name)."""
+    names: list[str] = GetServiceVersions("vim25")  # type: ignore[no-untyped-call]
+    return [(name, versionIdMap[name]) for name in names]

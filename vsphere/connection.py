@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsphere.api import SmartStubAdapter, SoapStubAdapter, vim, vmodl
-from vsphere.errors import CertificateChanged, VSphereError, VSphereUnreachable
+from vsphere.api import SoapStubAdapter, vim, vmodl
+from vsphere.errors import VSphereError
 from vsphere.faults import BROKEN_CONNECTION, translate
 from vsphere.session import Session
 from vsphere.tls import authority_context, pinned_context
+from vsphere.versions import negotiate
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +59,16 @@ class Door:
             VSphereUnreachable, CertificateChanged, WrongPassword
         """
         doing = f"Sign in to {self.credentials.address} as {self.credentials.username}"
+        stub = None
         try:
-            instance = vim.ServiceInstance("ServiceInstance", self._first_stub())
-            content = instance.RetrieveContent()
-            content.sessionManager.Login(
+            stub = self._first_stub()
+            instance = vim.ServiceInstance("ServiceInstance", stub)
+            instance.RetrieveContent().sessionManager.Login(
                 userName=self.credentials.username, password=self.credentials.password
             )
         except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            if stub is not None:
+                stub.DropConnections()
             raise translate(fault, doing) from fault
         return instance
 
@@ -76,25 +80,10 @@ class Door:
 
     def _first_stub(self) -> Any:
         if self._version is None:
-            self._version = self._negotiate()
-        return self._stub(self._version)
-
-    def _negotiate(self) -> str:
-        """Return the newest version of the API that both sides know."""
-        try:
-            stub = SmartStubAdapter(
-                host=self.credentials.host,
-                port=self.credentials.port,
-                sslContext=self.context,
-                httpConnectionTimeout=self.timeout_seconds,
+            self._version = negotiate(
+                self.credentials.host, self.credentials.port, self.context, self.timeout_seconds
             )
-        except (CertificateChanged, vmodl.MethodFault, *BROKEN_CONNECTION):
-            raise
-        except Exception as error:  # pyvmomi raises a bare Exception where no vSphere answers
-            raise VSphereUnreachable(
-                f"Connect to {self.credentials.address}: {error}. Check address and port."
-            ) from error
-        return str(stub.version)
+        return self._stub(self._version)
 
     def _stub(self, version: str) -> Any:
         return SoapStubAdapter(

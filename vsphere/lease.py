@@ -183,6 +183,7 @@ class _KeepAlive:
         self.stop.set()
         if self.thread is not None:
             self.thread.join(timeout=JOIN_SECONDS)
+        self.lease._stub.DropConnections()
 
 
 class _Import:

@@ -40,11 +40,14 @@ class Session:
 
     def __init__(self, door: "Door") -> None:
         self.door = door
+        self.stub: Any = None
         self._sign_in()
 
     def _sign_in(self) -> None:
         instance = self.door.open()
-        self.stub: Any = instance._stub
+        if self.stub is not None:
+            self.stub.DropConnections()
+        self.stub = instance._stub
         self.content: Any = instance.RetrieveContent()
 
     def sign_out(self) -> None:

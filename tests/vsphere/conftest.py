@@ -1,0 +1,84 @@
+"""A real simulator over TLS for every test; see `lab/vcsim/process.py`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.vcsim.process import Vcsim, running_vcsim
+from tests.vsphere.site import World
+from vsphere import Credentials, Session, connect
+
+
+@pytest.fixture(scope="session")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
+    with running_vcsim(tmp_path_factory.mktemp("vcsim"), lease_timeout=20) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def vcsim(_shared: Vcsim) -> Iterator[Vcsim]:
+    """A vCenter without machines and faults; it must still run when the test is over."""
+    yield _shared
+    assert _shared.is_running()
+    _shared.no_faults()
+    with connect(credentials_of(_shared)) as session:
+        for machine in session.inventory(with_virtual_machines=True).virtual_machines:
+            vm = session.get_vm(machine.moid)
+            vm.power_off()
+            vm.destroy(vm.marker or "")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Vcsim]]:
+    """Start further simulators with flags of one's own."""
+    started: list[Any] = []
+
+    def start_one(**flags: Any) -> Vcsim:
+        manager = running_vcsim(tmp_path / str(len(started)), **flags)
+        started.append(manager)
+        return manager.__enter__()
+
+    yield start_one
+    for manager in started:
+        manager.__exit__(None, None, None)
+
+
+def credentials_of(simulator: Vcsim, **changes: Any) -> Credentials:
+    """Return what signs in to a simulator."""
+    values: dict[str, Any] = {
+        "host": simulator.host,
+        "port": simulator.port,
+        "username": simulator.username,
+        "password": simulator.password,
+        "thumbprint": simulator.thumbprint,
+    }
+    return Credentials(**{**values, **changes})
+
+
+@pytest.fixture
+def credentials(vcsim: Vcsim) -> Credentials:
+    """What signs in to the simulator."""
+    return credentials_of(vcsim)
+
+
+@pytest.fixture
+def session(credentials: Credentials) -> Iterator[Session]:
+    """A session of the vCenter."""
+    with connect(credentials) as one:
+        yield one
+
+
+@pytest.fixture
+def world(vcsim: Vcsim, session: Session) -> World:
+    """The vCenter with a placement chosen in it."""
+    return World(vcsim, session)
+
+
+@pytest.fixture
+def esx(start: Callable[..., Vcsim]) -> Iterator[World]:
+    """A stand-alone ESXi host with a placement chosen in it."""
+    simulator = start(model="esx")
+    with connect(credentials_of(simulator)) as one:
+        yield World(simulator, one)
