@@ -177,6 +177,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 5.0,
         "options": {"queue": "control", "expires": 5},
     },
+    "jobs.prune_jobs": {
+        "task": "jobs.prune_jobs",
+        "schedule": 3600.0,
+        "options": {"queue": "control", "expires": 3600},
+    },
     "protected_machines.refresh_connections": {
         "task": "protected_machines.refresh_connections",
         "schedule": 10.0,
@@ -210,6 +215,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
 }
 # How long a worker is believed to live after its last sign of life; renewed at a quarter of it.
 UNDERSTUDY_JOB_LEASE_SECONDS = env_int("UNDERSTUDY_JOB_LEASE_SECONDS", 30)
+# How long routine jobs that are done stay listed.
+UNDERSTUDY_JOB_DAYS = env_int("UNDERSTUDY_JOB_DAYS", 30)
 
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True

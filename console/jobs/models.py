@@ -194,6 +194,16 @@ class Job(models.Model):
         return reverse(workflow.subject_url_name, args=[self.subject_id])
 
     @property
+    def plan_problem(self) -> str:
+        """Why no worker of this version can take the job; empty where one can."""
+        if self.is_finished or find_workflow(self.kind, self.plan_version) is not None:
+            return ""
+        return (
+            f"This version of Understudy has no plan “{self.kind}” version {self.plan_version}. "
+            "The job goes on when a worker of the version that started it runs again."
+        )
+
+    @property
     def tone(self) -> str:
         return wording.job_tone(self)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from console.jobs import engine, rescue
+from console.jobs import engine, prune, rescue
 
 
 @shared_task(name="jobs.run_job", ignore_result=True)
@@ -20,3 +20,9 @@ def run_job(job_id: str) -> None:
 def rescue_stale_jobs() -> None:
     """Wake the jobs whose worker or wake-up call was lost."""
     rescue.rescue_stale_jobs()
+
+
+@shared_task(name="jobs.prune_jobs", ignore_result=True, soft_time_limit=240, time_limit=300)
+def prune_jobs() -> None:
+    """Forget jobs of long ago."""
+    prune.prune_jobs()

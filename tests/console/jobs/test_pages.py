@@ -152,6 +152,14 @@ def test_a_job_in_trouble_says_what_is_left_and_offers_what_is_possible(
     assert "“Send the parcel” cannot be undone: it is on its way." in page
 
 
+def test_a_job_of_an_unknown_plan_says_that_nobody_can_take_it(
+    admin_client: Client, tmp_path: Path
+) -> None:
+    job = start_demo(tmp_path)
+    Job.objects.filter(id=job.id).update(plan_version=99)
+    assert "No worker can take this job" in page_of(admin_client, job)
+
+
 def test_cancel_by_htmx_and_without_script(admin_client: Client, tmp_path: Path) -> None:
     job = waiting_job(tmp_path)
     response = admin_client.post(reverse("jobs:job-cancel", args=[job.id]))
