@@ -74,8 +74,8 @@ class Summary:
     @property
     def oldest_proof_at(self) -> datetime.datetime | None:
         """When the machine was proven that has waited longest; None while one never was."""
-        proofs = [machine.proven_at for machine in self.machines]
-        return None if None in proofs else min(proofs, default=None)
+        proofs = [machine.proven_at for machine in self.machines if machine.proven_at]
+        return min(proofs, default=None) if len(proofs) == self.total else None
 
     @property
     def never_proven(self) -> int:

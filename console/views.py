@@ -45,7 +45,7 @@ def settings_page(request: HttpRequest) -> HttpResponse:
         "address": settings.UNDERSTUDY_ADDRESS,
         "port": settings.UNDERSTUDY_CORE_PORT,
         "home": settings.UNDERSTUDY_HOME,
-        "database": settings.DATABASES["default"]["ENGINE"].rsplit(".", 1)[-1],
+        "database": str(settings.DATABASES["default"]["ENGINE"]).rsplit(".", 1)[-1],
         "versions": {
             "Understudy": VERSION,
             "Python": platform.python_version(),

@@ -16,39 +16,39 @@ def _plain(form: Form, **labels: str) -> None:
         form.fields[name].label = label
 
 
-class SignInForm(LoginForm):
+class SignInForm(LoginForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self)
         self.fields["password"].help_text = ""
 
 
-class PasswordForm(ChangePasswordForm):
+class PasswordForm(ChangePasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, oldpassword="Password now", password1="New password", password2="Once more")
         self.fields["password1"].help_text = "At least 12 characters; several words are easiest."
 
 
-class ConfirmForm(ReauthenticateForm):
+class ConfirmForm(ReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self)
 
 
-class CodeForm(AuthenticateForm):
+class CodeForm(AuthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, code="Code")
 
 
-class ConfirmCodeForm(MfaReauthenticateForm):
+class ConfirmCodeForm(MfaReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, code="Code")
 
 
-class ActivateForm(ActivateTOTPForm):
+class ActivateForm(ActivateTOTPForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, code="Code")
