@@ -7,7 +7,6 @@ the digests of the parent point are asked for one slice ahead of where they are 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections import deque
@@ -33,6 +32,7 @@ from agent.protocol import (
     split_digests,
 )
 from agent.providers import Disk, DiskView, View
+from agent.reading import open_source
 
 log = logging.getLogger(__name__)
 
@@ -89,18 +89,16 @@ def _send_disk(
         parent_file_hint=parent.file_hint if parent else None,
     )
     try:
-        descriptor = os.open(disk_view.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SnapshotFailed(f"Opening {disk_view.path}: {error.strerror}") from error
-    try:
-        stream_disk(
-            descriptor,
-            disk_view.capacity_bytes,
-            writer,
-            sender.put_digests,
-            _ParentDigests(channel, disk.number, parent).get if parent else None,
-            progress.report,
-        )
+        with open_source(disk_view.path) as (descriptor, read):
+            stream_disk(
+                descriptor,
+                disk_view.capacity_bytes,
+                writer,
+                sender.put_digests,
+                _ParentDigests(channel, disk.number, parent).get if parent else None,
+                progress.report,
+                read=read,
+            )
         # Before the end of the stream: what a broken view gave must never look complete.
         view.check()
         writer.finish()
@@ -109,8 +107,6 @@ def _send_disk(
         raise SnapshotFailed(f"Reading disk {disk.number} ({disk.device}): {error}") from error
     except VmdkError as error:
         raise SnapshotFailed(f"Streaming disk {disk.number} ({disk.device}): {error}") from error
-    finally:
-        os.close(descriptor)
     sender.finish()
     log.info(
         "disk sent number=%d key=%s is_delta=%s stream_bytes=%d seconds=%.1f",
