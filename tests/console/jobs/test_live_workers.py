@@ -14,7 +14,7 @@ from console.jobs.rescue import rescue_stale_jobs
 from console.jobs.testing import log_of
 from console.jobs.wake import send_wake_up
 from tests.console.jobs.demo import runs_of, start_demo, world_of
-from tests.console.jobs.workers import WorkerProcess, wait_until, worker
+from tests.console.jobs.workers import RedisServer, WorkerProcess, wait_until, worker
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
@@ -30,6 +30,11 @@ def broker(redis_url: str) -> Iterator["redis.Redis[bytes]"]:
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where workers write, apart from where jobs do."""
     return tmp_path_factory.mktemp("workers")
+
+
+def beat(logs: Path) -> tuple[str, ...]:
+    """Options of the worker that runs the periodic tasks as well."""
+    return ("--beat", "-s", str(logs / "beat"))
 
 
 def wait_for_end(job: Job, running: WorkerProcess, state: JobState = JobState.SUCCEEDED) -> None:
@@ -67,7 +72,7 @@ def test_a_job_goes_on_when_its_worker_is_killed(
         first.kill()
     job.refresh_from_db()
     assert job.state == JobState.RUNNING
-    with worker(redis_url, logs, "--beat", "-s", str(logs / "beat")) as second:
+    with worker(redis_url, logs, *beat(logs)) as second:
         wait_for_end(job, second)
     assert sent_once(job, tmp_path)
     assert len(set(runs_of(tmp_path, "copy"))) == 2
@@ -127,3 +132,17 @@ def test_cancel_reaches_a_running_step(
         wait_for_end(job, running, JobState.FAILED)
     assert job.is_cancelled
     assert not (tmp_path / f"parcel-{job.id}").exists()
+
+
+def test_a_job_goes_on_when_redis_comes_back(logs: Path, tmp_path: Path) -> None:
+    server = RedisServer(logs)
+    with server.named_by_settings(), worker(server.url, logs, *beat(logs)) as running:
+        job = start_demo(tmp_path, slices=15, seconds_per_slice=0.1, waits=2)
+        wait_for_slices(job, tmp_path, running)
+        server.kill()
+        wait_until(lambda: job.steps.get(name="copy").finished_at, "a copy without Redis", 30)
+        server.start()
+        wait_for_end(job, running)
+    assert len(runs_of(tmp_path, "copy")) == 1
+    assert sent_once(job, tmp_path)
+    assert f"step done job={job.id} kind=demo step=copy" in running.log.read_text()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from celery import current_app
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,6 +75,45 @@ def worker(redis_url: str, folder: Path, *options: str) -> Iterator[WorkerProces
         yield running
     finally:
         running.kill()
+
+
+class RedisServer:
+    """A Redis that a test may kill and start again on its port, empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.process = subprocess.Popen(
+            [*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL
+        )
+        wait_until(self._answers, "Redis", 30)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+
+    @contextlib.contextmanager
+    def named_by_settings(self) -> Iterator[None]:
+        """Have this process send its wake-ups here; ends the server with the block."""
+        current_app.conf.broker_write_url = self.url
+        try:
+            yield
+        finally:
+            current_app.conf.broker_write_url = None
+            self.kill()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            return True
+        return False
 
 
 def wait_until(
