@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from console.templatetags.console_format import bytes_human
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import VCenter
+from protected_machines.places import places_in, split_compute
 from protected_machines.vcenters import connect
 from replication.policy import Finding, Severity
 from vsphere.errors import VSphereError
@@ -40,7 +41,7 @@ class Place:
     """A destination as chosen in the form: managed object ids."""
 
     datacenter: str = ""
-    # "pool:<id>" or "host:<id>".
+    # A choice of `protected_machines.places`.
     place: str = ""
     datastore: str = ""
     network: str = ""
@@ -128,64 +129,33 @@ def _look(vcenter: VCenter, wanted: Place, asked: list[PlacementQuestion], is_st
 def choose_place(inventory: Inventory, wanted: Place, is_strict: bool) -> Look:
     """Return what is offered for the wanted place, with defaults where nothing is wanted."""
     look = Look()
-    look.choices["datacenter"] = [(one.moid, one.name) for one in inventory.datacenters]
+    look.choices["datacenter"] = places_in(inventory).datacenters
     look.place.datacenter = _pick(look.choices["datacenter"], wanted.datacenter, is_strict)
-    look.choices["place"] = _places(inventory, look.place.datacenter)
-    look.place.place = _pick(look.choices["place"], wanted.place, is_strict)
-    kind, _, moid = look.place.place.partition(":")
-    hosts = {host.moid: host for host in inventory.hosts}
-    pools = {pool.moid: pool for pool in inventory.resource_pools}
-    clusters = {cluster.moid: cluster for cluster in inventory.clusters}
-    if kind == "host" and moid in hosts:
-        host = hosts[moid]
-        look.host = moid
-        look.resource_pool = clusters[host.cluster].resource_pool if host.cluster else ""
-        datastores, networks = set(host.datastores), set(host.networks)
-    elif kind == "pool" and moid in pools:
-        look.resource_pool = moid
-        cluster = clusters.get(pools[moid].cluster)
-        datastores = set(cluster.datastores) if cluster else set()
-        networks = set(cluster.networks) if cluster else set()
-    else:
-        datastores, networks = set(), set()
-    look.choices["datastore"] = _datastores(inventory, datastores)
+    places = places_in(inventory, look.place.datacenter)
+    look.choices["place"] = places.computes
+    look.place.place = _pick(places.computes, wanted.place, is_strict)
+    try:
+        look.resource_pool, look.host = split_compute(look.place.place)
+    except ValueError:
+        look.place.place = ""
+    reachable = _reachable(inventory, look.resource_pool, look.host)
+    look.choices["datastore"] = [one for one in places.datastores if one[0] in reachable]
     look.place.datastore = _pick(look.choices["datastore"], wanted.datastore, is_strict)
-    look.choices["network"] = [
-        (network.moid, network.name)
-        for network in inventory.networks
-        if network.moid in networks and not network.is_uplink
-    ]
+    look.choices["network"] = [one for one in places.networks if one[0] in reachable]
     look.place.network = _pick(look.choices["network"], wanted.network, is_strict)
     return look
 
 
-def _places(inventory: Inventory, datacenter: str) -> Choices:
-    clusters = {cluster.moid: cluster for cluster in inventory.clusters}
-    places: Choices = []
-    for pool in inventory.resource_pools:
-        if pool.datacenter != datacenter or pool.is_vapp:
-            continue
-        cluster = clusters.get(pool.cluster)
-        owner = cluster.name if cluster else ""
-        places.append((f"pool:{pool.moid}", owner if pool.is_root else f"{owner} / {pool.name}"))
-    places += [
-        (f"host:{host.moid}", f"Host {host.name}")
-        for host in inventory.hosts
-        if host.datacenter == datacenter and host.is_connected and not host.is_in_maintenance
-    ]
-    return places
-
-
-def _datastores(inventory: Inventory, reachable: set[str]) -> Choices:
-    usable = [
-        store
-        for store in inventory.datastores
-        if store.moid in reachable and store.is_accessible and not store.is_in_maintenance
-    ]
-    usable.sort(key=lambda store: -store.free_bytes)
-    return [
-        (store.moid, f"{store.name} ({bytes_human(store.free_bytes)} free)") for store in usable
-    ]
+def _reachable(inventory: Inventory, resource_pool: str, host: str) -> set[str]:
+    """Return the datastores and networks that a machine in this pool or on this host can use."""
+    for single in inventory.hosts:
+        if single.moid == host:
+            return {*single.datastores, *single.networks}
+    pools = {pool.moid: pool.cluster for pool in inventory.resource_pools}
+    for cluster in inventory.clusters:
+        if cluster.moid == pools.get(resource_pool):
+            return {*cluster.datastores, *cluster.networks}
+    return set()
 
 
 def _free_bytes(inventory: Inventory, datastore: str) -> int:

@@ -228,7 +228,8 @@ def _start_machine(
             "vcenter": draft.vcenter.name,
             "datacenter": draft.look.title_of("datacenter"),
             "place": draft.look.title_of("place"),
-            "datastore": draft.look.title_of("datastore"),
+            # Without the free space, which was that of then.
+            "datastore": draft.look.title_of("datastore").rsplit(" (", 1)[0],
             "network": draft.look.title_of("network"),
             "vm_name": options.vm_name,
             "cpus": options.cpus,

@@ -176,7 +176,7 @@ def _age_findings(
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
         yield warning(
             "FAILOVER-POINT-NOT-NEWEST",
-            f"A recovery point that is {newer} newer is here; what it holds more is left behind.",
+            f"A recovery point that is {newer} newer is here, but not chosen.",
         )
     elif machine.behind_points:
         count = machine.behind_points

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console.htmx import is_fragment, redirect_after, refuse, render_page
+from console.htmx import is_fragment, redirect_after, refuse, render_page, with_event
 from console.jobs.acts import User, cancel_job, retry_job
 from console.jobs.choices import UndoKind
 from console.jobs.errors import JobConflict
@@ -102,11 +102,10 @@ def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
 
 
 def _undo_text(undo_kind: UndoKind, reason: str) -> str:
+    """Return what a person must know of a step before it runs; most need no word."""
     if undo_kind == UndoKind.UNDO:
-        return "is taken back if a later step fails"
-    if undo_kind == UndoKind.IRREVERSIBLE:
-        return f"cannot be undone: {reason}"
-    return reason
+        return "Taken back if a later step fails."
+    return f"Cannot be undone: {reason}." if undo_kind == UndoKind.IRREVERSIBLE else ""
 
 
 def _refuse_for_rival(request: HttpRequest, conflict: JobConflict) -> HttpResponse:
@@ -128,7 +127,11 @@ def failover_page(request: HttpRequest, failover_id: uuid.UUID) -> HttpResponse:
     if is_fragment(request) and request.GET.get("seen") == progress.revision:
         return HttpResponse(status=204)
     context = {"failover": failover, "pairing": failover.pairing, "progress": progress}
-    return render_page(request, "replication/failover.html", context, fragment="live")
+    response = render_page(request, "replication/failover.html", context, fragment="live")
+    if is_fragment(request) and not progress.is_open:
+        # The last poll: header and navigation learn at once that it has ended.
+        return with_event(response, "jobs-changed")
+    return response
 
 
 @require_POST
