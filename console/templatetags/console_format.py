@@ -112,6 +112,12 @@ def _time_element(at: datetime.datetime, text: str) -> SafeString:
 
 
 @register.filter
+def words(stored: object) -> str:
+    """Write a stored word such as `file_system` as words: `file system`."""
+    return str(stored or "").replace("_", " ")
+
+
+@register.filter
 def fingerprint(hexadecimal: str) -> SafeString | str:
     """Write a fingerprint in groups of four, so that two people can read it to each other."""
     if not hexadecimal:

@@ -17,6 +17,7 @@ from console.templatetags.console_format import (
     moment,
     rate_human,
     state,
+    words,
 )
 
 
@@ -104,6 +105,11 @@ def test_moment() -> None:
     at = datetime.datetime(2026, 3, 1, 14, 5, 9, tzinfo=datetime.UTC)
 
     assert ">2026-03-01 14:05</time>" in moment(at)
+
+
+def test_stored_words_are_written_as_words() -> None:
+    assert words("frozen_while_read") == "frozen while read"
+    assert words(None) == ""
 
 
 def test_fingerprint_is_grouped() -> None:
