@@ -216,6 +216,10 @@ class Job(models.Model):
         return wording.job_progress_text(self)
 
     @property
+    def reason_text(self) -> str:
+        return wording.job_reason_text(self)
+
+    @property
     def advice(self) -> str:
         return wording.job_advice(self)
 

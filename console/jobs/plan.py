@@ -222,7 +222,8 @@ def current_step(history: History) -> StepHistory | None:
         return history.steps[move.step.name]
     if move.state != JobState.NEEDS_ATTENTION:
         return None
-    troubled = (StepState.FAILED, StepState.INTERRUPTED, StepState.UNDO_FAILED)
+    forward = (StepState.FAILED, StepState.INTERRUPTED)
+    troubled = (StepState.UNDO_FAILED,) if history.is_unwinding else forward
     return next((step for step in reversed(history.steps.values()) if step.state in troubled), None)
 
 

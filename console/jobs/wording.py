@@ -53,7 +53,17 @@ def job_progress_text(job: "Job") -> str:
     for step in steps:
         if step.name == job.current_step:
             return f"Step {step.position} of {len(steps)}: {step.title}"
-    return job.error_text if job.state == JobState.FAILED else ""
+    return ""
+
+
+def job_reason_text(job: "Job") -> str:
+    """Return why the job waits, failed or is in trouble; empty where all is well."""
+    if job.is_finished:
+        return job.error_text
+    for step in job.steps.all():
+        if step.name == job.current_step:
+            return step.error_text or step.note
+    return ""
 
 
 def job_advice(job: "Job") -> str:

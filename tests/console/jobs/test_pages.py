@@ -44,6 +44,7 @@ def test_the_list_shows_open_and_ended_jobs(admin_client: Client, tmp_path: Path
     assert f'id="job-{open_job.id}"' in page
     assert f'id="job-{ended.id}"' in page
     assert "Step 4 of 6: Wait for the courier" in page
+    assert "The courier has not come yet." in page
 
 
 @pytest.mark.parametrize(

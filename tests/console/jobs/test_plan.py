@@ -117,7 +117,11 @@ def test_an_undo_is_tried_again_then_needs_attention() -> None:
     lines += ["one:undo_started", "one:undo_failed"]
     assert move_after(THREE, *lines) == ("undo", "one")
     lines += ["one:undo_started", "one:undo_failed"] * (plan.UNDO_ATTEMPTS - 1)
-    assert state_after(THREE, *lines) == JobState.NEEDS_ATTENTION
+    history = plan.replay(THREE, log(*lines))
+    assert plan.state_of(history) == JobState.NEEDS_ATTENTION
+    current = plan.current_step(history)
+    assert current is not None
+    assert current.step.name == "one"
     assert move_after(THREE, *lines, ":retry_requested") == ("undo", "one")
     assert state_after(THREE, *lines, ":closed") == JobState.FAILED
 
