@@ -37,7 +37,7 @@ _MACHINE_LOOKS = {
     MachineState.REPLICATED: "ok",
     MachineState.BEHIND: "warn",
     MachineState.REPLICATING: "busy",
-    MachineState.PAUSED: "off",
+    MachineState.PAUSED: "warn",
     MachineState.FAILED: "bad",
     MachineState.NOT_STARTED: "off",
     MachineState.FAILING_OVER: "busy",
@@ -156,7 +156,7 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
     if pairing.connection_state == ConnectionState.UNREACHABLE:
         since = pairing.unreachable_since
         for_how_long = f" for {span((now - since).total_seconds())}" if since else ""
-        return State("off", f"Unreachable{for_how_long}", pairing.connection_error)
+        return State("bad", f"Unreachable{for_how_long}", pairing.connection_error)
     if pairing.is_paused:
         return State("warn", "Paused", "Paused on this core.")
     if pairing.is_paused_by_peer:

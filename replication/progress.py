@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from console.jobs import policy as job_policy
-from console.jobs.choices import JobState
+from console.jobs.choices import JobState, StepState
 from console.jobs.models import Job
 from replication.choices import FailoverOutcome
 from replication.models import Failover, FailoverMachine
@@ -21,7 +21,7 @@ _LOOKS = {
     FailoverOutcome.RUNNING: "busy",
     FailoverOutcome.UNWINDING: "busy",
     FailoverOutcome.DONE: "ok",
-    FailoverOutcome.FAILED: "off",
+    FailoverOutcome.FAILED: "bad",
     FailoverOutcome.NEEDS_ATTENTION: "bad",
 }
 
@@ -75,6 +75,20 @@ class FailoverProgress:
     @property
     def is_open(self) -> bool:
         return any(one.job is not None and one.job.is_open for one in self.machines)
+
+    @property
+    def step_count(self) -> int:
+        return sum(len(one.job.steps.all()) for one in self.machines if one.job)
+
+    @property
+    def done_step_count(self) -> int:
+        """How many steps have been done, over all machines; what is rolled back is not."""
+        return sum(
+            step.state == StepState.SUCCEEDED
+            for one in self.machines
+            if one.job
+            for step in one.job.steps.all()
+        )
 
     @property
     def done_count(self) -> int:
