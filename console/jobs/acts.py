@@ -6,7 +6,7 @@ with the reason in words.
 
 import logging
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import IntegrityError, transaction
@@ -104,9 +104,16 @@ def retry_job(job: Job, user: User) -> Job:
         _request(job, user, EventType.RETRY_REQUESTED)
         return job
     workflow = newest_workflow(job.kind)
-    params = params_from_json(workflow.params, job.params)
     return start_job(
-        job.kind, job.subject_id, job.subject_name, params, user, None, job.group_id, retry_of=job
+        job.kind,
+        job.subject_id,
+        job.subject_name,
+        params_from_json(workflow.params, job.params),
+        requested_by=user,
+        # A double click, or a second person, gets the same retry.
+        request_id=uuid5(job.id, "retry"),
+        group_id=job.group_id,
+        retry_of=job,
     )
 
 

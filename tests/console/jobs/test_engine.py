@@ -1,6 +1,7 @@
 """The engine on the demo workflow: claims, leases, waiting, cancel, retry, undo, projections."""
 
 import datetime
+import random
 import threading
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,7 @@ from django.utils import timezone
 from console.jobs import engine, journal, plan
 from console.jobs.acts import cancel_job, close_job, retry_job, undo_job
 from console.jobs.choices import EventType, JobState, StepState
+from console.jobs.doors import doors
 from console.jobs.errors import JobConflict, LeaseLost
 from console.jobs.models import Job, JobStep
 from console.jobs.pulse import Progress
@@ -155,6 +157,14 @@ def test_retry_of_a_failed_job_is_a_new_job_linked_to_it(tmp_path: Path) -> None
     assert run_until_done(again).state == JobState.SUCCEEDED
 
 
+def test_retry_twice_is_one_new_job(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    with fail_at("copy"):
+        run_until_done(job)
+    assert retry_job(job, None) == retry_job(job, None)
+    assert job.retries.count() == 1
+
+
 def test_retry_is_refused_while_the_subject_is_busy(tmp_path: Path) -> None:
     job = start_demo(tmp_path)
     with fail_at("thank"):
@@ -226,6 +236,30 @@ def test_an_error_without_a_code_is_internal(tmp_path: Path) -> None:
     run_until_done(job)
     assert job.error_code == engine.INTERNAL
     assert "FileNotFoundError" in job.error_text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_workers_that_die_again_and_again_do_nothing_twice(tmp_path: Path, seed: int) -> None:
+    """Each event has a good chance to be a worker's last act, or to be lost with it."""
+    luck = random.Random(seed)
+
+    def maybe_die(event_type: EventType, step: str) -> None:
+        if luck.random() < 0.2:
+            raise WorkerCrashed
+
+    job = start_demo(tmp_path, slices=3)
+    before, after = doors.before_event, doors.after_event
+    doors.before_event = doors.after_event = maybe_die
+    try:
+        run_until_done(job)
+    finally:
+        doors.before_event, doors.after_event = before, after
+    if job.state == JobState.NEEDS_ATTENTION:
+        assert job.error_code == plan.WORKER_LOST
+        run_until_done(retry_job(job, None))
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert world_of(tmp_path)["ledger"] == f"parcel-{job.id}\n"
+    assert world_of(tmp_path)[f"parcel-{job.id}/content"] == "xxx"
 
 
 @pytest.mark.parametrize("trouble", ["none", "copy", "send", "thank"])
