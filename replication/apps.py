@@ -7,8 +7,10 @@ class ReplicationConfig(AppConfig):
     name = "replication"
 
     def ready(self) -> None:
-        """Register with the rooms below: a new point is sent, and peers are asked who owns it."""
-        from replication import peers, reconcile
+        """Register with the rooms below: new points are sent, peers asked, readiness reported."""
+        from console.readiness import register_provider
+        from replication import peers, readiness, reconcile
 
         peers.register_hooks()
         reconcile.register_hooks()
+        register_provider(readiness.readiness)

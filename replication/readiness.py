@@ -1,0 +1,117 @@
+"""What the machines replicated to this core say to: could the company recover today?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import OuterRef, Subquery
+
+from console.readiness import Readiness, ReadinessState
+from console.templatetags.console_format import age_text
+from protected_machines.choices import MachineKind, PointState
+from protected_machines.models import RecoveryPoint
+from replication.choices import ConnectionState, Direction
+from replication.models import ReplicatedMachine
+
+# A newest point older than so many of the machine's intervals is late.
+LATE_AFTER_INTERVALS = 3
+
+
+@dataclass(frozen=True)
+class PointFacts:
+    """What this core holds of a machine: state of the newest point, and its newest proven one."""
+
+    newest_at: datetime | None
+    newest_is_damaged: bool
+    proven_at: datetime | None
+
+
+def readiness(now: datetime) -> Iterator[Readiness]:
+    """Yield one entry for each machine that could be failed over to this core. One query."""
+    points = RecoveryPoint.objects.filter(machine=OuterRef("machine")).order_by("-taken_at")
+    proven = points.filter(state=PointState.PROVEN)
+    found = (
+        ReplicatedMachine.objects.filter(
+            pairing__direction=Direction.INCOMING,
+            machine__kind__in=[MachineKind.REPLICATED, MachineKind.PENDING_FAILOVER],
+        )
+        .select_related("machine", "pairing")
+        .defer("machine__description", "machine__agent_certificate_pem")
+        .annotate(
+            newest_at=Subquery(points.values("taken_at")[:1]),
+            newest_state=Subquery(points.values("state")[:1]),
+            last_proof_at=Subquery(proven.values("proven_at")[:1]),
+        )
+    )
+    for replicated in found:
+        facts: Any = replicated
+        held = PointFacts(
+            facts.newest_at, facts.newest_state == PointState.DAMAGED, facts.last_proof_at
+        )
+        yield machine_readiness(replicated, held, now)
+
+
+def machine_readiness(
+    replicated: ReplicatedMachine, points: PointFacts, now: datetime
+) -> Readiness:
+    """Judge one machine by its rows and its points. Pure."""
+    machine = replicated.machine
+    reasons = tuple(_reasons(replicated, points, now))
+    if points.newest_at is None or (points.newest_is_damaged and points.proven_at is None):
+        state, headline = ReadinessState.NOT_READY, "Cannot be failed over"
+    elif reasons:
+        state, headline = ReadinessState.AT_RISK, "Can be failed over, with doubts"
+    else:
+        state, headline = ReadinessState.READY, "Can be failed over"
+    return Readiness(
+        machine_id=machine.pk,
+        machine_name=machine.name,
+        url=machine.get_absolute_url(),
+        state=state,
+        headline=headline,
+        reasons=reasons,
+        newest_point_at=points.newest_at,
+        proven_at=points.proven_at,
+        evidence_url=f"{machine.get_absolute_url()}#points-title",
+        place=replicated.pairing.peer_name,
+    )
+
+
+def _reasons(replicated: ReplicatedMachine, points: PointFacts, now: datetime) -> Iterator[str]:
+    pairing = replicated.pairing
+    if points.newest_at is None:
+        yield "No recovery point has arrived yet."
+    elif points.newest_is_damaged:
+        yield "The newest recovery point is damaged."
+    elif points.proven_at is None:
+        yield "No recovery point was proven yet."
+    if replicated.machine.kind == MachineKind.PENDING_FAILOVER:
+        yield "It is being failed over now."
+        return
+    if pairing.connection_state == ConnectionState.UNREACHABLE:
+        yield f"{pairing.peer_name} cannot be reached, so no newer point arrives."
+    elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
+        yield f"{pairing.peer_name} and this core do not trust each other."
+    elif _is_paused(replicated):
+        yield "Replication is paused."
+    elif replicated.error_text:
+        yield f"Replication failed: {replicated.error_text}"
+    elif points.newest_at is not None and points.newest_at < now - _late_after(replicated):
+        age_seconds = (now - points.newest_at).total_seconds()
+        yield f"The newest recovery point is from {age_text(age_seconds)}; that is late."
+
+
+def _is_paused(replicated: ReplicatedMachine) -> bool:
+    pairing = replicated.pairing
+    return (
+        replicated.is_paused
+        or replicated.is_paused_by_peer
+        or pairing.is_paused
+        or pairing.is_paused_by_peer
+    )
+
+
+def _late_after(replicated: ReplicatedMachine) -> timedelta:
+    interval_seconds = replicated.machine.snapshot_interval_seconds
+    return timedelta(seconds=LATE_AFTER_INTERVALS * interval_seconds + 60)
