@@ -17,9 +17,9 @@ from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.choices import PointState
 from protected_machines.errors import PointNotFound
 from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.proofs import prove_whole_chain
 from protected_machines.store import open_store
 from protected_machines.vcenters import connect
-from recovery_store.errors import ChainBroken, ChainDamaged
 from recovery_store.manifest import Manifest
 from vsphere import DiskUpload, Finding, Placement, Vm, VmDisk, VmNic, VmSpec
 from vsphere.errors import VmBusy
@@ -226,7 +226,6 @@ def prove_chain(
     Fails with: STORE-… naming what is damaged or missing, and the points that are still good.
     """
     manifest = get_manifest(machine_id, point_id)
-    store = open_store()
 
     def on_progress(done_bytes: int, total_bytes: int) -> None:
         if check_cancel is not None:
@@ -234,17 +233,8 @@ def prove_chain(
         if progress is not None:
             progress(done_bytes, total_bytes)
 
-    index = RecoveryPoint.objects.filter(pk=point_id).first()
-    try:
-        store.prove(str(machine_id), str(point_id), progress=on_progress)
-    except (ChainBroken, ChainDamaged) as error:
-        if index is not None:
-            index.mark_damaged(str(error))
-        raise
-    chain_ids = [entry.point_id for entry in store.chain(str(machine_id), str(point_id))]
-    for proven in RecoveryPoint.objects.filter(pk__in=chain_ids):
-        proven.mark_proven()
-    return {"manifest_digest": manifest.digest, "points": len(chain_ids)}
+    proof = prove_whole_chain(machine_id, point_id, on_progress)
+    return {"manifest_digest": manifest.digest, "points": proof.points}
 
 
 def reserve_vm() -> dict[str, Any]:

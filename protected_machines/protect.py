@@ -3,9 +3,9 @@
 import logging
 from uuid import UUID, uuid4
 
-from agent.client import pair_with_agent
 from django.db import transaction
 
+from agent.client import pair_with_agent
 from console.identity import this_core
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.connection import core_credentials

@@ -19,9 +19,8 @@ from console.jobs.models import Job
 from protected_machines import policy
 from protected_machines.choices import PointKind, PointState
 from protected_machines.connection import refresh_connection
-from protected_machines.errors import PointNotFound
-from protected_machines.exports import prove_chain
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.proofs import prove_lately
 from protected_machines.workflows.snapshot import SnapshotParams
 from recovery_store.errors import StoreError
 
@@ -128,8 +127,8 @@ def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
         if time.monotonic() - started > PROVE_SECONDS_PER_RUN:
             break
         try:
-            prove_chain(machine_id, point_id, on_progress)
-        except (StoreError, PointNotFound) as error:
+            prove_lately(machine_id, point_id, on_progress)
+        except StoreError as error:
             # A damaged point is marked so, one that is not there is left to `reindex_store`.
             logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
             continue

@@ -14,6 +14,7 @@ from console.jobs.models import Job
 from protected_machines import schedule
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.proofs import ChainProof, prove_lately
 from protected_machines.snapshots import take_recovery_point
 from protected_machines.tasks import alone
 from recovery_store.store import Store
@@ -130,20 +131,47 @@ def test_proving_the_newest_point_proves_all_it_builds_on(
     assert schedule.prove_points() == []
 
 
-def test_damage_is_found_and_named_and_older_points_are_still_proven(
-    machine: Machine, store: Store, agent: AgentProcess
+def test_only_a_new_points_own_files_are_read_while_its_chain_was_proven_lately(
+    machine: Machine, agent: AgentProcess
 ) -> None:
     base = take(machine)
-    overwrite(agent.disks["boot"], 70_000, b"changed")
+    assert prove_lately(machine.pk, base.pk) == ChainProof(1, is_whole_chain=True)
     newer = take(machine)
-    disk = store.get_folder(str(machine.pk), str(newer.pk)) / "disk0.vmdk"
-    disk.chmod(0o600)
-    overwrite(disk, disk.stat().st_size // 2, b"flip")
-    assert schedule.prove_points() == []
+    assert prove_lately(machine.pk, newer.pk) == ChainProof(1, is_whole_chain=False)
     newer.refresh_from_db()
-    assert newer.state == PointState.DAMAGED
-    assert "disk0.vmdk" in newer.damage_text
-    assert schedule.prove_points() == [base.pk]
+    assert newer.state == PointState.PROVEN
+    long_ago = timezone.now() - timedelta(days=8)
+    RecoveryPoint.objects.filter(pk=base.pk).update(proven_at=long_ago)
+    assert prove_lately(machine.pk, newer.pk) == ChainProof(2, is_whole_chain=True)
+
+
+def flip_a_byte(store: Store, point: RecoveryPoint) -> None:
+    disk = store.get_folder(str(point.machine_id), str(point.pk)) / "disk0.vmdk"
+    disk.chmod(0o600)
+    with disk.open("r+b") as file:
+        file.seek(disk.stat().st_size // 2)
+        (old,) = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([old ^ 255]))
+
+
+@pytest.mark.parametrize("is_chain_proven", [False, True])
+def test_damage_is_found_and_named_and_older_points_stay_good(
+    machine: Machine, store: Store, agent: AgentProcess, is_chain_proven: bool
+) -> None:
+    base = take(machine)
+    if is_chain_proven:
+        assert schedule.prove_points() == [base.pk]
+    overwrite(agent.disks["boot"], 70_000, b"changed")
+    damaged, child = take(machine), take(machine)
+    flip_a_byte(store, damaged)
+    schedule.prove_points()
+    schedule.prove_points()
+    states = {point.pk: point for point in RecoveryPoint.objects.all()}
+    assert states[damaged.pk].state == PointState.DAMAGED
+    assert states[child.pk].state == PointState.DAMAGED
+    assert "disk0.vmdk" in states[child.pk].damage_text
+    assert states[base.pk].state == PointState.PROVEN
 
 
 def test_a_point_that_is_not_there_is_left_to_the_comparison_with_the_store(

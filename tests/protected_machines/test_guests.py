@@ -1,0 +1,179 @@
+"""Start a VM, wait for its guest, reboot it, wait for its agent: real vcsim, real agent."""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from agent.errors import AgentCertificateChanged
+from console.jobs.workflow import Waiting
+from protected_machines import guests
+from protected_machines.connection import protect_here
+from protected_machines.errors import VmMissing
+from protected_machines.exports import (
+    VmOptions,
+    import_vm,
+    prove_chain,
+    reserve_vm,
+    undo_import_vm,
+)
+from protected_machines.models import Machine, VCenter
+from protected_machines.places import places_in, split_compute
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.vcenters import connect
+from tests.protected_machines.conftest import AgentProcess
+
+pytestmark = pytest.mark.django_db
+
+
+class Guest:
+    """The guest inside a VM of the simulator: what a hypervisor would report of it."""
+
+    def __init__(self, vcenter: VCenter, marker: str) -> None:
+        self.vcenter = vcenter
+        self.marker = marker
+
+    def report(self, **values: str) -> None:
+        """Set the guest's properties, as the lab's hypervisor does."""
+        options = [vim.option.OptionValue(key=key, value=value) for key, value in values.items()]
+        with connect(self.vcenter) as session:
+            vm = session.find_vm_by_marker(self.marker)
+            assert vm is not None
+            target = vim.VirtualMachine(vm.moid, session.stub)
+            target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(extraConfig=options))
+
+    def is_up(self, boot_id: str, address: str = "127.0.0.1") -> None:
+        self.report(
+            **{
+                "SET.guest.ipAddress": address,
+                "SET.guest.toolsRunningStatus": "guestToolsRunning",
+                "guestinfo.understudy.boot_id": boot_id,
+            }
+        )
+
+    def reboot_requests(self) -> str:
+        with connect(self.vcenter) as session:
+            vm = session.find_vm_by_marker(self.marker)
+            assert vm is not None
+            of = session.read_vm(vm.moid, ("config.extraConfig",))
+        extra = {option.key: option.value for option in of["config.extraConfig"]}
+        return str(extra.get("lab.reboot_request", "0"))
+
+
+@pytest.fixture
+def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
+    """The guest of a VM made of a machine's only point, powered off."""
+    point = take_recovery_point(machine, "base_image", uuid.uuid4())
+    with connect(vcenter) as session:
+        places = places_in(session.inventory())
+    resource_pool, host = split_compute(places.computes[0][0])
+    options = VmOptions(
+        vcenter_id=vcenter.pk,
+        datacenter=places.datacenters[0][0],
+        resource_pool=resource_pool,
+        host=host,
+        datastore=places.datastores[0][0],
+        network=places.networks[0][0],
+        vm_name=f"db-01-{uuid.uuid4().hex[:8]}",
+        cpus=1,
+        memory_bytes=256 * 1024**2,
+    )
+    marker = reserve_vm()["marker"]
+    prove_chain(machine.pk, point.pk)
+    import_vm(machine.pk, point.pk, options, marker, lambda *_: None, lambda: None)
+    yield Guest(vcenter, marker)
+    for _ in range(2):
+        undo_import_vm(vcenter.pk, marker)
+
+
+def is_on(guest: Guest) -> bool:
+    with connect(guest.vcenter) as session:
+        vm = session.find_vm_by_marker(guest.marker)
+    assert vm is not None
+    return vm.is_on
+
+
+def test_a_vm_is_started_and_stopped_once_however_often_it_is_asked(guest: Guest) -> None:
+    for _ in range(2):
+        guests.power_on_vm(guest.vcenter.pk, guest.marker)
+        assert is_on(guest)
+    for _ in range(2):
+        guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
+        assert not is_on(guest)
+
+
+def test_a_vm_that_somebody_removed_is_named(guest: Guest) -> None:
+    undo_import_vm(guest.vcenter.pk, guest.marker)
+    guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
+    with pytest.raises(VmMissing, match="somebody removed it"):
+        guests.power_on_vm(guest.vcenter.pk, guest.marker)
+
+
+def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
+    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    with pytest.raises(Waiting, match="tools do not report"):
+        guests.wait_for_guest(guest.vcenter.pk, guest.marker)
+    guest.report(**{"SET.guest.toolsRunningStatus": "guestToolsRunning"})
+    with pytest.raises(Waiting, match="no address"):
+        guests.wait_for_guest(guest.vcenter.pk, guest.marker)
+    guest.is_up("boot-1")
+    seen = guests.wait_for_guest(guest.vcenter.pk, guest.marker)
+    assert (seen["address"], seen["boot_id"]) == ("127.0.0.1", "boot-1")
+
+
+def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -> None:
+    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    guest.is_up("boot-1")
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    assert guest.reboot_requests() == "1"
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    guest.is_up("boot-2")
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    assert guest.reboot_requests() == "1"
+
+
+def test_the_agent_is_waited_for_and_must_be_the_paired_one(
+    guest: Guest, machine: Machine, agent: AgentProcess
+) -> None:
+    def wait(boot_id_before: str = "") -> dict[str, Any]:
+        return guests.wait_for_agent(machine.pk, guest.vcenter.pk, guest.marker, boot_id_before)
+
+    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    guest.is_up("boot-1")
+    with pytest.raises(Waiting, match="not rebooted yet"):
+        wait("boot-1")
+    agent.stop()
+    with pytest.raises(Waiting, match="does not answer yet"):
+        wait()
+    agent.start()
+    answer = wait()
+    assert (answer["host"], answer["port"]) == ("127.0.0.1", agent.port)
+    assert len(answer["description"]["disks"]) == 2
+    guest.is_up("boot-2")
+    with pytest.raises(Waiting, match="before the reboot"):
+        wait(answer["description"]["boot_id"])
+    agent.reinstall()
+    with pytest.raises(AgentCertificateChanged):
+        wait()
+
+
+def test_protecting_a_machine_here_makes_it_live_at_its_new_address(
+    machine: Machine, vcenter: VCenter
+) -> None:
+    Machine.objects.update(kind="pending_failover", host="10.0.0.5", port=8006)
+    for _ in range(2):
+        protect_here(
+            machine.pk,
+            host="127.0.2.1",
+            port=8007,
+            description={"hostname": "db-01"},
+            vcenter_id=vcenter.pk,
+            vm_moid="vm-7",
+            vm_name="db-01",
+        )
+    machine.refresh_from_db()
+    assert (machine.kind, machine.host, machine.port) == ("failed_over", "127.0.2.1", 8007)
+    assert machine.is_live
+    assert (machine.connection_state, machine.vcenter) == ("online", vcenter)
