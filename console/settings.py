@@ -213,6 +213,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "options": {"queue": "control", "expires": 5},
     },
 }
+# A page that looks into a vSphere waits this long for it.
+UNDERSTUDY_VSPHERE_LOOK_SECONDS = env_int("UNDERSTUDY_VSPHERE_LOOK_SECONDS", 15)
 # How long a worker is believed to live after its last sign of life; renewed at a quarter of it.
 UNDERSTUDY_JOB_LEASE_SECONDS = env_int("UNDERSTUDY_JOB_LEASE_SECONDS", 30)
 # How long routine jobs that are done stay listed.

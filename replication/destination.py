@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
+from django.conf import settings
+
 from console.templatetags.console_format import bytes_human
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import VCenter
@@ -22,7 +24,6 @@ from vsphere.spec import Placement
 
 logger = logging.getLogger(__name__)
 
-LOOK_LIMIT_SECONDS = 15.0
 _CONNECT_SECONDS = 5.0
 Choices = list[tuple[str, str]]
 
@@ -75,13 +76,14 @@ def look_at(
     the form refuses it.
     """
     asked = questions()
+    limit_seconds = settings.UNDERSTUDY_VSPHERE_LOOK_SECONDS
     pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-look")
     future = pool.submit(_look, vcenter, wanted, asked, is_strict)
     try:
-        return future.result(timeout=LOOK_LIMIT_SECONDS)
+        return future.result(timeout=limit_seconds)
     except FutureTimeoutError:
         return Look(
-            trouble_text=f"{vcenter.name} did not answer within {LOOK_LIMIT_SECONDS:g} seconds. "
+            trouble_text=f"{vcenter.name} did not answer within {limit_seconds} seconds. "
             "Check it, or choose another one."
         )
     except (VSphereError, ProtectedMachinesError, OSError) as error:

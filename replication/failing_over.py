@@ -7,7 +7,8 @@ findings. So what was shown and what is refused cannot differ.
 import datetime
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,10 +196,57 @@ def start_failover(draft: Draft, requested_by: User) -> Failover:
     return failover
 
 
-def find_rival(conflict: JobConflict) -> Failover | None:
-    """Return the failover that is in the way, when it is one."""
-    group_id = getattr(conflict.job, "group_id", None)
-    return Failover.objects.filter(pk=group_id).first() if group_id else None
+@dataclass(frozen=True)
+class Rival:
+    """A failover that somebody else began for a machine that was chosen here too."""
+
+    text: str
+    failover: Failover | None
+
+
+def find_rival(pairing: Pairing, sent: Mapping[str, Any]) -> Rival | None:
+    """Return what became of the chosen machines since the dialog was opened, if anything did."""
+    chosen = pairing.machines.select_related("machine").filter(
+        machine_id__in=list(_chosen_keys(sent))
+    )
+    rows = list(chosen.order_by("machine__name"))
+    open_jobs = {
+        job.subject_id: job
+        for job in Job.objects.filter(
+            kind="failover", subject_id__in=[row.machine_id for row in rows], state__in=OPEN
+        )
+    }
+    for row in rows:
+        job = open_jobs.get(row.machine_id)
+        if job is not None:
+            text = f"{row.machine.name} is being failed over already, by {job.requested_by_name}."
+            return Rival(text, _failover_of(job))
+        if row.machine.kind in (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER):
+            last = row.machine.failovers.select_related("failover").order_by(
+                "-failover__created_at"
+            )
+            entry = last.first()
+            text = f"{row.machine.name} is failed over already."
+            return Rival(text, entry.failover if entry else None)
+    return None
+
+
+def rival_of(conflict: JobConflict) -> Rival:
+    """Return the job in the way as a rival; it may be of another kind than a failover."""
+    return Rival(conflict.text, _failover_of(conflict.job))
+
+
+def _failover_of(job: object) -> Failover | None:
+    group_id = job.group_id if isinstance(job, Job) else None
+    return Failover.objects.filter(pk=group_id).first() if group_id is not None else None
+
+
+def _chosen_keys(sent: Mapping[str, Any]) -> Iterator[uuid.UUID]:
+    for name in sent:
+        key, _, field_name = name.rpartition("-")
+        if field_name == "is_chosen":
+            with suppress(ValueError):
+                yield uuid.UUID(key)
 
 
 def _start_machine(

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -24,9 +23,11 @@ from replication.access import (
 )
 from replication.failing_over import (
     Draft,
+    Rival,
     draft_failover,
     find_failover,
     find_rival,
+    rival_of,
     start_failover,
 )
 from replication.models import Failover, Pairing, ReplicatedMachine
@@ -69,13 +70,16 @@ def _fail_over(
     known = _known_failover(request)
     if known is not None:
         return redirect_after(request, _url_of(known))
+    rival = find_rival(pairing, request.POST)
+    if rival is not None:
+        return _refuse_for(request, rival)
     draft = draft_failover(pairing, now, request.POST, is_strict=True, only=only)
     if not draft.is_valid():
         return _dialog(request, draft, 422)
     try:
         failover = start_failover(draft, request.user)
     except JobConflict as conflict:
-        return _refuse_for_rival(request, conflict)
+        return _refuse_for(request, rival_of(conflict))
     return redirect_after(request, _url_of(failover))
 
 
@@ -108,15 +112,9 @@ def _undo_text(undo_kind: UndoKind, reason: str) -> str:
     return f"Cannot be undone: {reason}." if undo_kind == UndoKind.IRREVERSIBLE else ""
 
 
-def _refuse_for_rival(request: HttpRequest, conflict: JobConflict) -> HttpResponse:
-    rival = find_rival(conflict)
-    context: dict[str, Any] = {
-        "text": conflict.text,
-        "rival": rival,
-        "by": rival.requested_by.get_username() if rival and rival.requested_by else "",
-    }
+def _refuse_for(request: HttpRequest, rival: Rival) -> HttpResponse:
     template = "_rival" if is_fragment(request) else "rival"
-    return render(request, f"replication/{template}.html", context, status=409)
+    return render(request, f"replication/{template}.html", {"rival": rival}, status=409)
 
 
 @require_safe

@@ -146,7 +146,7 @@ def incoming(db: None) -> Pairing:
 
 @pytest.fixture(scope="session")
 def vcsim() -> Iterator[Vcsim]:
-    with running_vcsim() as simulator:
+    with running_vcsim(machines=1) as simulator:
         yield simulator
 
 

@@ -1,0 +1,159 @@
+"""The decisions: pure functions, facts in, findings out."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replication.policy import (
+    DestinationFacts,
+    Finding,
+    MachineFacts,
+    PointFacts,
+    Severity,
+    SourceFacts,
+    accepts_claim,
+    error,
+    has_errors,
+    plan_failover,
+    span,
+    warning,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+POINT = PointFacts(taken_at=NOW - timedelta(minutes=2), consistency="file_system")
+MACHINE = MachineFacts(
+    name="db-01",
+    kind="replicated",
+    kind_title="Replicated",
+    owner_core_id="hq",
+    owner_core_name="Headquarters",
+    source_core_id="hq",
+    snapshot_interval_seconds=3600,
+    has_agent_certificate=True,
+    newest_taken_at=POINT.taken_at,
+)
+SOURCE = SourceFacts("Headquarters", is_reachable=False, last_seen_at=NOW)
+PLACE = DestinationFacts(is_chosen=True)
+
+
+def plan(
+    machine: MachineFacts = MACHINE,
+    point: PointFacts | None = POINT,
+    source: SourceFacts = SOURCE,
+    place: DestinationFacts = PLACE,
+) -> list[Finding]:
+    return plan_failover(machine, point, source, place, NOW)
+
+
+def test_nothing_speaks_against_a_fresh_point_of_a_lost_site() -> None:
+    assert plan() == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"machine": replace(MACHINE, kind="failed_over")}, "FAILOVER-NOT-REPLICATED"),
+        ({"machine": replace(MACHINE, owner_core_id="dr")}, "FAILOVER-NOT-REPLICATED"),
+        ({"machine": replace(MACHINE, open_job_text="Export is under way.")}, "FAILOVER-JOB-OPEN"),
+        (
+            {"machine": replace(MACHINE, has_agent_certificate=False)},
+            "FAILOVER-NO-AGENT-CERTIFICATE",
+        ),
+        ({"point": None}, "FAILOVER-NO-POINT"),
+        ({"point": replace(POINT, trouble_text="Gone.")}, "FAILOVER-POINT-UNREADABLE"),
+        (
+            {"point": replace(POINT, export_findings=(error("EXPORT-POINT-DAMAGED", "x"),))},
+            "EXPORT-POINT-DAMAGED",
+        ),
+        ({"place": DestinationFacts(is_chosen=False)}, "FAILOVER-NO-VCENTER"),
+        ({"place": DestinationFacts(True, "It is away.")}, "FAILOVER-VSPHERE"),
+        (
+            {"place": DestinationFacts(True, findings=(error("VSPHERE-NAME-TAKEN", "x"),))},
+            "VSPHERE-NAME-TAKEN",
+        ),
+    ],
+)
+def test_what_makes_it_impossible_is_an_error(facts: dict[str, object], code: str) -> None:
+    findings = plan(**facts)  # type: ignore[arg-type]
+    assert [finding.code for finding in findings if finding.is_error] == [code]
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"source": replace(SOURCE, is_reachable=True)}, "FAILOVER-SOURCE-REACHABLE"),
+        ({"point": replace(POINT, consistency="crash")}, "FAILOVER-POINT-NOT-FROZEN"),
+        ({"machine": replace(MACHINE, newest_taken_at=NOW)}, "FAILOVER-POINT-NOT-NEWEST"),
+        ({"machine": replace(MACHINE, behind_points=2)}, "FAILOVER-BEHIND"),
+        (
+            {
+                "machine": replace(MACHINE, newest_taken_at=NOW - timedelta(hours=4)),
+                "point": replace(POINT, taken_at=NOW - timedelta(hours=4)),
+            },
+            "FAILOVER-POINT-OLD",
+        ),
+    ],
+)
+def test_what_a_person_must_weigh_is_a_warning(facts: dict[str, object], code: str) -> None:
+    findings = plan(**facts)  # type: ignore[arg-type]
+    assert [finding.code for finding in findings] == [code]
+    assert not has_errors(findings)
+
+
+def test_errors_come_before_warnings() -> None:
+    point = replace(POINT, consistency="crash", export_findings=(error("A", "x"),))
+    findings = plan(
+        source=replace(SOURCE, is_reachable=True),
+        point=point,
+        place=DestinationFacts(True, findings=(warning("B", "x"), error("C", "x"))),
+    )
+    severities = [finding.severity for finding in findings]
+    assert severities == sorted(severities)
+    assert severities[:2] == [Severity.ERROR, Severity.ERROR]
+
+
+def test_every_text_is_a_sentence() -> None:
+    worst = plan(
+        machine=replace(MACHINE, kind="failed_over", behind_points=3, has_agent_certificate=False),
+        source=replace(SOURCE, is_reachable=True),
+        point=replace(POINT, consistency="crash", taken_at=NOW - timedelta(days=3)),
+        place=DestinationFacts(is_chosen=False),
+    )
+    assert len(worst) >= 6
+    assert all(finding.text.endswith(".") for finding in worst)
+
+
+CORES = st.sampled_from(["hq", "dr"])
+EPOCHS = st.integers(min_value=1, max_value=5)
+
+
+@given(owner=CORES, epoch=EPOCHS, claimant=CORES, claimed=EPOCHS)
+def test_two_cores_never_both_refuse_or_both_win(
+    owner: str, epoch: int, claimant: str, claimed: int
+) -> None:
+    accepted = accepts_claim(owner, epoch, claimant, claimed)
+    if owner == claimant:
+        assert accepted
+    else:
+        # Of two rival owners the one with the higher epoch is believed; a tie keeps who is there.
+        assert accepted == (claimed > epoch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (150, "2 minutes"),
+        (3600, "1 hour"),
+        (47 * 3600, "47 hours"),
+        (3 * 86400, "3 days"),
+    ],
+)
+def test_a_length_of_time_is_rounded_to_what_matters(seconds: int, text: str) -> None:
+    assert span(seconds) == text
