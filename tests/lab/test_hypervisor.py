@@ -1,0 +1,225 @@
+"""What is powered on in the simulated vCenter really runs, from power on to removal."""
+
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vsphere
+from lab.guest.image import ensure_images
+from lab.places import ROOT
+from lab.processes import OwnProcess
+from lab.qemu import Guest
+from lab.vcsim.process import Vcsim, running_vcsim
+from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
+from recovery_store.vmdk.writer import StreamWriter
+from tests.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+MARKER = "test-of-the-hypervisor"
+BOOT_SECONDS = 400
+
+
+class HypervisorProcess:
+    """The hypervisor as the lab runs it: a process that can be killed and started again."""
+
+    def __init__(self, vcsim: Vcsim, folder: Path, agent_port: int) -> None:
+        self.machines = folder / "machines"
+        self.log = folder / "hypervisor.log"
+        password_file = folder / "password"
+        password_file.write_text(vcsim.password)
+        self._command = [
+            *(sys.executable, "-m", "lab.hypervisor", "--port", str(vcsim.port)),
+            *("--user", vcsim.username, "--password-file", str(password_file)),
+            *("--ca", str(vcsim.certificate_path)),
+            *("--state", str(vcsim.uploads.parent / "state.json")),
+            *("--uploads", str(vcsim.uploads), "--machines", str(self.machines)),
+            *("--agent-port", str(agent_port)),
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=ROOT)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def guests(self) -> list[Guest]:
+        return [Guest(folder, folder.name) for folder in sorted(self.machines.glob("*/"))]
+
+    def tail(self) -> str:
+        consoles = [guest.console_log for guest in self.guests()]
+        return "\n".join(
+            path.read_text(errors="replace")[-3000:]
+            for path in (self.log, *consoles)
+            if path.exists()
+        )
+
+
+@pytest.fixture(scope="module")
+def vcsim() -> Iterator[Vcsim]:
+    with running_vcsim(machines=2) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def agent_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.2.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def hypervisor(
+    vcsim: Vcsim, agent_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HypervisorProcess]:
+    process = HypervisorProcess(vcsim, tmp_path_factory.mktemp("hypervisor"), agent_port)
+    process.start()
+    yield process
+    process.kill()
+    for guest in process.guests():
+        guest.kill()
+
+
+@pytest.fixture(scope="module")
+def session(vcsim: Vcsim) -> Iterator[vsphere.Session]:
+    credentials = vsphere.Credentials(
+        vcsim.host, vcsim.port, vcsim.username, vcsim.password, vcsim.thumbprint
+    )
+    with vsphere.connect(credentials) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk of a real machine, as the stream that an export would upload."""
+    disk = ensure_images()["web-01"].disks[0]
+    path = tmp_path_factory.mktemp("stream") / "disk-0.vmdk"
+    with disk.open("rb") as source, path.open("wb") as target:
+        capacity_bytes = disk.stat().st_size
+        writer = StreamWriter(MeasuredWrite(target.write), capacity_bytes, cid="12345678")
+        stream_disk(source.fileno(), capacity_bytes, writer, lambda *_: None)
+        writer.finish()
+    return path
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def import_machine(session: vsphere.Session, name: str, stream: Path, capacity_bytes: int) -> str:
+    inventory = session.inventory()
+    network = next(network for network in inventory.networks if not network.is_uplink)
+    return session.import_vm(
+        vsphere.VmSpec(
+            name,
+            guest_id="debian12_64Guest",
+            firmware="bios",
+            cpus=1,
+            memory_bytes=512 << 20,
+            disks=[vsphere.VmDisk(0, capacity_bytes)],
+            nics=[vsphere.VmNic(network.moid)],
+        ),
+        [vsphere.DiskUpload(0, stream.stat().st_size, lambda: read_chunks(stream))],
+        vsphere.Placement(
+            datacenter=inventory.datacenters[0].moid,
+            resource_pool=inventory.resource_pools[0].moid,
+            datastore=inventory.datastores[0].moid,
+            network=network.moid,
+        ),
+        MARKER,
+        lambda *_: None,
+        lambda: None,
+    )
+
+
+def test_a_machine_lives_from_power_on_to_removal(
+    session: vsphere.Session, hypervisor: HypervisorProcess, agent_port: int, stream: Path
+) -> None:
+    capacity_bytes = ensure_images()["web-01"].disks[0].stat().st_size
+    moid = import_machine(session, "web-01", stream, capacity_bytes)
+    vm = session.get_vm(moid)
+
+    def is_up(left_boot_id: str | None = None) -> bool:
+        guest = vm.guest()
+        return bool(
+            guest.tools_running
+            and guest.address
+            and guest.boot_id
+            and guest.boot_id != left_boot_id
+        )
+
+    # It boots, and vCenter tells where it is.
+    vm.power_on()
+    wait_until(is_up, "the guest to be up", BOOT_SECONDS, hypervisor.tail)
+    guest = vm.guest()
+    assert guest.hostname == "web-01"
+    assert guest.address == "127.0.2.1"
+    (qemu,) = hypervisor.guests()
+    process = qemu.process
+    assert process is not None
+
+    # The hypervisor's own death ends nothing; a new one finds the machine running.
+    hypervisor.kill()
+    assert process.is_running
+    hypervisor.start()
+    wait_until(lambda: "found vm=web-01" in hypervisor.log.read_text(), "the new hypervisor", 60)
+    assert process.is_running
+
+    # The agent inside answers at the address.
+    wait_until(lambda: answers(guest.address or "", agent_port), "the agent", 120, hypervisor.tail)
+
+    # A reboot of the guest is one: the same machine, another boot.
+    wait_until(is_up, "the guest to be seen again", 60, hypervisor.tail)
+    assert vm.reboot_guest() == "guest"
+    wait_until(lambda: is_up(guest.boot_id), "the reboot", BOOT_SECONDS, hypervisor.tail)
+    assert process.is_running
+    assert "it is reset" not in hypervisor.log.read_text()
+
+    # Off is off, and removed leaves nothing.
+    vm.power_off()
+    wait_until(lambda: not process.is_running, "the power to be off", 60, hypervisor.tail)
+    assert not vm.guest().tools_running
+    vm.destroy(expected_marker=MARKER)
+    wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
+    assert hypervisor.process is not None
+    assert hypervisor.process.poll() is None
+
+
+def test_a_machine_that_cannot_start_is_off_and_says_why(
+    session: vsphere.Session, vcsim: Vcsim, hypervisor: HypervisorProcess, stream: Path
+) -> None:
+    moid = import_machine(session, "damaged", stream, 512 << 20)
+    vcsim.disk_path(moid, 0).write_bytes(b"no disk at all")
+    vm = session.get_vm(moid)
+    vm.power_on()
+    wait_until(lambda: vm.power_state == "poweredOff", "it to be off again", 60, hypervisor.tail)
+    assert "cannot run vm=damaged" in hypervisor.log.read_text()
+    vm.destroy(expected_marker=MARKER)
+    wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
+    assert hypervisor.process is not None
+    assert OwnProcess.of(hypervisor.process.pid).is_running
+
+
+def answers(address: str, port: int) -> bool:
+    """Tell whether a TLS server is behind a forwarded port, which takes any connection itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((address, port), timeout=10) as connection,
+            context.wrap_socket(connection),
+        ):
+            return True
+    except OSError:
+        return False
