@@ -115,7 +115,7 @@ def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
             toast=f"{machine.name} is replicated to {pairing.peer_name} from now on.",
         )
     status = 422 if request.method == "POST" else 200
-    context = {"form": form, "machine": machine, "has_choices": bool(choices)}
+    context = {"form": form, "machine": machine, "refusal": replicate_refusal(machine)}
     return render_dialog(request, "replication/_replicate.html", "Replicate", context, status)
 
 
