@@ -1,0 +1,224 @@
+"""What the frame's script and the vendored htmx do together, in a real browser."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse
+from django.template import engines
+from django.test import Client
+from django.urls import path
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
+
+from console.htmx import redirect_after, refuse, with_event, with_toast
+from console.urls import handler403, handler404, handler500, urlpatterns
+
+pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+
+PAGE = """{% extends "base.html" %}{% load console_format %}
+{% block heading %}Trial{% endblock %}
+{% block content %}
+<div id="poller" hx-get="/trial/answer/" hx-trigger="every 60s" hx-swap="outerHTML">
+  <details class="menu"><summary role="button" class="button">Actions</summary><div role="menu">
+    <a role="menuitem" href="/trial/dialog/" hx-get="/trial/dialog/" hx-target="#dialog">Ask</a>
+    <button role="menuitem" aria-disabled="true" title="why not">Never</button>
+    <form method="post" action="/trial/refuse/" hx-post="/trial/refuse/">{% csrf_token %}
+      <button role="menuitem">Refused</button></form>
+  </div></details>
+</div>
+<form method="post" action="/trial/done/" hx-post="/trial/done/" id="done">{% csrf_token %}
+  <button>Done</button></form>
+<a href="/trial/over/" hx-get="/frame/" hx-target="#done">Fragment</a>
+{% endblock %}"""
+
+DIALOG = """<form class="form" method="post" action="/trial/act/" hx-post="/trial/act/"
+  hx-target="#dialog">{% csrf_token %}
+  <header class="dialog-head"><h2 id="dialog-title">Ask</h2></header>
+  <div class="dialog-body"><div class="refusal"></div><p>{{ text }}</p>
+    <input name="word" aria-label="Word"></div>
+  <footer class="dialog-foot"><a class="button" href="/trial/" data-close>Cancel</a>
+    <button class="button" type="submit">Continue</button></footer></form>"""
+
+
+def _render(request: HttpRequest, source: str, status: int = 200, **context: str) -> HttpResponse:
+    template = engines["django"].from_string(source)
+    return HttpResponse(template.render(context, request), status=status)
+
+
+def trial(request: HttpRequest) -> HttpResponse:
+    return _render(request, PAGE)
+
+
+def dialog(request: HttpRequest) -> HttpResponse:
+    return _render(request, DIALOG)
+
+
+def act(request: HttpRequest) -> HttpResponse:
+    """Do what the word says: refuse, complain, or go on."""
+    word = request.POST["word"]
+    if word == "refuse":
+        return refuse(request, "It is busy.")
+    if word == "wrong":
+        return _render(request, DIALOG, status=422, text="That word is wrong.")
+    return redirect_after(request, "/settings/", toast="It was done.")
+
+
+def refused(request: HttpRequest) -> HttpResponse:
+    return refuse(request, "Not today.")
+
+
+def done(request: HttpRequest) -> HttpResponse:
+    answer = _render(request, "<button>Done again</button>")
+    return with_event(with_toast(answer, "Paused <it>."), "jobs-changed")
+
+
+class Urls:
+    """The console's addresses and some to try its script on."""
+
+    handler403, handler404, handler500 = handler403, handler404, handler500
+    urlpatterns = [
+        *urlpatterns,
+        path("trial/", trial),
+        path("trial/dialog/", dialog),
+        path("trial/act/", act),
+        path("trial/refuse/", refused),
+        path("trial/done/", done),
+    ]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # Playwright's loop runs in this thread, where Django then suspects asynchronous code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def page(
+    browser: Browser, live_server: LiveServer, admin: User, settings: Settings
+) -> Iterator[Page]:
+    """A page of a signed-in administrator, at the trial page; any script error fails the test."""
+    settings.ROOT_URLCONF = Urls
+    client = Client()
+    client.force_login(admin)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME]
+    context = browser.new_context(base_url=live_server.url, color_scheme="light")
+    context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live_server.url}])
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto("/trial/")
+    yield page
+    context.close()
+    assert errors == []
+
+
+def open_dialog(page: Page) -> None:
+    page.get_by_role("main").get_by_role("button", name="Actions").click()
+    page.get_by_role("menuitem", name="Ask").click()
+    expect(page.get_by_role("dialog", name="Ask")).to_be_visible()
+
+
+def answer(page: Page, word: str) -> None:
+    page.get_by_label("Word").fill(word)
+    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
+
+
+def test_dialog_opens_from_a_menu_inside_a_poller_and_closes(page: Page) -> None:
+    open_dialog(page)
+    expect(page.get_by_role("menuitem", name="Ask")).to_be_hidden()
+
+    page.get_by_role("dialog").get_by_text("Cancel").click()
+
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.url.endswith("/trial/")
+
+
+def test_invalid_form_stays_in_the_dialog(page: Page) -> None:
+    open_dialog(page)
+    answer(page, "wrong")
+
+    expect(page.get_by_role("dialog", name="Ask")).to_contain_text("That word is wrong.")
+
+
+def test_refusal_is_said_in_the_dialog_that_asked(page: Page) -> None:
+    open_dialog(page)
+    answer(page, "refuse")
+
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("It is busy.")
+
+
+def test_act_leaves_for_the_next_page_with_a_toast(page: Page) -> None:
+    open_dialog(page)
+    answer(page, "go")
+
+    page.wait_for_url("**/settings/")
+    expect(page.get_by_text("It was done.")).to_be_visible()
+
+
+def test_refusal_outside_a_dialog_is_a_toast(page: Page) -> None:
+    page.get_by_role("main").get_by_role("button", name="Actions").click()
+    page.get_by_role("menuitem", name="Refused").click()
+
+    expect(page.locator("#toasts").get_by_role("alert")).to_contain_text("Not today.")
+
+
+def test_fragment_can_bring_a_toast_and_renew_the_frame(page: Page) -> None:
+    with page.expect_response("**/frame/*"):
+        page.get_by_role("button", name="Done").click()
+
+    expect(page.locator("#toasts")).to_contain_text("Paused <it>.")
+
+
+def test_menu_goes_by_keyboard(page: Page) -> None:
+    button = page.get_by_role("main").get_by_role("button", name="Actions")
+    button.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("menuitem", name="Ask")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("menuitem", name="Refused")).to_be_focused()
+
+    page.keyboard.press("Escape")
+
+    expect(page.get_by_role("menuitem", name="Ask")).to_be_hidden()
+    expect(button).to_be_focused()
+
+
+def test_theme_is_remembered(page: Page) -> None:
+    body = page.locator("html")
+    page.get_by_role("button", name="Theme: system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    expect(body).to_have_attribute("data-theme", "dark")
+
+    page.reload()
+
+    expect(body).to_have_attribute("data-theme", "dark")
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+
+
+def test_fragment_without_a_session_leads_to_sign_in_and_back(page: Page) -> None:
+    page.context.clear_cookies()
+
+    page.get_by_role("link", name="Fragment").click()
+
+    page.wait_for_url("**/account/login/?next=%2Ftrial%2F")
+
+
+def test_narrow_window_hides_the_navigation_behind_a_button(page: Page) -> None:
+    page.set_viewport_size({"width": 420, "height": 800})
+    navigation = page.get_by_role("navigation", name="Protected Machines")
+    expect(navigation).to_be_hidden()
+
+    page.get_by_role("button", name="Machines").click()
+
+    expect(navigation).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
