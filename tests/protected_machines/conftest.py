@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from django.contrib.auth.models import User
 
 from lab.vcsim.process import Vcsim, running_vcsim
 from protected_machines.models import Machine, VCenter
@@ -103,6 +104,15 @@ def overwrite(path: Path, offset_bytes: int, data: bytes) -> None:
     with path.open("r+b") as image:
         image.seek(offset_bytes)
         image.write(data)
+
+
+@pytest.fixture
+def admin_user(db: None) -> User:
+    """An administrator whose password nobody hashes: the tests do not sign in with it."""
+    user = User(username="admin", is_staff=True, is_superuser=True)
+    user.set_unusable_password()
+    user.save(force_insert=True)
+    return user
 
 
 @pytest.fixture
