@@ -157,6 +157,7 @@ class UploadCut(ImportFailed):
 class UploadRefused(ImportFailed):
     """The host answered an upload with an error."""
 
+    status = 0  # of HTTP
     code = "VSPHERE-UPLOAD-REFUSED"
 
 

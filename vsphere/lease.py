@@ -7,6 +7,7 @@ that ended has lost its files.
 """
 
 import hashlib
+import http.client
 import logging
 import ssl
 import threading
@@ -28,6 +29,7 @@ from vsphere.errors import (
     UploadRefused,
     VmBusy,
     VSphereError,
+    VSphereFault,
 )
 from vsphere.faults import BROKEN_CONNECTION, describe, translate
 from vsphere.machine import NOT_THERE
@@ -234,15 +236,19 @@ class _Import:
     def _begin(self) -> None:
         making = self.making
         self.has_begun = True  # from here on something may be there to clean up
-        lease = self.session.writing(
-            self.doing,
-            lambda stub: vim.ResourcePool(making.pool._moId, stub).ImportVApp(
-                spec=vim.vm.VmImportSpec(configSpec=making.config),
-                folder=making.folder,
-                host=making.host,
-            ),
-        )
-        self.lease = lease
+        try:
+            self.lease = self.session.writing(
+                self.doing,
+                lambda stub: vim.ResourcePool(making.pool._moId, stub).ImportVApp(
+                    spec=vim.vm.VmImportSpec(configSpec=making.config),
+                    folder=making.folder,
+                    host=making.host,
+                ),
+            )
+        except VSphereError as error:
+            # An answer, even a refusal, tells that nothing was made; a broken connection does not.
+            self.has_begun = not isinstance(error.__cause__, vmodl.MethodFault)
+            raise
 
     def _wait_until_ready(self, check_cancel: Callable[[], None]) -> Any:
         lease = self.lease
@@ -282,7 +288,7 @@ class _Import:
         if isinstance(fault, vim.fault.Timedout):
             return self._session_bound(fault)
         error = translate(fault, self.doing)
-        if type(error) is VSphereError or error.code == "VSPHERE-FAULT":
+        if isinstance(error, VSphereFault):
             return LeaseLost(f"{self.doing}: the server ended the import ({describe(fault)}).")
         return error
 
@@ -396,7 +402,8 @@ class _Import:
 
     def _reason(self, error: VSphereError) -> VSphereError:
         """Return why the server ended the lease, if it did and says so, else `error`."""
-        if isinstance(error, UploadRefused) and "status=400" in getattr(error, "__notes__", ()):
+        status = error.status if isinstance(error, UploadRefused) else 0
+        if status == http.client.BAD_REQUEST:
             return error
         try:
             of = read(self.session.content, self.lease, ("state", "error"))
@@ -406,9 +413,9 @@ class _Import:
         if str(of.get("state")) != "error" or fault is None:
             return error
         told = self._lease_error(fault)
-        if isinstance(told, (DatastoreFull, SessionLost)) or isinstance(fault, vim.fault.Timedout):
-            return told
-        return error
+        is_consequence = status in (http.client.NOT_FOUND, http.client.SERVICE_UNAVAILABLE)
+        says_more = isinstance(told, DatastoreFull) or isinstance(fault, vim.fault.Timedout)
+        return told if is_consequence or says_more else error
 
     def _compare_manifest(self, urls: dict[int, Any]) -> None:
         """Compare what the host says it received with what was sent."""

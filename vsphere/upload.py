@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from vsphere.errors import StreamLengthWrong, UploadCut, UploadRefused, VSphereUnreachable
-from vsphere.spec import DiskUpload
+from vsphere.spec import Chunks, DiskUpload
 
 MEDIA_TYPE = "application/x-vnd.vmware-streamVmdk"
 CONNECT_SECONDS = 30
@@ -22,6 +22,10 @@ SEND_BUFFER_BYTES = 4 << 20
 
 class Stopped(Exception):
     """Another part of the import has failed, or it was cancelled; that one's error counts."""
+
+
+class _SourceFailed(Exception):
+    """Reading the stream failed; the cause is what the reader raised."""
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Sender:
         """Send all of it; what goes wrong is kept in `error`."""
         try:
             self._send()
+        except _SourceFailed as failed:
+            self.error = failed.__cause__
         except BaseException as error:  # handed to the thread that waits for this one
             self.error = error
         finally:
@@ -96,7 +102,7 @@ class Sender:
 
     def _send_body(self, connection: http.client.HTTPSConnection, digest: "hashlib._Hash") -> None:
         length_bytes = self.upload.length_bytes
-        for chunk in self.upload.read_chunks():
+        for chunk in self._chunks():
             if self.stop.is_set():
                 raise Stopped
             if self.sent_bytes + len(chunk) > length_bytes:
@@ -106,6 +112,13 @@ class Sender:
             self.sent_bytes += len(chunk)
         if self.sent_bytes != length_bytes:
             raise self._wrong_length("fewer")
+
+    def _chunks(self) -> Chunks:
+        """Yield the stream; its errors must not look like those of the connection."""
+        try:
+            yield from self.upload.read_chunks()
+        except Exception as error:
+            raise _SourceFailed from error
 
     def _wrong_length(self, how: str) -> StreamLengthWrong:
         return StreamLengthWrong(
@@ -150,5 +163,5 @@ class Sender:
             f"{self.doing}: the host answered {answer.status} {answer.reason}"
             f"{': ' + said[0] if said else ''}. Check the recovery point and the host; try again."
         )
-        refused.add_note(f"status={answer.status}")
+        refused.status = answer.status
         return refused

@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -69,7 +68,6 @@ func (d *front) fill(l *lease, plan *makingPlan) {
 	}()
 	d.creating.Lock()
 	defer d.creating.Unlock()
-	time.Sleep(20 * time.Millisecond)
 	var vm types.ManagedObjectReference
 	problem := d.checkName(plan)
 	if problem == nil {
@@ -247,8 +245,13 @@ func (d *front) checkDevices(plan *makingPlan) *soap.Fault {
 	if version := plan.config.Version; version != "" {
 		number, err := strconv.Atoi(strings.TrimPrefix(version, "vmx-"))
 		if err != nil || !strings.HasPrefix(version, "vmx-") || number > maxHardwareVersion {
-			return fault("hardware version "+version+" is not supported", &types.VirtualHardwareVersionNotSupported{})
+			host := d.anyHost(plan)
+			return fault("hardware version "+version+" is not supported",
+				&types.VirtualHardwareVersionNotSupported{HostName: host.Name, Host: host.Self})
 		}
+	}
+	if guest := plan.config.GuestId; guest != "" && !knownGuest(guest) {
+		return fault("guest "+guest+" is not known", &types.InvalidArgument{InvalidProperty: "configSpec.guestId"})
 	}
 	plan.disks, plan.extra = nil, nil
 	slots := map[int32]controllerSlot{
@@ -289,6 +292,24 @@ func (d *front) checkDevices(plan *makingPlan) *soap.Fault {
 	}
 	plan.extra, plan.config.ExtraConfig = plan.config.ExtraConfig, nil
 	return nil
+}
+
+func knownGuest(id string) bool {
+	for _, known := range simulator.GuestID {
+		if string(known) == id {
+			return true
+		}
+	}
+	return false
+}
+
+// anyHost returns a host that the machine could run on.
+func (d *front) anyHost(plan *makingPlan) *simulator.HostSystem {
+	ref := plan.host
+	if ref == nil {
+		ref = &d.computeOf(simulator.Map.Get(plan.pool).(mo.Entity)).Host[0]
+	}
+	return simulator.Map.Get(*ref).(*simulator.HostSystem)
 }
 
 func addSlot(slots map[int32]controllerSlot, index int, device types.BaseVirtualDevice) *soap.Fault {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/ioutil"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 const (
 	diskMediaType = "application/x-vnd.vmware-streamVmdk"
 	bufferBytes   = 1 << 20
+	drainBytes    = 64 << 20
 )
 
 func (d *front) serveUpload(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +67,7 @@ func (d *front) serveUpload(w http.ResponseWriter, r *http.Request) {
 	}
 	u := &upload{desk: d, lease: l, disk: target, judge: newJudge(), digest: newDigest(target.digestKind)}
 	problem := u.receive(r)
-	u.settle(w, problem)
+	u.settle(w, r, problem)
 }
 
 // refusal says what of a request is wrong before any byte is read; 0 when nothing is.
@@ -218,7 +220,7 @@ func (u *upload) injected() (found *problem) {
 }
 
 // settle books the upload, or fails the lease, and answers.
-func (u *upload) settle(w http.ResponseWriter, found *problem) {
+func (u *upload) settle(w http.ResponseWriter, r *http.Request, found *problem) {
 	if found == nil {
 		if err := u.judge.finish(); err != nil {
 			found = &problem{http.StatusBadRequest, err.Error(), &types.PlatformConfigFault{Text: err.Error()}}
@@ -240,12 +242,15 @@ func (u *upload) settle(w http.ResponseWriter, found *problem) {
 			l.fail(found.text, found.fault)
 		}
 		_ = os.RemoveAll(filepath.Dir(u.disk.path))
+		u.desk.discharge(l.Info.Entity) // again, for what was charged after the lease had ended
 		l.Unlock()
 		if found.status == 0 {
 			panic(http.ErrAbortHandler)
 		}
 		w.Header().Set("Connection", "close")
 		http.Error(w, found.text, found.status)
+		// A client that is still sending would not get to read the answer.
+		_, _ = io.CopyN(ioutil.Discard, r.Body, drainBytes)
 		return
 	}
 	u.disk.done = true

@@ -1,0 +1,90 @@
+"""What speaks against a placement is said before anything is made."""
+
+import dataclasses
+
+import pytest
+
+from tests.vsphere.site import World
+from vsphere import Finding
+
+
+def findings(world: World, needed_bytes: int = 1 << 30, **changes: str) -> list[Finding]:
+    placement = dataclasses.replace(world.placement, **changes)
+    return world.session.check_placement(placement, "web-01", needed_bytes)
+
+
+def codes(found: list[Finding]) -> list[tuple[str, str]]:
+    return [(finding.code, finding.severity) for finding in found]
+
+
+def test_nothing_speaks_against_a_good_place(world: World) -> None:
+    assert findings(world) == []
+    assert findings(world, host=world.cluster.hosts[0]) == []
+
+
+def test_nothing_speaks_against_a_stand_alone_host(esx: World) -> None:
+    assert findings(esx) == []
+
+
+@pytest.mark.parametrize(
+    "role", ["datacenter", "resource_pool", "datastore", "network", "host", "folder"]
+)
+def test_what_is_gone_is_named(world: World, role: str) -> None:
+    found = findings(world, **{role: "gone-1"})
+    assert ("PLACEMENT-MISSING", "error") in codes(found)
+    assert role.replace("_", " ") in found[0].text
+
+
+def test_a_taken_name_is_found(world: World) -> None:
+    moid = world.import_one()
+    (found,) = findings(world)
+    assert (found.code, found.severity) == ("PLACEMENT-NAME-TAKEN", "error")
+    assert moid in found.text
+
+
+def test_missing_space_is_found_with_both_figures(world: World) -> None:
+    (found,) = findings(world, needed_bytes=2 << 40)
+    assert (found.code, found.severity) == ("PLACEMENT-DATASTORE-FULL", "error")
+    assert "1,024.0 GiB free" in found.text
+    assert "2,048.0 GiB are needed" in found.text
+
+
+def test_little_space_left_is_a_warning(world: World) -> None:
+    assert codes(findings(world, needed_bytes=1000 << 30)) == [
+        ("PLACEMENT-DATASTORE-TIGHT", "warning")
+    ]
+
+
+def test_a_host_of_another_pool_is_found(world: World) -> None:
+    other = next(host for host in world.inventory.hosts if host.cluster != world.cluster.moid)
+    assert codes(findings(world, host=other.moid)) == [("PLACEMENT-HOST-ELSEWHERE", "error")]
+
+
+def test_an_uplink_is_found(world: World) -> None:
+    uplink = next(network for network in world.inventory.networks if network.is_uplink)
+    assert codes(findings(world, network=uplink.moid)) == [("PLACEMENT-NETWORK-UPLINK", "error")]
+
+
+def test_missing_privileges_are_named_with_the_object(world: World) -> None:
+    world.vcsim.faults(missing_privileges=["VApp.Import", "Network.Assign"])
+    found = findings(world)
+    assert {code for code, _ in codes(found)} == {"PLACEMENT-PRIVILEGE-MISSING"}
+    texts = " ".join(finding.text for finding in found)
+    assert "VApp.Import on the folder vm" in texts
+    assert f"Network.Assign on the network {world.network.name}" in texts
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [("EnterMaintenanceMode_Task", "PLACEMENT-NO-HOST")],
+)
+def test_hosts_in_maintenance_do_not_count(world: World, action: str, code: str) -> None:
+    from vsphere.api import vim
+
+    hosts = [vim.HostSystem(moid, world.session.stub) for moid in world.cluster.hosts]
+    hosts[0].EnterMaintenanceMode_Task(timeout=0)
+    try:
+        assert codes(findings(world)) == [("PLACEMENT-FEWER-HOSTS", "warning")]
+        assert codes(findings(world, host=world.cluster.hosts[0])) == [(code, "error")]
+    finally:
+        hosts[0].ExitMaintenanceMode_Task(timeout=0)

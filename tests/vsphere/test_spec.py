@@ -1,0 +1,90 @@
+"""Places of disks, versions and guest ids: pure decisions."""
+
+import pytest
+
+from tests.vsphere.disks import disk_of
+from vsphere.errors import SpecRefused
+from vsphere.spec import DiskPlace, choose_guest_id, choose_hardware_version, plan_disk_places
+
+KNOWN = ["debian10_64Guest", "debian9_64Guest", "debian10Guest", "otherLinux64Guest", "otherGuest"]
+
+
+def test_wanted_units_are_kept_and_the_rest_fills_up() -> None:
+    places = plan_disk_places([disk_of(0), disk_of(1, unit=0), disk_of(2)])
+    assert [(places[n].bus, places[n].unit) for n in range(3)] == [(0, 1), (0, 0), (0, 2)]
+
+
+def test_unit_seven_is_the_controller_s_own() -> None:
+    units = [place.unit for place in plan_disk_places([disk_of(n) for n in range(16)]).values()]
+    assert 7 not in units
+
+
+def test_four_buses_are_all_there_is() -> None:
+    assert len(set(plan_disk_places([disk_of(n) for n in range(60)]).values())) == 60
+    with pytest.raises(SpecRefused, match="disk 60"):
+        plan_disk_places([disk_of(n) for n in range(61)])
+
+
+def test_ide_has_two_buses_of_two() -> None:
+    disks = [disk_of(n, controller="ide") for n in range(4)]
+    assert {(place.bus, place.unit) for place in plan_disk_places(disks).values()} == {
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    }
+
+
+def test_two_disks_in_one_place_are_refused() -> None:
+    with pytest.raises(SpecRefused, match="disk 1"):
+        plan_disk_places([disk_of(0, unit=3), disk_of(1, unit=3)])
+
+
+@pytest.mark.parametrize(
+    ("controller", "name"),
+    [
+        ("pvscsi", "ParaVirtualSCSIController1:2"),
+        ("lsilogic", "VirtualLsiLogicController1:2"),
+        ("lsilogicsas", "VirtualLsiLogicSASController1:2"),
+        ("sata", "VirtualAHCIController1:2"),
+        ("ide", "VirtualIDEController1:2"),
+        ("nvme", "VirtualNVMEController1:2"),
+    ],
+)
+def test_places_are_named_as_leases_name_them(controller: str, name: str) -> None:
+    assert DiskPlace(controller, 1, 2).import_name == name
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ([], "vmx-17"),
+        (["8.0.2"], "vmx-17"),
+        (["7.0.3"], "vmx-17"),
+        (["7.0.3", "6.7.0"], "vmx-14"),
+        (["6.5.0", "8.0.0"], "vmx-13"),
+        (["5.5.0"], "vmx-11"),
+    ],
+)
+def test_the_oldest_host_decides_on_the_hardware_version(
+    versions: list[str], expected: str
+) -> None:
+    assert choose_hardware_version(versions) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("debian10_64Guest", "debian10_64Guest"),
+        ("debian12_64Guest", "debian10_64Guest"),
+        ("debian12Guest", "debian10Guest"),
+        ("ubuntu64Guest", "otherLinux64Guest"),
+        ("windows2019srv_64Guest", "otherGuest"),
+    ],
+)
+def test_an_unknown_guest_becomes_the_nearest_known_one(wanted: str, expected: str) -> None:
+    assert choose_guest_id(wanted, KNOWN) == expected
+
+
+def test_a_server_that_lists_no_guests_gets_what_was_wanted() -> None:
+    assert choose_guest_id("debian12_64Guest", []) == "debian12_64Guest"
