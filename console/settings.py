@@ -223,6 +223,10 @@ UNDERSTUDY_JOB_DAYS = env_int("UNDERSTUDY_JOB_DAYS", 30)
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_HTTPONLY = True
+# Set where a proxy in front of the console speaks TLS and says so in X-Forwarded-Proto.
+if env_bool("UNDERSTUDY_HTTPS", False):
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_AGE = 12 * 3600
 # Cookies do not tell ports apart. Two consoles on one host must not sign each other out.
 _core_mark = hashlib.sha256(SECRET_KEY.encode()).hexdigest()[:8]
