@@ -254,7 +254,8 @@ class RawFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # A pipe would make the open wait for a writer; for files and disks it means nothing.
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise SourceUnreadable(f"{path} cannot be opened: {error.strerror}") from error
         try:
