@@ -1,0 +1,102 @@
+"""A worker killed in mid-upload leaves a half VM, which the next one does not take for its own."""
+
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from console.jobs.workflow import Waiting
+from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.exports import VmOptions, import_vm, reserve_vm, undo_import_vm
+from protected_machines.models import Machine, VCenter
+from protected_machines.places import places_in, split_compute
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.vcenters import add_vcenter, connect
+from recovery_store.store import Store
+
+pytestmark = pytest.mark.django_db
+
+LEASE_SECONDS = 5
+
+KILLED_WORKER = """
+import sys, time
+import vsphere, vsphere.lease
+host, port, user, password, thumbprint, marker, pool, datacenter, datastore, network = sys.argv[1:]
+def match(self, info):
+    # The VM is there and its lease is held; nothing is sent yet.
+    print("in the middle", flush=True)
+    time.sleep(600)
+vsphere.lease._Import._match = match
+credentials = vsphere.Credentials(host, int(port), user, password, thumbprint)
+spec = vsphere.VmSpec("half", "otherLinux64Guest", "bios", 1, 256 << 20,
+    [vsphere.VmDisk(0, 4 << 20)], [vsphere.VmNic(network)])
+place = vsphere.Placement(datacenter, pool, datastore, network)
+with vsphere.connect(credentials) as session:
+    disks = [vsphere.DiskUpload(0, 100_000, lambda: iter([b"KDMV"]))]
+    session.import_vm(spec, disks, place, marker)
+"""
+
+
+@pytest.fixture
+def strict_vcsim() -> Iterator[Vcsim]:
+    """A simulator whose leases run out soon."""
+    with running_vcsim(lease_timeout=LEASE_SECONDS) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def vcenter(db: None, strict_vcsim: Vcsim) -> VCenter:
+    return add_vcenter(
+        name="DR vCenter",
+        host=strict_vcsim.host,
+        port=strict_vcsim.port,
+        username=strict_vcsim.username,
+        password=strict_vcsim.password,
+        thumbprint=strict_vcsim.thumbprint,
+    )
+
+
+def test_a_half_vm_is_waited_for_and_replaced(
+    machine: Machine, vcenter: VCenter, store: Store
+) -> None:
+    point = take_recovery_point(machine, "base_image", uuid.uuid4())
+    with connect(vcenter) as session:
+        places = places_in(session.inventory())
+    pool, host = split_compute(places.computes[0][0])
+    datacenter, datastore = places.datacenters[0][0], places.datastores[0][0]
+    network, marker = places.networks[0][0], reserve_vm()["marker"]
+    who = (vcenter.host, str(vcenter.port), vcenter.username, vcenter.password, vcenter.thumbprint)
+    where = (pool, datacenter, datastore, network)
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WORKER, *who, marker, *where],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "in the middle\n"
+        worker.send_signal(signal.SIGKILL)
+    with connect(vcenter) as session:
+        half = session.find_vm_by_marker(marker)
+    assert half is not None, "the lease still holds what was begun"
+
+    options = VmOptions(
+        vcenter.pk, datacenter, pool, host, datastore, network, "db-01", 1, 256 * 1024**2
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            output = import_vm(machine.pk, point.pk, options, marker, lambda *_: None, lambda: None)
+            break
+        except Waiting:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+    assert output["vm_moid"] != half.moid
+    with connect(vcenter) as session:
+        vm = session.get_vm(output["vm_moid"])
+        assert vm.name == "db-01"
+        assert len(vm.hardware().disks) == 2
+    undo_import_vm(vcenter.pk, marker)
