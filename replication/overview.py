@@ -87,7 +87,6 @@ class CoreRow:
     menu: list[MenuItem] = field(default_factory=list)
     machines: list[MachineRow] = field(default_factory=list)
     page_number: int = 1
-    is_opened: bool = False
 
     @property
     def page_count(self) -> int:
@@ -123,8 +122,8 @@ def gather_overview(
 ) -> Overview:
     """Return the cores with what is shown of their machines.
 
-    `opened` is the core whose machines a person leafs through, from page `page_number`; of the
-    others the first page is shown, as long as the page stays bounded.
+    `opened` is the core whose machines a person leafs through, at page `page_number`; of the
+    others only those with few machines show them, so that the page stays bounded.
     """
     cores = [_core_row(pairing, now) for pairing in Pairing.objects.all()]
     by_id = {core.pairing.pk: core for core in cores}
@@ -206,18 +205,16 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
 def _choose_shown(
     cores: list[CoreRow], opened: uuid.UUID | None, page_number: int
 ) -> dict[uuid.UUID, int]:
-    """Return which cores' machines are shown, with the page of each."""
+    """Return which cores' machines are shown, with the page of each: the opened and the small."""
     shown: dict[uuid.UUID, int] = {}
     room = _MACHINES_SHOWN_AT_MOST
     for core in sorted(cores, key=lambda core: core.pairing.pk != opened):
         if core.pairing.pk == opened:
             core.page_number = min(max(1, page_number), core.page_count)
-            core.is_opened = True
-        else:
-            core.is_opened = core.machine_count <= _OPENED_UP_TO_MACHINES
+        elif core.machine_count > _OPENED_UP_TO_MACHINES or core.machine_count > room:
+            continue
         room -= min(core.machine_count, MACHINES_PER_PAGE)
-        if room >= 0:
-            shown[core.pairing.pk] = core.page_number
+        shown[core.pairing.pk] = core.page_number
     return shown
 
 

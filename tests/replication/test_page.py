@@ -182,15 +182,23 @@ def fill(pairings: int, machines: int, direction: str = Direction.INCOMING) -> l
 def test_the_number_of_queries_depends_on_nothing(
     signed_in: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    fill(1, 1)
-    signed_in.get(URL, headers=HTMX)
+    (pairing,) = fill(1, 1)
+    signed_in.get(f"{URL}?core={pairing.pk}", headers=HTMX)
     with django_assert_num_queries(6):
-        signed_in.get(URL, headers=HTMX)
+        signed_in.get(f"{URL}?core={pairing.pk}", headers=HTMX)
     ReplicatedMachine.objects.all().delete()
     Pairing.objects.all().delete()
-    fill(4, 30)
+    pairing, *_ = fill(4, 30)
     with django_assert_num_queries(6):
-        signed_in.get(URL, headers=HTMX)
+        signed_in.get(f"{URL}?core={pairing.pk}&page=2", headers=HTMX)
+
+
+def test_a_core_with_many_machines_shows_them_only_when_asked(signed_in: Client) -> None:
+    (pairing,) = fill(1, 30)
+    shown = text_of(signed_in)
+    assert "Show its 30 machines" in shown
+    assert "core-0-m003" not in shown.split("Incoming Replication")[1]
+    assert "core-0-m003" in text_of(signed_in, f"?core={pairing.pk}").split("Incoming")[1]
 
 
 def test_many_machines_are_leafed_through(signed_in: Client) -> None:
