@@ -35,8 +35,11 @@ _CONTROLLERS = {
 class FoundDisk:
     """A disk of this machine: its kernel name, and the layer over it when there is one."""
 
-    def __init__(self, name: str, sys_root: Path = Path("/sys")) -> None:
+    def __init__(
+        self, name: str, sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")
+    ) -> None:
         self.name = name
+        self._dev_root = dev_root
         self.folder = sys_root / "block" / name
         self.layer_name = _find_layer(self.folder, sys_root)
         layer_folder = sys_root / "block" / self.layer_name if self.layer_name else self.folder
@@ -45,7 +48,7 @@ class FoundDisk:
     @property
     def device(self) -> Path:
         """What file systems are on: the layer, else the disk itself."""
-        return Path("/dev") / (self.layer_name or self.name)
+        return self._dev_root / (self.layer_name or self.name)
 
     @property
     def numbers(self) -> str:
@@ -58,10 +61,12 @@ class FoundDisk:
         return (self.folder.parent / (self.layer_name or self.name) / "dev").read_text().strip()
 
 
-def find_disks(left_out: Sequence[str] = (), sys_root: Path = Path("/sys")) -> list[FoundDisk]:
+def find_disks(
+    left_out: Sequence[str] = (), sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")
+) -> list[FoundDisk]:
     """Return the machine's fixed disks; the one it boots from first, the rest as they sit."""
     found = [
-        FoundDisk(folder.name, sys_root)
+        FoundDisk(folder.name, sys_root, dev_root)
         for folder in (sys_root / "block").iterdir()
         if _DISK_NAMES.fullmatch(folder.name)
         and folder.name not in left_out

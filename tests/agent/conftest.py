@@ -101,9 +101,11 @@ def make_core(folder: Path, name: str) -> Core:
     folder.mkdir(parents=True, exist_ok=True)
     certificate_path, key_path = folder / "core.pem", folder / "core.key"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-days", "100", "-subj", f"/CN={name}"]
-        + ["-keyout", str(key_path), "-out", str(certificate_path)],
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "100"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={name}"),
+            *("-keyout", str(key_path), "-out", str(certificate_path)),
+        ],
         check=True,
         capture_output=True,
         timeout=60,

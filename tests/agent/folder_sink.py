@@ -23,7 +23,7 @@ class SinkDisk:
         self.capacity_bytes = capacity_bytes
         self.cid = cid
         self.has_parent = False
-        self.file = path.open("wb")
+        path.write_bytes(b"")
         self.hash = blake3()
         self.digests = bytearray(-(-capacity_bytes // GRAIN_BYTES) * DIGEST_BYTES)
 
@@ -63,7 +63,8 @@ class FolderSink:
 
     def write(self, number: int, data: memoryview) -> None:
         disk = self.disks[number]
-        disk.file.write(data)
+        with disk.path.open("ab") as file:
+            file.write(data)
         disk.hash.update(data)
 
     def put_digests(self, number: int, first_grain: int, digests: bytes) -> None:
@@ -76,7 +77,6 @@ class FolderSink:
 
     def finish_disk(self, number: int, length_bytes: int, digest_hex: str) -> None:
         disk = self.disks[number]
-        disk.file.close()
         if disk.path.stat().st_size != length_bytes or disk.hash.hexdigest() != digest_hex:
             raise StreamDiffers(f"disk {number}")
         self.finished.add(number)

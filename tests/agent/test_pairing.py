@@ -1,7 +1,5 @@
 """Pairing: the code, its tries, and whom the agent answers afterwards."""
 
-from dataclasses import replace
-
 import pytest
 
 from agent.client import AgentClient, pair_with_agent
@@ -13,7 +11,7 @@ from agent.errors import (
     WrongPairingCode,
 )
 from agent.pairing import MAX_WRONG_TRIES
-from tests.agent.conftest import Core, RunningAgent
+from tests.agent.conftest import Core, RunningAgent, make_core
 
 
 def test_a_core_with_the_code_is_answered_from_then_on(agent: RunningAgent, source: Core) -> None:
@@ -120,10 +118,8 @@ def test_an_agent_that_is_down_cannot_be_paired(agent: RunningAgent, source: Cor
 def test_another_key_with_a_trusted_name_is_refused(
     agent: RunningAgent, source: Core, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from tests.agent.conftest import make_core
-
     impostor = make_core(tmp_path_factory.mktemp("impostor"), source.name)
     paired = source.pair(agent)
 
     with pytest.raises(AgentRefusedCore):
-        agent.client(replace(impostor), paired).describe()
+        agent.client(impostor, paired).describe()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.client import AgentClient
 from tests.agent.conftest import MIB, Core, RunningAgent, write_disk
 from tests.agent.folder_sink import FolderSink
 
@@ -30,8 +31,6 @@ def base(agent: RunningAgent, source: Core, tmp_path: Path) -> FolderSink:
 def take_incremental(agent: RunningAgent, source: Core, base: FolderSink) -> FolderSink:
     sink = FolderSink(base.folder.parent / "incremental", parent=base)
     paired_pem = (agent.folder / "state/agent.pem").read_text()
-    from agent.client import AgentClient
-
     client = AgentClient("127.0.0.1", agent.port, source.credentials, paired_pem, 30)
     client.take_snapshot(sink, sink.parent_disks())
     return sink
