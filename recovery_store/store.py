@@ -7,7 +7,7 @@ lock, since files never change once a point exists. Several processes may use a 
 import json
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -222,12 +222,32 @@ class Store(Inventory):
         Raises:
             ChainDamaged: as `prove`; besides what `plan_export` and `ExportPlan.write_to` raise.
         """
-        with (
-            ThreadPoolExecutor(1, thread_name_prefix="export") as pool,
-            self.plan_export(machine_id, point_id, disk_number) as plan,
-        ):
-            proof = pool.submit(self.prove, machine_id, point_id)
-            plan.write_to(path, progress, lambda: proof.result())
+        try:
+            plan = self.plan_export(machine_id, point_id, disk_number)
+        except ChainFault as error:
+            raise self._with_proven_points(error, machine_id, point_id, None) from error
+        given_up = threading.Event()
+
+        def go_on(*_: object) -> None:
+            if given_up.is_set():
+                raise CancelledError
+
+        with plan, ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
+            proof = pool.submit(self.prove, machine_id, point_id, go_on)
+
+            def tell(done_bytes: int, total_bytes: int) -> None:
+                if proof.done():
+                    proof.result()
+                if progress is not None:
+                    progress(done_bytes, total_bytes)
+
+            try:
+                plan.write_to(path, tell, proof.result)
+            except VmdkDamaged:
+                proof.result()  # says it better, and which points stay good
+                raise
+            finally:
+                given_up.set()
 
     def open_disk(self, machine_id: str, point_id: str, disk_number: int) -> MergedDisk:
         """Open the disk as a guest would see it; errors as in `plan_export`."""
