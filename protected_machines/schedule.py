@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import close_old_connections, connection
-from django.db.models import Exists, Max, OuterRef
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from console.jobs.acts import start_job
@@ -60,7 +60,9 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
     machines: Iterable[Any] = (
         Machine.objects.live()
         .filter(is_paused=False)
-        .annotate(has_open_job=Exists(open_jobs), newest_point_at=Max("points__taken_at"))
+        .with_newest_point_at()
+        .annotate(has_open_job=Exists(open_jobs))
+        .defer("agent_certificate_pem", "description")
     )
     return [
         policy.ScheduleFacts(
