@@ -4,8 +4,11 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 )
@@ -60,10 +63,34 @@ func (f *faultDoors) delay() {
 	}
 }
 
-func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
+// isLocal refuses, and says so, what does not come from this computer.
+func isLocal(w http.ResponseWriter, r *http.Request) bool {
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		http.Error(w, "only from this computer", http.StatusForbidden)
+		return false
+	}
+	return true
+}
+
+// serveSink writes whatever is PUT to a file and drops it: what uploads are measured against.
+func (d *front) serveSink(w http.ResponseWriter, r *http.Request) {
+	if !isLocal(w, r) || r.Method != http.MethodPut {
+		return
+	}
+	file, err := os.Create(filepath.Join(d.settings.uploads, ".sink"))
+	if err == nil {
+		defer os.Remove(file.Name())
+		defer file.Close()
+		_, err = io.CopyBuffer(struct{ io.Writer }{file}, r.Body, make([]byte, bufferBytes))
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
+	if !isLocal(w, r) {
 		return
 	}
 	var expireSessions, expireLeases bool

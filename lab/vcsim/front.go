@@ -132,6 +132,8 @@ func (d *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/lab/faults":
 		d.serveFaults(w, r)
+	case r.URL.Path == "/lab/sink":
+		d.serveSink(w, r)
 	case strings.HasPrefix(r.URL.Path, "/nfc/"), strings.HasPrefix(r.URL.Path, "/ha-nfc/"):
 		d.serveUpload(w, r)
 	case r.URL.Path == vim25.Path+"/vimServiceVersions.xml":

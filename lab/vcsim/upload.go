@@ -20,7 +20,7 @@ import (
 
 const (
 	diskMediaType = "application/x-vnd.vmware-streamVmdk"
-	bufferBytes   = 1 << 20
+	bufferBytes   = 1 << 17
 	drainBytes    = 64 << 20
 )
 
