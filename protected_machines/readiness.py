@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import OuterRef, Subquery
+
 from console.readiness import Readiness, ReadinessState
 from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
