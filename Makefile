@@ -26,7 +26,7 @@ check: $(STAMP)  ## style, types, arrows between the rooms, migrations
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-logo
-	$(VENV)/bin/mypy recovery_store agent vsphere
+	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
 	$(RUN) -m tests.django_checks
 
 test: setup  ## everything on SQLite, what touches the database on PostgreSQL too
