@@ -22,7 +22,7 @@ SCSI_CONTROLLERS = {
     "pvscsi": "pvscsi",
     "lsilogic": "lsi53c895a",
     "buslogic": "lsi53c895a",
-    "lsilogic-sas": "mptsas1068",
+    "lsilogicsas": "mptsas1068",
     "virtio-scsi": "virtio-scsi-pci",
 }
 OTHER_CONTROLLERS = ("ide", "sata", "nvme")

@@ -1,5 +1,6 @@
 """A virtual machine as its configuration in vCenter describes it, read by this lab's needs."""
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from pyVmomi import vim
 
 CONTROLLERS = (
     (vim.vm.device.ParaVirtualSCSIController, "pvscsi"),
-    (vim.vm.device.VirtualLsiLogicSASController, "lsilogic-sas"),
+    (vim.vm.device.VirtualLsiLogicSASController, "lsilogicsas"),
     (vim.vm.device.VirtualLsiLogicController, "lsilogic"),
     (vim.vm.device.VirtualBusLogicController, "buslogic"),
     (vim.vm.device.VirtualAHCIController, "sata"),
@@ -29,6 +30,7 @@ PROPERTIES = (
     "config.instanceUuid",
     "config.firmware",
     "config.extraConfig",
+    "config.guestId",
     "config.hardware",
 )
 
@@ -61,6 +63,21 @@ class ConfiguredVm:
     reboot_requests: int
     reset_requests: int
     shutdown_requests: int
+    guest_id: str
+    # What whoever made the machine wrote into its extra configuration.
+    extra: dict[str, str]
+
+    @classmethod
+    def from_json(cls, text: str) -> "ConfiguredVm":
+        """Read back what `json.dumps(asdict(vm))` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: the text is not of that kind.
+        """
+        fields = json.loads(text)
+        fields["disks"] = tuple(ConfiguredDisk(**disk) for disk in fields["disks"])
+        fields["nics"] = tuple((model, mac) for model, mac in fields["nics"])
+        return cls(**fields)
 
 
 def read_vm(moid: str, properties: dict[str, Any]) -> ConfiguredVm:
@@ -94,6 +111,8 @@ def read_vm(moid: str, properties: dict[str, Any]) -> ConfiguredVm:
         reboot_requests=int(options.get("lab.reboot_request", 0)),
         reset_requests=int(options.get("lab.reset_request", 0)),
         shutdown_requests=int(options.get("lab.shutdown_request", 0)),
+        guest_id=properties.get("config.guestId") or "otherLinux64Guest",
+        extra={key: value for key, value in options.items() if key.startswith("understudy.")},
     )
 
 

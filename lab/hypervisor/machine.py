@@ -53,6 +53,7 @@ class HostedMachine:
         self._agent_port = agent_port
         self._link: ToolsLink | None = None
         self._left_boot_id: str | None = None
+        self._kept_configuration: ConfiguredVm | None = None
         self._reboot_asked_at = 0.0
         self._power_stays_until = 0.0
 
@@ -73,6 +74,23 @@ class HostedMachine:
         temporary = self.folder / ".record.json"
         temporary.write_text(json.dumps(asdict(self.record), indent=2))
         temporary.rename(self.folder / "record.json")
+
+    @property
+    def configured(self) -> ConfiguredVm:
+        """The machine as vCenter configured it when it was last seen there.
+
+        Raises:
+            ValueError, TypeError, KeyError, OSError: that is not known.
+        """
+        return ConfiguredVm.from_json((self.folder / "vm.json").read_text())
+
+    def keep_configuration(self, vm: ConfiguredVm) -> None:
+        """Keep what is needed to make the machine anew in a simulator that has forgotten it."""
+        if vm != self._kept_configuration:
+            temporary = self.folder / ".vm.json"
+            temporary.write_text(json.dumps(asdict(vm), indent=2))
+            temporary.rename(self.folder / "vm.json")
+            self._kept_configuration = vm
 
     def start(self, vm: ConfiguredVm, uploads: Path) -> None:
         """Boot it from its uploaded disks, or go on where its overlays are.

@@ -11,6 +11,7 @@ from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim, vmodl
 
 from lab.hypervisor.configured import PROPERTIES, ConfiguredVm, read_vm
+from vsphere import Credentials
 
 log = logging.getLogger(__name__)
 # pyvmomi lets the faults of every layer below it pass.
@@ -27,6 +28,7 @@ class Vcenter:
     """A session with the simulator, made when it is needed and made anew when it is lost."""
 
     def __init__(self, host: str, port: int, user: str, password: str, ca_path: Path) -> None:
+        self.credentials = Credentials(host, port, user, password, None, ca_path)
         self._host, self._port = host, port
         self._user, self._password = user, password
         self._ca_path = ca_path

@@ -8,6 +8,7 @@ from pathlib import Path
 from lab.commands import CommandFailed
 from lab.hypervisor.configured import ConfiguredVm
 from lab.hypervisor.machine import HostedMachine, Record, silent_report
+from lab.hypervisor.restore import make_anew
 from lab.hypervisor.vcenter import Vcenter, VcenterUnreachable
 from lab.processes import OwnProcess
 from lab.qemu import GuestFailed
@@ -30,6 +31,7 @@ class Hypervisor:
         self._agent_port = agent_port
         self._machines: dict[str, HostedMachine] = {}
         self._reported: dict[str, dict[str, str]] = {}
+        self._instance_seen = ""
         self._load()
 
     def run(self, stop: threading.Event) -> None:
@@ -54,6 +56,11 @@ class Hypervisor:
         """
         instance = self._instance()
         vms = self._vcenter.read_vms()
+        if instance != self._instance_seen:
+            self._instance_seen = instance
+            self._reported.clear()
+            if self._make_forgotten_anew({vm.key for vm in vms}, instance):
+                vms = self._vcenter.read_vms()
         for vm in vms:
             try:
                 self._tend(vm, instance)
@@ -83,17 +90,32 @@ class Hypervisor:
 
     def _tend(self, vm: ConfiguredVm, instance: str) -> None:
         machine = self._machines.get(vm.key)
+        if machine is not None and self._is_another(machine, vm, instance):
+            self._remove(machine)
+            machine = None
         if machine is None:
             if not vm.is_powered_on or not self._has_uploads(vm):
                 return
             machine = self._adopt(vm, instance)
         elif machine.record.vcenter != instance or machine.record.moid != vm.moid:
-            machine.remember(vcenter=instance, moid=vm.moid)
+            machine.remember(
+                vcenter=instance,
+                moid=vm.moid,
+                reboot_requests=vm.reboot_requests,
+                reset_requests=vm.reset_requests,
+                shutdown_requests=vm.shutdown_requests,
+            )
+        machine.keep_configuration(vm)
         if vm.is_powered_on:
             self._keep_running(machine, vm)
         elif machine.guest.is_running or machine.was_seen_running:
             machine.follow_power_off(vm)
             self._report(vm.moid, silent_report())
+
+    @staticmethod
+    def _is_another(machine: HostedMachine, vm: ConfiguredVm, instance: str) -> bool:
+        """Tell whether a machine of the same name was removed, and this one made in its place."""
+        return machine.record.vcenter == instance and machine.record.moid != vm.moid
 
     def _has_uploads(self, vm: ConfiguredVm) -> bool:
         return any((self._uploads / vm.moid).glob("disk-*.vmdk"))
@@ -146,14 +168,29 @@ class Hypervisor:
         self._report(vm.moid, {**silent_report(), "lab.error": str(error)[:2000]})
         self._vcenter.power_off(vm.moid)
 
-    def _forget_removed(self, present_keys: set[str], instance: str) -> None:
-        """Remove what was deleted in vCenter.
+    def _make_forgotten_anew(self, present_keys: set[str], instance: str) -> bool:
+        """Import what a simulator that was started anew no longer knows; True if there was any."""
+        forgotten = [
+            machine
+            for key, machine in self._machines.items()
+            if key not in present_keys and machine.record.vcenter != instance
+        ]
+        for machine in forgotten:
+            log.info("vCenter has forgotten it, it is made anew vm=%s", machine.record.name)
+            try:
+                make_anew(machine, self._vcenter)
+            except (VcenterUnreachable, ValueError, TypeError, KeyError, OSError) as error:
+                log.error("it could not be made vm=%s error=%s", machine.record.name, error)
+        return bool(forgotten)
 
-        A simulator that was started anew has lost its machines; that is no wish to delete them.
-        """
+    def _forget_removed(self, present_keys: set[str], instance: str) -> None:
+        """Remove what was deleted in vCenter."""
         for key, machine in list(self._machines.items()):
             if key not in present_keys and machine.record.vcenter == instance:
-                log.info("removed in vCenter vm=%s", machine.record.name)
-                machine.remove()
-                self._reported.pop(machine.record.moid, None)
-                del self._machines[key]
+                self._remove(machine)
+
+    def _remove(self, machine: HostedMachine) -> None:
+        log.info("removed in vCenter vm=%s", machine.record.name)
+        machine.remove()
+        self._reported.pop(machine.record.moid, None)
+        del self._machines[machine.record.key]

@@ -14,7 +14,7 @@ from lab.guest.image import ensure_images
 from lab.places import ROOT
 from lab.processes import OwnProcess
 from lab.qemu import Guest
-from lab.vcsim.process import Vcsim, running_vcsim
+from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
 from tests.lab.waiting import wait_until
@@ -88,13 +88,16 @@ def hypervisor(
         guest.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def session(vcsim: Vcsim) -> Iterator[vsphere.Session]:
-    credentials = vsphere.Credentials(
+    with vsphere.connect(credentials_of(vcsim)) as session:
+        yield session
+
+
+def credentials_of(vcsim: Vcsim) -> vsphere.Credentials:
+    return vsphere.Credentials(
         vcsim.host, vcsim.port, vcsim.username, vcsim.password, vcsim.thumbprint
     )
-    with vsphere.connect(credentials) as session:
-        yield session
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +125,7 @@ def import_machine(session: vsphere.Session, name: str, stream: Path, capacity_b
     return session.import_vm(
         vsphere.VmSpec(
             name,
-            guest_id="debian12_64Guest",
+            guest_id="debian10_64Guest",
             firmware="bios",
             cpus=1,
             memory_bytes=512 << 20,
@@ -193,6 +196,40 @@ def test_a_machine_lives_from_power_on_to_removal(
     wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
     assert hypervisor.process is not None
     assert hypervisor.process.poll() is None
+
+
+def test_a_machine_survives_a_simulator_that_forgets_it(
+    session: vsphere.Session, vcsim: Vcsim, hypervisor: HypervisorProcess, stream: Path
+) -> None:
+    capacity_bytes = ensure_images()["web-01"].disks[0].stat().st_size
+    moid = import_machine(session, "kept", stream, capacity_bytes)
+    session.get_vm(moid).power_on()
+    wait_until(lambda: any(guest.is_running for guest in hypervisor.guests()), "it to run", 60)
+    (qemu,) = hypervisor.guests()
+    process = qemu.process
+    assert process is not None
+
+    vcsim.stop()
+    certificate = (vcsim.certificate_path, vcsim.certificate_path.with_name("key.pem"))
+    anew = start_vcsim(
+        vcsim.uploads.parent, port=vcsim.port, password=vcsim.password, certificate=certificate
+    )
+    vcsim.process = anew.process
+    with vsphere.connect(credentials_of(vcsim)) as second:
+
+        def is_back() -> bool:
+            vm = second.find_vm_by_marker(MARKER)
+            return vm is not None and vm.power_state == "poweredOn"
+
+        wait_until(is_back, "the machine to be known again", 120, hypervisor.tail)
+        assert process.is_running
+        vm = second.find_vm_by_marker(MARKER)
+        assert vm is not None
+        assert vm.name == "kept"
+        vm.power_off()
+        wait_until(lambda: not process.is_running, "the power to be off", 60, hypervisor.tail)
+        vm.destroy(expected_marker=MARKER)
+        wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
 
 
 def test_a_machine_that_cannot_start_is_off_and_says_why(
