@@ -7,6 +7,7 @@ Everything read from the file is checked before it is used; a file name inside i
 from __future__ import annotations
 
 import os
+import stat
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
@@ -259,14 +260,20 @@ class RawFile:
         except OSError as error:
             raise SourceUnreadable(f"{path} cannot be opened: {error.strerror}") from error
         try:
-            self.length_bytes = os.lseek(self.fd, 0, os.SEEK_END)
-        except OSError as error:
+            self.length_bytes = self._measure()
+        except BaseException:
             os.close(self.fd)
-            raise SourceUnreadable(f"{path} is no disk image: {error.strerror}") from error
+            raise
         self.capacity_bytes = -(-self.length_bytes // SECTOR_BYTES) * SECTOR_BYTES
-        if not 0 < self.capacity_bytes <= CAPACITY_LIMIT_BYTES:
-            os.close(self.fd)
-            raise SourceUnreadable(f"{path} is {self.length_bytes} bytes long, which is no disk")
+
+    def _measure(self) -> int:
+        mode = os.fstat(self.fd).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            raise SourceUnreadable(f"{self.path} is no disk image: neither a file nor a disk")
+        length_bytes = os.lseek(self.fd, 0, os.SEEK_END)
+        if not 0 < length_bytes <= CAPACITY_LIMIT_BYTES:
+            raise SourceUnreadable(f"{self.path} is {length_bytes} bytes long, which is no disk")
+        return length_bytes
 
     def close(self) -> None:
         os.close(self.fd)

@@ -1,0 +1,181 @@
+"""A full store says so, and nothing half stays; on a real small file system."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from recovery_store.errors import StoreError, StoreFull
+from recovery_store.manifest import Manifest
+from recovery_store.store import Store
+from recovery_store.vmdk.layout import GRAIN_BYTES
+from recovery_store.vmdk.writer import StreamWriter
+from tests.recovery_store.disks import (
+    MACHINE_ID,
+    MIB,
+    add_point,
+    begin,
+    disk_path,
+    tree_state,
+)
+
+LIMIT_BYTES = 3 * MIB
+BIG_GRAINS = 100
+
+
+@pytest.fixture(params=["file system", "file size"])
+def small_root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A place where a file of 6 MiB does not fit.
+
+    A file system of its own where this process may mount one, and everywhere a limit on the
+    length of files, which the kernel enforces with an error of its own.
+    """
+    root = tmp_path / "small"
+    root.mkdir()
+    if request.param == "file system":
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={LIMIT_BYTES}", "none", str(root)]
+        if subprocess.run(mount, capture_output=True).returncode:
+            # Where mounting is not allowed, an unprivileged namespace would not help this
+            # process; the limit on files is what is left.
+            yield from _limited(root)
+            return
+        try:
+            yield root
+        finally:
+            subprocess.run(["umount", "-l", str(root)], check=True)
+        return
+    yield from _limited(root)
+
+
+def _limited(root: Path) -> Iterator[Path]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, before[1]))
+    try:
+        yield root
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def big_stream(cid: str = "12345678") -> bytes:
+    """Return a stream of 6 MiB that nobody can compress."""
+    parts: list[bytes] = []
+    writer = StreamWriter(parts.append, BIG_GRAINS * GRAIN_BYTES, cid)
+    for index in range(BIG_GRAINS):
+        writer.grain(index, b"\x78\x01" + os.urandom(60_000))
+    writer.finish()
+    return b"".join(parts)
+
+
+def send_big(store: Store, parent: Manifest | None = None) -> None:
+    stream = big_stream()
+    with begin(store, parent) as writer:
+        writer.begin_disk(0, "big", BIG_GRAINS * GRAIN_BYTES, "12345678", False)
+        for start in range(0, len(stream), 100_000):
+            writer.write(0, stream[start : start + 100_000])
+
+
+def test_a_point_that_does_not_fit_leaves_nothing(small_root: Path) -> None:
+    store = Store(small_root / "store", reserve_bytes=0)
+    point = add_point(store, {0: 1})
+    before = tree_state(small_root)
+    with pytest.raises(StoreFull, match="is full while writing disk 0") as refusal:
+        send_big(store, point)
+    assert refusal.value.code == "STORE-FULL"
+    assert tree_state(small_root) == before
+    store.prove(MACHINE_ID, point.point_id)
+    add_point(store, {1: 2}, point)
+
+
+def test_a_replica_that_does_not_fit_keeps_what_came_and_goes_on_later(
+    small_root: Path, tmp_path: Path
+) -> None:
+    target = Store(small_root / "store", reserve_bytes=0)
+    add_point(target, {0: 1})
+    stream = big_stream()
+    manifest = _manifest_of(stream, tmp_path)
+    try:
+        replica = target.begin_replica(MACHINE_ID, manifest.to_bytes())
+    except StoreFull:
+        return  # the file system itself says beforehand that it will not fit
+    offset = replica.append("disk0.vmdk", 0, stream[: LIMIT_BYTES - 1000])
+    with pytest.raises(StoreFull, match=r"while receiving disk0\.vmdk"):
+        replica.append("disk0.vmdk", offset, stream[offset : offset + 700_000])
+    assert replica.offset_bytes("disk0.vmdk") == offset
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 * MIB, resource.RLIM_INFINITY))
+    replica.append("disk0.vmdk", offset, stream[offset:])
+    assert replica.commit().point_id == manifest.point_id
+
+
+def _manifest_of(stream: bytes, tmp_path: Path) -> Manifest:
+    """Return the manifest that a peer with enough room would send."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit[1], limit[1]))
+    try:
+        source = Store(tmp_path / "roomy", reserve_bytes=0)
+        point = add_point(source, {0: 1}, capacity_bytes=BIG_GRAINS * GRAIN_BYTES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    ranges = [stream[at : at + 4 * MIB] for at in range(0, len(stream), 4 * MIB)]
+    entry = point.disk(0).__dict__ | {
+        "cid": "12345678",
+        "file_bytes": len(stream),
+        "digest": blake3(stream).hexdigest(),
+        "range_digests": tuple(blake3(part).hexdigest() for part in ranges),
+    }
+    disks = (type(point.disk(0))(**entry),)
+    return Manifest(**{**point.__dict__, "point_id": str(uuid.uuid4()), "disks": disks}).sealed()
+
+
+def test_an_export_that_does_not_fit_leaves_no_file(small_root: Path, tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit[1], limit[1]))
+    store = Store(tmp_path / "roomy", reserve_bytes=0)
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(os.urandom(6 * MIB))
+    command = [sys.executable, "-m", "recovery_store"]
+    imported = subprocess.run(
+        [*command, "import", store.root, "--machine", "m", raw],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    point_id = imported.stdout.split()[-1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    result = subprocess.run(
+        [*command, "export", store.root, point_id, "0", small_root / "out.vmdk"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    assert list(small_root.iterdir()) == []
+
+
+def test_the_reserve_stays_free(tmp_path: Path) -> None:
+    free = os.statvfs(tmp_path)
+    store = Store(tmp_path / "store", reserve_bytes=free.f_blocks * free.f_frsize * 2)
+    with pytest.raises(StoreFull, match="and a reserve of"):
+        begin(store)
+    assert not list(store.root.rglob("*.lock"))
+    assert not list(store.root.rglob(MACHINE_ID + "/unfinished/*"))
+
+
+def test_a_store_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    store = Store(Path("/proc/no-such-store"))
+    with pytest.raises(StoreError, match="cannot be used"):
+        begin(store)
+    assert errno.errorcode  # the error of the system is chained, not shown alone
+
+
+def test_a_point_on_the_default_reserve_of_a_small_file_system_fits(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    point = add_point(store, {0: 1})
+    assert disk_path(store, point).exists()
