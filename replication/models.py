@@ -14,6 +14,8 @@ from replication.choices import ConnectionState, Direction
 _FIRST_RETRY_SECONDS = 15
 _LAST_RETRY_SECONDS = 600
 _SEEN_WRITTEN_EVERY_SECONDS = 5
+# A source core that called within this time is there, even where this core cannot dial it.
+_HEARD_COUNTS_SECONDS = 30
 
 
 class PairingQuerySet(models.QuerySet["Pairing"]):
@@ -49,7 +51,9 @@ class Pairing(models.Model):
     )
     connection_error = models.TextField(blank=True, default="")
     unreachable_since = models.DateTimeField(null=True, blank=True)
+    # When the two cores last spoke, whoever began; and when the peer last called this core.
     last_seen_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = PairingQuerySet.as_manager()
@@ -96,8 +100,24 @@ class Pairing(models.Model):
             ]
         )
 
+    def note_heard(self, now: datetime.datetime) -> None:
+        """Record that the peer has just called this core."""
+        recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
+        if self.heard_at is None or self.heard_at < recent:
+            Pairing.objects.filter(pk=self.pk).update(heard_at=now)
+            self.heard_at = now
+        self.note_seen(now)
+
     def note_unreachable(self, text: str, now: datetime.datetime) -> None:
-        """Record that the peer does not answer; the time of the first silence is kept."""
+        """Record that the peer does not answer; the time of the first silence is kept.
+
+        A source core behind a wall that lets nothing in still calls: that one is reachable.
+        """
+        since = now - datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
+        if not self.is_outgoing and Pairing.objects.filter(pk=self.pk, heard_at__gt=since).exists():
+            self.connection_error = text
+            self.save(update_fields=["connection_error"])
+            return
         self._note_trouble(ConnectionState.UNREACHABLE, text, now)
 
     def note_authentication_error(self, text: str, now: datetime.datetime) -> None:

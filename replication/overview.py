@@ -162,7 +162,8 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
         return State("warn", "Paused", f"Paused on {pairing.peer_name}.")
     if pairing.connection_state == ConnectionState.UNKNOWN:
         return State("off", "Not seen yet", "The two cores have not spoken since they were paired.")
-    return State("ok", "Online")
+    # It calls this core, but cannot be dialled: nothing is lost, but it cannot be asked to send.
+    return State("ok", "Online", pairing.connection_error)
 
 
 def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:

@@ -70,7 +70,7 @@ def for_peers(view: View) -> View:
     @functools.wraps(view)
     def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
         pairing = _pairing_of(request)
-        pairing.note_seen(timezone.now())
+        pairing.note_heard(timezone.now())
         return view(request, pairing=pairing, **arguments)
 
     return answers_in_json(wrapped)

@@ -1,0 +1,194 @@
+"""The core interface refuses what is wrong, in JSON, and loses nothing by it."""
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from protected_machines.models import Machine
+from replication.models import Pairing
+from tests.replication.rows import PEER_SECRET, make_pairing, make_replica, make_replicated
+
+
+@pytest.fixture(autouse=True)
+def core_interface(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "replication.api.urls"
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.APPEND_SLASH = False
+
+
+@pytest.fixture
+def pairing(db: None) -> Pairing:
+    return make_pairing(direction="incoming", peer_name="Headquarters")
+
+
+def call(method: str, path: str, pairing: Pairing | None, body: Any = b"", **more: Any) -> Any:
+    headers = {"Content-Type": "application/json"}
+    if pairing is not None:
+        headers["Authorization"] = f"Understudy {pairing.pk}:{more.get('secret', PEER_SECRET)}"
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Client().generic(
+        method, f"/api/v1{path}", data, content_type="application/json", headers=headers
+    )
+
+
+MACHINE = {"name": "db-01", "host": "10.0.0.9", "port": 8006, "ownership_epoch": 1}
+
+
+@pytest.mark.parametrize("path", ["/status", f"/machines/{uuid.uuid4()}/ownership"])
+@pytest.mark.parametrize("how", ["nobody", "wrong secret", "another pairing"])
+def test_only_a_paired_core_is_let_in(pairing: Pairing, path: str, how: str) -> None:
+    if how == "nobody":
+        answer = call("GET", path, None)
+    elif how == "wrong secret":
+        answer = call("GET", path, pairing, secret="x")
+    else:
+        answer = call("GET", path, Pairing(pk=uuid.uuid4()))
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "REPLICATION-PEER-SECRET"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b"\xff", {"core_id": 1}, {**MACHINE, "ownership_epoch": "x"}, {"name": "x"}],
+)
+def test_a_body_that_cannot_be_read_is_400_and_nothing_is_made(pairing: Pairing, body: Any) -> None:
+    answer = call("PUT", f"/machines/{uuid.uuid4()}", pairing, body)
+    assert answer.status_code == 400
+    assert answer.json()["text"]
+    assert not Machine.objects.exists()
+
+
+def test_an_unknown_address_is_answered_in_json(db: None) -> None:
+    assert call("GET", "/nothing", None).status_code == 404
+
+
+def test_the_first_metadata_makes_a_replica_of_the_source(pairing: Pairing) -> None:
+    machine_id = uuid.uuid4()
+    answer = call("PUT", f"/machines/{machine_id}", pairing, MACHINE)
+    assert answer.status_code == 200
+    assert answer.json()["owner_core_id"] == str(pairing.peer_core_id)
+    machine = Machine.objects.get(pk=machine_id)
+    assert (machine.kind, machine.owner_core_name) == ("replicated", "Headquarters")
+
+
+def test_a_machine_of_another_owner_is_refused_with_who_since_and_epoch(pairing: Pairing) -> None:
+    machine = make_replica(
+        pairing, owner_core_id=uuid.uuid4(), owner_core_name="DR site", ownership_epoch=2
+    )
+    make_replicated(pairing, machine)
+    for method, path, body in (
+        ("PUT", "", MACHINE),
+        ("POST", "/missing-points", {"point_ids": []}),
+        ("POST", "/replicas", b"{}"),
+        ("PUT", f"/replicas/{uuid.uuid4()}/files/disk0.vmdk?offset_bytes=0", b"x"),
+        ("POST", f"/replicas/{uuid.uuid4()}/commit", {}),
+    ):
+        answer = call(method, f"/machines/{machine.pk}{path}", pairing, body)
+        assert answer.status_code == 409, path
+        said = answer.json()
+        assert said["code"] == "REPLICATION-OWNED-ELSEWHERE"
+        assert (said["owner_core_name"], said["ownership_epoch"]) == ("DR site", 2)
+        assert said["owned_since"].startswith("2026-03-01T12:00:00")
+
+
+def test_a_higher_epoch_is_newer_knowledge(pairing: Pairing) -> None:
+    machine = make_replica(pairing, owner_core_id=uuid.uuid4(), ownership_epoch=2)
+    answer = call("PUT", f"/machines/{machine.pk}", pairing, {**MACHINE, "ownership_epoch": 3})
+    assert answer.status_code == 200
+    machine.refresh_from_db()
+    assert (machine.owner_core_id, machine.ownership_epoch) == (pairing.peer_core_id, 3)
+
+
+def test_a_machine_of_another_pairing_is_not_reached(pairing: Pairing) -> None:
+    stranger = make_replicated(make_pairing(direction="incoming"))
+    answer = call(
+        "POST", f"/machines/{stranger.machine_id}/missing-points", pairing, {"point_ids": []}
+    )
+    assert answer.status_code == 400
+    answer = call("GET", f"/machines/{stranger.machine_id}/ownership", pairing)
+    assert answer.json() == {"owner_core_id": ""}
+
+
+@pytest.mark.parametrize("paused", ["pairing", "machine"])
+def test_a_pause_here_refuses_and_says_where_to_resume(pairing: Pairing, paused: str) -> None:
+    replicated = make_replicated(pairing)
+    (pairing if paused == "pairing" else replicated).set_paused(True)
+    answer = call("PUT", f"/machines/{replicated.machine_id}", pairing, MACHINE)
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "REPLICATION-PEER-PAUSED"
+    assert "Incoming Replication" in answer.json()["text"]
+
+
+def test_a_damaged_manifest_is_refused_by_code(pairing: Pairing) -> None:
+    replicated = make_replicated(pairing)
+    answer = call("POST", f"/machines/{replicated.machine_id}/replicas", pairing, b'{"format": 1}')
+    assert answer.status_code in (400, 422)
+    assert answer.json()["code"].startswith("STORE-")
+
+
+def test_a_slice_of_a_point_that_was_never_begun_is_refused(pairing: Pairing) -> None:
+    replicated = make_replicated(pairing)
+    path = f"/replicas/{uuid.uuid4()}/files/disk0.vmdk?offset_bytes=0"
+    answer = call("PUT", f"/machines/{replicated.machine_id}{path}", pairing, b"x")
+    assert answer.status_code == 400
+    assert "begin it first" in answer.json()["text"]
+
+
+def test_a_target_cannot_send_machines_to_its_source(db: None) -> None:
+    pairing = make_pairing(direction="outgoing")
+    answer = call("PUT", f"/machines/{uuid.uuid4()}", pairing, MACHINE)
+    assert answer.status_code == 400
+    assert not Machine.objects.exists()
+
+
+def test_the_target_may_ask_its_source_to_send(db: None) -> None:
+    pairing = make_pairing(direction="outgoing")
+    replicated = make_replicated(pairing)
+    answer = call("POST", "/force", pairing, {"machine_ids": []})
+    assert answer.json() == {"started": [replicated.machine.name]}
+    incoming = make_pairing(direction="incoming")
+    assert call("POST", "/force", incoming, {"machine_ids": []}).status_code == 400
+
+
+def test_too_many_wrong_passwords_are_stopped(db: None) -> None:
+    for _ in range(10):
+        refused = _pair("nobody:wrong")
+        assert refused.json()["code"] == "REPLICATION-PEER-ADMINISTRATOR"
+    assert "Too many wrong passwords" in _pair("nobody:wrong").json()["text"]
+
+
+def test_a_user_who_is_no_administrator_cannot_pair(db: None) -> None:
+    from django.contrib.auth import get_user_model
+
+    get_user_model().objects.create_user("reader", password="correct horse")
+    assert _pair("reader:correct horse").status_code == 403
+
+
+def _pair(credentials: str) -> Any:
+    import base64
+
+    from console.identity import this_core
+
+    asked = {"core_id": str(uuid.uuid4()), "certificate_pem": this_core().certificate_pem}
+    return Client().generic(
+        "POST",
+        "/api/v1/pair",
+        json.dumps(asked).encode(),
+        content_type="application/json",
+        headers={"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()},
+    )
+
+
+def test_a_source_that_calls_but_cannot_be_dialled_is_reachable(pairing: Pairing) -> None:
+    from replication.reconcile import refresh_core
+
+    assert call("GET", "/status", pairing).status_code == 200
+    pairing.refresh_from_db()
+    assert not refresh_core(pairing)
+    pairing.refresh_from_db()
+    assert pairing.connection_state == "online"
+    assert "does not answer" in pairing.connection_error
