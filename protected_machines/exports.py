@@ -191,8 +191,8 @@ def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
     manifest = open_store().find_point(str(point_id))
     if manifest is None or manifest.machine_id != str(machine_id):
         raise PointNotFound(
-            f"recovery point {point_id} of machine {machine_id} is not in this core's store. "
-            "Choose another recovery point."
+            f"Recovery point {point_id} of machine {machine_id} is not in this core's store. "
+            "Choose another."
         )
     return manifest
 
