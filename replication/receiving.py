@@ -7,6 +7,7 @@ source's own is refused with the owner's name, so that a site that comes back le
 import datetime
 import logging
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from django.db import transaction
@@ -21,7 +22,7 @@ from protected_machines.index import index_point
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.store import open_store
-from recovery_store.errors import OffsetDiffers
+from recovery_store.errors import OffsetDiffers, PointInUse
 from recovery_store.manifest import Manifest
 from recovery_store.replica import Replica
 from replication.errors import (
@@ -136,12 +137,14 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     """Check every digest of an arrived point, keep it, and index it. Idempotent.
 
     Raises:
+        OwnedElsewhere: this core took the machine over while the point was being checked.
         StoreError: something is damaged; that much of it was dropped.
     """
     store = open_store()
     manifest = store.find_point(str(point_id))
     if manifest is None or manifest.machine_id != str(machine.pk):
         manifest = _find_replica(machine, point_id).commit()
+        _take_back_when_taken_over(pairing, machine, point_id)
     point = index_point(machine, manifest)
     parent = (
         RecoveryPoint.objects.filter(pk=point.parent_id).only("state", "proven_at").first()
@@ -163,6 +166,19 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     )
     logger.info("commit replica machine_id=%s point_id=%s", machine.pk, point_id)
     return point
+
+
+def _take_back_when_taken_over(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> None:
+    """Remove the point again if a failover began meanwhile: it is no part of that history."""
+    try:
+        get_machine_of(pairing, machine.pk)
+    except OwnedElsewhere:
+        # A point that is already somebody's parent stays: it is sound, only late.
+        with suppress(PointInUse):
+            open_store().delete_point(str(machine.pk), str(point_id))
+        raise
+    except PeerPausedReplication:
+        return
 
 
 def owned_elsewhere(machine: Machine) -> OwnedElsewhere:

@@ -61,6 +61,12 @@ class Command(BaseCommand):
     def _machine(self, name: str) -> Machine:
         machine = Machine.objects.owned_here().filter(name=name).first()
         if machine is None:
+            elsewhere = Machine.objects.filter(name=name).first()
+            if elsewhere is not None:
+                raise CommandError(
+                    f"{name} belongs to {elsewhere.owner_core_name} since "
+                    f"{elsewhere.owned_since:%Y-%m-%d %H:%M} UTC; this core does not act on it."
+                )
             raise CommandError(f"This core protects no machine named {name}.")
         return machine
 
