@@ -239,7 +239,12 @@ def test_a_machine_that_cannot_start_is_off_and_says_why(
     vcsim.disk_path(moid, 0).write_bytes(b"no disk at all")
     vm = session.get_vm(moid)
     vm.power_on()
-    wait_until(lambda: vm.power_state == "poweredOff", "it to be off again", 60, hypervisor.tail)
+    wait_until(
+        lambda: session.get_vm(moid).power_state == "poweredOff",
+        "it to be off again",
+        60,
+        hypervisor.tail,
+    )
     assert "cannot run vm=damaged" in hypervisor.log.read_text()
     vm.destroy(expected_marker=MARKER)
     wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
