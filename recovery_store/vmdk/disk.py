@@ -53,7 +53,8 @@ class MergedDisk:
         pick = self._table(number).get(slot)
         if pick is None:
             return None
-        grain = self._links[pick.link].read_grain(index, pick.sector, pick.end_sector)
+        _, link, sector, end_sector = pick
+        grain = self._links[link].read_grain(index, sector, end_sector)
         self._grain_held = (index, grain)
         return grain
 
@@ -65,12 +66,10 @@ class MergedDisk:
         total_grains = grain_count(self.capacity_bytes)
         for number, tables in tables_in_chain(self._links):
             first = number * GRAINS_PER_TABLE
-            for pick in pick_grains(
-                self._links, tables, min(GRAINS_PER_TABLE, total_grains - first)
-            ):
-                file = self._links[pick.link]
-                data = file.read_sectors(pick.sector, pick.end_sector - pick.sector)
-                yield first + pick.slot, file, data
+            slots = min(GRAINS_PER_TABLE, total_grains - first)
+            for slot, link, sector, end_sector in pick_grains(self._links, tables, slots):
+                file = self._links[link]
+                yield first + slot, file, file.read_sectors(sector, end_sector - sector)
 
     def close(self) -> None:
         self._pool.close()
@@ -91,7 +90,7 @@ class MergedDisk:
             for link, file in enumerate(self._links)
             if (sector := file.find_table_sector(number)) is not None
         ]
-        table = {pick.slot: pick for pick in pick_grains(self._links, tables)}
+        table = {pick[0]: pick for pick in pick_grains(self._links, tables)}
         self._tables[number] = table
         if len(self._tables) > _TABLES_HELD:
             self._tables.popitem(last=False)

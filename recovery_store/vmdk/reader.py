@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from ..errors import SourceUnreadable, VmdkDamaged
 from .deflate import inflate
@@ -24,7 +23,6 @@ from .layout import (
     DESCRIPTOR_SECTOR,
     DESCRIPTOR_SECTORS,
     END_OF_STREAM,
-    ENTRY_ABSENT,
     ENTRY_ZERO,
     FLAGS_DELTA,
     FLAGS_FULL,
@@ -89,15 +87,9 @@ class FilePool:
         self.close()
 
 
-class GrainPlace(NamedTuple):
-    """Where one grain lies: its slot in the table, its first sector, the sector behind it.
-
-    sector is ENTRY_ZERO for a grain that a delta declares zero.
-    """
-
-    slot: int
-    sector: int
-    end_sector: int
+# Where one grain lies: its slot in the table, its first sector, the sector behind it; the sector
+# is ENTRY_ZERO for a grain that a delta declares zero. Plain, for there are millions of them.
+GrainPlace = tuple[int, int, int]
 
 
 class StreamFile:
@@ -148,20 +140,18 @@ class StreamFile:
         A grain ends where the next one begins, the last one where the table's marker stands:
         so a grain's length is known without reading it.
         """
-        places = []
+        places: list[GrainPlace] = []
         end = table_sector - 1
-        entries = self.table(table_sector)
-        for slot in range(GRAINS_PER_TABLE - 1, -1, -1):
-            sector = entries[slot]
-            if sector == ENTRY_ABSENT:
-                continue
-            if sector == ENTRY_ZERO:
-                places.append(GrainPlace(slot, ENTRY_ZERO, ENTRY_ZERO))
-                continue
-            if not OVERHEAD_SECTORS <= sector < end <= sector + _GRAIN_LIMIT_SECTORS:
-                raise self._damaged(f"the grain table at sector {table_sector} is out of order")
-            places.append(GrainPlace(slot, sector, end))
-            end = sector
+        slot = GRAINS_PER_TABLE
+        for sector in reversed(self.table(table_sector)):
+            slot -= 1
+            if sector > ENTRY_ZERO:
+                if not OVERHEAD_SECTORS <= sector < end <= sector + _GRAIN_LIMIT_SECTORS:
+                    raise self._damaged(f"the grain table at sector {table_sector} is out of order")
+                places.append((slot, sector, end))
+                end = sector
+            elif sector == ENTRY_ZERO:
+                places.append((slot, ENTRY_ZERO, ENTRY_ZERO))
         return places
 
     def read_grain(self, index: int, sector: int, end_sector: int) -> bytes:

@@ -58,9 +58,9 @@ class Imaged:
         with FilePool() as pool:
             file = StreamFile(self.out, pool)
             return {
-                number * 512 + place.slot: place.sector > 1
-                for number, sector in zip(file.table_numbers, file.table_sectors, strict=True)
-                for place in file.grain_places(sector)
+                number * 512 + slot: sector > 1
+                for number, table_sector in zip(file.table_numbers, file.table_sectors, strict=True)
+                for slot, sector, _ in file.grain_places(table_sector)
             }
 
 
