@@ -1,10 +1,11 @@
 """One measured figure beside its peer, and how commands are measured."""
 
-import os
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,41 @@ class Run:
 def run_command(command: Sequence[object]) -> Run:
     """Run a command to its end; raises if it fails."""
     started = time.monotonic()
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
+    with subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        peak = _PeakMemory(process.pid)
+        output, _ = process.communicate()
+        seconds = time.monotonic() - started
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args, output)
-    return Run(time.monotonic() - started, usage.ru_maxrss * 1024, output)
+    return Run(seconds, peak.stop(), output)
+
+
+class _PeakMemory:
+    """Watches a process; the kernel's own sum for a child counts its parent's memory too."""
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._peak_bytes = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._is_over.set()
+        self._thread.join()
+        return self._peak_bytes
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.02):
+            try:
+                lines = self._status.read_text().splitlines()
+            except OSError:
+                return
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    self._peak_bytes = max(self._peak_bytes, int(line.split()[1]) * 1024)
 
 
 def at_most(name: str, ours: float, peer_name: str, peer: float, unit: str, limit: float) -> Figure:
