@@ -64,6 +64,7 @@ class _Run:
         # Programs that an earlier run left behind would hold the ports.
         end_everything(sites, say=lambda text: None)
         sites.ensure_secrets()
+        sites.vcenter.take_binary()
         say(f"Starting two sites below {sites.home} ({_accelerator()})")
         self._site_programs = {core.site: core.programs() for core in sites.cores}
         self._site_programs[sites.target.site] += sites.vcenter.programs()

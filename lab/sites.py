@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,16 @@ class VcenterSite:
     def machines_folder(self) -> Path:
         return self.folder / "machines"
 
+    @property
+    def binary_path(self) -> Path:
+        return self.folder / "vcsim"
+
+    def take_binary(self) -> None:
+        """Take a copy of the simulator, which a later build elsewhere does not remove."""
+        unfinished = self.folder / ".vcsim"
+        shutil.copy2(ensure_binary(), unfinished)
+        unfinished.rename(self.binary_path)
+
     def ensure_secrets(self) -> None:
         """Make the certificate and the password at the first start."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,7 +141,7 @@ class VcenterSite:
         uploads, state = self.folder / "uploads", self.folder / "vcsim.json"
         password = self.password_file.read_text().strip()
         vcsim = (
-            *(str(ensure_binary()), "-listen", f"127.0.0.1:{self.port}"),
+            *(str(self.binary_path), "-listen", f"127.0.0.1:{self.port}"),
             *("-cert", str(self.certificate_path), "-key", str(self.folder / "key.pem")),
             *("-user", VCENTER_USER, "-password", password),
             *("-uploads", str(uploads), "-state", str(state)),
