@@ -36,6 +36,7 @@ from vsphere.machine import NOT_THERE
 from vsphere.placement import network_backing, read_site, require_site
 from vsphere.properties import read, watch
 from vsphere.spec import (
+    COMPLETE_KEY,
     MAX_STREAM_BYTES,
     DiskPlace,
     DiskUpload,
@@ -47,6 +48,7 @@ from vsphere.spec import (
     choose_hardware_version,
     plan_disk_places,
 )
+from vsphere.tasks import wait_for_task
 from vsphere.tls import pinned_context
 from vsphere.upload import Sender, Stopped
 
@@ -58,6 +60,7 @@ log = logging.getLogger(__name__)
 ProgressReport = Callable[[int, int], None]
 
 READY_SECONDS = 300
+NOTE_SECONDS = 120
 USUAL_LEASE_SECONDS = 300
 LEASE_BOUNDS_SECONDS = (1, 600)  # what of the server's own figure is believed
 KEEP_ALIVE_BOUNDS_SECONDS = (0.5, 20)
@@ -230,6 +233,7 @@ class _Import:
         check_cancel()
         self._complete()
         self._verify(moid)
+        self._mark_complete(moid)
         progress(self.total_bytes, self.total_bytes)
         return moid
 
@@ -463,6 +467,16 @@ class _Import:
                     f"{self.doing}: disk {disk.number} at {place.import_name} should have "
                     f"{disk.capacity_bytes:,} bytes and has {by_place.get(place, 0):,}."
                 )
+
+    def _mark_complete(self, moid: str) -> None:
+        """Note in the machine that it is whole; until then nobody may take it for ours to use."""
+        note = vim.vm.ConfigSpec(
+            extraConfig=[vim.option.OptionValue(key=COMPLETE_KEY, value="true")]
+        )
+        task = self.session.writing(
+            self.doing, lambda stub: vim.VirtualMachine(moid, stub).ReconfigVM_Task(spec=note)
+        )
+        wait_for_task(self.session, task, self.doing, NOTE_SECONDS)
 
     def undo(self, error: BaseException) -> BaseException:
         """Abort, remove what was made, and return the error to raise."""

@@ -74,13 +74,18 @@ class Hardware:
 
 @dataclass
 class Vm:
-    """A virtual machine. `name`, `power_state` and `marker` are as of when it was read."""
+    """A virtual machine; what is kept of it here is as of when it was read.
+
+    `is_complete` is false for one whose import has not been finished and checked, as when the
+    importing process was killed: such a machine is to be removed, not used.
+    """
 
     session: "Session"
     moid: str
     name: str
     power_state: str
     marker: str | None
+    is_complete: bool = False
 
     @property
     def is_on(self) -> bool:
@@ -96,9 +101,10 @@ class Vm:
         return vim.VirtualMachine(self.moid, stub or self.session.stub)
 
     def refresh(self) -> None:
-        """Read name, power state and marker again."""
+        """Read all of that again."""
         now = self.session.get_vm(self.moid)
-        self.name, self.power_state, self.marker = now.name, now.power_state, now.marker
+        self.name, self.power_state = now.name, now.power_state
+        self.marker, self.is_complete = now.marker, now.is_complete
 
     def power_on(
         self, limit_seconds: float = 300, check_cancel: Callable[[], None] | None = None

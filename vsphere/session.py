@@ -15,7 +15,7 @@ from vsphere.lease import ProgressReport, import_vm
 from vsphere.machine import Vm
 from vsphere.placement import Finding
 from vsphere.properties import Properties, read, read_inventory
-from vsphere.spec import MARKER_KEY, DiskUpload, Placement, VmSpec
+from vsphere.spec import COMPLETE_KEY, MARKER_KEY, DiskUpload, Placement, VmSpec
 
 if TYPE_CHECKING:
     from vsphere.connection import Door
@@ -177,12 +177,14 @@ class Session:
             VmMissing: it is not there.
         """
         of = self.read_vm(moid, ("name", "runtime.powerState", "config.extraConfig"))
+        extra = extra_config(of)
         return Vm(
             session=self,
             moid=moid,
             name=plain_name(of.get("name", "")),
             power_state=str(of.get("runtime.powerState", "")),
-            marker=extra_config(of).get(MARKER_KEY),
+            marker=extra.get(MARKER_KEY),
+            is_complete=extra.get(COMPLETE_KEY) == "true",
         )
 
     def read_vm(self, moid: str, paths: tuple[str, ...]) -> Properties:

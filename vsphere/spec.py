@@ -13,6 +13,7 @@ from vsphere.api import vim
 from vsphere.errors import SpecRefused
 
 MARKER_KEY = "understudy.marker"
+COMPLETE_KEY = "understudy.complete"  # set when an import has been finished and checked
 BOOT_ID_KEY = "guestinfo.understudy.boot_id"
 SCSI_OWN_UNIT = 7
 MAX_NAME_LENGTH = 80
@@ -205,6 +206,7 @@ def build_config(
     for number, (nic, backing) in enumerate(zip(spec.nics, nic_backings, strict=True)):
         changes.append(_nic(nic, backing, number))
     extra = {**spec.extra, MARKER_KEY: marker, "uuid.action": "create", "disk.EnableUUID": "TRUE"}
+    extra.pop(COMPLETE_KEY, None)
     return vim.vm.ConfigSpec(
         name=spec.name,
         version=hardware_version,

@@ -110,6 +110,20 @@ def test_a_marker_in_the_notes_alone_is_not_enough(world: World) -> None:
     world.session.get_vm(moid).destroy("somebody else's")
 
 
+def test_a_machine_is_complete_only_when_its_import_is_over(world: World) -> None:
+    seen: list[bool] = []
+
+    def look() -> None:
+        vm = world.session.find_vm_by_marker(MARKER)
+        if vm is not None:
+            seen.append(vm.is_complete)
+
+    moid = world.import_one(check_cancel=look)
+    assert seen
+    assert not any(seen)
+    assert world.session.get_vm(moid).is_complete
+
+
 def vim_option(key: str, value: str) -> object:
     from vsphere.api import vim
 

@@ -180,6 +180,16 @@ def test_reboot_resets_where_no_tools_run(vm: Vm) -> None:
     assert vm.session.get_vm(vm.moid).is_on
 
 
+def test_a_shutdown_is_the_guest_s_own(vm: Vm) -> None:
+    vm.power_on()
+    with pytest.raises(vim.fault.ToolsUnavailable):
+        vm._target().ShutdownGuest()
+    start_guest(vm)
+    vm._target().ShutdownGuest()
+    assert further(vm)["lab.shutdown_request"] == "1"
+    assert vm.session.get_vm(vm.moid).is_on
+
+
 def test_a_machine_that_is_off_cannot_be_rebooted(vm: Vm) -> None:
     with pytest.raises(WrongPowerState):
         vm.reboot_guest()
