@@ -30,10 +30,15 @@ def newest_vmdk(store: Path, point_id: str) -> Path:
 def run(work: Path) -> list[Figure]:
     """Measure `export`, `cp` of its result, and `qemu-img convert` of the same chain."""
     store, point_id, image = build_chain(work)
-    exported = work / "exported.vmdk"
-    ours = run_command([*_STORE, "export", store, point_id, 0, exported])
-    copy = run_command(["cp", exported, work / "copy.vmdk"])
-    (work / "copy.vmdk").unlink()
+    exported, copied = work / "exported.vmdk", work / "copy.vmdk"
+    # Each twice and in turns, the better one counts: what else this computer does hits both.
+    exports, copies = [], []
+    for _ in range(2):
+        exports.append(run_command([*_STORE, "export", store, point_id, 0, exported]))
+        copies.append(run_command(["cp", exported, copied]))
+        copied.unlink()
+    ours = min(exports, key=lambda each: each.seconds)
+    copy = min(copies, key=lambda each: each.seconds)
     run_command(["qemu-img", "compare", "-f", "vmdk", "-F", "raw", exported, image])
     exported.unlink()
     convert = ["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized"]
