@@ -19,7 +19,7 @@ AGENT_PORT = 8006
 # Tools that were silent for so long count as not running.
 TOOLS_SILENT_SECONDS = 20
 # A guest that has not come back this long after it was asked to reboot is reset.
-REBOOT_LIMIT_SECONDS = 180
+REBOOT_LIMIT_SECONDS = 600
 SHUTDOWN_LIMIT_SECONDS = 60
 
 
