@@ -123,13 +123,17 @@ class Guest:
         """Press the reset button."""
         self._monitor("system_reset")
 
+    def press_power_button(self) -> None:
+        """Have the system inside shut down, if it listens."""
+        self._monitor("system_powerdown")
+
     def shut_down(self, limit_seconds: float) -> None:
         """Press the power button, and cut the power when the system is not down in time."""
         process = self.process
         if process is None:
             return
         with contextlib.suppress(GuestFailed):
-            self._monitor("system_powerdown")
+            self.press_power_button()
             process.wait(limit_seconds)
         process.kill()
 

@@ -20,7 +20,6 @@ AGENT_PORT = 8006
 TOOLS_SILENT_SECONDS = 20
 # A guest that has not come back this long after it was asked to reboot is reset.
 REBOOT_LIMIT_SECONDS = 600
-SHUTDOWN_LIMIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class HostedMachine:
         self._left_boot_id: str | None = None
         self._kept_configuration: ConfiguredVm | None = None
         self._reboot_asked_at = 0.0
-        self._power_stays_until = 0.0
 
     @classmethod
     def load(cls, folder: Path, agent_port: int) -> "HostedMachine":
@@ -113,7 +111,7 @@ class HostedMachine:
         self.guest.start(hardware, (forward,))
 
     def act_on_requests(self, vm: ConfiguredVm) -> None:
-        """Do what was asked in vCenter since the last look: reset, or reboot the guest."""
+        """Do what was asked in vCenter since the last look: reset, reboot, shut down."""
         record = self.record
         if vm.reset_requests > record.reset_requests:
             log.info("reset vm=%s", record.name)
@@ -124,22 +122,17 @@ class HostedMachine:
             self._leave_boot()
             if not self._ask("reboot"):
                 self.guest.reset()
+        elif vm.shutdown_requests > record.shutdown_requests:
+            log.info("shut down guest vm=%s", record.name)
+            if not self._ask("shutdown"):
+                self.guest.press_power_button()
         else:
             return
-        self.remember(reboot_requests=vm.reboot_requests, reset_requests=vm.reset_requests)
-
-    def follow_power_off(self, vm: ConfiguredVm) -> None:
-        """Cut the power; a guest that was asked to shut down gets some time for that first."""
-        now = time.monotonic()
-        if vm.shutdown_requests > self.record.shutdown_requests:
-            log.info("shut down guest vm=%s", self.record.name)
-            self.remember(shutdown_requests=vm.shutdown_requests)
-            if self._ask("shutdown"):
-                self._power_stays_until = now + SHUTDOWN_LIMIT_SECONDS
-        if self.guest.is_running and now < self._power_stays_until:
-            return
-        log.info("power off vm=%s", self.record.name)
-        self.cut_power()
+        self.remember(
+            reboot_requests=vm.reboot_requests,
+            reset_requests=vm.reset_requests,
+            shutdown_requests=vm.shutdown_requests,
+        )
 
     def guest_report(self) -> dict[str, str]:
         """Return what vCenter should show of the guest now, as extra configuration."""

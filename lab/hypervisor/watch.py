@@ -109,7 +109,8 @@ class Hypervisor:
         if vm.is_powered_on:
             self._keep_running(machine, vm)
         elif machine.guest.is_running or machine.was_seen_running:
-            machine.follow_power_off(vm)
+            log.info("power off vm=%s", vm.name)
+            machine.cut_power()
             self._report(vm.moid, silent_report())
 
     @staticmethod
