@@ -37,6 +37,7 @@ from .layout import (
 )
 
 _CHUNK_BYTES = 1 << 20
+_PADDING = [bytes(count) for count in range(SECTOR_BYTES)]
 _EMPTY_TABLE = bytes(4 * GRAINS_PER_TABLE)
 
 
@@ -127,13 +128,9 @@ class StreamWriter:
             )
         self._enter(index, self._sector_for_grain)
         self._put(
-            b"".join(
-                (
-                    GRAIN_MARKER.pack(index * GRAIN_SECTORS, length),
-                    compressed,
-                    bytes(-(GRAIN_MARKER.size + length) % SECTOR_BYTES),
-                )
-            )
+            GRAIN_MARKER.pack(index * GRAIN_SECTORS, length),
+            compressed,
+            _PADDING[-(GRAIN_MARKER.size + length) % SECTOR_BYTES],
         )
 
     def zero_grain(self, index: int) -> None:
@@ -183,13 +180,15 @@ class StreamWriter:
         self._table = array("I", _EMPTY_TABLE)
         self._table_number = -1
 
-    def _put(self, data: bytes) -> None:
-        sector = self._sector + len(data) // SECTOR_BYTES
+    def _put(self, *parts: bytes) -> None:
+        """Add whole sectors, made of parts that are joined only once, in the chunk."""
+        length = sum(map(len, parts))
+        sector = self._sector + length // SECTOR_BYTES
         if sector > FILE_LIMIT_SECTORS:
             raise VmdkLimit("The compressed disk passes 2 TiB, more than one VMDK stream can hold")
         self._sector = sector
-        self._parts.append(data)
-        self._parts_bytes += len(data)
+        self._parts.extend(parts)
+        self._parts_bytes += length
         if self._parts_bytes >= _CHUNK_BYTES:
             self._flush()
 
