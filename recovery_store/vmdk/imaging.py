@@ -27,7 +27,6 @@ DIGEST_BYTES = 16
 ZERO_DIGEST = bytes(DIGEST_BYTES)
 _ZERO_GRAIN = bytes(GRAIN_BYTES)
 _BLOCK_GRAINS = 16
-_BLOCK_BYTES = _BLOCK_GRAINS * GRAIN_BYTES
 # Parent digests are asked for in slices, since each question may cross the network.
 _SLICE_GRAINS = 8192
 _BLOCKS_IN_FLIGHT = 8
@@ -234,20 +233,34 @@ def read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
 def data_runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (first grain, count, is data) over the whole disk, ascending and without gaps.
 
-    Data comes as blocks, whole ones even if only a part of one holds data, for a disk in tatters
+    Data comes in blocks or less. A hole inside a block counts as data, for a disk in tatters
     would else be read in crumbs. Holes come in slices of parent digests.
     """
     total_grains = grain_count(capacity_bytes)
     done = 0
-    for start, end in data_extents(fd):
-        first = max(done, start // _BLOCK_BYTES * _BLOCK_GRAINS)
-        last = min(total_grains, -(-end // _BLOCK_BYTES) * _BLOCK_GRAINS)
-        if last <= first:
-            continue
+    for first, last in _data_spans(fd, total_grains):
         yield from _steps(done, first, _SLICE_GRAINS, False)
         yield from _steps(first, last, _BLOCK_GRAINS, True)
         done = last
     yield from _steps(done, total_grains, _SLICE_GRAINS, False)
+
+
+def _data_spans(fd: int, total_grains: int) -> Iterator[tuple[int, int]]:
+    """Yield (first grain, grain behind it) of data, joining what lies in one block."""
+    first = last = 0
+    for start, end in data_extents(fd):
+        next_first = max(last, start // GRAIN_BYTES)
+        next_last = min(total_grains, -(-end // GRAIN_BYTES))
+        if next_last <= next_first:
+            continue
+        if last and next_first // _BLOCK_GRAINS == (last - 1) // _BLOCK_GRAINS:
+            last = next_last
+            continue
+        if last:
+            yield first, last
+        first, last = next_first, next_last
+    if last:
+        yield first, last
 
 
 def _steps(first: int, last: int, step: int, is_data: bool) -> Iterator[tuple[int, int, bool]]:
