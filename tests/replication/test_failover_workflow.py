@@ -21,6 +21,8 @@ from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.guests import Guests
 from tests.replication.rows import hand_over
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def replica(
