@@ -6,17 +6,15 @@ aborted and a machine with our marker that is still there is removed. There is n
 that ended has lost its files.
 """
 
-import hashlib
 import http.client
 import logging
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
+from vsphere.addresses import match_disks, upload_address
 from vsphere.api import vim, vmodl
 from vsphere.errors import (
     DatastoreFull,
@@ -32,6 +30,7 @@ from vsphere.errors import (
     VSphereFault,
 )
 from vsphere.faults import BROKEN_CONNECTION, describe, translate
+from vsphere.keep_alive import KeepAlive
 from vsphere.machine import NOT_THERE
 from vsphere.placement import network_backing, read_site, require_site
 from vsphere.properties import read, watch
@@ -49,7 +48,6 @@ from vsphere.spec import (
     plan_disk_places,
 )
 from vsphere.tasks import wait_for_task
-from vsphere.tls import pinned_context
 from vsphere.upload import Sender, Stopped
 
 if TYPE_CHECKING:
@@ -63,7 +61,6 @@ READY_SECONDS = 300
 NOTE_SECONDS = 120
 USUAL_LEASE_SECONDS = 300
 LEASE_BOUNDS_SECONDS = (1, 600)  # what of the server's own figure is believed
-KEEP_ALIVE_BOUNDS_SECONDS = (0.5, 20)
 TICK_SECONDS = 0.1
 REPORT_SECONDS = 0.5
 MOST_PARALLEL_UPLOADS = 4
@@ -154,43 +151,6 @@ def _known_guests(content: Any, compute: Any) -> list[str]:
     return [one.id for one in (option.guestOSDescriptor or ())] if option else []
 
 
-class _Lost(Exception):
-    """The keep-alive found the lease gone."""
-
-
-@dataclass
-class _KeepAlive:
-    """Tells the server every few seconds that the import goes on, from its own thread and stub."""
-
-    lease: Any
-    interval_seconds: float
-    stop: threading.Event = field(default_factory=threading.Event)
-    percent: int = 0
-    fault: BaseException | None = None
-    thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self.thread = threading.Thread(target=self._run, name="lease keep-alive", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        while not self.stop.is_set():
-            try:
-                self.lease.HttpNfcLeaseProgress(percent=self.percent)
-            except vmodl.MethodFault as fault:
-                self.fault = fault
-                return
-            except BROKEN_CONNECTION as error:  # the next one may pass; the server counts, not we
-                log.warning("vsphere keep-alive failed error=%s", error)
-            self.stop.wait(self.interval_seconds)
-
-    def end(self) -> None:
-        self.stop.set()
-        if self.thread is not None:
-            self.thread.join(timeout=JOIN_SECONDS)
-        self.lease._stub.DropConnections()
-
-
 class _Import:
     """One import under way, with what is needed to undo it."""
 
@@ -215,8 +175,7 @@ class _Import:
         self.stop = threading.Event()
         self.senders: list[Sender] = []
         self.threads: list[threading.Thread] = []
-        self.keep_alive: _KeepAlive | None = None
-        self.is_by_order = False
+        self.keep_alive: KeepAlive | None = None
 
     def run(
         self, progress: ProgressReport, check_cancel: Callable[[], None], parallel_uploads: int
@@ -226,7 +185,7 @@ class _Import:
         self.moid = moid = str(info.entity._moId)
         low, high = LEASE_BOUNDS_SECONDS
         self.lease_seconds = min(max(info.leaseTimeout, low), high)
-        urls = self._match(info)
+        urls = match_disks(self.doing, info.deviceUrl or (), self.spec.disks, self.places)
         self._start_keep_alive()
         self._send_all(urls, progress, check_cancel, parallel_uploads)
         self._compare_manifest(urls)
@@ -296,66 +255,10 @@ class _Import:
             return LeaseLost(f"{self.doing}: the server ended the import ({describe(fault)}).")
         return error
 
-    def _match(self, info: Any) -> dict[int, Any]:
-        """Return the address to send each disk to, by our number.
-
-        Raises:
-            DisksUnmatched: it cannot be told which is which.
-        """
-        offered = [url for url in info.deviceUrl or () if url.disk]
-        by_name: dict[str, list[Any]] = {}
-        for url in offered:
-            by_name.setdefault((url.importKey or url.key).rpartition("/")[2], []).append(url)
-        matched = {
-            number: by_name[place.import_name][0]
-            for number, place in self.places.items()
-            if len(by_name.get(place.import_name, ())) == 1
-        }
-        if len(matched) == len(self.places) == len(offered):
-            return matched
-        if len(offered) != len(self.places):
-            raise DisksUnmatched(
-                f"{self.doing}: the server wants {len(offered)} disks, the machine has "
-                f"{len(self.places)}. Look at the machine's controllers."
-            )
-        self.is_by_order = True
-        order = [disk.number for disk in self.spec.disks]
-        capacities = [disk.capacity_bytes for disk in self.spec.disks]
-        if len(set(capacities)) != len(capacities):
-            raise DisksUnmatched(
-                f"{self.doing}: the server does not say which disk is which "
-                f"({', '.join(sorted(by_name))}), and two of them are of one size."
-            )
-        return dict(zip(order, offered, strict=True))
-
-    def _address(self, url: Any) -> tuple[str, ssl.SSLContext]:
-        """Return where to connect to for a device, and whom to trust there."""
-        ours = self.session.door.credentials
-        parts = urlsplit(url.url)
-        host, port = parts.hostname or "", parts.port
-        is_ours = host in ("*", ours.host)
-        if host == "*":
-            host, port = ours.host, port or ours.port
-        shown = f"[{host}]" if ":" in host else host
-        address = urlunsplit(("https", f"{shown}:{port or 443}", parts.path, parts.query, ""))
-        certificate = getattr(url, "sslCertificate", None)
-        if certificate:
-            der = ssl.PEM_cert_to_DER_cert(certificate)
-            return address, pinned_context([hashlib.sha256(der).hexdigest()])
-        if url.sslThumbprint:
-            return address, pinned_context([url.sslThumbprint])
-        if is_ours:
-            return address, self.session.door.context
-        return address, ssl.create_default_context(
-            cafile=str(ours.ca_path) if ours.ca_path else None
-        )
-
     def _start_keep_alive(self) -> None:
         stub = self.session.door.second_stub(self.session.stub)
-        low, high = KEEP_ALIVE_BOUNDS_SECONDS
-        self.keep_alive = _KeepAlive(
-            vim.HttpNfcLease(self.lease._moId, stub), min(max(self.lease_seconds / 6, low), high)
-        )
+        lease = vim.HttpNfcLease(self.lease._moId, stub)
+        self.keep_alive = KeepAlive(lease, self.lease_seconds)
         self.keep_alive.start()
 
     def _send_all(
@@ -366,7 +269,7 @@ class _Import:
         parallel_uploads: int,
     ) -> None:
         for disk in self.disks:
-            address, context = self._address(urls[disk.number])
+            address, context = upload_address(urls[disk.number], self.session.door)
             self.senders.append(Sender(address, context, disk, self.stop))
         waiting = list(self.senders)
         next_report = 0.0

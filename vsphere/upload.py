@@ -90,7 +90,8 @@ class Sender:
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         digest = hashlib.sha1(usedforsecurity=False)
         try:
-            connection.putrequest("POST", parts.path, skip_accept_encoding=True)
+            path = parts.path + (f"?{parts.query}" if parts.query else "")
+            connection.putrequest("POST", path, skip_accept_encoding=True)
             connection.putheader("Content-Type", MEDIA_TYPE)
             connection.putheader("Content-Length", str(self.upload.length_bytes))
             connection.endheaders()

@@ -27,6 +27,7 @@ type faultSettings struct {
 	LeaseLostAfterBytes int64     `json:"lease_lost_after_bytes"` // once: the lease times out
 	UploadStatus        int       `json:"upload_status"`          // once: answered instead of taking an upload
 	WrongDigest         bool      `json:"wrong_digest"`           // manifests name another digest
+	WrongThumbprint     bool      `json:"wrong_thumbprint"`       // leases name another certificate
 	RefuseDatastore     string    `json:"refuse_datastore"`       // its name: imports to it are refused
 	FullDatastore       string    `json:"full_datastore"`         // its name: no byte is free on it
 	DelayMs             int       `json:"delay_ms"`               // before each call is answered

@@ -151,7 +151,10 @@ func (l *lease) ready(vm types.ManagedObjectReference) {
 	info := &types.HttpNfcLeaseInfo{
 		Lease: l.Self, Entity: vm, LeaseTimeout: int32(l.desk.settings.leaseTimeoutSeconds),
 	}
-	isDisk := true
+	isDisk, thumbprint := true, l.desk.thumbprint
+	if l.desk.faults.now().WrongThumbprint {
+		thumbprint = "00:" + thumbprint[3:]
+	}
 	for _, disk := range l.disks {
 		disk.importKey = "/" + l.name + "/" + disk.device
 		info.TotalDiskCapacityInKB += disk.askedAmount / 1024
@@ -159,7 +162,7 @@ func (l *lease) ready(vm types.ManagedObjectReference) {
 			Key:           "/" + vm.Value + "/" + disk.device,
 			ImportKey:     disk.importKey,
 			Url:           fmt.Sprintf("https://%s%s%s/disk-%d.vmdk", host, path, l.ticket, disk.number),
-			SslThumbprint: l.desk.thumbprint,
+			SslThumbprint: thumbprint,
 			Disk:          &isDisk,
 			TargetId:      fmt.Sprintf("disk-%d.vmdk", disk.number),
 			DatastoreKey:  disk.datastore.Value,

@@ -1,5 +1,6 @@
 """A real simulator over TLS for every test; see `lab/vcsim/process.py`."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import pytest
 
 from lab.vcsim.process import Vcsim, running_vcsim
+from tests.vsphere.disks import disk_of
+from tests.vsphere.leases import Lease, open_lease
 from tests.vsphere.site import World
 from vsphere import Credentials, Session, connect
+from vsphere.api import vmodl
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +86,14 @@ def esx(start: Callable[..., Vcsim]) -> Iterator[World]:
     simulator = start(model="esx")
     with connect(credentials_of(simulator)) as one:
         yield World(simulator, one)
+
+
+@pytest.fixture
+def lease(world: World) -> Iterator[Lease]:
+    """An open lease on a machine with two disks."""
+    one = open_lease(world, disks=[disk_of(0), disk_of(1)])
+    assert one.wait() == "ready"
+    yield one
+    with contextlib.suppress(vmodl.MethodFault):
+        one.managed.HttpNfcLeaseAbort()
+    assert world.uploaded() == [] or world.machine_names() != []

@@ -1,7 +1,6 @@
 """Imports that fail: a clear error, and nothing left behind."""
 
 import dataclasses
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from tests.vsphere.disks import MIB, disk_of, in_chunks, make_stream, upload_of
 from tests.vsphere.site import MARKER, STREAM, World
 from vsphere import DiskUpload, VmNic, connect
 from vsphere.errors import (
+    CertificateChanged,
     DatastoreFull,
     DatastoreUnusable,
     DigestDiffers,
@@ -273,23 +273,14 @@ def test_a_leftover_that_cannot_be_removed_is_named(world: World) -> None:
     found.destroy(MARKER)
 
 
-def test_a_host_with_another_certificate_gets_no_byte(
-    untouched: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from vsphere import lease
-    from vsphere.errors import CertificateChanged
-    from vsphere.tls import pinned_context
-
+def test_a_host_with_another_certificate_gets_no_byte(untouched: World) -> None:
     sent: list[bytes] = []
 
     def read() -> Iterator[bytes]:
         sent.append(STREAM)
         yield STREAM
 
-    def another(self: object, url: Any) -> tuple[str, ssl.SSLContext]:
-        return url.url, pinned_context(["AB" * 32])
-
-    monkeypatch.setattr(lease._Import, "_address", another)
+    untouched.vcsim.faults(wrong_thumbprint=True)
     with pytest.raises(CertificateChanged):
         untouched.import_one(disks=[DiskUpload(0, len(STREAM), read)])
     assert sent == []

@@ -1,0 +1,56 @@
+"""Tells the server every few seconds that an import goes on, from a thread and stub of its own."""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from vsphere.api import vmodl
+from vsphere.faults import BROKEN_CONNECTION
+
+log = logging.getLogger(__name__)
+
+SHARE_OF_LEASE = 6  # so that several calls may fail before the lease times out
+BOUNDS_SECONDS = (0.2, 20)
+JOIN_SECONDS = 30
+
+
+@dataclass
+class KeepAlive:
+    """Calls Progress until its end, also while the percentage stays the same.
+
+    lease: the managed object, on a stub that no other thread uses; closed at the end.
+    fault: what the server answered when it would not go on.
+    """
+
+    lease: Any
+    lease_seconds: float
+    percent: int = 0
+    fault: BaseException | None = None
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="lease keep-alive", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop, and wait until it has. May be called again."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=JOIN_SECONDS)
+        self.lease._stub.DropConnections()
+
+    def _run(self) -> None:
+        low, high = BOUNDS_SECONDS
+        interval_seconds = min(max(self.lease_seconds / SHARE_OF_LEASE, low), high)
+        while not self._stop.is_set():
+            try:
+                self.lease.HttpNfcLeaseProgress(percent=self.percent)
+            except vmodl.MethodFault as fault:
+                self.fault = fault
+                return
+            except BROKEN_CONNECTION as error:  # the next may pass; the server counts the time
+                log.warning("vsphere keep-alive failed error=%s", error)
+            self._stop.wait(interval_seconds)
