@@ -80,6 +80,8 @@ class StepHistory:
     failed_at: datetime.datetime | None = None
     output: dict[str, Any] | None = None
     note: str = ""
+    # What the step waits for; it says nothing any more once the step is done.
+    is_note_a_wait: bool = False
     error_code: str = ""
     error_text: str = ""
     done_bytes: int = 0
@@ -308,6 +310,7 @@ def _apply_to_step(history: History, event: Event) -> None:
         step.note = ""
     elif event.type in (EventType.NOTE, EventType.WAITING):
         step.note = str(event.payload["text"])
+        step.is_note_a_wait = event.type == EventType.WAITING
     elif event.type == EventType.SUCCEEDED:
         _apply_success(history, step, event)
     elif event.type == EventType.UNDO_FINISHED:
@@ -332,6 +335,8 @@ def _is_in_turn(history: History, event: Event) -> bool:
 
 def _apply_success(history: History, step: StepHistory, event: Event) -> None:
     step.output = dict(event.payload.get("output") or {})
+    if step.is_note_a_wait:
+        step.note = ""
     step.finished_at = event.at
     step.error_code, step.error_text = "", ""
     if not history.is_unwinding:

@@ -177,6 +177,15 @@ def test_a_waiting_step_is_resumed_in_the_same_attempt() -> None:
     assert move == plan.Run(THREE.steps[0], attempt=1, is_resumed=True)
 
 
+def test_what_a_step_waited_for_is_not_said_once_it_is_done() -> None:
+    waited = log("one:started", "one:waiting")
+    assert plan.replay(THREE, waited).steps["one"].note == "one broke"
+    waited_then_done = log("one:started", "one:waiting", "one:succeeded")
+    assert plan.replay(THREE, waited_then_done).steps["one"].note == ""
+    noted = log("one:started", "one:waiting", "one:note", "one:succeeded")
+    assert plan.replay(THREE, noted).steps["one"].note == "one broke"
+
+
 @pytest.mark.parametrize(
     "lines",
     [
