@@ -13,6 +13,7 @@
         DiskMissing             the point holds no such disk
         PointExists             a point of that id is there already
         PointInUse              other points need this one
+        PointUnrelated          a point is not among those that another one is made of
         ParentUnfit             the parent is missing, or cannot be this point's parent
         ManifestDamaged         a manifest is missing, unreadable or not what its digest says
         ChainFault              a point cannot be used; has the points that can
@@ -84,6 +85,10 @@ class PointExists(StoreError):
 
 class PointInUse(StoreError):
     code = "STORE-POINT-IN-USE"
+
+
+class PointUnrelated(StoreError):
+    code = "STORE-POINT-UNRELATED"
 
 
 class ParentUnfit(StoreError):

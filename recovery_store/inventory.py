@@ -6,13 +6,19 @@ A point is a folder where points are, named by its time and id; its manifest say
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
-from .errors import ChainBroken, ManifestDamaged, PointMissing, StoreUnusable
+from .errors import (
+    ChainBroken,
+    ManifestDamaged,
+    PointMissing,
+    PointUnrelated,
+    StoreUnusable,
+)
 from .manifest import MANIFEST_FILE, Manifest
 from .proof import Finding
 
@@ -118,6 +124,33 @@ class Inventory:
             chain.append(link)
             wanted = link.parent_point_id
         return chain[::-1]
+
+    def common_point(
+        self, machine_id: str, point_ids: Collection[str], point_id: str | None = None
+    ) -> Manifest | None:
+        """Return the newest point that is among those ids and that a point is made of, or none.
+
+        point_ids: what another store holds of the machine.
+        point_id: the point in question, which may be the answer; none means the newest one.
+        """
+        points = {point.point_id: point for point in self.points(machine_id)}
+        at = points.get(point_id) if point_id else next(reversed(points.values()), None)
+        while at is not None and at.point_id not in point_ids:
+            at = points.get(at.parent_point_id or "")
+        return at
+
+    def bytes_since(self, machine_id: str, point_id: str, since_point_id: str | None) -> int:
+        """Return how many bytes of disk files a point needs beyond an earlier one.
+
+        since_point_id: none means all of the chain.
+
+        Raises:
+            PointMissing, ChainBroken: as `chain`.
+            PointUnrelated: the earlier point is not in the chain.
+        """
+        chain = self.chain(machine_id, point_id)
+        newer = chain if since_point_id is None else points_since(chain, since_point_id)
+        return sum(point.stored_bytes for point in newer)
 
     def get_folder(self, machine_id: str, point_id: str) -> Path:
         """Return where that point's files lie; raises PointMissing."""
@@ -245,6 +278,21 @@ def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     if manifest.folder_name != folder.name:
         raise ManifestDamaged(f"{path} lies in a folder that is not its own")
     return manifest
+
+
+def points_since(chain: Sequence[Manifest], since_point_id: str) -> Sequence[Manifest]:
+    """Return the points of a chain behind one of them.
+
+    Raises:
+        PointUnrelated: the chain has no such point.
+    """
+    for number, point in enumerate(chain, start=1):
+        if point.point_id == since_point_id:
+            return chain[number:]
+    raise PointUnrelated(
+        f"Recovery point {chain[-1].point_id} was not made on {since_point_id}, so what has"
+        " changed between them is not known; use a point of its chain, or all of it"
+    )
 
 
 def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[str, str | None]:
