@@ -9,6 +9,7 @@
         StoreUnusable           the store's folder cannot be read or written
         StoreBusy               somebody else writes there now
         StoreFull               no space, or the reserve would be touched
+        MachineMissing          the store holds no such machine, or several of that name
         PointMissing            the store holds no such recovery point
         DiskMissing             the point holds no such disk
         PointExists             a point of that id is there already
@@ -69,6 +70,10 @@ class StoreBusy(StoreError):
 
 class StoreFull(StoreError):
     code = "STORE-FULL"
+
+
+class MachineMissing(StoreError):
+    code = "STORE-MACHINE-MISSING"
 
 
 class PointMissing(StoreError):

@@ -7,6 +7,7 @@ import logging
 import os
 import uuid
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from blake3 import blake3
 
 from .errors import (
     ChainBroken,
+    MachineMissing,
     ManifestDamaged,
     PointMissing,
     PointUnrelated,
@@ -49,6 +51,25 @@ class Inventory:
         except OSError as error:
             raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
         return sorted(name for name in names if _is_id(name))
+
+    def check_machine(self, machine_id: str) -> None:
+        """Refuse the id of a machine of which nothing is here.
+
+        Raises:
+            MachineMissing: the store holds no point of it.
+        """
+        if not self.folders(machine_id):
+            raise MachineMissing(f"The store {self.root} holds no recovery point of {machine_id}")
+
+    def machine_ids_named(self, machine_name: str) -> list[str]:
+        """Return the ids of the machines whose newest point bears that name."""
+        found = []
+        for machine_id in self.machine_ids():
+            with suppress(ManifestDamaged):
+                newest = self.find_newest(machine_id)
+                if newest is not None and newest.machine_name == machine_name:
+                    found.append(machine_id)
+        return found
 
     def points(self, machine_id: str) -> list[Manifest]:
         """Return the machine's points, oldest first.
@@ -117,9 +138,9 @@ class Inventory:
         chain: list[Manifest] = []
         wanted: str | None = point_id
         while wanted is not None:
-            link = self._look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
+            link = self.look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
             if isinstance(link, Finding):
-                good_point_ids = self._complete_point_ids(machine_id)
+                good_point_ids = self.complete_point_ids(machine_id)
                 raise ChainBroken(refusal(point_id, [link], good_point_ids), [link], good_point_ids)
             chain.append(link)
             wanted = link.parent_point_id
@@ -198,21 +219,23 @@ class Inventory:
             raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
         return {path.name[-36:]: path for path in paths if _is_id(path.name[-36:])}
 
-    def _complete_point_ids(self, machine_id: str) -> list[str]:
+    def complete_point_ids(self, machine_id: str) -> list[str]:
         """Return the points whose whole chain is there, by a look at names and lengths."""
         folders = self.folders(machine_id)
         points = self.points(machine_id)
         bad = {
             point.point_id
             for point in points
-            if isinstance(self._look_at_link(machine_id, point.point_id, None, folders), Finding)
+            if isinstance(self.look_at_link(machine_id, point.point_id, None, folders), Finding)
         }
         culprits = find_culprits(points, bad)
         return [point.point_id for point in points if culprits[point.point_id] is None]
 
-    def _look_at_link(
+    def look_at_link(
         self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
     ) -> Manifest | Finding:
+        """Return a point whose files are there with their lengths, or what is wrong with it."""
+
         def finding(code: str, text: str, file: str | None = None) -> Finding:
             return Finding(code, machine_id, point_id, text, file=file)
 

@@ -137,6 +137,14 @@ class Store(Inventory):
         with full_store_named(self.root, "beginning a replica"):
             return Replica(place, manifest, parent)
 
+    def check_space(self, needed_bytes: int, doing: str) -> None:
+        """Refuse what would not fit beside the reserve; the store's folder must be there.
+
+        Raises:
+            StoreFull: too few bytes are free.
+        """
+        self._space.check(needed_bytes, doing)
+
     def delete_point(self, machine_id: str, point_id: str) -> None:
         """Remove a point that no other needs.
 
