@@ -21,7 +21,7 @@ from .errors import (
     PointUnrelated,
     StoreUnusable,
 )
-from .manifest import MANIFEST_FILE, Manifest
+from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
 from .proof import Finding
 
 log = logging.getLogger(__name__)
@@ -291,7 +291,9 @@ def _is_id(text: str) -> bool:
 def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
-        manifest = Manifest.from_bytes(path.read_bytes())
+        with path.open("rb") as file:
+            # One byte more than a manifest may have is enough to refuse it.
+            manifest = Manifest.from_bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
     except OSError as error:
         raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
     except ManifestDamaged as error:

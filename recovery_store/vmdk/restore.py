@@ -80,11 +80,7 @@ class RestorePlan:
             # The grain on the border was cut when it was written: it is due again, whoever has it.
             self._zero_from, rest_bytes = divmod(held_bytes, GRAIN_SECTORS * SECTOR_BYTES)
             self._border = self._zero_from if rest_bytes else None
-        self.grains = self.zero_grains = self.data_bytes = 0
-        for stretch in self._stretches(0):
-            self.grains += len(stretch.picks)
-            self.zero_grains += stretch.zero_grains
-            self.data_bytes += _data_bytes(stretch.picks)
+        self.grains, self.zero_grains, self.data_bytes = self._measure(0)
 
     def read_runs(self, from_grain: int = 0) -> Iterator[RestoreRun]:
         """Yield the runs, ascending, none of which has a grain before that one.
@@ -101,7 +97,7 @@ class RestorePlan:
 
     def left_bytes(self, from_grain: int) -> int:
         """Return how many of `data_bytes` are due from that grain on."""
-        return sum(_data_bytes(stretch.picks) for stretch in self._stretches(from_grain))
+        return self._measure(from_grain)[2]
 
     def close(self) -> None:
         self._pool.close()
@@ -112,8 +108,8 @@ class RestorePlan:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _picks(self, from_grain: int) -> Iterator[Pick]:
-        """Yield what is to be written, by grain of the disk; zeros only where they matter."""
+    def _tables(self, from_grain: int) -> Iterator[tuple[int, list[Pick]]]:
+        """Yield (first grain, what is due of its 512) of each table; zeros where they matter."""
         border_table = None if self._border is None else self._border // GRAINS_PER_TABLE
         for number, tables in tables_in_chain(self._links):
             first = number * GRAINS_PER_TABLE
@@ -122,22 +118,47 @@ class RestorePlan:
             if not tables or first + GRAINS_PER_TABLE <= from_grain:
                 continue
             slots = min(GRAINS_PER_TABLE, self._total_grains - first)
-            places = pick_grains(self._links, tables, slots, self._keeps_zeros)
-            for slot, link, sector, end_sector in places:
-                grain = first + slot
-                if grain >= from_grain and (link < self._counting or grain == self._border):
-                    yield grain, link, sector, end_sector
+            picks = pick_grains(self._links, tables, slots, self._keeps_zeros)
+            if number == border_table:
+                picks = [
+                    pick
+                    for pick in picks
+                    if pick[1] < self._counting or first + pick[0] == self._border
+                ]
+            if first < from_grain:
+                picks = [pick for pick in picks if first + pick[0] >= from_grain]
+            yield first, picks
+
+    def _measure(self, from_grain: int) -> tuple[int, int, int]:
+        """Return how many grains with data, zero grains and bytes are due from a grain on."""
+        zero_from = max(from_grain, self._zero_from)
+        grains = data_sectors = 0
+        zero_grains = self._total_grains - zero_from if zero_from < self._total_grains else 0
+        for first, picks in self._tables(from_grain):
+            data = [pick for pick in picks if pick[2] != ENTRY_ZERO]
+            grains += len(data)
+            data_sectors += sum(end - sector for _, _, sector, end in data)
+            if first + GRAINS_PER_TABLE > zero_from:
+                # Of the grains counted as zero above, those with data are none.
+                zero_grains -= sum(first + pick[0] >= zero_from for pick in data)
+            if first < zero_from:
+                zero_grains += sum(
+                    first + pick[0] < zero_from and pick[2] == ENTRY_ZERO for pick in picks
+                )
+        return grains, zero_grains, data_sectors * SECTOR_BYTES
 
     def _pieces(self, from_grain: int) -> Iterator[tuple[int, int, Pick | None]]:
         """Yield (first grain, grain behind, its pick or none for zeros) of all that is due."""
         # From here on, what no pick names is zero.
         position = max(from_grain, self._zero_from)
-        for pick in self._picks(from_grain):
-            grain, _, sector, _ = pick
-            if grain > position:
-                yield position, grain, None
-            position = max(position, grain + 1)
-            yield grain, grain + 1, None if sector == ENTRY_ZERO else pick
+        for first, picks in self._tables(from_grain):
+            for slot, link, sector, end_sector in picks:
+                grain = first + slot
+                if grain > position:
+                    yield position, grain, None
+                position = max(position, grain + 1)
+                is_zero = sector == ENTRY_ZERO
+                yield grain, grain + 1, None if is_zero else (grain, link, sector, end_sector)
         if position < self._total_grains:
             yield position, self._total_grains, None
 
