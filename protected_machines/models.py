@@ -78,7 +78,11 @@ class Machine(models.Model):
         replicated           → pending_failover   (Fail Over begins: this core takes ownership)
         pending_failover     → failed_over        (its agent answers here: protect_here)
         pending_failover     → replicated         (the failover is undone)
-        failed_over          → replicated         (failback)
+        failed_over          → pending_failback   (Start Failback: it still runs here)
+        pending_failback     → failed_over        (the failback is undone, or rolled back)
+        pending_failback     → failed_back        (hand-over: the source core owns it, the VM is off)
+        failed_back          → replicated         (Commit: the VM is removed)
+        failed_back          → pending_failback   (Roll back begins: this core takes ownership)
         replicated           → recovery_points_only   (the relationship is deleted, the points stay)
 
     Connection states (of the agent, as this core last saw it)::
@@ -262,6 +266,10 @@ class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
         """Points not known to be damaged."""
         return self.exclude(state=PointState.DAMAGED)
 
+    def carried_on(self) -> Self:
+        """Points of the history that the machine's owner goes on with."""
+        return self.filter(is_carried_on=True)
+
     def totals(self) -> dict[str, int]:
         """Return `count` and `stored_bytes` over all of them."""
         found = self.aggregate(count=Count("id"), stored_bytes=Sum("stored_bytes"))
@@ -295,6 +303,9 @@ class RecoveryPoint(models.Model):
     state = models.CharField(max_length=32, choices=PointState.choices, default=PointState.UNPROVEN)
     proven_at = models.DateTimeField(null=True, blank=True)
     damage_text = models.TextField(blank=True)
+    # False for a point that the machine's owner never had: the machine went on without it at
+    # another site. It stays whole and can be restored, but is not replicated.
+    is_carried_on = models.BooleanField(default=True)
     indexed_at = models.DateTimeField(default=timezone.now)
 
     objects = RecoveryPointQuerySet.as_manager()
@@ -342,6 +353,48 @@ class RecoveryPoint(models.Model):
     def _mark(self, state: PointState, proven_at: datetime | None, damage_text: str) -> None:
         self.state, self.proven_at, self.damage_text = state, proven_at, damage_text
         self.save(update_fields=["state", "proven_at", "damage_text"])
+
+
+class RestoreTarget(models.Model):
+    """A machine that runs the rescue medium and that this core has paired with to restore onto.
+
+    What is on its disks does not matter any more: the rescue medium only ever overwrites.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField(default=8006)
+    agent_certificate_pem = models.TextField()
+    # Of the one-time code, so that only who knows it may use the pairing again.
+    code_digest = models.CharField(max_length=64)
+    # What the rescue agent last said: its disks, NICs and firmware.
+    description = models.JSONField(default=dict, blank=True)
+    paired_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-paired_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["host", "port"], name="restore_target_address_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def disks(self) -> list[dict[str, Any]]:
+        """The disks as the rescue agent reports them; what has no size is left out."""
+        reported = self.description.get("disks")
+        if not isinstance(reported, list):
+            return []
+        return [
+            disk
+            for disk in reported
+            if isinstance(disk, dict) and _is_count(disk.get("capacity_bytes"))
+        ]
 
 
 class VCenter(models.Model):

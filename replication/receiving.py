@@ -225,7 +225,10 @@ def _refresh_machine(pairing: Pairing, machine: Machine, sent: dict[str, Any], e
             _time(sent.get("owned_since")) or timezone.now(),
         ),
     )
-    changes = {**_described(sent), "kind": MachineKind.REPLICATED}
+    changes = _described(sent)
+    if machine.kind != MachineKind.FAILED_BACK:
+        # One that failed back stays so until that is committed: its VM is still here.
+        changes["kind"] = MachineKind.REPLICATED
     if machine.source_core_id is None:
         changes["source_core_id"] = pairing.peer_core_id
     changed = [name for name, value in changes.items() if getattr(machine, name) != value]

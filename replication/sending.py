@@ -102,7 +102,11 @@ class Sending:
         check_cancel: Callable[[], None],
         note: Callable[[str], None],
         slice_bytes: int = SLICE_BYTES,
+        *,
+        is_pausable: bool = True,
     ) -> None:
+        # A failback goes on while replication is paused: a person began it after that.
+        self._is_pausable = is_pausable
         self._slice_bytes = slice_bytes
         self._replicated = replicated
         self._machine: Machine = replicated.machine
@@ -145,7 +149,8 @@ class Sending:
         """Return the ids of what can be sent, oldest first, and of what is damaged here."""
         sendable: list[str] = []
         damaged: set[str] = set()
-        points = RecoveryPoint.objects.filter(machine=self._machine).order_by("taken_at", "pk")
+        points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
+        points = points.order_by("taken_at", "pk")
         for point_id, parent_id, state in points.values_list("pk", "parent_id", "state"):
             if state == PointState.DAMAGED or str(parent_id) in damaged:
                 damaged.add(str(point_id))
@@ -245,6 +250,8 @@ class Sending:
         self._progress(self._sent_bytes, max(self._total_bytes, self._sent_bytes))
 
     def _is_paused(self) -> bool:
+        if not self._is_pausable:
+            return False
         row = ReplicatedMachine.objects.select_related("pairing").get(pk=self._replicated.pk)
         return row.is_paused or row.pairing.is_paused
 

@@ -1,5 +1,5 @@
-"""The workflows of protected machines: snapshot and export."""
+"""The workflows of protected machines: snapshot, export and restore."""
 
-from protected_machines.workflows import export, snapshot
+from protected_machines.workflows import export, restore, snapshot
 
-__all__ = ["export", "snapshot"]
+__all__ = ["export", "restore", "snapshot"]
