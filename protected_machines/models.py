@@ -80,7 +80,7 @@ class Machine(models.Model):
         pending_failover     → replicated         (the failover is undone)
         failed_over          → pending_failback   (Start Failback: it still runs here)
         pending_failback     → failed_over        (the failback is undone, or rolled back)
-        pending_failback     → failed_back        (hand-over: the source core owns it, the VM is off)
+        pending_failback     → failed_back        (hand-over: its source owns it, the VM is off)
         failed_back          → replicated         (Commit: the VM is removed)
         failed_back          → pending_failback   (Roll back begins: this core takes ownership)
         replicated           → recovery_points_only   (the relationship is deleted, the points stay)
