@@ -266,20 +266,17 @@ class AgentClient:
             channel.send_control({"type": "restore_state", "token": token})
             return read_state(receive_message(channel, "restore_state"))
 
-    def finish_restore(self, token: str) -> dict[str, Any]:
-        """Have all disks of that token flushed and their partition tables read anew.
-
-        Returns the machine's description.
+    def finish_restore(self, token: str) -> None:
+        """Check that all disks of that token are done, and have their partition tables read anew.
 
         Raises, beside what `describe` raises:
             AgentBusy: a disk is still being written.
-            RestoreFailed: a disk cannot be flushed.
             RestoreUnknown: nothing was restored by that token.
             RestoreRefused: a disk of it is not done.
         """
         with self._connected() as channel:
             channel.send_control({"type": "finish_restore", "token": token})
-            return _description(receive_message(channel, "restore_finished"))
+            receive_message(channel, "restore_finished")
 
     def restart_from_disk(self) -> None:
         """Restart the machine, so that it boots what was restored.

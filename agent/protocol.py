@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import select
+import socket
 import ssl
 import struct
 import time
@@ -164,6 +165,12 @@ class Channel:
                         return
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+    def abort(self) -> None:
+        """End the connection from another thread, whatever the one that owns it waits for."""
+        with contextlib.suppress(OSError):
+            # Not the TLS socket's own method, which would take its encryption away meanwhile.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; harmless when it is closed."""
