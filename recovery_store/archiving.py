@@ -107,15 +107,15 @@ def _carry(
         for machine_id, chosen in wanted.items()
         for point in _look(source, target, machine_id, chosen)
     ]
+    missing = [point for point in points if not _is_there(target, point)]
+    total_bytes = sum(point.stored_bytes for point in missing)
+    target.check_space(total_bytes, doing)
     with ExitStack() as held:
         for machine_id in wanted:
             unfinished = target.root / "machines" / machine_id / "unfinished"
             with full_store_named(target.root, doing):
                 ensure_folder(unfinished)
                 held.enter_context(WriterLock(unfinished, "carrying"))
-        missing = [point for point in points if not _is_there(target, point)]
-        total_bytes = sum(point.stored_bytes for point in missing)
-        target.check_space(total_bytes, doing)
         done_bytes = 0
         for point in missing:
 

@@ -46,7 +46,7 @@ class Space:
         Raises:
             StoreFull: fewer bytes are free than the need and the reserve together.
         """
-        state = os.statvfs(self._root)
+        state = os.statvfs(_nearest_existing(self._root))
         reserve_bytes = self._reserve_bytes
         if reserve_bytes is None:
             total_bytes = state.f_blocks * state.f_frsize
@@ -60,6 +60,10 @@ class Space:
                 f" needed are {needed_bytes} and a reserve of {reserve_bytes}."
                 " Free space there or delete recovery points, then try again"
             )
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class Store(Inventory):
             return Replica(place, manifest, parent)
 
     def check_space(self, needed_bytes: int, doing: str) -> None:
-        """Refuse what would not fit beside the reserve; the store's folder must be there.
+        """Refuse what would not fit beside the reserve.
 
         Raises:
             StoreFull: too few bytes are free.
