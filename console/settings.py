@@ -207,6 +207,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 10.0,
         "options": {"queue": "control", "expires": 10},
     },
+    "replication.commit_due_failbacks": {
+        "task": "replication.commit_due_failbacks",
+        "schedule": 60.0,
+        "options": {"queue": "control", "expires": 60},
+    },
     "jobs.rescue_stale_jobs": {
         "task": "jobs.rescue_stale_jobs",
         "schedule": 5.0,

@@ -184,6 +184,11 @@ class PeerClient:
         answer = self._call("POST", "/force", json={"machine_ids": machine_ids})
         return [str(name) for name in answer["started"]]
 
+    def point_ids(self, machine_id: str) -> list[str]:
+        """Return the points of a machine that the source core holds."""
+        answer = self._call("GET", f"/machines/{machine_id}/points")
+        return [str(point_id) for point_id in answer["point_ids"]]
+
     def look_at_target(self, host: str, port: int, code: str) -> dict[str, Any]:
         """Have the source core pair with a rescue machine; return `target_id`, `description`.
 

@@ -19,6 +19,7 @@ from django.db.models import (
     Window,
 )
 from django.db.models.functions import RowNumber
+from django.urls import reverse
 
 from console.identity import this_core
 from console.jobs.choices import OPEN, JobState
@@ -33,6 +34,24 @@ MACHINES_PER_PAGE = 25
 _MACHINES_SHOWN_AT_MOST = 200
 _OPENED_UP_TO_MACHINES = 10
 
+# Jobs with a page of their own, shown by the group they were started in.
+_PAGES = {
+    "failover": "replication:failover",
+    "failback": "replication:failback",
+    "failback_commit": "replication:failback",
+    "failback_roll_back": "replication:failback",
+}
+# The steps of a failback during which the blank machine is written and started.
+RESTORING_STEPS = ("restore_disks", "restore_final_delta", "boot_machine")
+
+_WITHOUT_LAG = (
+    MachineState.FAILED_OVER,
+    MachineState.PENDING_FAILBACK,
+    MachineState.RESTORING,
+    MachineState.ROLLING_BACK,
+    MachineState.OWNED_ELSEWHERE,
+)
+
 _MACHINE_LOOKS = {
     MachineState.REPLICATED: "ok",
     MachineState.BEHIND: "warn",
@@ -42,6 +61,10 @@ _MACHINE_LOOKS = {
     MachineState.NOT_STARTED: "off",
     MachineState.FAILING_OVER: "busy",
     MachineState.FAILED_OVER: "ok",
+    MachineState.PENDING_FAILBACK: "busy",
+    MachineState.RESTORING: "busy",
+    MachineState.FAILED_BACK: "warn",
+    MachineState.ROLLING_BACK: "busy",
     MachineState.NEEDS_ATTENTION: "bad",
     MachineState.OWNED_ELSEWHERE: "warn",
 }
@@ -71,6 +94,15 @@ class MachineRow:
     def name(self) -> str:
         return self.replicated.machine.name
 
+    @property
+    def job_url(self) -> str:
+        """Where the job is shown best: a failover and a failback have pages of their own."""
+        if self.job is None:
+            return ""
+        if self.job.group_id is None or self.job.kind not in _PAGES:
+            return self.job.get_absolute_url()
+        return reverse(_PAGES[self.job.kind], args=[self.job.group_id])
+
 
 @dataclass
 class CoreRow:
@@ -80,6 +112,7 @@ class CoreRow:
     state: State
     machine_count: int = 0
     failed_over_count: int = 0
+    failed_back_count: int = 0
     elsewhere_count: int = 0
     trouble_count: int = 0
     last_synced_at: datetime.datetime | None = None
@@ -172,7 +205,11 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
     )
     core_id = this_core().id
     failed_over = Q(
-        machine__kind__in=[MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER],
+        machine__kind__in=[
+            MachineKind.FAILED_OVER,
+            MachineKind.PENDING_FAILOVER,
+            MachineKind.PENDING_FAILBACK,
+        ],
         machine__owner_core_id=core_id,
     )
     sums = (
@@ -181,6 +218,7 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
         .annotate(
             count=Count("pk"),
             failed_over=Count("pk", filter=failed_over),
+            failed_back=Count("pk", filter=Q(machine__kind=MachineKind.FAILED_BACK)),
             elsewhere=Count("pk", filter=~Q(machine__owner_core_id=core_id)),
             troubled=Count("pk", filter=~Q(error_code="")),
             synced_at=Max("last_synced_at"),
@@ -193,6 +231,7 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
         core = cores[found["pairing_id"]]
         core.machine_count = found["count"]
         core.failed_over_count = found["failed_over"]
+        core.failed_back_count = found["failed_back"]
         core.elsewhere_count = found["elsewhere"] if core.pairing.is_outgoing else 0
         core.trouble_count = found["troubled"]
         core.last_synced_at = found["synced_at"]
@@ -247,7 +286,7 @@ def _jobs_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, Job]:
     """Return by subject the jobs of these machines that are open or wait for a person."""
     subjects = [row.pk for row in rows] + [row.machine_id for row in rows]
     jobs = Job.objects.filter(
-        kind__in=["replicate", "failover"],
+        kind__in=["replicate", *_PAGES, "restore_disks"],
         subject_id__in=subjects,
         state__in=[*OPEN, JobState.NEEDS_ATTENTION],
     ).order_by("created_at")
@@ -268,7 +307,7 @@ def machine_row(
         machine_state=kind,
         state=State(_MACHINE_LOOKS[kind], str(kind.label), _reason_of(replicated, kind, job)),
         lag_text=""
-        if kind in (MachineState.FAILED_OVER, MachineState.OWNED_ELSEWHERE)
+        if kind in _WITHOUT_LAG
         else lag_text(replicated.behind_points, replicated.behind_bytes, replicated.behind_seconds),
         menu=machine_menu(replicated, kind, job),
         job=job,
@@ -280,6 +319,8 @@ def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) 
     machine, pairing = replicated.machine, replicated.pairing
     is_owned_here = str(machine.owner_core_id) == core_id
     if pairing.is_outgoing:
+        if job is not None and job.kind == "restore_disks" and job.is_open:
+            return MachineState.RESTORING
         if not is_owned_here:
             return MachineState.OWNED_ELSEWHERE
         if job is not None and job.kind == "replicate" and job.is_open:
@@ -287,8 +328,14 @@ def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) 
     elif job is not None and job.kind == "failover":
         is_stuck = job.state == JobState.NEEDS_ATTENTION
         return MachineState.NEEDS_ATTENTION if is_stuck else MachineState.FAILING_OVER
+    elif job is not None and job.kind in _PAGES:
+        return _failback_state(job)
     elif machine.kind == MachineKind.PENDING_FAILOVER:
         return MachineState.FAILING_OVER
+    elif machine.kind == MachineKind.PENDING_FAILBACK:
+        return MachineState.PENDING_FAILBACK
+    elif machine.kind == MachineKind.FAILED_BACK:
+        return MachineState.FAILED_BACK
     elif machine.kind == MachineKind.FAILED_OVER and is_owned_here:
         return MachineState.FAILED_OVER
     if _pause_text(replicated):
@@ -298,6 +345,20 @@ def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) 
     if replicated.last_point_at is None:
         return MachineState.NOT_STARTED
     return MachineState.BEHIND if replicated.behind_points else MachineState.REPLICATED
+
+
+def _failback_state(job: Job) -> MachineState:
+    if job.state == JobState.NEEDS_ATTENTION:
+        return MachineState.NEEDS_ATTENTION
+    if job.kind == "failback_commit":
+        return MachineState.FAILED_BACK
+    if job.kind == "failback_roll_back" or job.state == JobState.UNWINDING:
+        return MachineState.ROLLING_BACK
+    return (
+        MachineState.RESTORING
+        if job.current_step in RESTORING_STEPS
+        else MachineState.PENDING_FAILBACK
+    )
 
 
 def _reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
@@ -311,6 +372,11 @@ def _reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | No
         return (
             f"Runs here since {machine.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch "
             f"{machine.ownership_epoch}). {replicated.pairing.peer_name} is refused."
+        )
+    if state == MachineState.FAILED_BACK:
+        return (
+            f"{machine.owner_core_name} owns it since {machine.owned_since:%Y-%m-%d %H:%M} UTC "
+            f"(ownership epoch {machine.ownership_epoch}). Its VM is kept here, powered off."
         )
     if state == MachineState.PAUSED:
         return _pause_text(replicated)

@@ -197,14 +197,15 @@ def _keep(
         "connection_state": ConnectionState.UNKNOWN,
         "connection_error": "",
     }
+    core_id = uuid.UUID(str(peer["core_id"]))
     known = (
         Pairing.objects.select_for_update()
-        .filter(direction=direction, peer_core_id=peer["core_id"])
+        .filter(direction=direction, peer_core_id=core_id)
         .first()
     )
     if known is None:
         return Pairing.objects.create(
-            pk=pairing_id, direction=direction, peer_core_id=peer["core_id"], **fields
+            pk=pairing_id, direction=direction, peer_core_id=core_id, **fields
         )
     if known.pk != pairing_id and is_asking:
         # The peer forgot this core meanwhile and made the pairing anew under another id.

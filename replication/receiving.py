@@ -260,6 +260,9 @@ def _record_lag(replicated: ReplicatedMachine, sent: dict[str, Any]) -> None:
 
 
 def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:
+    if pairing.is_outgoing:
+        # A machine that comes back: what is paused is the sending from here.
+        return
     if pairing.is_paused or replicated.is_paused:
         raise PeerPausedReplication(
             f"Replication is paused at {this_core().name}; resume it there under "

@@ -71,11 +71,11 @@ def follow_job(context: StepContext, ask: Callable[[PeerClient], dict[str, Any]]
     name = get_pairing(context).peer_name
     with source_core(context) as client:
         job = ask(client)
+    if job["total_bytes"]:
+        context.progress(int(job["done_bytes"]), int(job["total_bytes"]))
     if job["state"] == "succeeded":
         return job
     if job["state"] in OPEN:
-        if job["total_bytes"]:
-            context.progress(int(job["done_bytes"]), int(job["total_bytes"]))
         doing = job["note"] or job["step_title"] or "waiting for a worker"
         raise Waiting(f"{name}: {doing}", AGAIN_SECONDS)
     raise StepFailed(

@@ -23,7 +23,7 @@ from console.jobs.workflow import Waiting
 from protected_machines import connection, restoring
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.models import Machine, RestoreTarget
+from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.workflows.restore import RestoreDisksParams
 from protected_machines.workflows.snapshot import SnapshotParams
@@ -107,6 +107,14 @@ def _settings_of(sent: dict[str, Any]) -> dict[str, Any]:
         "description": sent.get("description") or {},
         "snapshot_interval_seconds": int(sent.get("snapshot_interval_seconds") or 3600),
     }
+
+
+def point_ids(pairing: Pairing, machine_id: uuid.UUID) -> list[str]:
+    """Return the points that this core holds of a machine; none of one that it does not know."""
+    found = RecoveryPoint.objects.filter(
+        machine_id=machine_id, machine__replications__pairing=pairing
+    )
+    return [str(key) for key in found.usable().values_list("pk", flat=True)]
 
 
 def look_at_target(sent: dict[str, Any]) -> dict[str, Any]:

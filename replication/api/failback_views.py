@@ -20,6 +20,14 @@ def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     return JsonResponse(taking_back.look_at_target(read_json(request)))
 
 
+@require_http_methods(["GET"])
+@for_peers
+def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Say which points of the machine this core holds."""
+    _require_target(pairing)
+    return JsonResponse({"point_ids": taking_back.point_ids(pairing, machine_id)})
+
+
 @require_http_methods(["POST"])
 @for_peers
 def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:

@@ -28,6 +28,14 @@ from replication.sending import start_replication
 from replication.views.dialogs import render_dialog
 
 _JOBS_SHOWN = 20
+_KINDS_SHOWN = (
+    "replicate",
+    "failover",
+    "failback",
+    "failback_commit",
+    "failback_roll_back",
+    "restore_disks",
+)
 
 
 @require_safe
@@ -35,9 +43,7 @@ def details(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Show how one machine's replication stands, and its last jobs."""
     replicated = get_replicated_for(request.user, replicated_id)
     subjects = [replicated.pk, replicated.machine_id]
-    jobs = jobs_for(request.user).filter(
-        subject_id__in=subjects, kind__in=["replicate", "failover"]
-    )
+    jobs = jobs_for(request.user).filter(subject_id__in=subjects, kind__in=_KINDS_SHOWN)
     under_way = {
         job.subject_id: job for job in jobs if job.state in (*OPEN, JobState.NEEDS_ATTENTION)
     }

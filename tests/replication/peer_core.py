@@ -30,6 +30,7 @@ class PeerCore:
     name: str
     port: int
     process: subprocess.Popen[bytes] | None = None
+    worker: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -103,6 +104,24 @@ class PeerCore:
                     ) from None
                 time.sleep(0.05)
 
+    def start_worker(self) -> None:
+        """Start what works on its jobs."""
+        with (self.home / "worker.log").open("ab") as log:
+            self.worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.replication.job_worker"],
+                cwd=ROOT,
+                env={**self.environment, "DJANGO_SETTINGS_MODULE": "console.settings"},
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop_worker(self) -> None:
+        if self.worker is None:
+            return
+        self.worker.kill()
+        self.worker.wait(30)
+        self.worker = None
+
     def stop(self) -> None:
         if self.process is None:
             return
@@ -121,6 +140,10 @@ class PeerCore:
     def forget_everything(self) -> None:
         """Empty its rows of machines and pairings, as between two tests."""
         for table in (
+            "jobs_jobevent",
+            "jobs_jobstep",
+            "jobs_job",
+            "protected_machines_restoretarget",
             "replication_arrivingpoint",
             "replication_replicatedmachine",
             "replication_pairing",
