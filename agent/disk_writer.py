@@ -107,6 +107,16 @@ class DiskWriter:
         """Make a place anywhere on the disk zero, now. Raises as `write_run`."""
         self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
 
+    def go_on(self) -> None:
+        """Take note of what has been done meanwhile; for times when no run comes.
+
+        Raises as `write_run`.
+        """
+        if self._pending:
+            self._take_oldest()
+        else:
+            self._look_at_flush()
+
     def finish(self) -> None:
         """Wait until everything is on the disk and flushed. Raises as `write_run`."""
         self._fill_gap(self._total_grains)
@@ -174,15 +184,12 @@ class DiskWriter:
         self._report(self.next_grain)
 
     def _settle(self) -> None:
-        for _, future in self._pending:
-            future.cancel()
-        while self._pending:
-            end_grain, future = self._pending.popleft()
-            if future.cancelled() or future.exception() is not None:
-                break
-            self._written_grain = end_grain
-        for _, future in self._pending:  # behind a run that failed: not counted, but ended
-            future.cancelled() or future.exception()
+        """Let all that came end, and count it as far as nothing before it failed."""
+        failed = False
+        for end_grain, future in self._pending:
+            failed = future.exception() is not None or failed
+            if not failed:
+                self._written_grain = end_grain
         if self._flush is not None and self._flush[2].exception() is not None:
             self._is_broken = True
         # After a failed flush nobody knows what of it has reached the disk.

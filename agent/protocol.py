@@ -45,6 +45,7 @@ RUN_HEAD = struct.Struct(">QH32s")  # first grain, grains, BLAKE3 of all else in
 MAX_DATA_BYTES = 1024 * 1024  # of a disk in one frame
 MAX_RUN_GRAINS = 64
 MAX_RUN_BYTES = 2 * 1024 * 1024  # compressed, in one frame
+_IDLE_SECONDS = 1.0
 _RUN_LENGTH_BYTES = 4  # one for each grain, before the data
 _MAX_PAYLOAD_BYTES = {
     CONTROL: 1024 * 1024,
@@ -119,8 +120,10 @@ class Channel:
         for part in parts:
             self._send_bytes(part)
 
-    def receive(self) -> Frame:
+    def receive(self, on_idle: Callable[[], object] | None = None) -> Frame:
         """Return the next frame, waiting for it.
+
+        on_idle: called about each second while there is nothing; it may send.
 
         Raises:
             AgentError: of the class given as `peer_gone`, when the other side is lost or silent.
@@ -128,7 +131,7 @@ class Channel:
         """
         while not self._waiting:
             if not self._read_some():
-                self._wait(select.POLLIN)
+                self._wait(select.POLLIN, on_idle)
         return self._take_waiting()
 
     def find_waiting(self) -> Frame | None:
@@ -205,16 +208,20 @@ class Channel:
             if self.on_arrival is not None:
                 self.on_arrival()
 
-    def _wait(self, events: int) -> int:
-        self._poll.modify(self._socket, events)
+    def _wait(self, events: int, on_idle: Callable[[], object] | None = None) -> int:
         deadline = time.monotonic() + self.silence_seconds
         while True:
             left_seconds = deadline - time.monotonic()
             if left_seconds <= 0:
                 raise self._lost(f"it was silent for {self.silence_seconds:g} seconds")
-            ready = self._poll.poll(left_seconds * 1000)
+            self._poll.modify(self._socket, events)
+            ready = self._poll.poll(min(left_seconds, _IDLE_SECONDS) * 1000)
             if ready:
                 return ready[0][1]
+            if on_idle is not None:
+                on_idle()
+                if self._waiting:  # it has sent, and so may have read
+                    return 0
 
     def _read_some(self) -> bool:
         """Read once towards the next frame; False when nothing has arrived."""

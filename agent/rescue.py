@@ -313,7 +313,7 @@ def _take_runs(channel: Channel, writer: DiskWriter, capacity_bytes: int) -> Non
     """Take runs until the core says that these were all; then all of it is on the disk."""
     total_grains = grain_count(capacity_bytes)
     while True:
-        frame = channel.receive()
+        frame = channel.receive(on_idle=writer.go_on)
         if frame.kind == RESTORE_RUN:
             first_grain, grains = split_run(frame)
             _check_place(first_grain, len(grains), writer, total_grains)

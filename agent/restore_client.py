@@ -209,10 +209,9 @@ class DiskSender:
     def _take(self, frame: Frame) -> bool:
         """Take an answer; True when the disk is done."""
         message = checked_message(frame, "written", "disk_done")
-        self._written_grain = get_int(
-            message, "next_grain", self._written_grain, self._total_grains
-        )
         is_done: bool = message["type"] == "disk_done"
+        lowest = self._total_grains if is_done else self._written_grain
+        self._written_grain = get_int(message, "next_grain", lowest, self._total_grains)
         while self._on_the_way and (is_done or self._on_the_way[0][0] <= self._written_grain):
             self._done_bytes += self._on_the_way.popleft()[1]
         self._report()

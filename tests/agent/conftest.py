@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,14 @@ def write_disk(path: Path, capacity_bytes: int, data_bytes: int) -> Path:
     return path
 
 
+def wait_until(is_so: Callable[[], object], limit_seconds: float = 30) -> None:
+    """Wait for a state, and fail when it does not come."""
+    deadline = time.monotonic() + limit_seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def source(make_core: Callable[[str], Core]) -> Core:
     return make_core("source-core")
@@ -143,6 +152,29 @@ def _make_core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Core
         return made[name]
 
     return make
+
+
+def blank_disk(path: Path, capacity_bytes: int) -> Path:
+    """Make an empty disk."""
+    with path.open("wb") as image:
+        image.truncate(capacity_bytes)
+    return path
+
+
+@pytest.fixture
+def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
+    """A machine that runs the rescue medium, with two blank disks."""
+    folder = tmp_path / "rescue"
+    folder.mkdir()
+    disks = {
+        "first": blank_disk(folder / "first.raw", 8 * MIB),
+        "second": blank_disk(folder / "second.raw", 4 * MIB),
+    }
+    running = RunningAgent(folder, disks, settings={"mode": "restore"}).start()
+    yield running
+    if running.process is not None:
+        running.stop(signal.SIGKILL)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
