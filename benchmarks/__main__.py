@@ -22,6 +22,7 @@ NAMES = (
     "agent_base_image",
     "store_incremental",
     "store_sparse",
+    "store_restore",
     "replication_wire",
     "replication_page",
 )
