@@ -25,9 +25,9 @@ from console.identity import this_core
 from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
-from replication.choices import ConnectionState, MachineState
+from replication.choices import ConnectionState, FailbackState, MachineState
 from replication.menus import MenuItem, core_menu, machine_menu
-from replication.models import Pairing, ReplicatedMachine
+from replication.models import FailbackMachine, Pairing, ReplicatedMachine
 from replication.policy import span
 
 MACHINES_PER_PAGE = 25
@@ -89,6 +89,13 @@ class MachineRow:
     lag_text: str
     menu: list[MenuItem]
     job: Job | None = None
+    # The page of the failback that is not committed yet; empty where there is none.
+    failback_url: str = ""
+
+    @property
+    def has_lag(self) -> bool:
+        """Whether it means something that nothing waits to be sent."""
+        return self.machine_state not in _WITHOUT_LAG
 
     @property
     def name(self) -> str:
@@ -164,11 +171,13 @@ def gather_overview(
     shown = _choose_shown(cores, opened, page_number)
     rows = list(_machine_rows(shown, by_id))
     jobs = _jobs_of(rows)
+    failbacks = _uncommitted_failbacks(rows)
     core_id = this_core().id
     for replicated in rows:
         core = by_id[replicated.pairing_id]
         replicated.pairing = core.pairing
-        core.machines.append(machine_row(replicated, jobs, core_id, now))
+        failback_id = failbacks.get(replicated.machine_id)
+        core.machines.append(machine_row(replicated, jobs, core_id, now, failback_id))
     for core in cores:
         core.menu = core_menu(core.pairing, core.machine_count, core.failed_over_count)
     return Overview(
@@ -298,8 +307,9 @@ def machine_row(
     jobs: dict[uuid.UUID, Job],
     core_id: str,
     now: datetime.datetime,
+    failback_id: uuid.UUID | None = None,
 ) -> MachineRow:
-    """Return one machine as the page shows it."""
+    """Return one machine as the page shows it; `failback_id` is of one not committed yet."""
     job = jobs.get(replicated.machine_id) or jobs.get(replicated.pk)
     kind = machine_state(replicated, job, core_id)
     return MachineRow(
@@ -311,6 +321,7 @@ def machine_row(
         else lag_text(replicated.behind_points, replicated.behind_bytes, replicated.behind_seconds),
         menu=machine_menu(replicated, kind, job),
         job=job,
+        failback_url=reverse("replication:failback", args=[failback_id]) if failback_id else "",
     )
 
 
@@ -345,6 +356,17 @@ def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) 
     if replicated.last_point_at is None:
         return MachineState.NOT_STARTED
     return MachineState.BEHIND if replicated.behind_points else MachineState.REPLICATED
+
+
+def _uncommitted_failbacks(rows: Iterable[ReplicatedMachine]) -> dict[uuid.UUID, uuid.UUID]:
+    """Return by machine the failback that waits for its commit."""
+    machine_ids = [row.machine_id for row in rows if row.machine.kind == MachineKind.FAILED_BACK]
+    if not machine_ids:
+        return {}
+    entries = FailbackMachine.objects.filter(
+        machine_id__in=machine_ids, state=FailbackState.FAILED_BACK
+    ).order_by("failed_back_at")
+    return dict(entries.values_list("machine_id", "failback_id"))
 
 
 def _failback_state(job: Job) -> MachineState:

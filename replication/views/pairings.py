@@ -39,6 +39,11 @@ def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         "core": next(core for core in overview.cores if core.pairing.pk == pairing.pk),
         "state": core_state(pairing, now),
         "fingerprint": fingerprint_of(pairing.peer_certificate_pem),
+        "failbacks": list(
+            pairing.failbacks.select_related("requested_by").prefetch_related("machines__machine")[
+                :_FAILOVERS_SHOWN
+            ]
+        ),
         "failovers": list(
             pairing.failovers.select_related("requested_by").prefetch_related("machines__machine")[
                 :_FAILOVERS_SHOWN
