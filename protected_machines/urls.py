@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from protected_machines.views import exports, machines, snapshots, vcenters
+from protected_machines.views import exports, machines, restores, snapshots, vcenters
 
 app_name = "protected_machines"
 urlpatterns = [
@@ -15,6 +15,11 @@ urlpatterns = [
     path("machines/<uuid:machine_id>/schedule/", machines.schedule, name="machine-schedule"),
     path("machines/<uuid:machine_id>/snapshot/", snapshots.snapshot_force, name="snapshot-force"),
     path("machines/<uuid:machine_id>/export/", exports.export_start, name="export-start"),
+    path(
+        "machines/<uuid:machine_id>/points/<uuid:point_id>/restore/",
+        restores.restore_start,
+        name="restore-start",
+    ),
     # vCenters
     path("vcenters/add/", vcenters.vcenter_add, name="vcenter-add"),
     path("vcenters/<uuid:vcenter_id>/check/", vcenters.vcenter_check, name="vcenter-check"),
