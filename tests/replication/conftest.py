@@ -65,6 +65,7 @@ def running_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerCore]
     core.set_up()
     core.start()
     yield core
+    core.stop_worker()
     core.stop()
 
 
@@ -81,9 +82,9 @@ def peer(running_peer: PeerCore) -> PeerCore:
 @pytest.fixture
 def source(peer: PeerCore) -> Iterator[PeerCore]:
     """That other core as a source core, with a worker for its jobs."""
-    peer.start_worker()
+    if peer.worker is None:
+        peer.start_worker()
     yield peer
-    peer.stop_worker()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
+
 from console.identity import this_core
 from console.jobs.acts import start_job
 from console.jobs.doors import doors
@@ -22,6 +24,7 @@ from replication import receiving
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.params import FailbackParams
 from replication.peers import speaking_with
+from replication.sending import describe_machine
 from tests.protected_machines.conftest import RESCUE_CODE
 from tests.replication.peer_core import PeerCore
 
@@ -157,3 +160,50 @@ def owner_at(peer: PeerCore, machine: Machine) -> tuple[bool, int, str] | None:
     owner_id, epoch, kind = rows[0]
     assert owner_id in (peer.core_id.hex, uuid.UUID(this_core().id).hex)
     return owner_id == peer.core_id.hex, epoch, kind
+
+
+def hand_back(failed_over: FailedOver) -> FailbackMachine:
+    """Leave the rows and the VM as a failback leaves them that went well."""
+    machine, pairing = failed_over.machine, failed_over.pairing
+    final = machine.points.order_by("-taken_at").first()
+    assert final is not None
+    assert machine.vcenter_id is not None
+    with connect(exports.get_vcenter(machine.vcenter_id)) as session:
+        session.get_vm(machine.vm_moid).power_off()
+    Machine.objects.filter(pk=machine.pk).update(
+        kind=MachineKind.FAILED_BACK,
+        owner_core_id=pairing.peer_core_id,
+        owner_core_name=pairing.peer_name,
+        ownership_epoch=3,
+    )
+    with speaking_with(pairing) as client:
+        client.put_machine(
+            str(machine.pk), {**describe_machine(failed_over.replicated), "ownership_epoch": 2}
+        )
+        client.take_over(
+            str(machine.pk),
+            {
+                "ownership_epoch": 3,
+                "host": "127.0.0.1",
+                "port": machine.port,
+                "description": machine.description,
+            },
+        )
+    failback = Failback.objects.create(pairing=pairing, request_id=uuid.uuid4())
+    return FailbackMachine.objects.create(
+        failback=failback,
+        machine=machine,
+        target_id=uuid.uuid4(),
+        target_host="127.0.0.1",
+        vm={
+            "vcenter_id": str(machine.vcenter_id),
+            "marker": failed_over.marker,
+            "vm_name": machine.vm_name,
+            "vm_moid": machine.vm_moid,
+            "host": machine.host,
+            "port": machine.port,
+            "held": {"point_id": str(final.pk), "until": final.taken_at.isoformat()},
+        },
+        state="failed_back",
+        failed_back_at=timezone.now(),
+    )
