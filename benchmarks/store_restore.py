@@ -1,12 +1,8 @@
-"""A restore onto a machine that runs the rescue medium, whole and since an earlier point.
+"""A restore plan of a chain, written to a disk by the rescue agent's own writer, without a network.
 
-The rescue agent is a process of its own, reached over TLS on loopback, and a file is its disk; this
-process is the core. The peers only inflate the same grains, or only write as many bytes.
+The disk is a file. The peer only inflates: as many grains, with as many threads, nothing written.
 """
 
-import json
-import os
-import subprocess
 import sys
 import time
 from collections import deque
@@ -14,53 +10,43 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import TypeVar
 
 from isal import isal_zlib
 
-from agent.client import AgentClient, CoreCredentials, pair_with_agent
+from agent.disk_writer import DiskWriter
 from benchmarks.disk_image import change_image, copy_image, ensure_disk_image
 from benchmarks.figures import Figure, at_most, run_command
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
 from recovery_store.vmdk.layout import (
-    GRAIN_BYTES,
     GRAIN_MARKER,
     OVERHEAD_SECTORS,
     SECTOR_BYTES,
     padding_bytes,
 )
-from recovery_store.vmdk.restore import RestorePlan, RestoreRun
-from tests.replication.proxy import Link
+from recovery_store.vmdk.restore import RestorePlan
 
 _CHANGED_FRACTION = 0.01
 _THREADS = 2
-_IN_FLIGHT = 8
+_BATCHES_IN_FLIGHT = 8
 _BATCH_GRAINS = 64
-_ZERO_GRAIN = bytes(GRAIN_BYTES)
-_LIMIT_SECONDS = 30
-_CODE = "BENCH-CODE-1234"
 _STORE = [sys.executable, "-m", "recovery_store"]
-_Work = TypeVar("_Work")
 
 
 def run(work: Path) -> list[Figure]:
-    """Restore a base image and what changed since; let `compare` judge the disk."""
+    """Restore a point, then only what changed since; let `compare` judge the disk both times."""
     image = copy_image(ensure_disk_image(work.parent), work / "disk.raw")
     store = Store(work / "store")
     base = _import(store, image)
-    rescue = _Rescue(work, image.stat().st_size)
-    try:
-        figures = [_whole(store, base, rescue), rescue.memory()]
-        change_image(image, _CHANGED_FRACTION, seed=1)
-        middle = _import(store, image, base)
-        change_image(image, _CHANGED_FRACTION, seed=2)
-        newest = _import(store, image, middle)
-        figures.append(_since(store, newest, base, rescue))
-    finally:
-        rescue.stop()
-    run_command([*_STORE, "compare", store.root, newest.point_id, 0, rescue.disk])
-    return figures
+    middle = _import_changed(store, image, base)
+    disk = work / "restored.raw"
+    rate = _whole(store, base, middle, disk)
+    _check(store, middle, disk)
+    newest = _import_changed(store, image, _import_changed(store, image, middle))
+    image.unlink()
+    sent = _since(store, newest, middle, disk)
+    _check(store, newest, disk)
+    return [rate, sent]
 
 
 def _import(store: Store, image: Path, parent: Manifest | None = None) -> Manifest:
@@ -71,54 +57,48 @@ def _import(store: Store, image: Path, parent: Manifest | None = None) -> Manife
     return point
 
 
-def _whole(store: Store, point: Manifest, rescue: "_Rescue") -> Figure:
-    """Measure a restore, inflating alone and writing alone; the peers twice, the better counts."""
-    vmdk = store.get_folder(point.machine_id, point.point_id) / point.disk(0).file
-    scratch = rescue.disk.with_name("scratch.raw")
-    with store.plan_restore(point.machine_id, point.point_id, 0) as plan:
-        data_bytes = plan.grains * GRAIN_BYTES
-        inflating = [_inflating_alone(vmdk)]
-        writing = [_writing_alone(plan, scratch)]
-        started = time.monotonic()
-        rescue.client().restore_disk(0, plan, point.point_id)
-        seconds = time.monotonic() - started
+def _import_changed(store: Store, image: Path, parent: Manifest) -> Manifest:
+    change_image(image, _CHANGED_FRACTION, seed=len(store.points(parent.machine_id)))
+    return _import(store, image, parent)
+
+
+def _check(store: Store, point: Manifest, disk: Path) -> None:
+    run_command([*_STORE, "compare", store.root, point.point_id, 0, disk])
+
+
+def _whole(store: Store, base: Manifest, point: Manifest, disk: Path) -> Figure:
+    """Measure both twice, in turns; the better one counts."""
+    vmdk = store.get_folder(base.machine_id, base.point_id) / base.disk(0).file
+    restoring, inflating = [], []
+    for _ in range(2):
         inflating.append(_inflating_alone(vmdk))
-        writing.append(_writing_alone(plan, scratch))
-    rate, inflate_rate, write_rate = (
-        data_bytes / each / 1e6 for each in (seconds, min(inflating), min(writing))
-    )
-    slower_rate, slower = min(
-        (inflate_rate, f"inflating with isal alone, {_THREADS} threads"),
-        (write_rate, f"writing alone, {_THREADS} threads"),
-    )
+        disk.unlink(missing_ok=True)
+        with store.plan_restore(point.machine_id, point.point_id, 0) as plan:
+            restoring.append(_restore(plan, disk) / plan.data_bytes)
+    # By bytes as they are stored, since the point holds a few grains more than the base image.
+    rate = 1 / min(restoring) / 1e6
+    alone_rate = base.stored_bytes / min(inflating) / 1e6
     return Figure(
-        f"Restore of a base image through the agent over TLS (inflating {inflate_rate:,.0f},"
-        f" writing {write_rate:,.0f} MB/s)",
+        "Restore of base + incremental to a disk, as stored",
         rate,
-        slower,
-        slower_rate,
+        f"inflating with isal alone, {_THREADS} threads",
+        alone_rate,
         "MB/s",
-        rate / slower_rate,
+        rate / alone_rate,
         "≥ 0.6 ×",
-        rate >= 0.6 * slower_rate,
+        rate >= 0.6 * alone_rate,
     )
 
 
-def _since(store: Store, point: Manifest, since: Manifest, rescue: "_Rescue") -> Figure:
-    """Bring the restored disk up to the newest point; count what goes over the wire, both ways."""
+def _since(store: Store, point: Manifest, since: Manifest, disk: Path) -> Figure:
+    """Bring the disk up to the newest point; count what that takes."""
     file_bytes = store.bytes_since(point.machine_id, point.point_id, since.point_id)
-    link = Link(rescue.port)
-    try:
-        with store.plan_restore(point.machine_id, point.point_id, 0, since.point_id) as plan:
-            client = rescue.client(link.port)
-            started = time.monotonic()
-            client.restore_disk(0, plan, point.point_id, since.point_id)
-            seconds = time.monotonic() - started
-    finally:
-        link.close()
+    with store.plan_restore(point.machine_id, point.point_id, 0, since.point_id) as plan:
+        seconds = _restore(plan, disk)
+        data_bytes = plan.data_bytes
     return at_most(
-        f"Bytes on the wire to restore after twice 1 % in random 4 KiB writes ({seconds:.1f} s)",
-        (link.sent_bytes + link.received_bytes) / 1e6,
+        f"Bytes to restore after twice 1 % in random 4 KiB writes ({seconds:.1f} s)",
+        data_bytes / 1e6,
         "the changed points' files",
         file_bytes / 1e6,
         "MB",
@@ -126,79 +106,19 @@ def _since(store: Store, point: Manifest, since: Manifest, rescue: "_Rescue") ->
     )
 
 
-class _Rescue:
-    """A rescue agent with one blank disk, paired with this process."""
-
-    def __init__(self, work: Path, capacity_bytes: int) -> None:
-        self.disk = work / "restored.raw"
-        with self.disk.open("wb") as file:
-            file.truncate(capacity_bytes)
-        configuration = work / "agent.json"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "mode": "restore",
-                    "address": "127.0.0.1",
-                    "port": 0,
-                    "pairing_code": _CODE,
-                    "provider": "file",
-                    "disks": [{"key": "disk", "path": str(self.disk)}],
-                    "state_folder": str(work / "state"),
-                }
-            )
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "restore", "--configuration", str(configuration)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            self.port = self._read_port()
-            self._credentials = _make_credentials(work)
-            self._paired = pair_with_agent(
-                "127.0.0.1", self.port, _CODE, self._credentials, "bench"
-            )
-        except BaseException:
-            self.stop()
-            raise
-
-    def client(self, port: int | None = None) -> AgentClient:
-        return AgentClient(
-            "127.0.0.1", port or self.port, self._credentials, self._paired.certificate_pem
-        )
-
-    def memory(self) -> Figure:
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                peak_bytes = int(line.split()[1]) * 1024
-                return at_most(
-                    "Memory of the rescue agent", peak_bytes / 1e6, "limit", 250, "MB", 1
-                )
-        raise RuntimeError("the kernel does not tell the agent's peak memory")
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait(_LIMIT_SECONDS)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def _read_port(self) -> int:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            for word in line.split():
-                if word.startswith("port="):
-                    return int(word.removeprefix("port="))
-        raise RuntimeError("the rescue agent ended before it named its port")
-
-
-def _make_credentials(work: Path) -> CoreCredentials:
-    credentials = CoreCredentials(work / "core.pem", work / "core.key")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=bench"]
-    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
-    command += ["-keyout", str(credentials.key_path), "-out", str(credentials.certificate_path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT_SECONDS)
-    return credentials
+def _restore(plan: RestorePlan, disk: Path) -> float:
+    """Return the seconds until all runs of a plan are on the disk and flushed."""
+    with disk.open("ab") as file:
+        file.truncate(plan.capacity_bytes)
+    started = time.monotonic()
+    with DiskWriter(disk, plan.capacity_bytes, 0, False, lambda _: None, _THREADS) as writer:
+        for entry in plan.read_runs():
+            if entry.zero_grains:
+                writer.zero_run(entry.first_grain, entry.zero_grains)
+            else:
+                writer.write_run(entry.first_grain, entry.compressed)
+        writer.finish()
+    return time.monotonic() - started
 
 
 def _inflating_alone(vmdk: Path) -> float:
@@ -232,30 +152,14 @@ def _batches(stream: memoryview) -> Iterator[list[memoryview]]:
     yield batch
 
 
-def _writing_alone(plan: RestorePlan, path: Path) -> float:
-    """Return the seconds to write as many bytes to the same places of a new file, and sync it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-
-    def write(run: RestoreRun) -> None:
-        os.pwritev(fd, [_ZERO_GRAIN] * len(run.compressed), run.first_grain * GRAIN_BYTES)
-
-    try:
-        os.ftruncate(fd, plan.capacity_bytes)
-        started = time.monotonic()
-        _in_threads(write, plan.read_runs())
-        os.fsync(fd)
-        return time.monotonic() - started
-    finally:
-        os.close(fd)
-        path.unlink()
-
-
-def _in_threads(act: Callable[[_Work], object], work: Iterable[_Work]) -> None:
+def _in_threads(
+    act: Callable[[list[memoryview]], object], work: Iterable[list[memoryview]]
+) -> None:
     pending: deque[Future[object]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
         for each in work:
             pending.append(pool.submit(act, each))
-            if len(pending) >= _IN_FLIGHT:
+            if len(pending) >= _BATCHES_IN_FLIGHT:
                 pending.popleft().result()
         while pending:
             pending.popleft().result()
