@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.guest.machines import MACHINES
-from lab.places import Ports
+from lab.places import Ports, write_private
 from lab.programs import Program, clean_environment
 from lab.source_machines import SourceMachine
 from lab.vcsim.process import ensure_binary, write_certificate
@@ -196,21 +196,13 @@ class Sites:
             }
             for core in (self.target, self.source)
         }
-        _write_private(self.home / "credentials.json", json.dumps(credentials, indent=2) + "\n")
+        write_private(self.home / "credentials.json", json.dumps(credentials, indent=2) + "\n")
 
 
 def ensure_secret(path: Path) -> None:
     """Write a new password into a file that only its owner reads, unless there is one."""
     if not path.exists():
-        _write_private(path, secrets.token_urlsafe(12) + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600)
-    temporary.write_text(text)
-    temporary.rename(path)
+        write_private(path, secrets.token_urlsafe(12) + "\n")
 
 
 def _venv(program: str) -> str:
