@@ -359,10 +359,10 @@ def restart_target(target_id: UUID | str) -> None:
         logger.info("rescue agent is away target_id=%s error_code=%s", target.pk, error.code)
 
 
-def wait_for_machine(
-    machine_id: UUID | str, target_id: UUID | str, host: str = "", port: int = 0
-) -> dict[str, Any]:
+def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str, Any]:
     """Return `host`, `port` and `description` once the machine's own agent answers at its place.
+
+    That is the address of the rescue machine, and the port of the machine's connection details.
 
     Effect: none; it reads.
     Idempotent because: it reads.
@@ -374,7 +374,7 @@ def wait_for_machine(
     """
     machine = Machine.objects.get(pk=machine_id)
     target = get_target(target_id)
-    host, port = host or target.host, port or own_port(machine)
+    host, port = target.host, machine.port
     try:
         description = connection.dial(
             machine, connection.PING_TIMEOUT_SECONDS, host=host, port=port
@@ -386,13 +386,6 @@ def wait_for_machine(
             raise Waiting("The rescue medium still runs; the machine has not restarted.") from None
         raise
     return {"host": host, "port": port, "description": description}
-
-
-def own_port(machine: Machine) -> int:
-    """Return where the machine's own agent listens, by what it last said of itself."""
-    agent = machine.description.get("agent")
-    port = agent.get("port") if isinstance(agent, dict) else None
-    return port if isinstance(port, int) and 0 < port < 65536 else machine.port
 
 
 def adopt_machine(machine_id: UUID | str, answering: dict[str, Any]) -> None:

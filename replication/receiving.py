@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_datetime
 
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
-from protected_machines.index import index_point
+from protected_machines.index import MISSING_TEXT, index_point
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.store import open_store
@@ -87,10 +87,9 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
 
 def missing_points(machine: Machine, point_ids: list[str]) -> list[str]:
     """Return those of the points that this core does not hold, in the order given."""
-    held = {
-        str(point_id)
-        for point_id in RecoveryPoint.objects.filter(machine=machine).values_list("pk", flat=True)
-    }
+    # One whose files are gone from this store is lacking, though the index remembers it.
+    here = RecoveryPoint.objects.filter(machine=machine).exclude(damage_text=MISSING_TEXT)
+    held = {str(point_id) for point_id in here.values_list("pk", flat=True)}
     return [point_id for point_id in point_ids if point_id not in held]
 
 

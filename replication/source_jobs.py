@@ -10,9 +10,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from console.jobs.choices import OPEN
-from console.jobs.workflow import StepContext, StepFailed, Waiting
+from console.jobs.workflow import JobCancelled, StepContext, StepFailed, StepTimedOut, Waiting
 from replication.client import PeerClient
-from replication.errors import FailbackRefused, PeerUnreachable
+from replication.errors import FailbackRefused, PeerUnreachable, ReplicationError
 from replication.models import Pairing
 from replication.peers import speaking_with
 
@@ -60,14 +60,23 @@ def request_id(context: StepContext, name: str) -> UUID:
     return uuid5(context.job_id, f"{name}:{context.attempt}")
 
 
-def follow_job(context: StepContext, ask: Callable[[PeerClient], dict[str, Any]]) -> dict[str, Any]:
+def follow_job(
+    context: StepContext, ask: Callable[[PeerClient], dict[str, Any]], *, is_stoppable: bool = False
+) -> dict[str, Any]:
     """Ask the source core for a job and return it once it has succeeded; mirror its progress.
+
+    With `is_stoppable` a step that is cancelled or out of time cancels the job too.
 
     Raises:
         Waiting: it is not done yet.
         StepFailed: it failed there, with its code.
     """
-    context.check_cancel()
+    try:
+        context.check_cancel()
+    except (JobCancelled, StepTimedOut):
+        if is_stoppable:
+            _stop_quietly(context, ask)
+        raise
     name = get_pairing(context).peer_name
     with source_core(context) as client:
         job = ask(client)
@@ -84,10 +93,18 @@ def follow_job(context: StepContext, ask: Callable[[PeerClient], dict[str, Any]]
     )
 
 
+def _stop_quietly(context: StepContext, ask: Callable[[PeerClient], dict[str, Any]]) -> None:
+    try:
+        with speaking_with(get_pairing(context)) as client:
+            client.cancel_job(str(context.subject_id), ask(client)["job_id"])
+    except ReplicationError as error:
+        context.note(f"The job of the source core was not cancelled: {error.text}")
+
+
 def cancel_quietly(context: StepContext, job_id: str) -> None:
     """Cancel a job of the source core; one whose core is away only writes to scratch disks."""
     try:
         with speaking_with(get_pairing(context)) as client:
             client.cancel_job(str(context.subject_id), job_id)
-    except (PeerUnreachable, FailbackRefused) as error:
+    except ReplicationError as error:
         context.note(f"The job of the source core was not cancelled: {error.text}")

@@ -360,6 +360,9 @@ def replicate_again(context: StepContext) -> dict[str, Any]:
     point_id = context.outputs["protect_at_source"]["point_id"]
     point = RecoveryPoint.objects.filter(pk=point_id, machine_id=context.subject_id).first()
     if point is None:
+        replicated = _get_replicated(context)
+        if replicated.is_paused or replicated.pairing.is_paused:
+            raise Waiting("Replication is paused on this core; resume it to go on.", 5.0)
         with source_core(context) as client:
             client.ask_to_send([str(context.subject_id)])
         raise Waiting(f"{get_pairing(context).peer_name} sends its newest recovery points.", 2.0)
@@ -502,7 +505,7 @@ def _restore(context: StepContext, point_id: str, since_point_id: str | None) ->
             since_point_id,
         )
 
-    job = follow_job(context, ask)
+    job = follow_job(context, ask, is_stoppable=True)
     return {"job_id": job["job_id"], **job["outputs"].get("restore_disks", {})}
 
 

@@ -80,11 +80,11 @@ def peer(running_peer: PeerCore) -> PeerCore:
 
 
 @pytest.fixture
-def source(peer: PeerCore) -> Iterator[PeerCore]:
+def source(peer: PeerCore) -> PeerCore:
     """That other core as a source core, with a worker for its jobs."""
     if peer.worker is None:
         peer.start_worker()
-    yield peer
+    return peer
 
 
 @pytest.fixture

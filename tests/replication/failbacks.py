@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,3 +207,22 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
         state="failed_back",
         failed_back_at=timezone.now(),
     )
+
+
+@contextlib.contextmanager
+def before(step: str, act: Callable[[], object], *, times: int = 1) -> Iterator[None]:
+    """Have something happen in the world right before a step runs, at most so many times."""
+    left = [times]
+
+    def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
+        if running.name == step and not undo and left[0]:
+            left[0] -= 1
+            act()
+        return previous(running, action, context, undo)
+
+    previous = doors.call
+    doors.call = call
+    try:
+        yield
+    finally:
+        doors.call = previous
