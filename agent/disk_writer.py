@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import stat
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,7 +26,7 @@ from recovery_store.errors import VmdkError
 from recovery_store.vmdk.deflate import inflate
 
 from agent.errors import RestoreFailed
-from agent.protocol import GRAIN_BYTES, grain_count
+from agent.protocol import GRAIN_BYTES, MAX_RUN_GRAINS, grain_count
 
 FLUSH_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 1.0
@@ -33,6 +35,7 @@ _RUNS_UNDER_WAY = 8
 _UNFLUSHED_LIMIT_BYTES = 4 * FLUSH_BYTES
 _ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, also where zeros have to be looked for
 _WAIT_SECONDS = 0.2
+_ALIGN_BYTES = 4096
 _ZEROS = bytes(1024 * 1024)
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
@@ -65,6 +68,8 @@ class DiskWriter:
         self._fills_gaps = fills_gaps
         self._report = report
         self._descriptor = _open(path)
+        self._direct_descriptor = _open_direct(path, self._descriptor)
+        self._own = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._pending: deque[tuple[int, Future[int]]] = deque()
@@ -86,6 +91,7 @@ class DiskWriter:
         finally:
             self._pool.shutdown()
             self._flusher.shutdown()
+            os.close(self._direct_descriptor)
             os.close(self._descriptor)
 
     def write_run(self, first_grain: int, compressed: Sequence[memoryview]) -> None:
@@ -201,12 +207,26 @@ class DiskWriter:
             self.next_grain = self._written_grain
 
     def _inflate_and_write(self, first_grain: int, compressed: Sequence[memoryview]) -> int:
-        grains: list[bytes | memoryview] = [inflate(grain) for grain in compressed]
+        buffer = self._buffer()
+        for number, grain in enumerate(compressed):
+            place = number * GRAIN_BYTES
+            buffer[place : place + GRAIN_BYTES] = inflate(grain)
         offset_bytes = first_grain * GRAIN_BYTES
-        past_end_bytes = offset_bytes + len(grains) * GRAIN_BYTES - self._capacity_bytes
-        if past_end_bytes > 0:
-            grains[-1] = memoryview(grains[-1])[:-past_end_bytes]
-        return _write_all(self._descriptor, grains, offset_bytes)
+        wanted_bytes = min(len(compressed) * GRAIN_BYTES, self._capacity_bytes - offset_bytes)
+        direct_bytes = wanted_bytes - wanted_bytes % _ALIGN_BYTES
+        with memoryview(buffer) as data:
+            with data[:direct_bytes] as part:
+                _write_all(self._direct_descriptor, part, offset_bytes)
+            with data[direct_bytes:wanted_bytes] as part:
+                _write_all(self._descriptor, part, offset_bytes + direct_bytes)
+        return wanted_bytes
+
+    def _buffer(self) -> mmap.mmap:
+        """Return this thread's piece of memory, which lies as the kernel wants it."""
+        buffer: mmap.mmap | None = getattr(self._own, "buffer", None)
+        if buffer is None:
+            buffer = self._own.buffer = mmap.mmap(-1, MAX_RUN_GRAINS * GRAIN_BYTES)
+        return buffer
 
     def _zero_grains(self, first_grain: int, end_grain: int) -> int:
         start_bytes = first_grain * GRAIN_BYTES
@@ -232,18 +252,19 @@ def _open(path: Path) -> int:
         raise RestoreFailed(f"Opening {path} for writing: {error.strerror}") from error
 
 
-def _write_all(descriptor: int, parts: Sequence[bytes | memoryview], offset_bytes: int) -> int:
-    """Write parts behind each other; returns how many bytes that are."""
-    start_bytes = offset_bytes
-    left = [memoryview(part) for part in parts]
-    while left:
-        written_bytes = os.pwritev(descriptor, left, offset_bytes)
+def _open_direct(path: Path, descriptor: int) -> int:
+    """Open a disk past the page cache: faster, and a small machine's memory stays free."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError:  # some file systems cannot
+        return os.dup(descriptor)
+
+
+def _write_all(descriptor: int, data: memoryview, offset_bytes: int) -> None:
+    while data:
+        written_bytes = os.pwrite(descriptor, data, offset_bytes)
         offset_bytes += written_bytes
-        while left and written_bytes >= len(left[0]):
-            written_bytes -= len(left.pop(0))
-        if written_bytes:
-            left[0] = left[0][written_bytes:]
-    return offset_bytes - start_bytes
+        data = data[written_bytes:]
 
 
 def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: bool = True) -> int:
@@ -259,7 +280,8 @@ def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: b
         piece_bytes = min(len(_ZEROS), offset_bytes + count_bytes - place)
         data = os.pread(descriptor, piece_bytes, place)
         if data != _ZEROS[:piece_bytes]:
-            written_bytes += _write_all(descriptor, [_ZEROS[:piece_bytes]], place)
+            _write_all(descriptor, memoryview(_ZEROS)[:piece_bytes], place)
+            written_bytes += piece_bytes
     return written_bytes
 
 
