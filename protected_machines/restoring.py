@@ -362,7 +362,8 @@ def restart_target(target_id: UUID | str) -> None:
 def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str, Any]:
     """Return `host`, `port` and `description` once the machine's own agent answers at its place.
 
-    That is the address of the rescue machine, and the port of the machine's connection details.
+    That is where the rescue agent answered before; the port may also be that of the machine's
+    connection details, where the rescue medium was given another one.
 
     Effect: none; it reads.
     Idempotent because: it reads.
@@ -374,18 +375,22 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str,
     """
     machine = Machine.objects.get(pk=machine_id)
     target = get_target(target_id)
-    host, port = target.host, machine.port
-    try:
-        description = connection.dial(
-            machine, connection.PING_TIMEOUT_SECONDS, host=host, port=port
-        ).describe()
-    except AgentUnreachable as error:
-        raise Waiting(f"The agent at {host}:{port} does not answer yet.") from error
-    except (AgentCertificateChanged, AgentRefusedCore):
-        if (host, port) == (target.host, target.port) and _still_answers(target):
-            raise Waiting("The rescue medium still runs; the machine has not restarted.") from None
-        raise
-    return {"host": host, "port": port, "description": description}
+    trouble: AgentError | None = None
+    for port in dict.fromkeys((target.port, machine.port)):
+        try:
+            description = connection.dial(
+                machine, connection.PING_TIMEOUT_SECONDS, host=target.host, port=port
+            ).describe()
+        except AgentUnreachable:
+            continue
+        except (AgentCertificateChanged, AgentRefusedCore) as error:
+            if port != target.port or not _still_answers(target):
+                trouble = error
+            continue
+        return {"host": target.host, "port": port, "description": description}
+    if trouble is not None:
+        raise trouble
+    raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")
 
 
 def adopt_machine(machine_id: UUID | str, answering: dict[str, Any]) -> None:
