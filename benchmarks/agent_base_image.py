@@ -5,6 +5,7 @@ keeps the point in a store. The peer does nothing but read and deflate, with as 
 """
 
 import os
+import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +22,24 @@ from recovery_store.vmdk.imaging import data_extents
 _GRAIN_BYTES = 64 << 10
 _READ_BYTES = 1 << 20
 _THREADS = 2
+_TURNS = 3
 
 
 def run(work: Path) -> list[Figure]:
     """Measure both in one run, after the image has been read once."""
     image = ensure_disk_image(work.parent)
     _read_and_deflate(image, is_warm_up=True)
-    alone_seconds = _read_and_deflate(image)
-    agent_seconds, peak_bytes = _through_the_agent(work, image)
+    # In turns, the best counts: what else this computer does hits both.
+    alone_runs, agent_runs = [], []
+    for turn in range(_TURNS):
+        alone_runs.append(_read_and_deflate(image))
+        folder = work / str(turn)
+        folder.mkdir()
+        agent_runs.append(_through_the_agent(folder, image))
+        shutil.rmtree(folder)
+    alone_seconds = min(alone_runs)
+    agent_seconds = min(seconds for seconds, _ in agent_runs)
+    peak_bytes = max(peak for _, peak in agent_runs)
     data_bytes = _data_bytes(image)
     rate, alone_rate = data_bytes / agent_seconds / 1e6, data_bytes / alone_seconds / 1e6
     return [

@@ -286,7 +286,7 @@ def import_vm(
     manifest = get_manifest(machine_id, point_id)
     with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:
         found = session.find_vm_by_marker(marker)
-        if found is not None and getattr(found, "is_complete", False):
+        if found is not None and found.is_complete:
             logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
             return {"vm_moid": found.moid, "vm_name": found.name}
         if found is not None:

@@ -54,6 +54,7 @@ from .vmdk.writer import check_capacity
 log = logging.getLogger(__name__)
 
 _SPACE_CHECK_BYTES = 16 << 20
+_WRITE_BACK_BYTES = 32 << 20
 _TABLES_PER_SLICE = SLICE_GRAINS // GRAINS_PER_TABLE
 _TABLE_DIGESTS_BYTES = GRAINS_PER_TABLE * DIGEST_BYTES
 _EMPTY_DIGESTS = bytes(_TABLE_DIGESTS_BYTES)
@@ -145,6 +146,7 @@ class _DiskBeingWritten:
         )
         self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self.length_bytes = 0
+        self._written_back_bytes = 0
         self.table = GrainTableBuilder(
             folder / table_file_name(number), capacity_bytes, parent_table
         )
@@ -155,6 +157,11 @@ class _DiskBeingWritten:
         self.length_bytes += len(data)
         while data:
             data = data[os.write(self.fd, data) :]
+        if self.length_bytes - self._written_back_bytes >= _WRITE_BACK_BYTES:
+            # Linux starts to write what is dirty there, so that the end does not wait for it all.
+            place, count = self._written_back_bytes, self.length_bytes - self._written_back_bytes
+            os.posix_fadvise(self.fd, place, count, os.POSIX_FADV_DONTNEED)
+            self._written_back_bytes = self.length_bytes
 
     def close(self) -> None:
         if self.fd >= 0:

@@ -195,8 +195,8 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
     if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         return State("bad", "Authentication error", pairing.connection_error)
     if pairing.connection_state == ConnectionState.UNREACHABLE:
-        since = pairing.unreachable_since
-        for_how_long = f" for {span((now - since).total_seconds())}" if since else ""
+        seconds = (now - (pairing.unreachable_since or now)).total_seconds()
+        for_how_long = f" for {span(seconds)}" if seconds >= 60 else ""
         return State("bad", f"Unreachable{for_how_long}", pairing.connection_error)
     if pairing.is_paused:
         return State("warn", "Paused", "Paused on this core.")

@@ -23,21 +23,29 @@ pytestmark = pytest.mark.django_db
 LEASE_SECONDS = 5
 
 KILLED_WORKER = """
-import sys, time
-import vsphere, vsphere.lease
+import io, sys, time
+import vsphere
+from recovery_store.vmdk.writer import StreamWriter
 host, port, user, password, thumbprint, marker, pool, datacenter, datastore, network = sys.argv[1:]
-def match(self, info):
-    # The VM is there and its lease is held; nothing is sent yet.
-    print("in the middle", flush=True)
-    time.sleep(600)
-vsphere.lease._Import._match = match
+disk = io.BytesIO()
+StreamWriter(disk.write, 4 << 20, "00000001").finish()
+is_sent = False
+def chunks():
+    global is_sent
+    yield disk.getvalue()
+    is_sent = True
+def stay_in_the_middle():
+    # The VM is there with its disk, its lease is held, and nothing says yet that it is whole.
+    if is_sent:
+        print("in the middle", flush=True)
+        time.sleep(600)
 credentials = vsphere.Credentials(host, int(port), user, password, thumbprint)
 spec = vsphere.VmSpec("half", "otherLinux64Guest", "bios", 1, 256 << 20,
     [vsphere.VmDisk(0, 4 << 20)], [vsphere.VmNic(network)])
 place = vsphere.Placement(datacenter, pool, datastore, network)
 with vsphere.connect(credentials) as session:
-    disks = [vsphere.DiskUpload(0, 100_000, lambda: iter([b"KDMV"]))]
-    session.import_vm(spec, disks, place, marker)
+    disks = [vsphere.DiskUpload(0, len(disk.getvalue()), chunks)]
+    session.import_vm(spec, disks, place, marker, check_cancel=stay_in_the_middle)
 """
 
 

@@ -122,7 +122,7 @@ def test_a_failed_over_machine_and_the_refused_source_are_said(signed_in: Client
     )
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
-    assert "1 failed over, Headquarters is refused" in shown
+    assert "1 owned here, Headquarters is refused" in shown
     assert "db-01 Failed over Runs here since" in shown
 
 

@@ -63,6 +63,19 @@ def forget_wake_up(job: Job) -> None:
     Job.objects.filter(id=job.id).update(sent_at=long_ago, send_count=1)
 
 
+def rescue_to_the_end(job: Job, running: WorkerProcess) -> None:
+    """Be the rescuer, who comes again and again: once may be before the job is due."""
+
+    def has_ended() -> bool:
+        forget_wake_up(job)
+        rescue_stale_jobs()
+        job.refresh_from_db()
+        return job.is_finished
+
+    wait_until(has_ended, "the end of the job", 60, running.log)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+
+
 def test_a_job_goes_on_when_its_worker_is_killed(
     broker: "redis.Redis[bytes]", redis_url: str, tmp_path: Path, logs: Path
 ) -> None:
@@ -96,13 +109,8 @@ def test_jobs_go_on_when_redis_is_emptied(
             running.log,
         )
         broker.flushall()
-        forget_wake_up(waiting)
-        rescue_stale_jobs()
-        wait_for_end(waiting, running)
-        wait_until(lambda: Job.objects.filter(id=working.id, lease_until=None), "a pause")
-        forget_wake_up(working)
-        rescue_stale_jobs()
-        wait_for_end(working, running)
+        rescue_to_the_end(waiting, running)
+        rescue_to_the_end(working, running)
 
 
 def test_double_deliveries_do_nothing_twice(
