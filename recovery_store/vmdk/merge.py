@@ -259,9 +259,7 @@ class ExportPlan:
         file = self._links[run.link]
         start, end = run.sector * SECTOR_BYTES, (run.sector + run.sectors) * SECTOR_BYTES
         while start < end:
-            count = os.sendfile(fd, file.fd(), start, min(end - start, _SEND_BYTES))
-            if count == 0:
-                raise VmdkDamaged(f"{file.path} has become shorter than its tables say")
+            count = file.send_to(fd, start, min(end - start, _SEND_BYTES))
             start += count
             yield count
 

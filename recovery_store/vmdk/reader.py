@@ -188,6 +188,18 @@ class StreamFile:
         if count != len(target):
             raise self._damaged("it has become shorter than its tables say")
 
+    def send_to(self, fd: int, offset_bytes: int, count_bytes: int) -> int:
+        """Have the kernel copy a part of the file to `fd`; return how much of it went.
+
+        Raises:
+            VmdkDamaged: the file has gone, or become shorter, since it was opened.
+            OSError: `fd` takes no more.
+        """
+        sent_bytes = os.sendfile(fd, self._pool.fd(self.path), offset_bytes, count_bytes)
+        if sent_bytes == 0:
+            raise self._damaged("it has become shorter than its tables say")
+        return sent_bytes
+
     def _read(self, sector: int, count: int) -> bytes:
         wanted = count * SECTOR_BYTES
         try:
