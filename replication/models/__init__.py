@@ -1,0 +1,18 @@
+"""What replication keeps in the database, a file for each object."""
+
+from replication.models.failbacks import Failback, FailbackMachine
+from replication.models.failovers import Failover, FailoverMachine
+from replication.models.machines import ArrivingPoint, ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.models.pairings import Pairing, PairingQuerySet
+
+__all__ = [
+    "ArrivingPoint",
+    "Failback",
+    "FailbackMachine",
+    "Failover",
+    "FailoverMachine",
+    "Pairing",
+    "PairingQuerySet",
+    "ReplicatedMachine",
+    "ReplicatedMachineQuerySet",
+]
