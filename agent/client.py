@@ -236,7 +236,8 @@ class AgentClient:
         """Write one disk of a point onto a disk of a machine that runs the rescue medium.
 
         Called again with the same tokens it goes on where it stopped; a finished disk is left.
-        When it returns, all of it is on the disk and flushed.
+        When it returns, all of it is on the disk and flushed, but for the first 4 KiB: they follow
+        in `restart_from_disk`, so that the machine cannot start before.
 
         number: the machine's own number of the disk.
         token: names what the disk holds afterwards, at most 100 characters; a point's id.
@@ -267,7 +268,7 @@ class AgentClient:
             return read_state(receive_message(channel, "restore_state"))
 
     def finish_restore(self, token: str) -> None:
-        """Check that all disks of that token are done, and have their partition tables read anew.
+        """Check that all disks of that token are done.
 
         Raises, beside what `describe` raises:
             AgentBusy: a disk is still being written.
@@ -279,10 +280,11 @@ class AgentClient:
             receive_message(channel, "restore_finished")
 
     def restart_from_disk(self) -> None:
-        """Restart the machine, so that it boots what was restored.
+        """Make the machine's disks bootable and restart it, so that it boots what was restored.
 
         Raises, beside what `describe` raises:
             AgentBusy: a disk is still being written.
+            RestoreFailed: a disk cannot be written.
             RestoreRefused: a disk is half written, or none was restored.
         """
         with self._connected() as channel:

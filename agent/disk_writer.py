@@ -4,6 +4,9 @@ Runs come in ascending order, so all that is known of a disk is one number: the 
 everything is on it. It moves when the disk was flushed, and never past a run that failed. Memory
 is flat: only so many runs are under way, and the disk is flushed often, so that its last flush is
 short and a small machine's memory is not full of what waits to be written.
+
+The head of the disk, with its boot sector and partition table, is not written here but kept for
+`write_head`: a machine that loses its power meanwhile must not start from a half.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ _UNFLUSHED_LIMIT_BYTES = 4 * FLUSH_BYTES
 _ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, also where zeros have to be looked for
 _WAIT_SECONDS = 0.2
 _ALIGN_BYTES = 4096
+HEAD_BYTES = 4096  # holds the boot sector of a disk with sectors of 4 KiB too
 _ZEROS = bytes(1024 * 1024)
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
@@ -49,6 +53,8 @@ class DiskWriter:
     next_grain: everything before is on the disk already.
     submitted_grain: where the next run may begin.
     fills_gaps: grains that no run names become zero.
+    head: what `write_head` has to write at last. It is what was given until a run holds the first
+        grain; so it is settled as soon as `next_grain` is not zero.
     report(next_grain): called by the calling thread when more is on the disk, and every few
         seconds while nothing is; what it raises ends the work.
     """
@@ -60,6 +66,7 @@ class DiskWriter:
         next_grain: int,
         fills_gaps: bool,
         report: Callable[[int], object],
+        head: bytes = b"",
         threads: int = 2,
     ) -> None:
         self._path = path
@@ -80,6 +87,8 @@ class DiskWriter:
         self._flushed_at = self._reported_at = time.monotonic()
         self._is_broken = False
         self.next_grain = next_grain
+        head_bytes = min(HEAD_BYTES, capacity_bytes)
+        self.head = head[:head_bytes].ljust(head_bytes, b"\0")
 
     def __enter__(self) -> DiskWriter:
         return self
@@ -110,8 +119,9 @@ class DiskWriter:
         self._zero(first_grain, first_grain + grains)
 
     def zero_bytes(self, offset_bytes: int, count_bytes: int) -> None:
-        """Make a place anywhere on the disk zero, now. Raises as `write_run`."""
+        """Make a place anywhere on the disk zero, flushed on return. Raises as `write_run`."""
         self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
+        self._checked(partial(os.fdatasync, self._descriptor))
 
     def go_on(self) -> None:
         """Take note of what has been done meanwhile; for times when no run comes.
@@ -124,7 +134,7 @@ class DiskWriter:
             self._look_at_flush()
 
     def finish(self) -> None:
-        """Wait until everything is on the disk and flushed. Raises as `write_run`."""
+        """Wait until everything but the head is on the disk and flushed. Raises as `write_run`."""
         self._fill_gap(self._total_grains)
         while self._pending:
             self._take_oldest()
@@ -211,6 +221,9 @@ class DiskWriter:
         for number, grain in enumerate(compressed):
             place = number * GRAIN_BYTES
             buffer[place : place + GRAIN_BYTES] = inflate(grain)
+        if first_grain == 0:
+            self.head = buffer[: len(self.head)]
+            buffer[: len(self.head)] = bytes(len(self.head))
         offset_bytes = first_grain * GRAIN_BYTES
         wanted_bytes = min(len(compressed) * GRAIN_BYTES, self._capacity_bytes - offset_bytes)
         direct_bytes = wanted_bytes - wanted_bytes % _ALIGN_BYTES
@@ -229,6 +242,8 @@ class DiskWriter:
         return buffer
 
     def _zero_grains(self, first_grain: int, end_grain: int) -> int:
+        if first_grain == 0:
+            self.head = bytes(len(self.head))
         start_bytes = first_grain * GRAIN_BYTES
         end_bytes = min(end_grain * GRAIN_BYTES, self._capacity_bytes)
         return make_zero(self._descriptor, start_bytes, end_bytes - start_bytes)
@@ -250,6 +265,22 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device else 0))
     except OSError as error:
         raise RestoreFailed(f"Opening {path} for writing: {error.strerror}") from error
+
+
+def write_head(path: Path, head: bytes) -> None:
+    """Write what a `DiskWriter` has kept of a disk, flushed on return.
+
+    Raises:
+        RestoreFailed: the disk cannot be written.
+    """
+    descriptor = _open(path)
+    try:
+        _write_all(descriptor, memoryview(head), 0)
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise RestoreFailed(f"Writing the head of {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _open_direct(path: Path, descriptor: int) -> int:

@@ -1,7 +1,9 @@
 """What the agent does on a machine that runs the rescue medium: its disks are written.
 
 One disk after the other, or several at once by a connection each. What is known of a disk is in
-the journal; a connection that was cut is taken up by the next call of the same core.
+the journal; a connection that was cut is taken up by the next call of the same core. The heads of
+the disks are written right before the restart that a core asks for: whenever the machine loses its
+power before, it starts from none of its disks, neither from a half nor from a state that is old.
 """
 
 from __future__ import annotations
@@ -11,16 +13,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.configuration import Configuration
-from agent.disk_writer import DiskWriter
+from agent.disk_writer import DiskWriter, write_head
 from agent.duty import Answer
 from agent.errors import (
     AgentBusy,
     AgentError,
     ProtocolBroken,
-    RestoreFailed,
     RestoreRefused,
     RestoreUnknown,
 )
@@ -104,15 +105,9 @@ class RescueDuty:
             disk = self._get_disk(number)
             check_fits(wanted.capacity_bytes, disk.capacity_bytes, str(disk.path))
             entry, is_resumed = self._begin(disk, wanted)
-            channel.send_control(
-                {
-                    "type": "restore_ready",
-                    "next_grain": entry.next_grain,
-                    "is_done": entry.is_done,
-                    "is_resumed": is_resumed,
-                }
-            )
-            if not entry.is_done:
+            if entry.is_done:
+                _send_ready(channel, entry, is_resumed)
+            else:
                 self._write(channel, disk, entry, is_resumed)
 
     def _begin(self, disk: TargetDisk, wanted: DiskRestore) -> tuple[DiskRestore, bool]:
@@ -124,16 +119,8 @@ class RescueDuty:
         entry = self._journal.find(disk.key)
         if entry is not None and _goes_on(entry, wanted):
             return entry, True
-        if wanted.since_token is not None and not (
-            entry is not None and entry.is_done and entry.token == wanted.since_token
-        ):
-            holds = "nothing that this machine knows of since it was started"
-            if entry is not None:
-                holds = f"{entry.token}, {'complete' if entry.is_done else 'incomplete'}"
-            raise RestoreUnknown(
-                f"Restoring the difference from {wanted.since_token} to {wanted.token} onto "
-                f"{disk.path}: the disk holds {holds}. Restore the whole point."
-            )
+        if wanted.since_token is not None:
+            wanted = replace(wanted, head_hex=_get_older(disk, entry, wanted).head_hex)
         self._journal.save(disk.key, wanted)
         return wanted, False
 
@@ -144,26 +131,33 @@ class RescueDuty:
         is_whole = entry.since_token is None
 
         def report(next_grain: int) -> None:
-            self._journal.advance(disk.key, next_grain)
+            self._journal.advance(disk.key, next_grain, writer.head)
             channel.send_control({"type": "written", "next_grain": next_grain})
 
         self._tell_begin(disk, entry, is_resumed)
         writer = DiskWriter(
-            disk.path, entry.capacity_bytes, entry.next_grain, fills_gaps=is_whole, report=report
+            disk.path,
+            entry.capacity_bytes,
+            entry.next_grain,
+            fills_gaps=is_whole,
+            report=report,
+            head=bytes.fromhex(entry.head_hex),
         )
         try:
             with writer:
+                writer.zero_bytes(0, len(writer.head))
                 if is_whole and not is_resumed:
                     _clear_tail(writer, disk, entry.capacity_bytes)
+                _send_ready(channel, entry, is_resumed)
                 _take_runs(channel, writer, entry.capacity_bytes)
         except AgentError as error:
             self._console.tell(f"{disk.path}: interrupted. {error}")
             raise
         finally:
             if writer.next_grain > entry.next_grain:
-                self._journal.advance(disk.key, writer.next_grain)
+                self._journal.advance(disk.key, writer.next_grain, writer.head)
         total_grains = grain_count(entry.capacity_bytes)
-        self._journal.advance(disk.key, total_grains, is_done=True)
+        self._journal.advance(disk.key, total_grains, writer.head, is_done=True)
         channel.send_control({"type": "disk_done", "next_grain": total_grains})
         self._console.tell(f"{disk.path}: restored.")
         log.info(
@@ -203,15 +197,7 @@ class RescueDuty:
                 raise RestoreRefused(
                     f"Finishing the restore of {token}: {', '.join(undone)} is not complete"
                 )
-            for disk, _ in disks:
-                self._read_partitions_anew(disk)
         channel.send_control({"type": "restore_finished"})
-
-    def _read_partitions_anew(self, disk: TargetDisk) -> None:
-        try:
-            self._target.read_partitions_anew(disk)
-        except RestoreFailed as error:  # the restart will do it
-            log.warning("partitions not read disk=%s reason=%s", disk.path, error)
 
     def _restart_from_disk(self, channel: Channel, core: TrustedCore, _message: Message) -> None:
         with self._no_writer("Restarting"):
@@ -220,6 +206,7 @@ class RescueDuty:
                 raise RestoreRefused(
                     "Restarting the machine from its disks: they are not restored completely"
                 )
+            self._write_heads()
             self._is_restarting = True
         log.info("restart core=%s", core.name)
         self._console.tell("Restored. The machine restarts from its own disk.")
@@ -227,6 +214,13 @@ class RescueDuty:
         restart = threading.Timer(_RESTART_DELAY_SECONDS, self._target.restart)
         restart.daemon = True
         restart.start()
+
+    def _write_heads(self) -> None:
+        """Make the machine able to start from its disks; the one that it boots comes last."""
+        for disk in reversed(self._target.disks()):
+            entry = self._journal.find(disk.key)
+            if entry is not None:
+                write_head(disk.path, bytes.fromhex(entry.head_hex))
 
     def _get_disk(self, number: int) -> TargetDisk:
         disks = self._target.disks()
@@ -300,6 +294,30 @@ def _goes_on(entry: DiskRestore, wanted: DiskRestore) -> bool:
     if (entry.token, entry.capacity_bytes) != (wanted.token, wanted.capacity_bytes):
         return False
     return entry.is_done or entry.since_token == wanted.since_token
+
+
+def _get_older(disk: TargetDisk, entry: DiskRestore | None, wanted: DiskRestore) -> DiskRestore:
+    """Return what a difference goes on from, which the disk must hold completely."""
+    if entry is not None and entry.is_done and entry.token == wanted.since_token:
+        return entry
+    holds = "nothing that this machine knows of since it was started"
+    if entry is not None:
+        holds = f"{entry.token}, {'complete' if entry.is_done else 'incomplete'}"
+    raise RestoreUnknown(
+        f"Restoring the difference from {wanted.since_token} to {wanted.token} onto {disk.path}: "
+        f"the disk holds {holds}. Restore the whole point."
+    )
+
+
+def _send_ready(channel: Channel, entry: DiskRestore, is_resumed: bool) -> None:
+    channel.send_control(
+        {
+            "type": "restore_ready",
+            "next_grain": entry.next_grain,
+            "is_done": entry.is_done,
+            "is_resumed": is_resumed,
+        }
+    )
 
 
 def _clear_tail(writer: DiskWriter, disk: TargetDisk, capacity_bytes: int) -> None:

@@ -83,7 +83,7 @@ class RescueConsole:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
             for path in self._consoles:
-                _write(path, text.replace("\n", "\r\n") + "\r\n")
+                _write(path, text + "\n")
 
     def _ensure_code(self) -> str:
         try:

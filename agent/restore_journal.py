@@ -19,6 +19,7 @@ class DiskRestore:
 
     token: what it will hold, or does if `is_done`.
     since_token: what it held when this began, if only the difference is written.
+    head_hex: what its head will hold, which is written right before the restart.
     """
 
     token: str
@@ -26,6 +27,7 @@ class DiskRestore:
     capacity_bytes: int
     next_grain: int = 0
     is_done: bool = False
+    head_hex: str = ""
 
 
 class RestoreJournal:
@@ -55,6 +57,9 @@ class RestoreJournal:
         disks: dict[str, Any] = {key: asdict(disk) for key, disk in self._disks.items()}
         self._state.save_restores(disks)
 
-    def advance(self, key: str, next_grain: int, is_done: bool = False) -> None:
+    def advance(self, key: str, next_grain: int, head: bytes, is_done: bool = False) -> None:
         """Note how far a disk is now."""
-        self.save(key, replace(self._disks[key], next_grain=next_grain, is_done=is_done))
+        entry = replace(
+            self._disks[key], next_grain=next_grain, head_hex=head.hex(), is_done=is_done
+        )
+        self.save(key, entry)

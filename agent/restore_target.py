@@ -10,7 +10,6 @@ import ctypes
 import fcntl
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,7 @@ log = logging.getLogger(__name__)
 RESCUE_VOLUME = b"UNDERSTUDY"  # how the volume id of a rescue medium begins
 _EDGE_BYTES = 1024 * 1024
 _ISO_VOLUME_PLACE = 32768
-_BLKRRPART = 0x125F
 _CDROM_EJECT = 0x5309
-_REREAD_TRIES = 5
 _RESTART = 0x01234567  # LINUX_REBOOT_CMD_RESTART
 _SECTOR_BYTES = 512
 
@@ -66,9 +63,6 @@ class RestoreTarget(Protocol):
     def disks(self) -> list[TargetDisk]:
         """Return the disks that may be overwritten; numbers stay while the machine runs."""
 
-    def read_partitions_anew(self, disk: TargetDisk) -> None:
-        """Have the kernel see the partitions that were restored."""
-
     def restart(self) -> None:
         """Restart the machine; on a real one this does not return."""
 
@@ -76,12 +70,19 @@ class RestoreTarget(Protocol):
 class MachineTarget:
     """The disks of this machine."""
 
-    def __init__(self, left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        left_out: Sequence[str] = (),
+        sys_root: Path = Path("/sys"),
+        dev_root: Path = Path("/dev"),
+    ) -> None:
         self._left_out = left_out
+        self._sys_root = sys_root
+        self._dev_root = dev_root
 
     def disks(self) -> list[TargetDisk]:
         """Return all fixed disks but the one that the rescue medium itself is on."""
-        found = find_disks(self._left_out)
+        found = find_disks(self._left_out, self._sys_root, self._dev_root)
         keys = hardware_keys(found)
         disks: list[TargetDisk] = []
         for disk, key in zip(found, keys):
@@ -95,28 +96,10 @@ class MachineTarget:
             )
         return disks
 
-    def read_partitions_anew(self, disk: TargetDisk) -> None:
-        """Have the kernel see the partitions that were restored.
-
-        Raises:
-            RestoreFailed: the kernel holds the old ones, as when one of them is mounted.
-        """
-        try:
-            descriptor = os.open(disk.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _reread(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise RestoreFailed(
-                f"Reading the partition table of {disk.path} anew: {error.strerror}. "
-                "What was restored is on the disk; restart the machine from it."
-            ) from error
-
     def restart(self) -> None:
         """Write everything out, let go of the medium if it can be ejected, and restart."""
         os.sync()
-        for device in sorted(Path("/dev").glob("sr[0-9]*")):
+        for device in sorted(self._dev_root.glob("sr[0-9]*")):
             _eject(device)
         ctypes.CDLL(None, use_errno=True).reboot(_RESTART)
         # Only a process without the right comes here.
@@ -138,9 +121,6 @@ class FileTarget:
             capacity_bytes = file.path.stat().st_size // _SECTOR_BYTES * _SECTOR_BYTES
             disks.append(TargetDisk(number, file.key, file.path, capacity_bytes, "", content))
         return disks
-
-    def read_partitions_anew(self, disk: TargetDisk) -> None:
-        """Do nothing: files have no partitions that a kernel knows."""
 
     def restart(self) -> None:
         """Leave the mark."""
@@ -173,19 +153,6 @@ def _is_rescue_medium(head: bytes) -> bool:
     """Tell a stick that carries the rescue medium by its ISO 9660 volume descriptor."""
     volume = head[_ISO_VOLUME_PLACE : _ISO_VOLUME_PLACE + 72]
     return volume[1:6] == b"CD001" and volume[40:].startswith(RESCUE_VOLUME)
-
-
-def _reread(descriptor: int) -> None:
-    """Ask the kernel, which refuses while somebody such as udev looks at a partition."""
-    for tries_left in reversed(range(_REREAD_TRIES)):
-        try:
-            fcntl.ioctl(descriptor, _BLKRRPART)
-        except OSError:
-            if not tries_left:
-                raise
-            time.sleep(0.5)
-        else:
-            return
 
 
 def _eject(device: Path) -> None:

@@ -1,6 +1,7 @@
 """A restore plan of a chain, written to a disk by the rescue agent's own writer, without a network.
 
 The disk is a file. The peer only inflates: as many grains, with as many threads, nothing written.
+In turns, after the base image was read once; the best of three each counts.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from agent.disk_writer import DiskWriter
+from agent.disk_writer import HEAD_BYTES, DiskWriter, write_head
 from benchmarks.disk_image import change_image, copy_image, ensure_disk_image
 from benchmarks.figures import Figure, at_most, run_command
 from recovery_store.manifest import Manifest
@@ -28,6 +29,7 @@ from recovery_store.vmdk.restore import RestorePlan
 
 _CHANGED_FRACTION = 0.01
 _THREADS = 2
+_TURNS = 3
 _BATCHES_IN_FLIGHT = 8
 _BATCH_GRAINS = 64
 _STORE = [sys.executable, "-m", "recovery_store"]
@@ -67,10 +69,10 @@ def _check(store: Store, point: Manifest, disk: Path) -> None:
 
 
 def _whole(store: Store, base: Manifest, point: Manifest, disk: Path) -> Figure:
-    """Measure both twice, in turns; the better one counts."""
     vmdk = store.get_folder(base.machine_id, base.point_id) / base.disk(0).file
     restoring, inflating = [], []
-    for _ in range(2):
+    _inflating_alone(vmdk)
+    for _ in range(_TURNS):
         inflating.append(_inflating_alone(vmdk))
         disk.unlink(missing_ok=True)
         with store.plan_restore(point.machine_id, point.point_id, 0) as plan:
@@ -108,16 +110,19 @@ def _since(store: Store, point: Manifest, since: Manifest, disk: Path) -> Figure
 
 def _restore(plan: RestorePlan, disk: Path) -> float:
     """Return the seconds until all runs of a plan are on the disk and flushed."""
-    with disk.open("ab") as file:
+    with disk.open("ab+") as file:
         file.truncate(plan.capacity_bytes)
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
     started = time.monotonic()
-    with DiskWriter(disk, plan.capacity_bytes, 0, False, lambda _: None, _THREADS) as writer:
+    with DiskWriter(disk, plan.capacity_bytes, 0, False, lambda _: None, head, _THREADS) as writer:
         for entry in plan.read_runs():
             if entry.zero_grains:
                 writer.zero_run(entry.first_grain, entry.zero_grains)
             else:
                 writer.write_run(entry.first_grain, entry.compressed)
         writer.finish()
+    write_head(disk, writer.head)
     return time.monotonic() - started
 
 

@@ -30,6 +30,7 @@ class RunningAgent:
     port: int = 0
     process: subprocess.Popen[str] | None = None
     settings: dict[str, object] = field(default_factory=dict)
+    command: tuple[str, ...] = ("serve",)
 
     def start(self) -> "RunningAgent":
         configuration = self.folder / "agent.json"
@@ -48,7 +49,10 @@ class RunningAgent:
         )
         with (self.folder / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "serve", "--configuration", str(configuration)],
+                [
+                    *(sys.executable, "-m", "agent", *self.command),
+                    *("--configuration", str(configuration)),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -159,6 +163,13 @@ def blank_disk(path: Path, capacity_bytes: int) -> Path:
     with path.open("wb") as image:
         image.truncate(capacity_bytes)
     return path
+
+
+def assert_becomes(client: AgentClient, disk: Path, image: Path) -> None:
+    """Have a rescue machine restart, which completes its disks, and compare one with an image."""
+    client.restart_from_disk()
+    data = image.read_bytes()
+    assert disk.read_bytes()[: len(data)] == data
 
 
 @pytest.fixture

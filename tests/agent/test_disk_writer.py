@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.disk_writer import FLUSH_BYTES, DiskWriter, make_zero
+from agent.disk_writer import FLUSH_BYTES, HEAD_BYTES, DiskWriter, make_zero, write_head
 from agent.errors import RestoreFailed
 from recovery_store.vmdk.deflate import deflate
 from tests.agent.conftest import MIB, blank_disk
@@ -108,7 +108,46 @@ def test_what_is_under_way_when_the_core_is_lost_is_kept(tmp_path: Path) -> None
         )
 
     assert writer.next_grain == 4
-    assert disk.read_bytes()[: len(data)] == data
+    assert disk.read_bytes()[4096 : len(data)] == data[4096:]
+
+
+def test_the_head_is_kept_for_the_end(tmp_path: Path) -> None:
+    disk = blank_disk(tmp_path / "disk", MIB)
+    grain = os.urandom(GRAIN_BYTES)
+
+    writer = open_writer(disk, MIB)
+    write(writer, [(0, grain), (9, grain)])
+
+    assert disk.read_bytes()[:GRAIN_BYTES] == bytes(HEAD_BYTES) + grain[HEAD_BYTES:]
+    write_head(disk, writer.head)
+    assert disk.read_bytes()[:GRAIN_BYTES] == grain
+
+
+def test_a_head_that_no_run_holds_stays(tmp_path: Path) -> None:
+    disk = blank_disk(tmp_path / "disk", MIB)
+    head = os.urandom(HEAD_BYTES)
+
+    with DiskWriter(disk, MIB, 0, False, lambda _grain: None, head) as writer:
+        writer.write_run(1, compressed(os.urandom(GRAIN_BYTES)))
+        writer.finish()
+
+    assert writer.head == head
+
+
+def test_a_disk_smaller_than_a_head_has_a_smaller_one(tmp_path: Path) -> None:
+    disk = blank_disk(tmp_path / "disk", 1024)
+    grain = os.urandom(GRAIN_BYTES)
+
+    writer = open_writer(disk, 1024)
+    write(writer, [(0, grain)])
+    write_head(disk, writer.head)
+
+    assert disk.read_bytes() == grain[:1024]
+
+
+def test_a_head_that_cannot_be_written_names_the_disk() -> None:
+    with pytest.raises(RestoreFailed, match="head of /dev/full: No space left"):
+        write_head(Path("/dev/full"), b"boot sector")
 
 
 def test_reports_come_while_it_goes_on_and_only_ascend(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from agent.protocol import (
     run_payload,
 )
 from recovery_store.vmdk.deflate import deflate
-from tests.agent.conftest import MIB, Core, RunningAgent, write_disk
+from tests.agent.conftest import MIB, Core, RunningAgent, assert_becomes, write_disk
 from tests.agent.hostile_agent import HELLO, hostile_agent
 from tests.agent.raw_plan import RawPlan
 
@@ -209,21 +210,28 @@ AGENT_LIES: dict[str, tuple[dict[str, object], ...]] = {
 
 @pytest.mark.parametrize("lie", AGENT_LIES)
 def test_an_agent_that_lies_is_not_believed(lie: str, source: Core, tmp_path: Path) -> None:
-    plan = RawPlan(write_disk(tmp_path / "image.raw", 2 * MIB, MIB))
+    told = threading.Event()
+    image = write_disk(tmp_path / "image.raw", 2 * MIB, MIB)
+    # The lie is there before the core begins to send.
+    plan = RawPlan(image, before_run=lambda _grain: told.wait(30))
 
     with (
-        hostile_agent(tmp_path, source, answering(*AGENT_LIES[lie])) as client,
+        hostile_agent(tmp_path, source, answering(*AGENT_LIES[lie], told=told)) as client,
         pytest.raises(ProtocolBroken),
     ):
         client.restore_disk(0, plan, "point")
 
 
-def answering(*messages: dict[str, object]) -> Callable[[Channel], None]:
+def answering(
+    *messages: dict[str, object], told: threading.Event | None = None
+) -> Callable[[Channel], None]:
     def script(channel: Channel) -> None:
         channel.send_control(HELLO)
         channel.receive_control("restore_disk")
         for message in messages:
             channel.send_control(message)
+        if told is not None:
+            told.set()
         channel.drain(10)
 
     return script
@@ -282,4 +290,4 @@ def test_a_plan_whose_run_does_not_fit_into_a_frame_is_cut(
 
     assert len(plan.runs) == 1
     assert dataclasses.astuple(plan.runs[0])[0] == 0
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)

@@ -17,7 +17,15 @@ from agent.errors import (
     AgentUnreachable,
     RestoreUnknown,
 )
-from tests.agent.conftest import MIB, Core, RunningAgent, make_core, wait_until, write_disk
+from tests.agent.conftest import (
+    MIB,
+    Core,
+    RunningAgent,
+    assert_becomes,
+    make_core,
+    wait_until,
+    write_disk,
+)
 from tests.agent.cutting_proxy import cutting_proxy
 from tests.agent.raw_plan import RawPlan
 
@@ -103,7 +111,7 @@ def test_a_cut_link_goes_on_where_it_stopped(
     # What had arrived is kept too, so no more is sent anew than the run that was cut.
     sent_bytes = sum(run.data_bytes for run in plan.runs) - plan.left_bytes(reached)
     assert sent_bytes >= (cut_after_kib - 2 * 256 - 64) * 1024
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def wait_until_idle(client: AgentClient) -> None:
@@ -142,7 +150,7 @@ def test_a_link_cut_again_and_again_comes_to_an_end(
 
     assert cuts >= 3
     assert plan.asked_from == sorted(plan.asked_from)
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(rescue.client(source, paired), rescue.disks["first"], image)
 
 
 def test_a_cancelled_restore_goes_on_later(
@@ -162,7 +170,7 @@ def test_a_cancelled_restore_goes_on_later(
     client.restore_disk(0, plan, "point")
 
     assert 0 < plan.asked_from[0] < 128
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def test_a_delta_that_was_cut_goes_on(
@@ -179,7 +187,77 @@ def test_a_delta_that_was_cut_goes_on(
     client.restore_disk(0, rest, "new", since_token="old")
 
     assert rest.asked_from == [40]
+    assert_becomes(client, rescue.disks["first"], newer)
+
+
+def test_a_link_cut_during_a_delta_goes_on(
+    rescue: RunningAgent,
+    source: Core,
+    paired: PairedAgent,
+    client: AgentClient,
+    image: Path,
+    tmp_path: Path,
+) -> None:
+    newer = tmp_path / "newer.raw"
+    newer.write_bytes(os.urandom(4 * MIB) + image.read_bytes()[4 * MIB :])
+    client.restore_disk(0, RawPlan(image), "old")
+    with cutting_proxy(rescue.port, 3 * MIB) as proxy:
+        through = AgentClient(
+            "127.0.0.1", proxy.port, source.credentials, paired.certificate_pem, 30
+        )
+        with pytest.raises(AgentGone):
+            through.restore_disk(0, RawPlan(newer, image), "new", since_token="old")
+
+    rest = RawPlan(newer, image)
+    client.restore_disk(0, rest, "new", since_token="old")
+
+    assert rest.asked_from[0] >= 32
+    assert_becomes(client, rescue.disks["first"], newer)
+
+
+def test_until_its_restart_a_machine_has_nothing_to_start_from(
+    rescue: RunningAgent, client: AgentClient, image: Path, tmp_path: Path
+) -> None:
+    """Whatever is on its disks: power may be lost at any time, and its firmware tries them."""
+    newer, second = tmp_path / "newer.raw", tmp_path / "second.raw"
+    newer.write_bytes(image.read_bytes()[: 2 * MIB] + os.urandom(6 * MIB))
+    second.write_bytes(os.urandom(4 * MIB))
+
+    def stop(plan: RawPlan, token: str, since_token: str | None = None) -> None:
+        with pytest.raises(Cancelled):
+            client.restore_disk(0, plan, token, since_token)
+        wait_until_idle(client)
+        assert heads(rescue) == [bytes(4096)] * 2
+
+    stop(RawPlan(image, before_run=stop_at(40, Cancelled())), "old")
+    client.restore_disk(0, RawPlan(image), "old")
+    client.restore_disk(1, RawPlan(second), "old")
+    client.finish_restore("old")
+    stop(RawPlan(newer, image, before_run=stop_at(80, Cancelled())), "new", "old")
+    rescue.restart()
+    client.restore_disk(0, RawPlan(newer, image), "new", since_token="old")
+    assert heads(rescue) == [bytes(4096)] * 2
+    client.restart_from_disk()
+
     assert rescue.disks["first"].read_bytes() == newer.read_bytes()
+    assert rescue.disks["second"].read_bytes() == second.read_bytes()
+
+
+def heads(rescue: RunningAgent) -> list[bytes]:
+    return [disk.read_bytes()[:4096] for disk in rescue.disks.values()]
+
+
+def test_what_a_machine_could_start_from_before_is_gone_at_once(
+    rescue: RunningAgent, client: AgentClient, image: Path
+) -> None:
+    rescue.disks["first"].write_bytes(os.urandom(8 * MIB))
+    seen: list[bytes] = []
+
+    client.restore_disk(
+        0, RawPlan(image, before_run=lambda _grain: seen.append(heads(rescue)[0])), "point"
+    )
+
+    assert seen[0] == bytes(4096)
 
 
 def test_after_a_delta_that_was_cut_the_old_point_is_written_whole(
@@ -197,7 +275,7 @@ def test_after_a_delta_that_was_cut_the_old_point_is_written_whole(
     client.restore_disk(0, again, "old")
 
     assert again.asked_from == [0]
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def test_an_agent_that_was_killed_goes_on_after_its_start(
@@ -217,7 +295,7 @@ def test_an_agent_that_was_killed_goes_on_after_its_start(
     client.restore_disk(0, plan, "point")
 
     assert plan.asked_from[0] > 0
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def test_after_a_power_loss_everything_is_sent_anew(
@@ -236,7 +314,7 @@ def test_after_a_power_loss_everything_is_sent_anew(
     again.restore_disk(0, plan, "point")
 
     assert plan.asked_from == [0]
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(again, rescue.disks["first"], image)
 
 
 def lose_power(rescue: RunningAgent) -> None:
@@ -280,7 +358,7 @@ def test_another_core_has_to_wait_and_is_told_for_whom(
 
     gate.may_go_on.set()
     assert failures() == []
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def make_trusted(rescue: RunningAgent, client: AgentClient) -> AgentClient:
@@ -303,7 +381,7 @@ def test_a_cores_new_call_ends_its_own_older_one(
     gate.may_go_on.set()
 
     assert [type(failure) for failure in failures()] == [AgentGone]
-    assert rescue.disks["first"].read_bytes() == image.read_bytes()
+    assert_becomes(client, rescue.disks["first"], image)
 
 
 def test_two_disks_may_be_written_at_once(
@@ -320,5 +398,5 @@ def test_two_disks_may_be_written_at_once(
     gate.may_go_on.set()
 
     assert failures() == []
-    assert rescue.disks["second"].read_bytes() == second.read_bytes()
+    assert_becomes(client, rescue.disks["second"], second)
     client.finish_restore("point")

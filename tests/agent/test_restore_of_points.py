@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentClient
+from agent.disk_writer import HEAD_BYTES
 from agent.restore_client import match_disks
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
@@ -60,10 +61,10 @@ def restore(
     blank.finish_restore(point.point_id)
 
 
-def assert_same(agent: RunningAgent, rescue: RunningAgent) -> None:
+def assert_same(agent: RunningAgent, rescue: RunningAgent, from_bytes: int = 0) -> None:
     for image, target in zip(agent.disks.values(), rescue.disks.values(), strict=True):
         data = image.read_bytes()
-        assert target.read_bytes()[: len(data)] == data
+        assert target.read_bytes()[from_bytes : len(data)] == data[from_bytes:]
 
 
 def change(image: Path, offset_bytes: int, data: bytes) -> None:
@@ -83,16 +84,16 @@ def test_a_machine_comes_back_as_it_was_and_then_as_it_is(
     change(agent.disks["boot"], 3 * MIB, os.urandom(100))
     middle = take_point(store, machine, base)
     restore(store, middle, blank)
-    assert_same(agent, rescue)
+    assert_same(agent, rescue, HEAD_BYTES)
 
     change(agent.disks["boot"], MIB, bytes(MIB // 2))
     change(agent.disks["data"], 2 * MIB + 70, b"written while the restore ran")
     final = take_point(store, machine, middle, hold_seconds=60)
     restore(store, final, blank, since=middle)
+    blank.restart_from_disk()
 
     assert_same(agent, rescue)
     assert blank.restore_state(final.point_id).is_known
-    blank.restart_from_disk()
 
 
 def test_a_disk_with_other_data_becomes_the_point(
@@ -106,5 +107,6 @@ def test_a_disk_with_other_data_becomes_the_point(
         path.write_bytes(os.urandom(path.stat().st_size))
 
     restore(store, take_point(store, machine), blank)
+    blank.restart_from_disk()
 
     assert_same(agent, rescue)
