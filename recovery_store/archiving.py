@@ -9,8 +9,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from .errors import (
@@ -18,13 +18,14 @@ from .errors import (
     ChainDamaged,
     OffsetDiffers,
     PointExists,
+    PointInUse,
     ReplicaDamaged,
     SourceUnreadable,
     StoreBusy,
     StoreError,
     StoreUnusable,
 )
-from .folders import WriterLock, ensure_folder, full_store_named
+from .folders import WriterLock, ensure_folder, full_store_named, remove_folder
 from .inventory import Inventory
 from .manifest import DiskEntry, Manifest
 from .proof import Finding, Progress, prove_files
@@ -68,16 +69,25 @@ def archive(
     return _carry(store, target, {machine_id: points}, progress)
 
 
-def consume(store: Store, folder: Path, progress: Progress | None = None) -> list[str]:
+def consume(
+    store: Store,
+    folder: Path,
+    progress: Progress | None = None,
+    machine_id: str | None = None,
+    point_id: str | None = None,
+) -> list[str]:
     """Take the points of an archive into a store; return their ids, parents first.
 
     Those that the store has already count too, and stay as they are. An archive may lack a
     parent that the store has.
 
     progress: as in `archive`.
+    machine_id: only that machine's points; none means all that the archive holds.
+    point_id: of that machine, only what this point is made of.
 
     Raises:
         StoreUnusable: the folder is no archive, or the store itself.
+        MachineMissing, PointMissing: the archive holds no point of that machine, or not that one.
         ChainBroken: a file, or a point that others need, is missing; names it, and nothing was
             taken.
         ChainDamaged: a file is damaged; names it. Whole points that were taken before stay.
@@ -90,7 +100,66 @@ def consume(store: Store, folder: Path, progress: Progress | None = None) -> lis
     machine_ids = [each for each in source.machine_ids() if source.folders(each)]
     if not machine_ids:
         raise StoreUnusable(f"{folder} is no archive: it holds no machine's recovery points")
-    return _carry(source, store, dict.fromkeys(machine_ids), progress)
+    if machine_id is None:
+        return _carry(source, store, dict.fromkeys(machine_ids), progress)
+    source.check_machine(machine_id)
+    points = None if point_id is None else source.chain(machine_id, point_id)
+    return _carry(source, store, {machine_id: points}, progress)
+
+
+def withdraw(store: Store, machine_id: str, point_ids: Collection[str]) -> list[str]:
+    """Take out again what a run of `archive` or `consume` has brought, also half a point.
+
+    What is not there is as good. Returns the points that stay, because others build on them.
+
+    Raises:
+        StoreBusy: somebody carries points of that machine there now.
+    """
+    folder = store.root / "machines" / machine_id
+    unfinished = folder / "unfinished"
+    doing = "taking back recovery points"
+    waiting = [point_id for point_id in store.folders(machine_id) if point_id in point_ids]
+    with full_store_named(store.root, doing):
+        if not folder.is_dir():
+            return []
+        ensure_folder(unfinished)
+        with WriterLock(unfinished, "carrying"):
+            for point_id in point_ids:
+                piece = unfinished / f"replica-{point_id}"
+                if piece.exists():
+                    with WriterLock(unfinished, piece.name):
+                        remove_folder(piece)
+            waiting = _delete_points(store, machine_id, waiting)
+        _remove_when_empty(folder)
+    return waiting
+
+
+def _delete_points(store: Store, machine_id: str, point_ids: list[str]) -> list[str]:
+    """Delete points, children before their parents; return those that cannot be."""
+    waiting = point_ids
+    while waiting:
+        in_use = []
+        for point_id in reversed(waiting):
+            try:
+                store.delete_point(machine_id, point_id)
+            except PointInUse:
+                in_use.append(point_id)
+        if len(in_use) == len(waiting):
+            break
+        waiting = in_use[::-1]
+    return waiting
+
+
+def _remove_when_empty(machine_folder: Path) -> None:
+    """Leave no machine behind of which nothing is there."""
+    for path in (machine_folder / "points", machine_folder / "unfinished"):
+        with suppress(OSError):
+            path.rmdir()
+    if not any(path.is_dir() for path in machine_folder.iterdir()):
+        with suppress(OSError):
+            (machine_folder / "lock").unlink(missing_ok=True)
+            machine_folder.rmdir()
+            machine_folder.parent.rmdir()
 
 
 def _carry(
