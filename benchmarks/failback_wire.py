@@ -1,10 +1,10 @@
 """What a failback sends to the source core, beside the changed points' files and the quote.
 
-The machine fell over to this core and wrote 1 % of its disk since, a fifth in each of five points.
-The quote is made then, as the dialog makes it. The machine goes on writing at the same rate while
-the catch-up point and the final point are taken and sent, over a link that counts; restoring the
-disks in between is left out. Its writes are blocks of 4 KiB all over the disk, so hardly anything is
-written twice, which the quote does not expect.
+The machine failed over to this core and wrote 1 % of its disk since, a fifth in each of five
+points. The quote is made then, as the dialog makes it. The machine goes on writing at the same rate
+while the catch-up point and the final point are taken and sent, over a link that counts; restoring
+the disks in between is left out. Its writes are blocks of 4 KiB all over the disk, so hardly
+anything is written twice, which the quote does not expect.
 """
 
 import itertools
