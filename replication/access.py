@@ -11,6 +11,7 @@ from replication.models import (
     Pairing,
     ReplicatedMachine,
     ReplicatedMachineQuerySet,
+    SeedDrive,
 )
 
 
@@ -42,6 +43,12 @@ def get_failover_for(user: User, failover_id: UUID) -> Failover:
 def get_failover_for_change(user: User, failover_id: UUID) -> Failover:
     """Return a failover to act on: 404, or 403 for who may only look."""
     return get_for_change(user, _failovers(), pk=failover_id)
+
+
+def get_seed_drive_for_change(user: User, seed_drive_id: UUID) -> SeedDrive:
+    """Return a seed drive to act on: 404, or 403 for who may only look."""
+    rows = SeedDrive.objects.select_related("replicated__machine", "replicated__pairing")
+    return get_for_change(user, rows, pk=seed_drive_id)
 
 
 def _replicated() -> ReplicatedMachineQuerySet:

@@ -36,6 +36,15 @@ class MachineState(models.TextChoices):
     ROLLING_BACK = "rolling_back", "Rolling back"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
     OWNED_ELSEWHERE = "owned_elsewhere", "Runs at the other site"
+    SEED_DRIVE = "seed_drive", "On a seed drive"
+
+
+class SeedDriveState(models.TextChoices):
+    """Where a seed drive stands, seen from the core that made it."""
+
+    OUTSTANDING = "outstanding", "Outstanding"
+    CONSUMED = "consumed", "Consumed"
+    ABANDONED = "abandoned", "Abandoned"
 
 
 class FailoverOutcome(models.TextChoices):

@@ -1,10 +1,11 @@
 """Every input of replication. A hidden request id makes a double click the same act."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django import forms
 
+from protected_machines.forms import FOLDER_HELP
 from replication.models import Pairing
 
 
@@ -68,6 +69,28 @@ class ChooseTargetForm(forms.Form):
     def __init__(self, *args: Any, choices: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["pairing"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+
+class SeedDriveForm(forms.Form):
+    """Which machines' points go onto a seed drive, and where it lies on this core."""
+
+    machines = forms.TypedMultipleChoiceField(
+        coerce=UUID,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one machine."},
+    )
+    folder = forms.CharField(
+        max_length=1000,
+        help_text=FOLDER_HELP,
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/seed", "spellcheck": "false"}),
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(self, *args: Any, choices: list[tuple[UUID, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["machines"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = choices
 

@@ -40,6 +40,20 @@ def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> l
         items.append(
             _pairing_item(pairing, "Add machines", "plus", "pairing-machines-add", "dialog")
         )
+        items.append(
+            _pairing_item(
+                pairing,
+                "Copy to Seed Drive",
+                "disk",
+                "pairing-seed-drive",
+                "dialog",
+                refuse_core_seed_drive(machine_count),
+            )
+        )
+    else:
+        items.append(
+            _pairing_item(pairing, "Consume Seed Drive", "disk", "pairing-consume", "dialog")
+        )
     items += [
         _pairing_item(pairing, "Pause", "pause", "pairing-pause", "post", refuse_pause(pairing)),
         _pairing_item(
@@ -104,7 +118,18 @@ def machine_menu(
             refuse_machine_force(replicated, state),
         ),
     ]
-    if not replicated.pairing.is_outgoing:
+    if replicated.pairing.is_outgoing:
+        items.append(
+            _machine_item(
+                replicated,
+                "Copy to Seed Drive",
+                "disk",
+                "machine-seed-drive",
+                "dialog",
+                refuse_machine_seed_drive(replicated, state),
+            )
+        )
+    else:
         items.append(
             _machine_item(
                 replicated,
@@ -187,7 +212,22 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
         return "It is paused; resume it first."
     if state == MachineState.REPLICATING:
         return "It is being sent right now."
+    if state == MachineState.SEED_DRIVE:
+        return "Its points are on a seed drive. Consume that at the target core, or abandon it."
     return _refuse_transfer(replicated.pairing)
+
+
+def refuse_core_seed_drive(machine_count: int) -> str:
+    return "" if machine_count else "No machine is replicated over this pairing."
+
+
+def refuse_machine_seed_drive(replicated: ReplicatedMachine, state: MachineState) -> str:
+    if not replicated.machine.is_owned_here:
+        owner = replicated.machine.owner_core_name
+        return f"{owner} owns it; this core does not act on it."
+    if state == MachineState.SEED_DRIVE:
+        return "A seed drive of it is outstanding already."
+    return ""
 
 
 def refuse_machine_failover(replicated: ReplicatedMachine) -> str:

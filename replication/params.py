@@ -15,6 +15,15 @@ class ReplicateParams:
 
 
 @dataclass(frozen=True)
+class SeedDriveParams:
+    """Which machine's points are copied, and where to."""
+
+    replicated_machine_id: UUID
+    # The seed drive's folder, by its path on this core.
+    folder: str
+
+
+@dataclass(frozen=True)
 class FailoverParams:
     """What one machine's failover was asked to do."""
 

@@ -31,6 +31,7 @@ from replication.errors import (
     PeerFaulty,
     PeerPausedReplication,
 )
+from replication.lag import note_local_point
 from replication.models import ArrivingPoint, Pairing, ReplicatedMachine
 from replication.policy import accepts_claim
 
@@ -58,7 +59,14 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
             raise owned_elsewhere(machine)
         else:
             _refresh_machine(pairing, machine, sent, epoch)
-        replicated, _ = ReplicatedMachine.objects.get_or_create(pairing=pairing, machine=machine)
+        replicated, is_new = ReplicatedMachine.objects.get_or_create(
+            pairing=pairing, machine=machine
+        )
+        newest = machine.points.newest_first().first() if is_new else None
+        if newest is not None:
+            # From an archive or a seed drive that was here before the machine was introduced.
+            note_local_point(machine.pk, newest)
+            replicated.refresh_from_db()
         _record_lag(replicated, sent)
     _refuse_when_paused(pairing, replicated)
     return machine

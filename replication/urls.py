@@ -2,7 +2,16 @@
 
 from django.urls import path
 
-from replication.views import failbacks, failovers, machines, page, pairings, sources, targets
+from replication.views import (
+    failbacks,
+    failovers,
+    machines,
+    page,
+    pairings,
+    seed_drives,
+    sources,
+    targets,
+)
 
 app_name = "replication"
 urlpatterns = [
@@ -22,6 +31,10 @@ urlpatterns = [
         pairings.add_machines,
         name="pairing-machines-add",
     ),
+    path(
+        "pairings/<uuid:pairing_id>/seed-drive/", seed_drives.copy_core, name="pairing-seed-drive"
+    ),
+    path("pairings/<uuid:pairing_id>/consume/", seed_drives.consume, name="pairing-consume"),
     path("pairings/<uuid:pairing_id>/pause/", pairings.pause, name="pairing-pause"),
     path("pairings/<uuid:pairing_id>/resume/", pairings.resume, name="pairing-resume"),
     path("pairings/<uuid:pairing_id>/force/", pairings.force, name="pairing-force"),
@@ -43,6 +56,17 @@ urlpatterns = [
         "machines/<uuid:replicated_id>/failback/",
         failbacks.failback_machine,
         name="machine-failback",
+    ),
+    path(
+        "machines/<uuid:replicated_id>/seed-drive/",
+        seed_drives.copy_machine,
+        name="machine-seed-drive",
+    ),
+    # /replication/seed-drives/
+    path(
+        "seed-drives/<uuid:seed_drive_id>/abandon/",
+        seed_drives.abandon,
+        name="seed-drive-abandon",
     ),
     # /replication/protected-machines/
     path(

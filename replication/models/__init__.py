@@ -4,6 +4,7 @@ from replication.models.failbacks import Failback, FailbackMachine
 from replication.models.failovers import Failover, FailoverMachine
 from replication.models.machines import ArrivingPoint, ReplicatedMachine, ReplicatedMachineQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
+from replication.models.seed_drives import SeedDrive, SeedDriveQuerySet
 
 __all__ = [
     "ArrivingPoint",
@@ -15,4 +16,6 @@ __all__ = [
     "PairingQuerySet",
     "ReplicatedMachine",
     "ReplicatedMachineQuerySet",
+    "SeedDrive",
+    "SeedDriveQuerySet",
 ]

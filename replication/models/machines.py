@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from replication.choices import ConnectionState, Direction
+from replication.choices import ConnectionState, Direction, SeedDriveState
 from replication.models.pairings import Pairing
 
 _FIRST_RETRY_SECONDS = 15
@@ -24,7 +24,10 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
         return self.filter(pairing__direction=Direction.INCOMING)
 
     def due(self, now: datetime.datetime) -> "ReplicatedMachineQuerySet":
-        """Those whose points may be sent now: nobody paused, and a failure has had its rest."""
+        """Those whose points may be sent now.
+
+        Nobody paused, a failure has had its rest, and no seed drive is outstanding.
+        """
         return (
             self.outgoing()
             .filter(
@@ -39,6 +42,7 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
                     ConnectionState.AUTHENTICATION_ERROR,
                 ]
             )
+            .exclude(seed_drives__state=SeedDriveState.OUTSTANDING)
             .filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
         )
 
