@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,8 +175,13 @@ def assert_becomes(client: AgentClient, disk: Path, image: Path) -> None:
 
 @pytest.fixture
 def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
+    with rescue_machine(tmp_path / "rescue") as running:
+        yield running
+
+
+@contextmanager
+def rescue_machine(folder: Path) -> Iterator[RunningAgent]:
     """A machine that runs the rescue medium, with two blank disks."""
-    folder = tmp_path / "rescue"
     folder.mkdir()
     disks = {
         "first": blank_disk(folder / "first.raw", 8 * MIB),

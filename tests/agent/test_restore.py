@@ -338,6 +338,19 @@ def test_a_blank_disk_stays_without_blocks_where_the_point_holds_nothing(
     assert rescue.disks["first"].stat().st_blocks * 512 <= 4 * GRAIN_BYTES
 
 
+def test_a_plan_whose_run_does_not_fit_into_a_frame_is_cut(
+    client: AgentClient, rescue: RunningAgent, tmp_path: Path
+) -> None:
+    image = tmp_path / "image.raw"
+    image.write_bytes(os.urandom(8 * MIB))
+    plan = RawPlan(image, run_grains=1000)
+
+    client.restore_disk(0, plan, "point")
+
+    assert len(plan.runs) == 1
+    assert_becomes(client, rescue.disks["first"], image)
+
+
 def test_grains_of_every_size_of_run(
     client: AgentClient, rescue: RunningAgent, image: Path
 ) -> None:
