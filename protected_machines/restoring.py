@@ -1,12 +1,10 @@
 """Restore a recovery point onto a machine that runs the rescue medium (bare metal restore).
 
-First the pairing with the rescue agent and what speaks against the restore; then the step
-functions, which take ids and plain choices, so that the restore of a point and a failback share
-them. Each says its Effect, why it is Idempotent, its Undo and what it Fails with; none knows a job.
+First what speaks against the restore; then the step functions, which take ids and plain choices, so
+that the restore of a point and a failback share them. Each says its Effect, why it is Idempotent,
+its Undo and what it Fails with; none knows a job.
 """
 
-import hashlib
-import hmac
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-
-from agent.client import AgentClient, pair_with_agent
+from agent.client import AgentClient
 from agent.errors import (
     AgentCertificateChanged,
     AgentError,
@@ -26,17 +22,20 @@ from agent.errors import (
     DiskTooSmall,
     RestoreRefused,
     RestoreUnknown,
-    WrongPairingCode,
 )
 from agent.restore_client import match_disks
-from console.identity import this_core
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines import connection
 from protected_machines.choices import PointState
-from protected_machines.errors import NotARescueMachine
 from protected_machines.exports import get_manifest
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.ownership import check_owner
+from protected_machines.rescue_machines import (
+    dial_target,
+    get_target,
+    refresh_target,
+    still_answers,
+)
 from protected_machines.store import open_store
 from recovery_store.manifest import Manifest
 from recovery_store.vmdk.restore import RestorePlan as StoredPlan
@@ -47,7 +46,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 CheckCancel = Callable[[], None]
 
-PAIRING_TIMEOUT_SECONDS = 15.0
 AGAIN_AFTER_CUT_SECONDS = 5.0
 
 
@@ -79,109 +77,6 @@ class RestorePlan:
     def overwritten(self) -> list[DiskPair]:
         """The disks that hold something now."""
         return [pair for pair in self.pairs if pair.content]
-
-
-def pair_target(host: str, port: int, code: str) -> RestoreTarget:
-    """Pair with the rescue agent by the code on its screen; nothing is written to its disks.
-
-    A second call with the same code returns the same target, although the code is used up.
-
-    Raises:
-        WrongPairingCode, PairingClosed, AgentUnreachable: see agent/errors.py; nothing is saved.
-        NotARescueMachine: the machine there runs its own system.
-    """
-    known = RestoreTarget.objects.filter(host=host, port=port).first()
-    if known is not None and _still_answers(known):
-        if not hmac.compare_digest(known.code_digest, _digest_of(host, port, code)):
-            raise WrongPairingCode(
-                f"Pairing with {host}:{port}: this is not the code that it was paired with. "
-                "Type the code as it is on the machine's screen; nothing was written."
-            )
-        return known
-    core = this_core()
-    paired = pair_with_agent(
-        host,
-        port,
-        code,
-        connection.core_credentials(),
-        core.name,
-        timeout_seconds=PAIRING_TIMEOUT_SECONDS,
-    )
-    if paired.description.get("mode") != "restore":
-        raise NotARescueMachine(
-            f"The machine at {host}:{port} runs its own system, not the rescue medium. Nothing is "
-            "overwritten there. Start it from the rescue medium, and type the code that it shows."
-        )
-    target, _ = RestoreTarget.objects.update_or_create(
-        host=host,
-        port=port,
-        defaults={
-            "agent_certificate_pem": paired.certificate_pem,
-            "code_digest": _digest_of(host, port, code),
-            "description": paired.description,
-            "paired_at": timezone.now(),
-        },
-    )
-    logger.info("paired with rescue agent target_id=%s address=%s", target.pk, target.address)
-    return target
-
-
-def _still_answers(target: RestoreTarget) -> bool:
-    try:
-        refresh_target(target)
-    except (AgentError, NotARescueMachine):
-        return False
-    return True
-
-
-def _digest_of(host: str, port: int, code: str) -> str:
-    plain = "".join(letter for letter in code.upper() if letter.isalnum())
-    return hashlib.sha256(f"{host}:{port}:{plain}".encode()).hexdigest()
-
-
-def get_target(target_id: UUID | str) -> RestoreTarget:
-    """Return a rescue machine that this core has paired with.
-
-    Raises:
-        StepFailed: there is none of that id.
-    """
-    target = RestoreTarget.objects.filter(pk=target_id).first()
-    if target is None:
-        raise StepFailed(
-            "RESTORE-TARGET-MISSING",
-            f"This core knows no rescue machine {target_id}; pair with it again.",
-            is_permanent=True,
-        )
-    return target
-
-
-def dial_target(
-    target: RestoreTarget, timeout_seconds: float = connection.CALL_TIMEOUT_SECONDS
-) -> AgentClient:
-    """Return a client of the rescue agent, which must show the certificate of the pairing."""
-    return AgentClient(
-        target.host,
-        target.port,
-        connection.core_credentials(),
-        target.agent_certificate_pem,
-        timeout_seconds=timeout_seconds,
-    )
-
-
-def refresh_target(target: RestoreTarget) -> None:
-    """Ask the rescue agent what its disks are now, and save it.
-
-    Raises:
-        AgentError: it does not answer, or is another one.
-        NotARescueMachine: the machine has started its own system meanwhile.
-    """
-    description = dial_target(target, connection.PING_TIMEOUT_SECONDS).describe()
-    if description.get("mode") != "restore":
-        raise NotARescueMachine(
-            f"The machine at {target.address} does not run the rescue medium any more."
-        )
-    target.description = description
-    target.save(update_fields=["description"])
 
 
 def plan_restore(
@@ -384,7 +279,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str,
         except AgentUnreachable:
             continue
         except (AgentCertificateChanged, AgentRefusedCore) as error:
-            if port != target.port or not _still_answers(target):
+            if port != target.port or not still_answers(target):
                 trouble = error
             continue
         return {"host": target.host, "port": port, "description": description}

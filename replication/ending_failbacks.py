@@ -19,6 +19,8 @@ from replication.params import FailbackEndParams
 logger = logging.getLogger(__name__)
 
 COMMIT, ROLL_BACK = "failback_commit", "failback_roll_back"
+# A commit that was due and failed is tried again after so long.
+_AGAIN_SECONDS = 3600
 
 
 def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -> Job:
@@ -62,7 +64,7 @@ def commit_due_failbacks(now: datetime.datetime) -> int:
         state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK
     )
     for entry in waiting.select_related("failback", "machine").order_by(F("failed_back_at")):
-        if entry.commit_at is None or entry.commit_at > now:
+        if entry.commit_at is None or entry.commit_at > now or _was_tried_lately(entry, now):
             continue
         try:
             end_failback(entry, COMMIT)
@@ -71,3 +73,9 @@ def commit_due_failbacks(now: datetime.datetime) -> int:
             continue
         started += 1
     return started
+
+
+def _was_tried_lately(entry: FailbackMachine, now: datetime.datetime) -> bool:
+    since = now - datetime.timedelta(seconds=_AGAIN_SECONDS)
+    commits = Job.objects.in_group(entry.failback_id).filter(kind=COMMIT, created_at__gt=since)
+    return commits.filter(subject_id=entry.machine_id).exists()

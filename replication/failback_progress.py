@@ -12,7 +12,7 @@ from console.jobs.models import Job
 from console.jobs.policy import Act
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
-from replication.overview import RESTORING_STEPS
+from replication.states import RESTORING_STEPS
 
 _LOOKS = {
     FailbackOutcome.FAILED_BACK: "warn",

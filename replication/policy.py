@@ -245,7 +245,6 @@ class FailbackFacts:
     open_job_text: str = ""
     # Why the source core could not be asked, in words; empty when it could.
     source_trouble_text: str = ""
-    has_new_source: bool = False
     has_points: bool = True
     has_common_point: bool = True
     send_text: str = ""

@@ -75,7 +75,7 @@ def follow_job(
         context.check_cancel()
     except (JobCancelled, StepTimedOut):
         if is_stoppable:
-            _stop_quietly(context, ask)
+            cancel_quietly(context, lambda client: ask(client)["job_id"])
         raise
     name = get_pairing(context).peer_name
     with source_core(context) as client:
@@ -93,18 +93,10 @@ def follow_job(
     )
 
 
-def _stop_quietly(context: StepContext, ask: Callable[[PeerClient], dict[str, Any]]) -> None:
-    try:
-        with speaking_with(get_pairing(context)) as client:
-            client.cancel_job(str(context.subject_id), ask(client)["job_id"])
-    except ReplicationError as error:
-        context.note(f"The job of the source core was not cancelled: {error.text}")
-
-
-def cancel_quietly(context: StepContext, job_id: str) -> None:
+def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], str]) -> None:
     """Cancel a job of the source core; one whose core is away only writes to scratch disks."""
     try:
         with speaking_with(get_pairing(context)) as client:
-            client.cancel_job(str(context.subject_id), job_id)
+            client.cancel_job(str(context.subject_id), find_job_id(client))
     except ReplicationError as error:
         context.note(f"The job of the source core was not cancelled: {error.text}")

@@ -19,11 +19,11 @@ from console.jobs.acts import cancel_job, start_job
 from console.jobs.choices import OPEN, JobState, StepState
 from console.jobs.errors import JobConflict, JobError
 from console.jobs.models import Job
-from console.jobs.workflow import Waiting
-from protected_machines import connection, restoring
+from console.jobs.workflow import StepFailed, Waiting
+from protected_machines import connection, rescue_machines, restoring
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.workflows.restore import RestoreDisksParams
 from protected_machines.workflows.snapshot import SnapshotParams
@@ -125,7 +125,7 @@ def look_at_target(sent: dict[str, Any]) -> dict[str, Any]:
     """
     host, port = str(sent["host"]), int(sent["port"])
     try:
-        target = restoring.pair_target(host, port, str(sent["code"]))
+        target = rescue_machines.pair_target(host, port, str(sent["code"]))
     except (AgentError, ProtectedMachinesError) as error:
         raise FailbackRefused(str(error), error.code) from error
     return {
@@ -164,8 +164,8 @@ def restart_target(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
     """Have the rescue machine start from its own disk."""
     get_machine_of(pairing, machine_id)
     try:
-        restoring.restart_target(_target(sent).pk)
-    except AgentError as error:
+        restoring.restart_target(uuid.UUID(str(sent["target_id"])))
+    except (AgentError, StepFailed) as error:
         raise FailbackRefused(str(error), error.code) from error
     return {}
 
@@ -178,10 +178,10 @@ def ask_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -
     """
     machine = get_machine_of(pairing, machine_id)
     try:
-        found = restoring.wait_for_machine(machine.pk, _target(sent).pk)
+        found = restoring.wait_for_machine(machine.pk, uuid.UUID(str(sent["target_id"])))
     except Waiting as waiting:
         return {"answers": False, "text": waiting.reason}
-    except AgentError as error:
+    except (AgentError, StepFailed) as error:
         raise FailbackRefused(str(error), error.code) from error
     return {"answers": True, **found}
 
@@ -194,9 +194,7 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> 
         PeerFaulty: the peer never introduced the machine.
     """
     core, epoch = this_core(), int(sent["ownership_epoch"])
-    replicated = ReplicatedMachine.objects.filter(pairing=pairing, machine_id=machine_id).first()
-    if replicated is None:
-        raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
+    replicated = _replicated(pairing, machine_id)
     since = _time(sent.get("owned_since")) or timezone.now()
     with transaction.atomic():
         record_owner(machine_id, OwnershipClaim(core.id, core.name, epoch, since))
@@ -220,7 +218,7 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> 
 
 def start_snapshot(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> dict[str, Any]:
     """Force a snapshot of a machine that came back; one that is under way already is as good."""
-    machine = _machine_of(pairing, machine_id)
+    machine = _replicated(pairing, machine_id).machine
     try:
         job = start_job(
             "snapshot",
@@ -238,13 +236,13 @@ def start_snapshot(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
 
 def show_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> dict[str, Any]:
     """Say how a job of this failback stands here."""
-    _machine_of(pairing, machine_id)
+    _replicated(pairing, machine_id)
     return job_as_json(_job_of(machine_id, job_id))
 
 
 def stop_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> dict[str, Any]:
     """Cancel a job of this failback; one that has ended stays as it is."""
-    _machine_of(pairing, machine_id)
+    _replicated(pairing, machine_id)
     job = _job_of(machine_id, job_id)
     if job.state in OPEN:
         try:
@@ -272,7 +270,7 @@ def job_as_json(job: Job) -> dict[str, Any]:
     }
 
 
-def _machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
+def _replicated(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMachine:
     replicated = (
         ReplicatedMachine.objects.select_related("machine")
         .filter(pairing=pairing, machine_id=machine_id)
@@ -280,7 +278,7 @@ def _machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
     )
     if replicated is None:
         raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
-    return replicated.machine
+    return replicated
 
 
 def _job_of(machine_id: uuid.UUID, job_id: uuid.UUID) -> Job:
@@ -288,13 +286,6 @@ def _job_of(machine_id: uuid.UUID, job_id: uuid.UUID) -> Job:
     if job is None:
         raise PeerFaulty(f"There is no such job of machine {machine_id} here: {job_id}.")
     return job
-
-
-def _target(sent: dict[str, Any]) -> RestoreTarget:
-    target = RestoreTarget.objects.filter(pk=uuid.UUID(str(sent["target_id"]))).first()
-    if target is None:
-        raise FailbackRefused("This core knows no such rescue machine; pair with it again.")
-    return target
 
 
 def _time(text: Any) -> datetime.datetime | None:

@@ -14,7 +14,8 @@ from protected_machines.errors import NotARescueMachine, ProtectedMachinesError
 from protected_machines.exports import get_manifest
 from protected_machines.forms import RescueAddressForm, RestoreForm
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
-from protected_machines.restoring import pair_target, plan_restore, refresh_target
+from protected_machines.rescue_machines import pair_target, refresh_target
+from protected_machines.restoring import plan_restore
 from protected_machines.views.dialogs import render_dialog
 from protected_machines.workflows.restore import RestoreParams
 

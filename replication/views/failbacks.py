@@ -84,7 +84,6 @@ def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
         "pairing": draft.pairing,
         "form": draft.form,
         "steps": steps_of(WORKFLOW),
-        "is_checked": request.method == "POST",
     }
     return render_dialog(request, _DIALOG, "Failback", context, status)
 

@@ -19,10 +19,11 @@ from replication.errors import ReplicationError
 from replication.forms import ChooseMachinesForm, PairingSettingsForm
 from replication.machines import replicate_machine
 from replication.models import Pairing
-from replication.overview import core_state, gather_overview
+from replication.overview import gather_overview
 from replication.peers import speaking_with
 from replication.reconcile import refresh_core
 from replication.sending import start_replications
+from replication.states import core_state
 from replication.views.dialogs import render_dialog
 
 _FAILOVERS_SHOWN = 20

@@ -11,25 +11,23 @@ Going back from there is a decision: Roll back, until the failback is committed.
 
 import datetime
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from django.db import transaction
 from django.utils import timezone
 
-from agent.errors import AgentError, HoldLost
 from console.identity import this_core
 from console.jobs.choices import Queue
 from console.jobs.models import Job
 from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
 from protected_machines import guests
-from protected_machines.choices import MachineKind, PointKind
-from protected_machines.connection import PING_TIMEOUT_SECONDS, dial
-from protected_machines.errors import ProtectedMachinesError
+from protected_machines.choices import MachineKind
+from protected_machines.connection import dial
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
-from protected_machines.snapshots import take_recovery_point
 from protected_machines.store import open_store
+from replication import final_points
 from replication.choices import FailbackState
 from replication.client import PeerClient
 from replication.errors import ReplicationError
@@ -49,9 +47,6 @@ COPY_LIMIT_SECONDS = 24 * 3600
 # The machine stands still during these: a link that stays away longer gives it back to this site.
 FINAL_LIMIT_SECONDS = 3600
 BOOT_LIMIT_SECONDS = 1800
-# How long file systems stay frozen without a word from this core.
-HOLD_SECONDS = 120
-_FINAL_TRIES = 3
 
 
 def reserve_names(context: StepContext) -> dict[str, Any]:
@@ -149,7 +144,7 @@ def force_catch_up_point(context: StepContext) -> dict[str, Any]:
     Undo: nothing to undo; a complete point stays.
     Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
-    return _take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
+    return final_points.take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
 
 
 def send_points(context: StepContext) -> dict[str, Any]:
@@ -171,7 +166,7 @@ def restore_disks(context: StepContext) -> dict[str, Any]:
 
 def undo_restore_disks(context: StepContext) -> None:
     """Cancel the source core's job, should it still run; the target's disks are scratch."""
-    cancel_quietly(context, context.output["job_id"])
+    cancel_quietly(context, lambda _: context.output["job_id"])
 
 
 def final_point(context: StepContext) -> dict[str, Any]:
@@ -183,12 +178,14 @@ def final_point(context: StepContext) -> dict[str, Any]:
     Undo: `undo_final_point`.
     Fails with: AGENT-…, STORE-…; the machine thaws and goes on.
     """
-    return _take_final(context, context.outputs["reserve_names"]["final_point_id"])
+    return final_points.take_final_point(
+        context, context.outputs["reserve_names"]["final_point_id"]
+    )
 
 
 def undo_final_point(context: StepContext) -> None:
-    """Thaw the machine. One that does not answer is off, or thaws by itself."""
-    _thaw(Machine.objects.get(pk=context.subject_id))
+    """Thaw the machine. See `final_points.thaw`."""
+    final_points.thaw(context)
 
 
 def power_off_vm(context: StepContext) -> dict[str, Any]:
@@ -205,11 +202,12 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
     entry = _get_entry(context)
     held = entry.vm.get("held")
     if guests.is_vm_on(vm["vcenter_id"], vm["marker"]):
-        held = _hold_with_final_point(context, entry)
+        first_id = context.outputs["reserve_names"]["final_point_id"]
+        held = final_points.hold_frozen(context, entry, first_id)
         try:
             guests.power_off_vm(vm["vcenter_id"], vm["marker"])
         except BaseException:
-            _thaw(Machine.objects.get(pk=context.subject_id))
+            final_points.thaw(context)
             raise
     if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
         # Off, but nobody can say that it was off in time: it must go on where it stopped.
@@ -226,7 +224,7 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
 def undo_power_off_vm(context: StepContext) -> None:
     """Power the VM on: it goes on where it stopped."""
     vm = context.outputs["begin_failback"]
-    _get_entry_row(context).update(vm=_without_hold(_get_entry(context).vm))
+    _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
 
 
@@ -246,7 +244,7 @@ def restore_final_delta(context: StepContext) -> dict[str, Any]:
 
 def undo_restore_final_delta(context: StepContext) -> None:
     """Cancel the source core's job, should it still run."""
-    cancel_quietly(context, context.output["job_id"])
+    cancel_quietly(context, lambda _: context.output["job_id"])
 
 
 def boot_machine(context: StepContext) -> dict[str, Any]:
@@ -412,66 +410,6 @@ def tell_source(context: StepContext) -> bool:
         context.note(f"The source core was not told yet: {error}")
         return False
     return True
-
-
-def _hold_with_final_point(context: StepContext, entry: FailbackMachine) -> dict[str, Any]:
-    """Return the final point and until when the machine stays frozen; saved on the entry.
-
-    One that thawed meanwhile gets another final point.
-    """
-    first_id = context.outputs["reserve_names"]["final_point_id"]
-    machine = Machine.objects.get(pk=context.subject_id)
-    store = open_store()
-    ids = [first_id, *[str(uuid5(UUID(first_id), str(number))) for number in range(1, 100)]]
-    taken = [point_id for point_id in ids if store.find_point(point_id) is not None]
-    for _ in range(_FINAL_TRIES):
-        try:
-            until = dial(machine).extend_hold()
-        except HoldLost:
-            context.note("The machine was thawed meanwhile; the final point is taken anew.")
-            taken.append(ids[len(taken)])
-            _take_final(context, taken[-1])
-            continue
-        held = {"point_id": taken[-1], "until": until.isoformat()}
-        FailbackMachine.objects.filter(pk=entry.pk).update(
-            vm={**_without_hold(entry.vm), "held": held}
-        )
-        return held
-    raise StepFailed(
-        "FAILBACK-HOLD-LOST", "The file systems did not stay frozen after the final point."
-    )
-
-
-def _without_hold(vm: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in vm.items() if name != "held"}
-
-
-def _take_final(context: StepContext, point_id: str) -> dict[str, Any]:
-    try:
-        return _take_point(context, point_id, HOLD_SECONDS)
-    except BaseException:
-        _thaw(Machine.objects.get(pk=context.subject_id))
-        raise
-
-
-def _take_point(context: StepContext, point_id: str, hold_seconds: int = 0) -> dict[str, Any]:
-    point = take_recovery_point(
-        Machine.objects.get(pk=context.subject_id),
-        PointKind.INCREMENTAL,
-        point_id,
-        context.progress,
-        context.check_cancel,
-        context.note,
-        hold_seconds,
-    )
-    return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}
-
-
-def _thaw(machine: Machine) -> None:
-    try:
-        dial(machine, PING_TIMEOUT_SECONDS).release_hold()
-    except (AgentError, ProtectedMachinesError):
-        return
 
 
 def _send(context: StepContext) -> dict[str, Any]:
