@@ -84,6 +84,18 @@ class AgentProcess:
         self.stop()
         self.start()
 
+    def new_code(self) -> str:
+        """Make a new pairing code, as who stands before the machine can."""
+        words = ("new-code", "--configuration", str(self.folder / "agent.json"))
+        made = subprocess.run(
+            [sys.executable, "-m", "agent", *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return made.stdout.strip()
+
     def reinstall(self) -> None:
         """Start it as a fresh installation at the same port: another certificate, nobody paired."""
         self.stop()

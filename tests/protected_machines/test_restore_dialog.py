@@ -101,6 +101,16 @@ def test_a_code_used_up_by_this_core_is_asked_for_again(
     assert RestoreTarget.objects.count() == 1
 
 
+def test_the_code_that_its_screen_shows_since_then_is_as_good(
+    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+) -> None:
+    assert admin_client.post(url_of(point), address(rescue)).status_code == 200
+    paired = RestoreTarget.objects.get()
+    again = admin_client.post(url_of(point), address(rescue, rescue.new_code()))
+    assert again.status_code == 200
+    assert RestoreTarget.objects.get().pk == paired.pk
+
+
 def test_a_machine_that_runs_its_own_system_is_refused(
     admin_client: Client, point: RecoveryPoint, agent: AgentProcess
 ) -> None:

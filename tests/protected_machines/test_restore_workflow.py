@@ -1,6 +1,7 @@
 """Restore: a real store, a real agent for the machine, a real rescue agent over raw files."""
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
-from protected_machines.restoring import pair_target
+from protected_machines.rescue_machines import pair_target
 from protected_machines.snapshots import take_recovery_point
 from protected_machines.workflows.restore import (
     DISKS_WORKFLOW,
@@ -29,6 +30,8 @@ from tests.protected_machines.conftest import (
 )
 
 pytestmark = pytest.mark.django_db
+# Boot sector and partition table are written last, right before the machine starts from its disk.
+HEAD_BYTES = 4096
 
 
 @pytest.fixture
@@ -44,9 +47,46 @@ def target(point: RecoveryPoint, rescue: AgentProcess) -> RestoreTarget:
     return pair_target("127.0.0.1", rescue.port, RESCUE_CODE)
 
 
-def assert_holds(disk: Path, image: Path) -> None:
+def assert_holds(disk: Path, image: Path, from_bytes: int = 0) -> None:
     data = image.read_bytes()
-    assert disk.read_bytes()[: len(data)] == data
+    assert disk.read_bytes()[from_bytes : len(data)] == data[from_bytes:]
+
+
+@pytest.fixture
+def world(machine: Machine, store: Store) -> Callable[[], Any]:
+    def look() -> Any:
+        found = Machine.objects.get(pk=machine.pk)
+        points = [manifest.point_id for manifest in store.points(str(machine.pk))]
+        return (found.kind, found.owner_core_name, found.ownership_epoch), points
+
+    return look
+
+
+class TestRestoreDisks(GenericFive):
+    """What a failback asks for: the machine does not start from the disks yet."""
+
+    workflow = DISKS_WORKFLOW
+
+    @pytest.fixture
+    def case(
+        self,
+        machine: Machine,
+        point: RecoveryPoint,
+        target: RestoreTarget,
+        agent: AgentProcess,
+        rescue: AgentProcess,
+        world: Callable[[], Any],
+    ) -> WorkflowCase:
+        def start() -> Job:
+            params = RestoreDisksParams(point.pk, target.pk)
+            return start_job("restore_disks", machine.pk, machine.name, params)
+
+        def check_success(job: Job) -> None:
+            assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
+            assert_holds(rescue.disks["second"], agent.disks["data"], HEAD_BYTES)
+            assert not rescue.has_restarted(0)
+
+        return WorkflowCase(start, world, check_success, 60)
 
 
 class TestRestore(GenericFive):
@@ -60,16 +100,11 @@ def case(
     target: RestoreTarget,
     agent: AgentProcess,
     rescue: AgentProcess,
-    store: Store,
+    world: Callable[[], Any],
 ) -> WorkflowCase:
     def start() -> Job:
         params = RestoreParams(point.pk, target.pk, is_protected_there=True)
         return start_job("restore", machine.pk, machine.name, params)
-
-    def world() -> Any:
-        found = Machine.objects.get(pk=machine.pk)
-        points = [manifest.point_id for manifest in store.points(str(machine.pk))]
-        return (found.kind, found.owner_core_name, found.ownership_epoch), points
 
     def check_success(job: Job) -> None:
         assert_holds(rescue.disks["first"], agent.disks["boot"])
@@ -96,7 +131,7 @@ def test_a_delta_writes_only_what_changed_since(
     params = RestoreDisksParams(later.pk, target.pk, since_point_id=point.pk)
     delta = run_until_done(start_job("restore_disks", machine.pk, machine.name, params))
     assert delta.state == JobState.SUCCEEDED
-    assert_holds(rescue.disks["first"], agent.disks["boot"])
+    assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
     written = [
         job.steps.get(name="restore_disks").output["written_bytes"] for job in (whole, delta)
     ]
@@ -152,7 +187,7 @@ def test_a_cut_restore_waits_and_goes_on(
     rescue.start()
     run_until_done(job, limit_seconds=30)
     assert job.state == JobState.SUCCEEDED
-    assert_holds(rescue.disks["first"], agent.disks["boot"])
+    assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
 
 
 def test_the_lists_of_steps_are_those_of_version_1() -> None:

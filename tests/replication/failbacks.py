@@ -210,14 +210,17 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
 
 
 @contextlib.contextmanager
-def before(step: str, act: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-    """Have something happen in the world right before a step runs, at most so many times."""
-    left = [times]
+def before(
+    step: str, act: Callable[[], object], *, run: int = 1, is_repeated: bool = False
+) -> Iterator[None]:
+    """Have something happen in the world right before a step runs for the first or a later time."""
+    runs = [0]
 
     def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
-        if running.name == step and not undo and left[0]:
-            left[0] -= 1
-            act()
+        if running.name == step and not undo:
+            runs[0] += 1
+            if runs[0] == run or (is_repeated and runs[0] > run):
+                act()
         return previous(running, action, context, undo)
 
     previous = doors.call

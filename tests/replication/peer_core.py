@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -40,6 +41,8 @@ class PeerCore:
             "UNDERSTUDY_CORE_NAME": self.name,
             "UNDERSTUDY_ADDRESS": "127.0.0.1",
             "UNDERSTUDY_CORE_PORT": str(self.port),
+            # So that a job of a worker that was killed is soon another's.
+            "UNDERSTUDY_JOB_LEASE_SECONDS": "5",
             "PYTHONPATH": str(ROOT),
         }
         # It always has a database of its own, whatever engine this test run uses.
@@ -91,6 +94,7 @@ class PeerCore:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_LIMIT_SECONDS
         while True:
@@ -128,6 +132,19 @@ class PeerCore:
         self.process.terminate()
         self.process.wait(30)
         self.process = None
+
+    def kill(self) -> None:
+        """Take all of it away at once, as a loss of power does; its files stay."""
+        self.stop_worker()
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def revive(self) -> None:
+        """Start it again after `kill`."""
+        self.start()
+        self.start_worker()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read its database, or change it as an act on that core would have."""

@@ -170,6 +170,22 @@ def test_the_days_that_were_set_commit_it_once(entry: FailbackMachine) -> None:
     assert commit_due_failbacks(entry.commit_at) == 0
 
 
+def test_a_due_commit_that_fails_is_tried_again_after_an_hour(
+    failed_over: FailedOver, entry: FailbackMachine
+) -> None:
+    machine = failed_over.fresh()
+    assert machine.vcenter is not None
+    with connect(machine.vcenter) as session:
+        session.get_vm(machine.vm_moid).power_on()
+    FailbackMachine.objects.update(failed_back_at=timezone.now() - timedelta(days=8))
+    now = timezone.now()
+    assert commit_due_failbacks(now) == 1
+    job = run_until_done(Job.objects.get(kind="failback_commit"), limit_seconds=30)
+    assert job.error_code == "FAILBACK-VM-RUNS"
+    assert commit_due_failbacks(now + timedelta(minutes=59)) == 0
+    assert commit_due_failbacks(now + timedelta(minutes=61)) == 1
+
+
 def test_one_end_excludes_the_other(entry: FailbackMachine) -> None:
     end_failback(entry, COMMIT)
     with pytest.raises(JobConflict, match="is under way"):

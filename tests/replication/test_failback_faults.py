@@ -1,11 +1,15 @@
 """What can go wrong during a failback, and what is left of it then."""
 
+import os
+import shutil
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from django.core.management import call_command
+from django.utils import timezone
 
 from agent.errors import AgentBusy
 from console.jobs.acts import cancel_job
@@ -14,14 +18,18 @@ from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
 from protected_machines.connection import dial
+from protected_machines.errors import OwnershipDisputed
 from protected_machines.exports import VmOptions
+from protected_machines.index import MISSING_TEXT
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.snapshots import take_recovery_point
 from protected_machines.vcenters import connect
 from recovery_store.store import Store
+from replication.failback_facts import quote_facts
 from replication.models import FailbackMachine, ReplicatedMachine
 from replication.pairing import add_source_core
 from replication.peers import speaking_with
+from replication.quoting import Quote, make_quote
 from replication.sending import Sending, describe_machine
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
@@ -34,6 +42,7 @@ from tests.replication.failbacks import (
 )
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.proxy import Link
 
 pytestmark = pytest.mark.live
 
@@ -64,6 +73,26 @@ def send_all(failed_over: FailedOver) -> None:
     with speaking_with(failed_over.pairing) as client:
         client.put_machine(str(failed_over.machine.pk), describe_machine(replicated))
         Sending(replicated, client, lambda *_: None, lambda: None, lambda _: None).send_missing()
+
+
+@pytest.fixture
+def link(failed_over: FailedOver, source: PeerCore) -> Iterator[Link]:
+    """The way to the source core, which can be cut."""
+    link = Link(source.port)
+    failed_over.pairing.port = link.port
+    failed_over.pairing.save(update_fields=["port"])
+    yield link
+    link.close()
+
+
+def quote_of(failed_over: FailedOver) -> Quote:
+    """What the dialog would say now."""
+    machine = failed_over.fresh()
+    with speaking_with(failed_over.pairing) as client:
+        held = client.point_ids(str(machine.pk))
+    facts = quote_facts(machine, held, timezone.now())
+    assert facts is not None
+    return make_quote(facts)
 
 
 def run(failed_over: FailedOver, rescue: AgentProcess, limit_seconds: float = 60) -> Job:
@@ -102,12 +131,81 @@ def test_a_source_that_was_kept_gets_only_what_it_lacks(
     assert failed_over.machine.points.count() == 4
 
 
+def test_a_source_that_lost_the_common_point_gets_a_base_image_and_the_quote_said_so(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, store: Store
+) -> None:
+    send_all(failed_over)
+    machine = failed_over.fresh()
+    assert quote_of(failed_over).has_common_point
+    shutil.rmtree(source.store.root / "machines" / str(machine.pk))
+    # As its own look at the store says it.
+    source.rows(
+        "UPDATE protected_machines_recoverypoint SET state = 'damaged', damage_text = ?",
+        MISSING_TEXT,
+    )
+    quote = quote_of(failed_over)
+    assert not quote.has_common_point
+    job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    # The base image, and the point that was taken while the machine ran.
+    assert job.steps.get(name="send_points").output["sent_points"] == 2
+    base = machine.points.get(kind="base_image")
+    assert quote.send_bytes >= base.stored_bytes
+    for manifest in source.store.points(str(machine.pk)):
+        source.store.prove(manifest.machine_id, manifest.point_id)
+
+
+def test_a_core_that_claims_the_machine_by_the_same_epoch_stops_it(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+) -> None:
+    send_all(failed_over)
+    source.rows(
+        "UPDATE protected_machines_machine SET owner_core_id = ?, owner_core_name = ?",
+        source.core_id,
+        source.name,
+    )
+    job = run(failed_over, rescue)
+    assert job.state == JobState.FAILED, log_of(job)
+    assert job.error_code in ("MACHINE-OWNERSHIP-DISPUTED", "REPLICATION-OWNED-ELSEWHERE")
+    assert guests.names() == ["db-01 poweredOn"]
+    with pytest.raises(OwnershipDisputed, match="Find out where the machine really runs"):
+        take_recovery_point(failed_over.fresh(), "incremental", uuid.uuid4())
+    # A person says that it runs here.
+    call_command("claim_machine", "db-01")
+    assert run(failed_over, rescue).state == JobState.SUCCEEDED
+
+
 def test_the_final_delta_fails_and_the_vm_goes_on(
     failed_over: FailedOver, rescue: AgentProcess, guests: Guests
 ) -> None:
     with fail_at("send_final_point"):
         job = run(failed_over, rescue)
     assert job.state == JobState.FAILED, log_of(job)
+    assert_as_before(failed_over, guests)
+
+
+def test_the_final_point_breaks_off_after_the_freeze_and_the_machine_goes_on(
+    failed_over: FailedOver,
+    rescue: AgentProcess,
+    guests: Guests,
+    running_agent: AgentProcess,
+    store: Store,
+) -> None:
+    link = Link(running_agent.port)
+    Machine.objects.filter(pk=failed_over.machine.pk).update(port=link.port)
+
+    def cut() -> None:
+        overwrite(running_agent.disks["boot"], 0, os.urandom(MIB))
+        link.cut_after_received_bytes = link.received_bytes + 200_000
+
+    with before("final_point", cut, is_repeated=True):
+        job = run(failed_over, rescue)
+    link.close()
+    Machine.objects.filter(pk=failed_over.machine.pk).update(port=running_agent.port)
+    assert (job.state, job.error_code) == (JobState.FAILED, "AGENT-GONE"), log_of(job)
+    assert link.cuts == job.steps.get(name="final_point").attempt == 2
+    # Of the two points that broke off nothing is left: the one of before and the catch-up.
+    assert len(store.points(str(failed_over.machine.pk))) == 2
     assert_as_before(failed_over, guests)
 
 
@@ -160,20 +258,80 @@ def test_a_vm_that_somebody_else_powers_off_is_no_proof(
     assert_as_before(failed_over, guests)
 
 
-@pytest.mark.parametrize("step", ["send_points", "restore_disks", "send_final_point"])
+# Every step in which the two cores speak; with those that follow a job of the source core it is
+# lost while it works on it.
+@pytest.mark.parametrize(
+    ("step", "run_of_step"),
+    [
+        ("introduce_to_source", 1),
+        ("send_points", 1),
+        ("restore_disks", 2),
+        ("send_final_point", 1),
+        ("restore_final_delta", 2),
+        ("boot_machine", 1),
+        ("accept_at_source", 1),
+        ("protect_at_source", 2),
+    ],
+)
 def test_a_source_core_that_is_killed_costs_time_only(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, step: str
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, step: str, run_of_step: int
 ) -> None:
-    def kill() -> None:
-        assert source.process is not None
-        source.process.kill()
-        source.process.wait(30)
-        threading.Timer(2.0, source.start).start()
+    reviving = threading.Timer(0.5, source.revive)
 
-    with before(step, kill):
+    def kill() -> None:
+        source.kill()
+        reviving.start()
+
+    with before(step, kill, run=run_of_step):
         job = run(failed_over, rescue)
+    reviving.join(30)
     assert job.state == JobState.SUCCEEDED, log_of(job)
     assert job.steps.get(name=step).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "after_bytes"),
+    [
+        ("introduce_to_source", 1),
+        ("send_points", 300_000),
+        ("restore_disks", 1),
+        ("send_final_point", 4_000),
+        ("restore_final_delta", 1),
+        ("boot_machine", 1),
+        ("accept_at_source", 1),
+        ("protect_at_source", 1),
+    ],
+)
+def test_a_link_that_is_cut_costs_time_only(
+    failed_over: FailedOver, rescue: AgentProcess, link: Link, step: str, after_bytes: int
+) -> None:
+    def cut() -> None:
+        link.cut_after_bytes = link.sent_bytes + after_bytes
+
+    with before(step, cut):
+        job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert link.cuts == 1
+    assert job.steps.get(name=step).attempt == 1
+
+
+@pytest.mark.parametrize("step", ["restore_disks", "restore_final_delta"])
+def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
+    failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess, step: str
+) -> None:
+    coming_back = threading.Timer(1.0, rescue.start)
+
+    def cut() -> None:
+        rescue.stop()
+        coming_back.start()
+
+    with before(step, cut):
+        job = run(failed_over, rescue)
+    coming_back.join(30)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert job.steps.get(name=step).attempt == 1
+    data = running_agent.disks["boot"].read_bytes()
+    assert rescue.disks["first"].read_bytes()[: len(data)] == data
 
 
 def test_power_lost_on_the_blank_machine_gives_everything_back(
