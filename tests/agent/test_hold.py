@@ -256,10 +256,10 @@ def test_a_reader_that_stalls_beyond_the_limit_loses_the_hold(
 
 def test_a_watchdog_hears_that_the_limit_begins_anew(tmp_path: Path) -> None:
     trace = tmp_path / "rescued"
-    watchdog = Watchdog(1, trace.touch)
+    watchdog = Watchdog(2, trace.touch)
 
     for _ in range(6):
-        time.sleep(0.3)
+        time.sleep(0.4)
         assert watchdog.extend()
     assert watchdog.is_standing()
     assert not trace.exists()
