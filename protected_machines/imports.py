@@ -118,9 +118,6 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
         findings.append(Finding("IMPORT-NAME-TAKEN", "error", text))
     for text in archived.unreadable:
         findings.append(Finding("IMPORT-DAMAGED", "warning", f"Damaged in the archive: {text}."))
-    if not archived.new_point_ids:
-        text = f"This core holds all of {archived.name}'s points in the archive already."
-        findings.append(Finding("IMPORT-NOTHING-NEW", "warning", text))
     machine = archived.machine
     if machine is not None and archived.newest.ownership_epoch > machine.ownership_epoch:
         text = (

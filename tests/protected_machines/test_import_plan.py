@@ -45,10 +45,6 @@ def test_a_machine_that_is_not_known_may_come() -> None:
     assert codes(make_archived_machine()) == []
 
 
-def test_what_is_all_here_is_said() -> None:
-    assert codes(make_archived_machine(new_point_ids=frozenset())) == ["IMPORT-NOTHING-NEW"]
-
-
 def test_a_manifest_that_cannot_be_read_is_named() -> None:
     archived = make_archived_machine(unreadable=("manifest.json of point 7 is no JSON",))
     (finding,) = plan_import(archived)
