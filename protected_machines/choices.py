@@ -41,5 +41,5 @@ class PointState(TextChoices):
 
 # Machines that this core takes recovery points of, when it owns them.
 LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)
-# Machines whose VM this core made; the VM of one that failed back is off until it is removed.
-VM_KINDS = (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK, MachineKind.FAILED_BACK)
+# Machines that run in a VM which this core made.
+VM_KINDS = (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)

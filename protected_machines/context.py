@@ -16,6 +16,7 @@ MACHINES_PER_GROUP = 40
 GROUPS = (
     ("Protected", (MachineKind.PROTECTED,)),
     ("Failed over", (MachineKind.PENDING_FAILOVER, *VM_KINDS)),
+    ("Failed back", (MachineKind.FAILED_BACK,)),
     ("Replicated", (MachineKind.REPLICATED,)),
     ("Recovery points only", (MachineKind.RECOVERY_POINTS_ONLY,)),
 )

@@ -106,6 +106,16 @@ class MachineProgress:
         return ""
 
     @property
+    def may_run_there(self) -> bool:
+        """Whether the computer at the source was started, though the machine runs here again."""
+        if self.outcome != FailbackOutcome.FAILED or self.job is None:
+            return False
+        return any(
+            step.name == "boot_machine" and step.started_at is not None
+            for step in self.job.steps.all()
+        )
+
+    @property
     def down_seconds(self) -> float | None:
         """How long the machine stood still; until now while it does."""
         if self.job is None:

@@ -129,20 +129,11 @@ def reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | Non
     """Return why it stands so, in a sentence; empty where the state says it all."""
     machine = replicated.machine
     if state == MachineState.OWNED_ELSEWHERE:
-        return (
-            f"{machine.owner_core_name} owns it since {machine.owned_since:%Y-%m-%d %H:%M} UTC "
-            f"(ownership epoch {machine.ownership_epoch}). This core does not act on it."
-        )
+        return f"{machine.owner_core_name} is its owner; this core does not act on it."
     if state == MachineState.FAILED_OVER:
-        return (
-            f"Runs here since {machine.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch "
-            f"{machine.ownership_epoch}). {replicated.pairing.peer_name} is refused."
-        )
+        return f"Runs here; {replicated.pairing.peer_name} is refused."
     if state == MachineState.FAILED_BACK:
-        return (
-            f"{machine.owner_core_name} owns it since {machine.owned_since:%Y-%m-%d %H:%M} UTC "
-            f"(ownership epoch {machine.ownership_epoch}). Its VM is kept here, powered off."
-        )
+        return f"Runs at {machine.owner_core_name}. Its VM is kept here, powered off."
     if state == MachineState.SEED_DRIVE:
         return (
             f"Nothing is sent until {replicated.pairing.peer_name} has consumed the seed drive, or "

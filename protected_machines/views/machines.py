@@ -103,10 +103,12 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
 
 def branch_text(count: int) -> str:
     """Return what a person must know of points that the machine went on without."""
-    points = "1 recovery point" if count == 1 else f"{count} recovery points"
+    points, they = (
+        ("1 recovery point", "It") if count == 1 else (f"{count} recovery points", "They")
+    )
     return (
-        f"The machine went on at another site without {points} of those below. They stay, and can "
-        "be restored and exported; the machine's history does not contain them."
+        f"The machine went on without {points} of those below. {they} can be restored and "
+        "exported, and no later point builds on what was written then."
     )
 
 

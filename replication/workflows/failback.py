@@ -13,7 +13,7 @@ import datetime
 from typing import Any
 from uuid import uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from console.identity import this_core
@@ -63,11 +63,14 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
 def begin_failback(context: StepContext) -> dict[str, Any]:
     """Switch the machine to failback mode: no other failover or failback of it can begin.
 
-    Effect: the machine is pending failback; the entry knows its VM.
+    Effect: no other exclusive job of the machine can start; it is pending failback; the entry
+        knows its VM.
     Idempotent because: a machine that is pending failback already is left as it is.
     Undo: `undo_begin_failback`.
     Fails with: FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
     """
+    context.check_cancel()
+    _wait_for_other_jobs(context)
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
         check_owner(machine)
@@ -82,6 +85,20 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
         FailbackMachine.objects.filter(pk=context.params.entry_id).update(vm=vm)
         Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PENDING_FAILBACK)
     return vm
+
+
+def _wait_for_other_jobs(context: StepContext) -> None:
+    """Make this job the machine's exclusive one, as soon as the snapshot of it that runs has ended.
+
+    A machine that is snapshot all the time could else hardly be failed back.
+    """
+    try:
+        with transaction.atomic():
+            Job.objects.filter(pk=context.job_id).update(is_exclusive=True)
+    except IntegrityError as error:
+        rival = Job.objects.open_for(context.subject_id).filter(is_exclusive=True).first()
+        what = rival.title if rival is not None else "Another job"
+        raise Waiting(f"{what} of this machine has to end first.", 1.0) from error
 
 
 def undo_begin_failback(context: StepContext) -> None:
@@ -479,6 +496,8 @@ WORKFLOW = register(
         title="Failback",
         queue=Queue.CONTROL,
         params=FailbackParams,
+        # It becomes exclusive in its second step, which waits for a snapshot that is under way.
+        is_exclusive=False,
         subject_url_name="protected_machines:machine",
         steps=(
             Step(
@@ -493,7 +512,7 @@ WORKFLOW = register(
                 "Switch the machine to failback mode",
                 begin_failback,
                 undo=undo_begin_failback,
-                limit_seconds=120,
+                limit_seconds=COPY_LIMIT_SECONDS,
             ),
             Step(
                 "trust_source",
@@ -584,8 +603,8 @@ WORKFLOW = register(
                 "accept_at_source",
                 "Protect the machine at its new place",
                 accept_at_source,
-                irreversible="the machine is live at its source from now on, and writes data of "
-                "its own; until the commit, Roll back returns to the VM here",
+                irreversible="the machine is live at its source. Until the commit, Roll back "
+                "still returns to the VM here, without what was written there",
                 limit_seconds=600,
             ),
             Step(

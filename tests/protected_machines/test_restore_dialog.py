@@ -152,7 +152,7 @@ def test_a_branch_is_shown_on_the_machine_s_page(admin_client: Client) -> None:
     make_recovery_point(point.machine, is_carried_on=False)
     page = admin_client.get(point.machine.get_absolute_url()).content.decode()
     assert "A branch that was not carried on" in page
-    assert "without 1 recovery point of those below" in page
+    assert "went on without 1 recovery point of those below. It can be restored" in page
     assert page.count("Not carried on") == 1
 
 

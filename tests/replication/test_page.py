@@ -105,7 +105,7 @@ def test_a_machine_shows_its_newest_point_and_how_far_it_was_behind(signed_in: C
         behind_bytes=2 * 1024**2,
     )
     shown = text_of(signed_in)
-    assert "db-01 DR site owns it since 2026-03-01 12:00 Behind newest point 5 minutes" in shown
+    assert "owns it since 2026-03-01 12:00 , epoch 1 Behind newest point 5 minutes" in shown
     assert "2 minutes, 2 points 2 MiB" in shown
 
 
@@ -123,7 +123,8 @@ def test_a_failed_over_machine_and_the_refused_source_are_said(signed_in: Client
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
     assert "1 owned here, Headquarters is refused" in shown
-    assert f"db-01 {core.name} owns it since 2026-03-01 12:00 Failed over Runs here" in shown
+    assert f"db-01 {core.name} owns it since 2026-03-01 12:00 , epoch 2" in shown
+    assert "Failed over Runs here; Headquarters is refused." in shown
 
 
 def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> None:
@@ -137,8 +138,8 @@ def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> Non
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
     assert "Machines of this core run at the other site" in shown
-    assert "Runs at the other site DR site owns it since 2026-03-01 12:00 UTC" in shown
-    assert "DR site owns it; this core does not act on it." in shown
+    assert "DR site owns it since 2026-03-01 12:00 , epoch 2 Runs at the other site" in shown
+    assert "DR site is its owner; this core does not act on it." in shown
 
 
 def menu_of(client: Client, element_id: str) -> dict[str, bool]:
