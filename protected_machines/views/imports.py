@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from console.accounts.access import check_can_change
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
@@ -54,6 +55,7 @@ def import_start(request: HttpRequest) -> HttpResponse:
 
 def run_import_dialog(request: HttpRequest, dialog: ImportDialog) -> HttpResponse:
     """Ask for the folder, show what is in it, start a job for each machine that was chosen."""
+    check_can_change(request.user)
     form = ArchiveFolderForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         status = 422 if request.method == "POST" else 200

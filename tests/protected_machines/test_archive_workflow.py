@@ -1,6 +1,8 @@
 """The archive workflow: the generic five with a real store and a real folder, and its faults."""
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from recovery_store.checking import check
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.archives import Archived, damage, files_below, make_archived
+from tests.protected_machines.conftest import MIB
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +121,50 @@ def test_a_disk_that_is_removed_in_mid_copy_is_told(
     job = run_until_done(start(archived.machine, disk / "archive"))
     assert (job.state, job.error_code) == (JobState.FAILED, "ARCHIVE-DISK-GONE"), log_of(job)
     assert not disk.exists(), "nothing is written where the disk was"
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 8 MiB, that can be unmounted."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems may not be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+
+
+def test_a_disk_that_is_unmounted_in_mid_copy_leaves_its_place_empty(
+    archived: Archived, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unmount = ["umount", "-l", str(mounted)]
+    while_copying(monkeypatch, lambda: subprocess.run(unmount, check=True))
+    job = run_until_done(start(archived.machine, mounted / "archive"))
+    assert (job.state, job.error_code) == (JobState.FAILED, "ARCHIVE-DISK-GONE"), log_of(job)
+    assert list(mounted.iterdir()) == []
+
+
+def test_a_disk_that_fills_in_mid_copy_is_told_and_left_as_it_was(
+    archived: Archived, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill() -> None:
+        state = os.statvfs(mounted)
+        (mounted / "filler").write_bytes(bytes(state.f_bavail * state.f_frsize))
+
+    while_copying(monkeypatch, fill)
+    job = run_until_done(start(archived.machine, mounted / "archive"))
+    assert (job.state, job.error_code) == (JobState.FAILED, "STORE-FULL"), log_of(job)
+    assert [path.name for path in mounted.iterdir()] == ["filler"]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_made(
+    archived: Archived, mounted: Path
+) -> None:
+    (mounted / "filler").write_bytes(bytes(7 * MIB))
+    job = run_until_done(start(archived.machine, mounted / "archive"))
+    assert (job.state, job.error_code) == (JobState.FAILED, "ARCHIVE-TOO-SMALL"), log_of(job)
+    assert [path.name for path in mounted.iterdir()] == ["filler"]
 
 
 def test_a_cancelled_archive_leaves_nothing(
