@@ -41,7 +41,7 @@ def run(work: Path) -> list[Figure]:
         [sys.executable, "-m", "benchmarks.replication_wire", str(work / "peer")],
         env=environment,
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     ).stdout
     measured = json.loads(output.splitlines()[-1])
