@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,39 +33,44 @@ _HERE = Path(__file__).parent
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks; return 0 when every figure is met, else 1."""
+    """Run the named benchmarks; return 0 when every figure is met, else 1.
+
+    Rows appear, and are kept, as they come: one benchmark that fails takes no other with it.
+    """
     home = Path(os.environ.get("UNDERSTUDY_HOME", _HERE.parent / ".understudy"))
     cache = home / "bench"
     cache.mkdir(parents=True, exist_ok=True)
+    started_at = datetime.datetime.now(datetime.UTC)
     figures: list[Figure] = []
+    failed: list[str] = []
+    print(
+        "| What | Ours | Peer | Ratio | Must reach | Met |\n|---|---|---|---|---|---|", flush=True
+    )
     for name in names or NAMES:
-        print(f"… {name}", flush=True)
-        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=cache) as work:
-            # Images that several benchmarks read are cached beside the work folder.
-            figures += importlib.import_module(f"benchmarks.{name}").run(Path(work))
-    print(_table(figures))
-    _keep(figures)
-    return 0 if all(figure.met for figure in figures) else 1
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=cache) as work:
+                # Images that several benchmarks read are cached beside the work folder.
+                measured = importlib.import_module(f"benchmarks.{name}").run(Path(work))
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        print("\n".join(figure.row() for figure in measured), flush=True)
+        figures += measured
+        _keep(figures, started_at)
+    for name in failed:
+        print(f"{name} could not be measured; why is above.", file=sys.stderr)
+    return 0 if not failed and all(figure.met for figure in figures) else 1
 
 
-def _table(figures: list[Figure]) -> str:
-    lines = [
-        "| What | Ours | Peer | Ratio | Must reach | Met |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [figure.row() for figure in figures]
-    return "\n".join(lines)
-
-
-def _keep(figures: list[Figure]) -> None:
-    now = datetime.datetime.now(datetime.UTC)
+def _keep(figures: list[Figure], started_at: datetime.datetime) -> None:
     folder = _HERE / "results"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{now:%Y-%m-%dT%H%M%SZ}.json"
+    path = folder / f"{started_at:%Y-%m-%dT%H%M%SZ}.json"
     path.write_text(
         json.dumps(
             {
-                "measured_at": now.isoformat(),
+                "measured_at": started_at.isoformat(),
                 "machine": {
                     "processor": platform.processor() or platform.machine(),
                     "cpus": os.cpu_count(),
@@ -75,7 +81,6 @@ def _keep(figures: list[Figure]) -> None:
             indent=2,
         )
     )
-    print(f"Kept in {path}")
 
 
 if __name__ == "__main__":

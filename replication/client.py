@@ -4,6 +4,7 @@ Nothing here touches the database; what a failed call means for a pairing is the
 """
 
 import datetime
+import socket
 import ssl
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,15 @@ from replication.errors import (
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
+# A peer reads all that arrived before it says that a point is whole, be its disk ever so slow.
+_PROVEN_BYTES_PER_SECOND = 10_000_000
+# Notices within a minute that the peer's computer has gone, also while a long answer is due.
+_KEEP_ALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+]
 _PATH = "/api/v1"
 _REFUSED = 409
 _NO_CHECK_OF_NAMES = False  # A core is known by its certificate alone; its name may be an address.
@@ -98,7 +108,7 @@ class PeerClient:
         address = f"[{host}]" if ":" in host else host
         self._http = httpx.Client(
             base_url=f"https://{address}:{port}{_PATH}",
-            verify=context,
+            transport=httpx.HTTPTransport(verify=context, socket_options=_KEEP_ALIVE),
             headers=headers,
             timeout=httpx.Timeout(answer_timeout_seconds, connect=connect_timeout_seconds),
             trust_env=False,
@@ -171,13 +181,21 @@ class PeerClient:
         )
         return int(answer["held_bytes"])
 
-    def commit_replica(self, machine_id: str, point_id: str) -> None:
+    def commit_replica(self, machine_id: str, point_id: str, file_bytes: int) -> None:
         """Have the peer check every digest and make the point its own.
+
+        file_bytes: what it has to read for that, so that it is given the time.
 
         Raises:
             DamagedOnArrival: files do not have the digest that the manifest names.
         """
-        self._call("POST", f"/machines/{machine_id}/replicas/{point_id}/commit", json={})
+        limit_seconds = ANSWER_TIMEOUT_SECONDS + file_bytes / _PROVEN_BYTES_PER_SECOND
+        self._call(
+            "POST",
+            f"/machines/{machine_id}/replicas/{point_id}/commit",
+            json={},
+            timeout=httpx.Timeout(limit_seconds, connect=CONNECT_TIMEOUT_SECONDS),
+        )
 
     def ask_to_send(self, machine_ids: list[str]) -> list[str]:
         """Have a source core send what is missing now; return the names of those that will."""

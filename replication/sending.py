@@ -168,7 +168,9 @@ class Sending:
             sent_before_bytes = self._sent_bytes
             try:
                 self._send_files(manifest)
-                self._client.commit_replica(str(self._machine.pk), manifest.point_id)
+                self._client.commit_replica(
+                    str(self._machine.pk), manifest.point_id, _file_bytes(manifest)
+                )
                 break
             except DamagedOnArrival as error:
                 self._look_for_damage_here(manifest)
