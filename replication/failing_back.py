@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from agent.errors import WrongPairingCode
 from console.jobs.acts import User, start_job
@@ -287,9 +288,10 @@ def _target_findings(machine: DraftMachine, addresses: Counter[tuple[Any, str]])
 
 
 def _open_jobs(machines: list[DraftMachine]) -> dict[uuid.UUID, Job]:
+    # A snapshot is waited for. A failback is in the way before it has become exclusive, too.
     found = Job.objects.filter(
+        Q(is_exclusive=True) | Q(kind="failback"),
         subject_id__in=[machine.replicated.machine_id for machine in machines],
-        is_exclusive=True,
         state__in=OPEN,
     ).exclude(kind="snapshot")
     return {job.subject_id: job for job in found}
