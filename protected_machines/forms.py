@@ -174,7 +174,10 @@ class ArchiveForm(forms.Form):
         super().__init__(data, **kwargs)
         field = self.fields["point_id"]
         assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", all_text), *((point.pk, point_text(point)) for point in points)]
+        field.choices = [
+            ("", all_text),
+            *((point.pk, f"{point_text(point)}, and what it builds on") for point in points),
+        ]
 
 
 class ArchiveFolderForm(forms.Form):

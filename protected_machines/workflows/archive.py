@@ -43,10 +43,12 @@ def undo_make_folder(context: StepContext) -> None:
 
 def copy_points(context: StepContext) -> dict[str, Any]:
     """Copy the points. See `archives.copy_points`."""
+    look = context.outputs["look_at_folder"]
+    context.note(f"Into {look['path']}")
     return archives.copy_points(
         context.subject_id,
         context.params.point_id,
-        context.outputs["look_at_folder"],
+        look,
         context.progress,
         context.check_cancel,
     )

@@ -45,10 +45,12 @@ def undo_make_machine(context: StepContext) -> None:
 
 def copy_points(context: StepContext) -> dict[str, Any]:
     """Bring the points. See `imports.copy_points`."""
+    look = context.outputs["look_at_archive"]
+    context.note(f"From {look['path']}")
     return imports.copy_points(
         context.subject_id,
         context.params.point_id,
-        context.outputs["look_at_archive"],
+        look,
         context.progress,
         context.check_cancel,
     )

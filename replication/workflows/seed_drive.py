@@ -52,6 +52,7 @@ def undo_make_folder(context: StepContext) -> None:
 def copy_points(context: StepContext) -> dict[str, Any]:
     """Copy the points. See `archives.copy_points`."""
     look = context.outputs["look_at_folder"]
+    context.note(f"Into {look['path']}")
     return archives.copy_points(
         look["machine_id"], None, look, context.progress, context.check_cancel
     )
