@@ -46,7 +46,7 @@ def quote_facts(
         send_bps=_rate_of("failback", "send_points"),
         restore_bps=_rate_of("failback", "restore_disks"),
         snapshot_seconds=_seconds_of(machine, ("take_point", "force_snapshot_2")),
-        boot_seconds=_seconds_of(machine, ("wait_for_agent",)),
+        boot_seconds=_seconds_of(machine, ("boot_machine", "wait_for_agent")),
     )
 
 

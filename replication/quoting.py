@@ -17,6 +17,8 @@ DEFAULT_READ_BPS = 200_000_000
 DEFAULT_BOOT_SECONDS = 120.0
 # What the cores need beside copying: power off, hand over, starting each other's jobs.
 OVERHEAD_SECONDS = 10.0
+# How long the machine writes on until a look has become a start, and the copy a freeze.
+LOOK_SECONDS = 30.0
 _LATE_POINTS = 6
 
 
@@ -72,7 +74,7 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
     send_bps = facts.send_bps or DEFAULT_SEND_BPS
     restore_bps = facts.restore_bps or DEFAULT_RESTORE_BPS
     snapshot_seconds = facts.snapshot_seconds or facts.capacity_bytes / DEFAULT_READ_BPS
-    catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds)
+    catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds + LOOK_SECONDS)
     first_bytes = facts.missing_bytes + catch_up_bytes
     restore_bytes = facts.restore_bytes + catch_up_bytes
     copy_seconds = (
@@ -81,7 +83,7 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
         + restore_bytes / DEFAULT_PROVE_BPS
         + restore_bytes / restore_bps
     )
-    final_bytes = changed_bytes(facts.past_points, copy_seconds)
+    final_bytes = changed_bytes(facts.past_points, copy_seconds + OVERHEAD_SECONDS)
     down_seconds = (
         snapshot_seconds
         + final_bytes / send_bps

@@ -3,6 +3,7 @@
 import pytest
 
 from replication.quoting import (
+    LOOK_SECONDS,
     OVERHEAD_SECONDS,
     PastPoint,
     QuoteFacts,
@@ -46,8 +47,8 @@ def test_times_are_those_of_past_jobs() -> None:
 
 def test_what_is_still_written_is_judged_by_what_was_written_lately() -> None:
     past = [PastPoint(10 * MB, 600), PastPoint(12 * MB, 600), PastPoint(8 * MB, 600)]
-    quote = make_quote(facts(past_points=past, newest_age_seconds=600))
-    assert quote.final_bytes == changed_bytes(past, quote.copy_seconds)
+    quote = make_quote(facts(past_points=past, newest_age_seconds=600 - LOOK_SECONDS))
+    assert quote.final_bytes == changed_bytes(past, quote.copy_seconds + OVERHEAD_SECONDS)
     assert quote.send_bytes == 400 * MB + 10 * MB + quote.final_bytes
     assert 0 < quote.final_bytes < 10 * MB
 
