@@ -73,6 +73,8 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
 def _make_machine(machine_id: uuid.UUID, claim: OwnershipClaim, sent: dict[str, Any]) -> Machine:
     name, host = str(sent["name"])[:200], str(sent["host"])[:253]
     port = int(sent.get("port") or 8006)
+    if not host:
+        raise PeerFaulty(f"The owner did not say at which address {name} will be.")
     if Machine.objects.filter(name=name, source_core_id=None).exists():
         raise FailbackRefused(f"{this_core().name} protects another machine named {name} already.")
     if Machine.objects.filter(kind=MachineKind.PROTECTED, host=host, port=port).exists():

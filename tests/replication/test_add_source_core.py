@@ -8,10 +8,11 @@ from django.urls import reverse
 from console.identity import this_core
 from protected_machines.models import Machine
 from replication.client import PeerClient, short_fingerprint
-from replication.errors import PeerRefusedAdministrator
-from replication.models import Failover, Pairing
+from replication.errors import PeerFaulty, PeerRefusedAdministrator
+from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.pairing import add_source_core
 from replication.peers import speaking_with
+from replication.sending import describe_machine
 from tests.factories import make_machine
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replica, make_replicated
@@ -139,3 +140,14 @@ def test_machines_come_back_only_over_the_pairing_with_their_target(
         assert isinstance(client, PeerClient)
         with pytest.raises(Exception, match="Machines come back from a target core"):
             client.point_ids(str(make_machine().pk))
+
+
+def test_a_machine_that_comes_back_without_an_address_is_refused_in_words(peer: PeerCore) -> None:
+    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    machine = make_machine(host="", kind="replicated")
+    sent = describe_machine(ReplicatedMachine(pairing=pairing, machine=machine))
+    with (
+        speaking_with(pairing) as client,
+        pytest.raises(PeerFaulty, match="did not say at which address"),
+    ):
+        client.put_machine(str(machine.pk), sent)
