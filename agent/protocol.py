@@ -304,10 +304,13 @@ def split_digests(frame: Frame) -> tuple[int, int, memoryview]:
 
 
 def run_payload(first_grain: int, compressed: Sequence[Data]) -> list[Data]:
-    """Return the parts of a RESTORE_RUN payload: head, lengths, and the grains uncopied."""
+    """Return the parts of a RESTORE_RUN payload: its head, and lengths and grains joined.
+
+    BLAKE3 takes half the time for one long piece of what it takes for many short ones.
+    """
     lengths = struct.pack(f">{len(compressed)}I", *map(len, compressed))
-    digest = _run_digest(first_grain, lengths, compressed)
-    return [RUN_HEAD.pack(first_grain, len(compressed), digest), lengths, *compressed]
+    body = b"".join((lengths, *compressed))
+    return [RUN_HEAD.pack(first_grain, len(compressed), _run_digest(first_grain, body)), body]
 
 
 def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
@@ -333,18 +336,15 @@ def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
             f"The grains of a run take {place - data_start} bytes by their lengths, "
             f"{len(frame.payload) - data_start} came"
         )
-    if _run_digest(first_grain, lengths, grains) != digest:
+    if _run_digest(first_grain, frame.payload[RUN_HEAD.size :]) != digest:
         raise ProtocolBroken(
             f"The run of {count} grains from grain {first_grain} on is not what was sent"
         )
     return first_grain, grains
 
 
-def _run_digest(first_grain: int, lengths: Data, compressed: Sequence[Data]) -> bytes:
-    digest = blake3(first_grain.to_bytes(8, "big"))
-    for part in (lengths, *compressed):
-        digest.update(part)
-    return digest.digest()
+def _run_digest(first_grain: int, body: Data) -> bytes:
+    return blake3(first_grain.to_bytes(8, "big")).update(body).digest()
 
 
 def get_flag(message: Message, name: str) -> bool:
