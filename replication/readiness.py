@@ -94,7 +94,7 @@ def _reasons(replicated: ReplicatedMachine, points: PointFacts, now: datetime) -
         yield "It is being failed over now."
         return
     if replicated.machine.kind == MachineKind.FAILED_BACK:
-        yield "It failed back, and that is not committed yet."
+        yield "It failed back; commit that before it can be failed over."
     if pairing.connection_state == ConnectionState.UNREACHABLE:
         yield f"{pairing.peer_name} cannot be reached, so no newer point arrives."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
