@@ -90,6 +90,8 @@ def test_a_new_core_has_nothing_of_the_old_one(
 
     home = sites.source.home
     assert not (home / "store/points").exists()
+    # The supervisor starts what it started before; what that needs is there again.
+    assert sites.source.redis_folder.is_dir()
     assert (lost_folder(sites.home) / "source/store/points").exists()
     password = sites.source.password_file.read_text()
     assert password != old_password
