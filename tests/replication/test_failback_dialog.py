@@ -8,9 +8,14 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from console.jobs import engine
+from console.jobs.acts import start_job
+from console.jobs.choices import JobState
 from console.jobs.models import Job
-from protected_machines.choices import MachineKind
+from console.jobs.testing import run_until_done
+from protected_machines.choices import MachineKind, PointKind
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.workflows.snapshot import SnapshotParams
 from replication.credentials import seal
 from replication.models import Failback, Pairing, ReplicatedMachine
 from replication.pairing import add_source_core
@@ -128,6 +133,23 @@ def test_start_begins_one_failback_however_often_it_is_sent(
     late = signed_in.post(address_of(running_here), values_of(running_here, rescue))
     assert late.status_code == 422
     assert "FAILBACK-JOB-OPEN" in late.content.decode()
+
+
+def test_a_snapshot_that_is_under_way_is_waited_for(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    machine = running_here.machine
+    params = SnapshotParams(kind=PointKind.INCREMENTAL)
+    snapshot = start_job("snapshot", machine.pk, machine.name, params)
+    started = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    assert started.status_code == 303
+    job = Job.objects.get(kind="failback")
+    engine.run_job(job.pk)
+    step = job.steps.get(name="begin_failback")
+    assert (step.state, step.note) == ("waiting", "Snapshot of this machine has to end first.")
+    Job.objects.filter(pk=snapshot.pk).update(state=JobState.SUCCEEDED)
+    # It goes on then, and fails: there is no VM of it in this test.
+    assert run_until_done(job).is_exclusive
 
 
 def test_a_wrong_code_is_tried_once(
