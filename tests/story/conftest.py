@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.story.console import Console
 from tests.story.failing_over import (
@@ -17,6 +17,8 @@ from tests.story.failing_over import (
 )
 from tests.story.two_sites import MACHINES, Lab
 
+# Emulated machines take the processors away from the pages.
+WAIT_MS = 60_000
 OpenConsole = Callable[[str], Console]
 
 
@@ -35,6 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
@@ -63,7 +66,7 @@ def open_console(
         context = browser.new_context(
             viewport={"width": 1440, "height": 960}, reduced_motion="reduce"
         )
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(WAIT_MS)
         contexts.append(context)
         console = Console(lab, site, context.new_page())
         console.sign_in()
