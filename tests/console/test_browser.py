@@ -1,6 +1,5 @@
 """What the frame's script and the vendored htmx do together, in a real browser."""
 
-import os
 import threading
 from collections.abc import Iterator
 
@@ -10,12 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.test import Client
 from django.urls import path
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from console.htmx import redirect_after, refuse, with_event, with_toast
 from console.urls import handler403, handler404, handler500, urlpatterns
+from tests.browser import chromium, page_of
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
@@ -113,35 +113,21 @@ class Urls:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Playwright's loop runs in this thread, where Django then suspects asynchronous code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
 def page(
     browser: Browser, live_server: LiveServer, admin: User, settings: Settings
 ) -> Iterator[Page]:
-    """A page of a signed-in administrator, at the trial page; any script error fails the test."""
+    """A page of a signed-in administrator, at the trial page."""
     settings.ROOT_URLCONF = Urls
     client = Client()
     client.force_login(admin)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME]
-    context = browser.new_context(base_url=live_server.url, color_scheme="light")
-    context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live_server.url}])
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto("/trial/")
-    yield page
-    context.close()
-    assert errors == []
+    with page_of(browser, live_server, client) as page:
+        page.goto("/trial/")
+        yield page
 
 
 def open_dialog(page: Page) -> None:

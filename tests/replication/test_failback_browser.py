@@ -1,12 +1,10 @@
 """The dialog Failback and its page in a real browser, as a person uses them."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Page, expect, sync_playwright
-from pytest_django import Settings
+from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from console.jobs.models import Job
@@ -14,6 +12,7 @@ from console.jobs.testing import run_until_done
 from protected_machines.exports import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.pairing import add_source_core
+from tests.browser import chromium, page_of
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
 from tests.replication.failbacks import FailedOver, hand_back, replicating_back, run_here
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
@@ -22,25 +21,10 @@ pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def page(signed_in: Client, live_server: LiveServer, settings: Settings) -> Iterator[Page]:
-    """A page of a signed-in administrator; any script error fails the test."""
-    # Playwright's loop runs in this thread, where Django then suspects asynchronous code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
-        context = browser.new_context(base_url=live_server.url)
-        cookie = signed_in.cookies[settings.SESSION_COOKIE_NAME]
-        context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live_server.url}])
-        context.set_default_timeout(30_000)
-        opened = context.new_page()
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.on("dialog", lambda asked: asked.accept())
-        yield opened
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    assert errors == []
+def page(signed_in: Client, live_server: LiveServer) -> Iterator[Page]:
+    with chromium() as browser, page_of(browser, live_server, signed_in) as page:
+        page.on("dialog", lambda asked: asked.accept())
+        yield page
 
 
 @pytest.fixture
