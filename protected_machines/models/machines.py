@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.identity import this_core
-from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind, PointState
+from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
 from protected_machines.models.points import RecoveryPoint
 
 
@@ -44,16 +44,6 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         """Add `newest_point_at` alone, for looks at every machine every few seconds."""
         newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
         return self.annotate(newest_point_at=Subquery(newest.values("taken_at")[:1]))
-
-    def with_newest_proven_point(self) -> Self:
-        """Add `newest_proven_at` and `last_proof_at` (null where no point is proven)."""
-        proven = RecoveryPoint.objects.filter(
-            machine=OuterRef("pk"), state=PointState.PROVEN
-        ).order_by("-taken_at")
-        return self.annotate(
-            newest_proven_at=Subquery(proven.values("taken_at")[:1]),
-            last_proof_at=Subquery(proven.values("proven_at")[:1]),
-        )
 
     def for_navigation(self) -> Self:
         """Only what the left navigation prints."""
