@@ -1,4 +1,4 @@
-"""Two real sites of this test run's own, and a browser, for the stories told end to end."""
+"""Two real sites of this module's own, and a browser, for the story told end to end."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ WAIT_MS = 60_000
 OpenConsole = Callable[[str], Console]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two sites, ready, with the first points on the target core; all stopped at the end."""
     home = os.environ.get("UNDERSTUDY_STORY_HOME") or tmp_path_factory.mktemp("story")
@@ -35,7 +35,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
@@ -53,9 +53,10 @@ def browser() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+    expect.set_options(timeout=5_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_console(
     lab: Lab, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OpenConsole]:
@@ -93,7 +94,7 @@ class FailedOver:
     forced_point_id: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def failed_over(lab: Lab, open_console: OpenConsole) -> FailedOver:
     """Headquarters is lost with a point that it had not sent; its machines are failed over."""
     wait_for_incrementals(lab)

@@ -1,4 +1,8 @@
-"""The way back, twice: with the core that was lost, and with a newly installed one."""
+"""Headquarters is lost, its machines run at the DR site, and go back; all of that twice.
+
+The first time the lost core comes back, the second time a newly installed one takes its place. Both
+tests are told of the same two sites, so they are in one file.
+"""
 
 import json
 import re
@@ -27,6 +31,15 @@ from tests.story.two_sites import MACHINES, Lab
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 QUOTE_TOLERANCE = 0.2
+
+
+def test_the_machines_of_a_lost_site_run_at_the_dr_site(
+    lab: Lab, failed_over: FailedOver, tmp_path: Path
+) -> None:
+    before = journal_of_point(lab, "target", failed_over.lost_point_ids["db-01"], tmp_path)
+    after = journal_of_point(lab, "target", failed_over.forced_point_id, tmp_path)
+    check_goes_on(before, after)
+    lab.command("-m", "recovery_store", "check", lab.store("target"))
 
 
 def test_failover_and_failback_twice_in_a_row(
