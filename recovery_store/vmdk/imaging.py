@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -76,6 +76,7 @@ def stream_disk(
     progress: Callable[[int, int], object] | None = None,
     threads: int = 2,
     read: Read | None = None,
+    only: Iterable[tuple[int, int]] | None = None,
 ) -> None:
     """Stream the whole disk, or with `parent_digests` only what differs from the parent.
 
@@ -89,11 +90,15 @@ def stream_disk(
     parent_digests(first_grain, count): 16 bytes for each grain, zero past the parent's end.
     progress(done_bytes, total_bytes): called between blocks; what it raises ends the work.
     read(offset_bytes, count_bytes): reads in place of `read_whole` on `fd`; called by the threads.
+    only: (first grain, count) of all that may differ from the parent; nothing else is read or
+        asked for. Needs `parent_digests`.
 
     Raises:
         SourceUnreadable: the disk cannot be read there.
         VmdkLimit: the stream cannot hold the disk.
     """
+    if only is not None and parent_digests is None:
+        raise ValueError("What did not change is known of a disk without a parent")
     known = None if parent_digests is None else _ParentDigests(parent_digests, capacity_bytes)
     read_bytes = partial(read_whole, fd) if read is None else read
     pending: deque[Future[_Block]] = deque()
@@ -119,7 +124,8 @@ def stream_disk(
 
     with ThreadPoolExecutor(threads, thread_name_prefix="imaging") as pool:
         try:
-            for first, count, is_data in data_runs(fd, capacity_bytes):
+            runs = data_runs(fd, capacity_bytes) if only is None else _only(only, capacity_bytes)
+            for first, count, is_data in runs:
                 if is_data:
                     parent = known.get(first, count) if known else None
                     pending.append(pool.submit(read_block, first, count, parent))
@@ -243,6 +249,24 @@ def data_runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
         yield from _steps(first, last, _BLOCK_GRAINS, True)
         done = last
     yield from _steps(done, total_grains, _SLICE_GRAINS, False)
+
+
+def join_runs(runs: Iterable[tuple[int, int]], total_grains: int) -> list[tuple[int, int]]:
+    """Return runs of grains ascending, joined where they touch, and cut at the disk's end."""
+    joined: list[tuple[int, int]] = []
+    for first, count in sorted(runs):
+        start, end = max(0, first), min(first + count, total_grains)
+        if joined and start <= sum(joined[-1]):
+            last_first, last_count = joined[-1]
+            joined[-1] = (last_first, max(last_count, end - last_first))
+        elif start < end:
+            joined.append((start, end - start))
+    return joined
+
+
+def _only(runs: Iterable[tuple[int, int]], capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
+    for first, count in join_runs(runs, grain_count(capacity_bytes)):
+        yield from _steps(first, first + count, _BLOCK_GRAINS, True)
 
 
 def _data_spans(fd: int, total_grains: int) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,8 @@ from recovery_store.vmdk.imaging import (
     MeasuredWrite,
     data_extents,
     grain_digest,
+    join_runs,
+    read_whole,
     stream_disk,
 )
 from recovery_store.vmdk.layout import GRAIN_BYTES, grain_count
@@ -28,9 +30,17 @@ CAPACITY_BYTES = 70 * MIB
 class Imaged:
     """What one run of the pipeline gave: a file, and the table of digests after it."""
 
-    def __init__(self, image: Path, out: Path, before: "Imaged | None" = None) -> None:
+    def __init__(
+        self,
+        image: Path,
+        out: Path,
+        before: "Imaged | None" = None,
+        only: list[tuple[int, int]] | None = None,
+    ) -> None:
         self.out = out
         self.put_grains: list[int] = []
+        self.read_grains: set[int] = set()
+        self.asked_grains: set[int] = set()
         with RawFile(image) as raw, out.open("wb") as file:
             grains = grain_count(raw.capacity_bytes)
             start = before.digests if before else b""
@@ -42,6 +52,7 @@ class Imaged:
                 table[first * DIGEST_BYTES : first * DIGEST_BYTES + len(digests)] = digests
 
             def parent(first: int, count: int) -> bytes:
+                self.asked_grains |= set(range(first, first + count))
                 part = start[first * DIGEST_BYTES : (first + count) * DIGEST_BYTES]
                 return part.ljust(count * DIGEST_BYTES, b"\0")
 
@@ -49,7 +60,21 @@ class Imaged:
             parents = ("11111111", before.out.name) if before else (None, None)
             cid = "22222222" if before else "11111111"
             writer = StreamWriter(self.measured, raw.capacity_bytes, cid, *parents)
-            stream_disk(raw.fd, raw.capacity_bytes, writer, put, parent if before else None)
+
+            def read(offset_bytes: int, count_bytes: int) -> bytes:
+                end = offset_bytes + count_bytes
+                self.read_grains |= set(range(offset_bytes // GRAIN_BYTES, grain_count(end)))
+                return read_whole(raw.fd, offset_bytes, count_bytes)
+
+            stream_disk(
+                raw.fd,
+                raw.capacity_bytes,
+                writer,
+                put,
+                parent if before else None,
+                read=read,
+                only=only,
+            )
             writer.finish()
             self.digests = bytes(table)
 
@@ -129,6 +154,75 @@ def test_any_two_states_of_a_growing_disk_are_told_apart(
     pool = FilePool()
     with MergedDisk([StreamFile(path, pool) for path in (delta.out, base.out)], pool) as disk:
         assert disk.read(0, len(data)) == data
+
+
+@given(
+    before=st.dictionaries(st.integers(0, 99), st.integers(0, 9), max_size=30),
+    changes=st.dictionaries(st.integers(0, 99), st.integers(0, 9) | st.none(), max_size=30),
+    others=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 40)), max_size=5),
+    sectors=st.integers(1, 100 * 128),
+)
+def test_reading_only_what_may_differ_gives_what_reading_all_gives(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: Grains,
+    changes: dict[int, int | None],
+    others: list[tuple[int, int]],
+    sectors: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("disk")
+    image = folder / "disk.raw"
+
+    def write(grains: Grains) -> None:
+        inside = {index: name for index, name in grains.items() if index * 128 < sectors}
+        write_raw(image, inside, sectors * 512)
+
+    write(before)
+    base = Imaged(image, folder / "base.vmdk")
+    after = {**before, **changes}
+    write({index: name for index, name in after.items() if name is not None})
+    only = [(index, 1) for index in changes] + others
+    whole = Imaged(image, folder / "whole.vmdk", base)
+    part = Imaged(image, folder / "part.vmdk", base, only)
+    assert part.digests == whole.digests
+    assert part.grains() == whole.grains()
+    assert part.read_grains == {
+        index
+        for first, count in only
+        for index in range(first, first + count)
+        if index * 128 < sectors
+    }
+
+
+def test_parent_digests_are_asked_for_only_where_something_may_differ(tmp_path: Path) -> None:
+    image = write_raw(tmp_path / "disk.raw", {0: 1}, 3 * 512 * MIB)
+    base = Imaged(image, tmp_path / "base.vmdk")
+    write_raw(image, {0: 1, 17000: 2}, 3 * 512 * MIB)
+    delta = Imaged(image, tmp_path / "delta.vmdk", base, [(17000, 2)])
+    assert delta.grains() == {17000: True}
+    assert delta.asked_grains == set(range(2 * 8192, 3 * 8192))
+    assert delta.read_grains == {17000, 17001}
+
+
+def test_what_may_differ_is_not_known_without_a_parent(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="without a parent"):
+        read_with(tmp_path, only=[(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("runs", "joined"),
+    [
+        ([], []),
+        ([(5, 1), (0, 2)], [(0, 2), (5, 1)]),
+        ([(3, 2), (0, 3), (4, 4)], [(0, 8)]),
+        ([(0, 9), (2, 1)], [(0, 9)]),
+        ([(8, 5), (10, 1), (30, 1)], [(8, 2)]),
+        ([(4, 0)], []),
+    ],
+)
+def test_runs_are_joined_in_their_order(
+    runs: list[tuple[int, int]], joined: list[tuple[int, int]]
+) -> None:
+    assert join_runs(runs, 10) == joined
 
 
 def test_written_zeros_count_as_a_hole(tmp_path: Path) -> None:
