@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+_WHY_OLD_AGENT = "the agent is of an older release"
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,17 @@ class SnapshotResult:
     """What a finished point says about itself; `taken_at` is the core's time, not the machine's.
 
     is_held: the machine's file systems are still frozen, as was asked.
+    is_watched: the agent keeps watch of what is written since, as was asked.
+    why_whole: of a point with a hold: why whole disks were read for it; empty if only that was
+        read which was written since the parent.
     """
 
     description: dict[str, Any]
     consistency: str
     taken_at: datetime
     is_held: bool = False
+    is_watched: bool = False
+    why_whole: str = ""
 
 
 def pair_with_agent(
@@ -162,6 +168,7 @@ class AgentClient:
         disks: Sequence[KnownDisk] = (),
         progress: Callable[[int, int], object] | None = None,
         hold_seconds: int = 0,
+        watch_seconds: int = 0,
     ) -> SnapshotResult:
         """Have the agent take a point and give its disks to the sink.
 
@@ -171,6 +178,9 @@ class AgentClient:
         hold_seconds: not zero: the file systems stay frozen after the point, until the machine is
             powered off, `release_hold`, or that many seconds without `extend_hold`. Whatever ends
             the snapshot early thaws them.
+        watch_seconds: not zero: the agent may keep watch of what is written after the point, at
+            most that long. A point with a hold that has this one as its parent then reads only
+            that. An older agent, and some machines, do not.
 
         Raises, beside what `describe` raises:
             AgentBusy: the agent is taking another point, or holds file systems frozen.
@@ -185,6 +195,7 @@ class AgentClient:
                     "type": "take_snapshot",
                     "disks": [_parent_entry(disk) for disk in disks],
                     "hold_seconds": hold_seconds,
+                    "watch_seconds": watch_seconds,
                 }
             )
             taken = receive_message(channel, "snapshot_taken")
@@ -197,7 +208,16 @@ class AgentClient:
                 "Taking a final point: the agent does not keep file systems frozen after it. "
                 "Install the agent that belongs to this core's release."
             )
-        return SnapshotResult(description, get_text(taken, "consistency", 100), taken_at, is_held)
+        return SnapshotResult(
+            description,
+            get_text(taken, "consistency", 100),
+            taken_at,
+            is_held,
+            is_watched=get_flag(done, "is_watched"),
+            why_whole=get_text({"why_whole": _WHY_OLD_AGENT, **done}, "why_whole")
+            if hold_seconds
+            else "",
+        )
 
     def extend_hold(self) -> datetime:
         """Have the file systems stay frozen for their whole time again, counted from now.
@@ -223,6 +243,16 @@ class AgentClient:
         with self._connected() as channel:
             channel.send_control({"type": "release_hold"})
             return get_flag(receive_message(channel, "released"), "was_held")
+
+    def end_watch(self) -> bool:
+        """End the watch over what is written; False when there was none any more.
+
+        Raises, beside what `describe` raises:
+            RequestRefused: the agent is older, and so never keeps watch.
+        """
+        with self._connected() as channel:
+            channel.send_control({"type": "end_watch"})
+            return get_flag(receive_message(channel, "watch_ended"), "was_watched")
 
     def restore_disk(
         self,

@@ -1,4 +1,4 @@
-"""What the agent does on a running machine: take points, and keep it frozen after the final one."""
+"""What the agent does on a running machine: take points, watch what follows one, hold it frozen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from agent.configuration import Configuration
@@ -17,14 +18,16 @@ from agent.protocol import (
     MAX_CAPACITY_BYTES,
     MAX_DISKS,
     MAX_HOLD_SECONDS,
+    MAX_WATCH_SECONDS,
     Channel,
     Message,
     get_int,
     get_text,
 )
-from agent.providers import Provider
+from agent.providers import Provider, View
 from agent.providers.choice import choose_provider
 from agent.providers.hold import Hold
+from agent.providers.watch import Watch
 from agent.quiet_log import hold_back_logs, let_logs_go
 from agent.state import TrustedCore, now_text
 from agent.stream import ParentDisk, description_of, send_view
@@ -32,29 +35,52 @@ from agent.stream import ParentDisk, description_of, send_view
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What a core wants of a point, and what stands for it.
+
+    hold: keeps file systems frozen after it.
+    watch: begins with it.
+    since: may know what was written since the parent.
+    """
+
+    parents: dict[str, ParentDisk]
+    hold: Hold | None = None
+    watch: Watch | None = None
+    since: Watch | None = None
+
+
 class ProtectDuty:
-    """Takes one point at a time."""
+    """Takes one point at a time.
+
+    provider: in place of the configuration's.
+    """
 
     mode = "protect"
 
-    def __init__(self, configuration: Configuration, host: Host) -> None:
+    def __init__(
+        self, configuration: Configuration, host: Host, provider: Provider | None = None
+    ) -> None:
         self._initramfs = InitramfsDrivers(configuration.state_folder)
-        self._provider: Provider = choose_provider(configuration)
+        self._provider: Provider = provider or choose_provider(configuration)
         self._host = host
         self._lock = threading.Lock()
         self._snapshot_of = ""
         self._hold: Hold | None = None
         self._hold_of: TrustedCore | None = None
+        self._watch: Watch | None = None
 
     def start(self) -> None:
         """Begin to list the drivers in the initramfs."""
         self._initramfs.start()
 
     def stop(self) -> None:
-        """Thaw what is held."""
-        hold = self._hold
+        """Thaw what is held, and end the watch."""
+        hold, watch = self._hold, self._watch
         if hold is not None:
             hold.release()
+        if watch is not None:
+            watch.release("the agent was stopped")
 
     def describe(self) -> Message:
         """Return the disks, what holds them still, and the drivers that are there at boot."""
@@ -70,10 +96,14 @@ class ProtectDuty:
             "take_snapshot": self._take_snapshot,
             "extend_hold": self._extend_hold,
             "release_hold": self._release_hold,
+            "end_watch": self._end_watch,
         }
 
     def _take_snapshot(self, channel: Channel, core: TrustedCore, message: Message) -> None:
         """Take a view of all disks, stream it, release it; with a hold, keep the machine frozen.
+
+        A watch that was kept after the parent tells a final point what to read. Any other point,
+        and a final one of another parent, ends it.
 
         Raises:
             AgentBusy: another point is being taken, or the machine is held frozen.
@@ -82,23 +112,40 @@ class ProtectDuty:
         """
         parents = _parent_disks(message)
         hold_seconds = get_int({"hold_seconds": 0, **message}, "hold_seconds", 0, MAX_HOLD_SECONDS)
+        watch_seconds = get_int(
+            {"watch_seconds": 0, **message}, "watch_seconds", 0, MAX_WATCH_SECONDS
+        )
         with self._only_snapshot(core):
             self._end_older_hold(core, hold_seconds)
-            if hold_seconds:
-                self._stream_and_hold(channel, core, parents, hold_seconds)
-            else:
-                self._stream(channel, core, parents, None)
+            since = self._take_watch(parents, hold_seconds)
+            try:
+                if hold_seconds:
+                    self._stream_and_hold(channel, core, parents, since, hold_seconds)
+                else:
+                    watch = Watch(watch_seconds) if watch_seconds else None
+                    self._stream(channel, core, _Order(parents, watch=watch))
+            finally:
+                if since is not None:
+                    since.release("the point that it was for was not taken")
 
-    def _stream(
-        self,
-        channel: Channel,
-        core: TrustedCore,
-        parents: dict[str, ParentDisk],
-        hold: Hold | None,
-    ) -> None:
+    def _take_watch(self, parents: dict[str, ParentDisk], hold_seconds: int) -> Watch | None:
+        """Return the watch to a final point; it is ended for any other, and by another parent."""
+        watch, self._watch = self._watch, None
+        if watch is None:
+            return None
+        if not hold_seconds:
+            watch.release("another point was taken")
+            return None
+        if watch.cids != {key: disk.cid for key, disk in parents.items()}:
+            watch.release("the parent is another point than the one that was watched")
+        return watch
+
+    def _stream(self, channel: Channel, core: TrustedCore, order: _Order) -> None:
         started_at = time.monotonic()
         description = self._host.describe()
-        with self._provider.open_view(hold) as view:
+        hold, watch = order.hold, order.watch
+        with self._provider.open_view(hold, watch, order.since) as view:
+            why_whole = _why_whole(order, view)
             channel.send_control(
                 {
                     "type": "snapshot_taken",
@@ -106,16 +153,29 @@ class ProtectDuty:
                     "consistency": view.consistency,
                 }
             )
-            send_view(channel, view, parents, beat=hold.extend if hold else None)
+            cids = send_view(channel, view, order.parents, beat=hold.extend if hold else None)
         if hold is not None:
             hold.extend()
+        if watch is not None and watch.is_standing:
+            watch.cids = cids
+            self._watch = watch
         # After the release: the core must never see a point done whose view was lost.
-        channel.send_control({"type": "snapshot_done", "is_held": hold is not None})
+        channel.send_control(
+            {
+                "type": "snapshot_done",
+                "is_held": hold is not None,
+                "is_watched": watch is not None and watch.is_standing,
+                "why_whole": why_whole,
+            }
+        )
         log.info(
-            "snapshot done core=%s disks=%d is_held=%s sent_bytes=%d seconds=%.1f",
+            "snapshot done core=%s disks=%d is_held=%s is_watched=%s why_whole=%s sent_bytes=%d "
+            "seconds=%.1f",
             core.name,
             len(description["disks"]),
             hold is not None,
+            watch is not None and watch.is_standing,
+            why_whole or "-",
             channel.sent_bytes,
             time.monotonic() - started_at,
         )
@@ -125,6 +185,7 @@ class ProtectDuty:
         channel: Channel,
         core: TrustedCore,
         parents: dict[str, ParentDisk],
+        since: Watch | None,
         hold_seconds: int,
     ) -> None:
         self._host.freeze_answers()
@@ -132,7 +193,7 @@ class ProtectDuty:
         hold = Hold(hold_seconds, self._go_on)
         self._hold, self._hold_of = hold, core
         try:
-            self._stream(channel, core, parents, hold)
+            self._stream(channel, core, _Order(parents, hold=hold, since=since))
         except BaseException:
             hold.release()
             raise
@@ -172,6 +233,11 @@ class ProtectDuty:
         was_held = hold is not None and hold.release()
         channel.send_control({"type": "released", "was_held": was_held})
 
+    def _end_watch(self, channel: Channel, _core: TrustedCore, _message: Message) -> None:
+        watch = self._watch
+        was_watched = watch is not None and watch.release("the core ended it")
+        channel.send_control({"type": "watch_ended", "was_watched": was_watched})
+
     @contextmanager
     def _only_snapshot(self, core: TrustedCore) -> Iterator[None]:
         if not self._lock.acquire(blocking=False):
@@ -184,6 +250,15 @@ class ProtectDuty:
             yield
         finally:
             self._lock.release()
+
+
+def _why_whole(order: _Order, view: View) -> str:
+    """Return why the disks of a final point are read as a whole; empty if they are not."""
+    if order.hold is None or all(disk.changed is not None for disk in view.disks):
+        return ""
+    if order.since is None:
+        return "no point before it was watched"
+    return order.since.ended_because or "what was written since is not known"
 
 
 def _parent_disks(message: Message) -> dict[str, ParentDisk]:

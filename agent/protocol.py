@@ -58,6 +58,7 @@ _MAX_UNREAD_BYTES = 4 * 1024 * 1024  # what may arrive while this side is still 
 MAX_CAPACITY_BYTES = 256 * 1024**4
 MAX_DISKS = 256
 MAX_HOLD_SECONDS = 900
+MAX_WATCH_SECONDS = 24 * 3600
 
 Data = Union[bytes, bytearray, memoryview]
 Message = dict[str, Any]

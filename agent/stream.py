@@ -10,11 +10,11 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from recovery_store.errors import SourceUnreadable, VmdkError
-from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
+from recovery_store.vmdk.imaging import MeasuredWrite, join_runs, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
 
 from agent.errors import ProtocolBroken, SnapshotFailed
@@ -56,10 +56,11 @@ def send_view(
     view: View,
     parents: dict[str, ParentDisk],
     beat: Callable[[], object] | None = None,
-) -> None:
-    """Stream all disks of a view.
+) -> dict[str, str]:
+    """Stream all disks of a view, and return their content ids by their keys.
 
-    A disk whose parent is missing or was larger is streamed whole.
+    A disk whose parent is missing or was larger is streamed whole. Of one that is known to have
+    changed in some places only, as compared with its parent, nothing else is read.
 
     beat: called twice a second while the core takes what is sent; what it raises ends the stream.
 
@@ -69,12 +70,14 @@ def send_view(
     """
     total_bytes = sum(disk_view.capacity_bytes for disk_view in view.disks)
     progress = _Progress(channel, total_bytes, beat)
+    cids = {}
     for disk_view in view.disks:
         parent = parents.get(disk_view.disk.key)
         if parent is not None and parent.capacity_bytes > disk_view.capacity_bytes:
             parent = None
-        _send_disk(channel, view, disk_view, parent, progress)
+        cids[disk_view.disk.key] = _send_disk(channel, view, disk_view, parent, progress)
         progress.finish_disk(disk_view.capacity_bytes)
+    return cids
 
 
 def _send_disk(
@@ -83,10 +86,11 @@ def _send_disk(
     disk_view: DiskView,
     parent: ParentDisk | None,
     progress: _Progress,
-) -> None:
+) -> str:
     disk = disk_view.disk
     started_at = time.monotonic()
     cid = _new_cid(parent)
+    only = _find_changed(disk_view, parent)
     channel.send_control(_begin_message(disk_view, cid, parent))
     sender = _DiskSender(channel, disk.number)
     writer = StreamWriter(
@@ -103,9 +107,10 @@ def _send_disk(
                 disk_view.capacity_bytes,
                 writer,
                 sender.put_digests,
-                _ParentDigests(channel, disk.number, parent).get if parent else None,
+                _ParentDigests(channel, disk.number, parent, only).get if parent else None,
                 progress.report,
                 read=read,
+                only=only,
             )
         # Before the end of the stream: what a broken view gave must never look complete.
         view.check()
@@ -117,13 +122,28 @@ def _send_disk(
         raise SnapshotFailed(f"Streaming disk {disk.number} ({disk.device}): {error}") from error
     sender.finish()
     log.info(
-        "disk sent number=%d key=%s is_delta=%s stream_bytes=%d seconds=%.1f",
+        "disk sent number=%d key=%s is_delta=%s read_grains=%d stream_bytes=%d seconds=%.1f",
         disk.number,
         disk.key,
         parent is not None,
+        grain_count(disk_view.capacity_bytes) if only is None else sum(run[1] for run in only),
         sender.measured.length_bytes,
         time.monotonic() - started_at,
     )
+    return cid
+
+
+def _find_changed(
+    disk_view: DiskView, parent: ParentDisk | None
+) -> Sequence[tuple[int, int]] | None:
+    """Return the grains that may differ from the parent, or None: all of them."""
+    if (
+        disk_view.changed is None
+        or parent is None
+        or parent.capacity_bytes != disk_view.capacity_bytes
+    ):
+        return None
+    return join_runs(disk_view.changed, grain_count(disk_view.capacity_bytes))
 
 
 def _begin_message(disk_view: DiskView, cid: str, parent: ParentDisk | None) -> dict[str, object]:
@@ -193,13 +213,23 @@ class _DiskSender:
 
 
 class _ParentDigests:
-    """Asks the core for the parent's digests in ascending slices, one ahead."""
+    """Asks the core for the parent's digests in ascending slices, one ahead.
 
-    def __init__(self, channel: Channel, number: int, parent: ParentDisk) -> None:
+    only: the (first grain, count) that they will be needed for; None: all of them.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        number: int,
+        parent: ParentDisk,
+        only: Iterable[tuple[int, int]] | None,
+    ) -> None:
         self._channel = channel
         self._number = number
         self._parent_grains = grain_count(parent.capacity_bytes)
-        self._next_grain = 0  # not asked for yet
+        runs = [(0, self._parent_grains)] if only is None else only
+        self._not_asked = deque(_slices(runs))
         self._asked: deque[tuple[int, int]] = deque()
 
     def get(self, first_grain: int, count: int) -> bytes:
@@ -214,18 +244,18 @@ class _ParentDigests:
         return bytes(parts.ljust(count * DIGEST_BYTES, b"\0"))
 
     def _ask_ahead(self) -> None:
-        while len(self._asked) < SLICES_AHEAD and self._next_grain < self._parent_grains:
-            count = min(SLICE_GRAINS, self._parent_grains - self._next_grain)
+        while len(self._asked) < SLICES_AHEAD and self._not_asked:
+            first_grain = self._not_asked.popleft() * SLICE_GRAINS
+            count = min(SLICE_GRAINS, self._parent_grains - first_grain)
             self._channel.send_control(
                 {
                     "type": "need_parent_digests",
                     "number": self._number,
-                    "first_grain": self._next_grain,
+                    "first_grain": first_grain,
                     "count": count,
                 }
             )
-            self._asked.append((self._next_grain, count))
-            self._next_grain += count
+            self._asked.append((first_grain, count))
 
     def _take_slice(self, first_grain: int) -> memoryview:
         expected_first, expected_count = self._asked.popleft()
@@ -240,6 +270,17 @@ class _ParentDigests:
         ):
             raise ProtocolBroken("The core sent other parent digests than were asked for")
         return digests
+
+
+def _slices(runs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the numbers of the slices in which the runs lie, ascending."""
+    return sorted(
+        {
+            number
+            for first, count in runs
+            for number in range(first // SLICE_GRAINS, -(-(first + count) // SLICE_GRAINS))
+        }
+    )
 
 
 class _Progress:

@@ -6,6 +6,7 @@ view releases it, whatever happened in between.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from agent.providers.hold import Hold
+    from agent.providers.watch import Watch
 
 # How consistent a point is; these words are stored in recovery points and never change.
 FILE_SYSTEM = "file_system"  # one instant over all disks, file systems frozen for it
@@ -38,11 +40,16 @@ class Disk:
 
 @dataclass(frozen=True)
 class DiskView:
-    """A disk that stands still; `path` is read instead of the disk itself."""
+    """A disk that stands still; `path` is read instead of the disk itself.
+
+    `changed`: the (first grain, count) of all that was written since the view that was watched;
+    None if that is not known.
+    """
 
     disk: Disk
     path: Path
     capacity_bytes: int
+    changed: Sequence[tuple[int, int]] | None = None
 
 
 class View(Protocol):
@@ -63,8 +70,13 @@ class Provider(Protocol):
     def disks(self) -> list[Disk]:
         """Return the disks that a point will hold, in their order."""
 
-    def open_view(self, hold: Hold | None = None) -> AbstractContextManager[View]:
+    def open_view(
+        self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
+    ) -> AbstractContextManager[View]:
         """Take a view of all disks; leaving the context releases it.
 
         hold: keeps what was frozen for the view, also when it is left, instead of thawing it.
+        watch: keeps the view when it is left without an error, instead of releasing it. A provider
+            that cannot know what is written after a view does not hand it over.
+        since: what an earlier view was kept by, for the provider to take; it is over then.
         """

@@ -69,9 +69,10 @@ class CowDevice:
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         # A disk that is overwritten as a whole needs a little more than its size for the table.
         size_bytes = min(limit_bytes * _COMPRESSION, capacity_bytes + capacity_bytes // 64 + 2**20)
+        self.size_bytes = -(-size_bytes // page_bytes) * page_bytes
         try:
             self._number = int((_CONTROL / "hot_add").read_text())
-            self._write("disksize", -(-size_bytes // page_bytes) * page_bytes)
+            self._write("disksize", self.size_bytes)
             self._write("mem_limit", limit_bytes)
         except (OSError, ValueError) as error:
             self.release()
@@ -83,6 +84,11 @@ class CowDevice:
     def numbers(self) -> str:
         """Major and minor number, as the device mapper takes them."""
         return (_BLOCK / f"zram{self._number}" / "dev").read_text().strip()
+
+    @property
+    def path(self) -> Path:
+        """Where it can be read."""
+        return Path("/dev") / f"zram{self._number}"
 
     def release(self) -> None:
         """Free the memory and remove the device; harmless when that is done."""

@@ -9,6 +9,9 @@ a point the layer becomes the origin of a snapshot, whose copy-on-write space is
     load   disk: linear; resume it (the kernel swaps the tables by itself); remove view and memory
 
 Nothing is loaded, opened or started between freeze and thaw. That hangs a machine for good.
+
+A view that is kept by a watch stands on: disk and view keep their tables, and the copy-on-write
+space lists all that was written since. The next view stands beside it, and both are released.
 """
 
 from __future__ import annotations
@@ -19,20 +22,28 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from recovery_store.errors import SourceUnreadable
+from recovery_store.vmdk.imaging import read_whole
 
 from agent.disks import VIEW_PREFIX, FoundDisk, describe_disks, find_disks
 from agent.errors import SnapshotFailed, ViewInvalid
 from agent.providers import CRASH, FILE_SYSTEM, Disk, DiskView, View
 from agent.providers.cow_memory import CowDevice, ensure_modules, memory_for_cow, release_cow
 from agent.providers.dm_control import DmControl, Target
+from agent.providers.exception_store import changed_grains
 from agent.providers.freeze import Mount, OpenMounts, Watchdog, locked_memory
 from agent.providers.hold import Hold
+from agent.providers.watch import Watch
+from agent.reading import open_source
 
 log = logging.getLogger(__name__)
 
 FREEZE_LIMIT_SECONDS = 20
 _CHUNK_SECTORS = 64  # 32 KiB: smaller ones cut every read into pieces, larger ones cost memory
+_WATCHED_PREFIX = f"{VIEW_PREFIX}watched-"
 _SECTOR_BYTES = 512
 _REMOVE_SECONDS = 10
 
@@ -54,13 +65,22 @@ class DeviceMapperView:
     """The snapshots of all disks."""
 
     def __init__(
-        self, control: DmControl, layered: Sequence[_Layered], not_frozen: Sequence[Mount]
+        self,
+        control: DmControl,
+        layered: Sequence[_Layered],
+        not_frozen: Sequence[Mount],
+        changed: dict[str, list[tuple[int, int]]],
     ) -> None:
         self._control = control
         self._layered = layered
         self.consistency = CRASH if not_frozen else FILE_SYSTEM
         self.disks = [
-            DiskView(entry.disk, Path("/dev") / entry.view_device, entry.sectors * _SECTOR_BYTES)
+            DiskView(
+                entry.disk,
+                Path("/dev") / entry.view_device,
+                entry.sectors * _SECTOR_BYTES,
+                changed.get(entry.layer),
+            )
             for entry in layered
         ]
 
@@ -71,15 +91,44 @@ class DeviceMapperView:
             ViewInvalid: it has.
         """
         for entry in self._layered:
-            words = " ".join(target.parameters for target in self._control.status(entry.view))
-            if not re.fullmatch(r"\d+/\d+ \d+", words):
+            loss = _find_loss(self._control, entry)
+            if loss:
                 limit_bytes = entry.cow.limit_bytes if entry.cow else 0
                 raise ViewInvalid(
                     f"The view of disk {entry.disk.number} ({entry.disk.device}) is lost "
-                    f"({words.lower()}): more was overwritten on the machine, while the disk was "
+                    f"({loss}): more was overwritten on the machine, while the disk was "
                     f"read, than {limit_bytes} bytes of memory can hold. Give the machine more "
                     "memory, raise cow_bytes in agent.json, or take the point at a calmer time."
                 )
+
+
+class _Standing:
+    """Views that a watch has kept."""
+
+    def __init__(self, layered: Sequence[_Layered]) -> None:
+        self.layered = layered
+
+    def find_loss(self) -> str:
+        """Return what the kernel says of a view whose copy-on-write space has run out."""
+        with contextlib.closing(DmControl()) as control:
+            try:
+                losses = [_find_loss(control, entry) for entry in self.layered]
+            except OSError as error:
+                losses = [str(error)]
+        return next(
+            (f"more was written than its memory can hold ({loss})" for loss in losses if loss), ""
+        )
+
+    def is_of(self, layered: Sequence[_Layered]) -> bool:
+        """Tell whether these are views of the same disks."""
+        return [(entry.layer, entry.disk.key, entry.sectors) for entry in self.layered] == [
+            (entry.layer, entry.disk.key, entry.sectors) for entry in layered
+        ]
+
+    def release(self) -> None:
+        """Remove views and memory."""
+        with contextlib.closing(DmControl()) as control:
+            _release(control, self.layered)
 
 
 class DeviceMapperProvider:
@@ -96,31 +145,46 @@ class DeviceMapperProvider:
         return describe_disks(find_disks(self._left_out))
 
     @contextlib.contextmanager
-    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
+    def open_view(
+        self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
+    ) -> Iterator[View]:
         """Take a view of all disks at one instant.
 
         hold: takes the file systems over frozen, as soon as the views stand.
+        watch: takes the views over when they are left without an error.
+        since: has kept earlier views; what they know of later writes is in the new ones.
 
         Raises:
             SnapshotFailed: a disk lacks the layer, memory is short, or the freeze took too long.
         """
         ensure_modules()
-        layered = self._find_layered()
+        layered = self._find_layered(VIEW_PREFIX if watch is None else _WATCHED_PREFIX)
         control = DmControl()
+        standing = list(layered)
         try:
-            clean_up(control, layered)
+            older = _take_older(since, layered)
+            standing += older
+            if not older:
+                clean_up(control, layered)
             mounts = OpenMounts()
             try:
-                _prepare(control, layered, memory_for_cow(self._cow_bytes))
+                memory_bytes = memory_for_cow(self._cow_bytes)
+                _prepare(control, layered, memory_bytes, "N" if watch is None else "P")
+                if not older:
+                    _prepare_layers(control, layered)
                 mounts.open()
                 _switch(control, layered, mounts, hold)
             finally:
                 if hold is None or not hold.has_taken_over:
                     mounts.close()
-            yield DeviceMapperView(control, layered, mounts.not_frozen)
+            changed = _changed(control, older, since)
+            yield DeviceMapperView(control, layered, mounts.not_frozen, changed)
+            if watch is not None:
+                watch.keep(_Standing(layered))
+                standing = []
         finally:
             try:
-                _release(control, layered)
+                _release(control, standing)
             finally:
                 control.close()
 
@@ -132,11 +196,11 @@ class DeviceMapperProvider:
         """
         control = DmControl()
         try:
-            clean_up(control, self._find_layered())
+            clean_up(control, self._find_layered(VIEW_PREFIX))
         finally:
             control.close()
 
-    def _find_layered(self) -> list[_Layered]:
+    def _find_layered(self, view_prefix: str) -> list[_Layered]:
         found = find_disks(self._left_out)
         bare = [disk.name for disk in found if disk.layer_name is None]
         if bare or not found:
@@ -150,7 +214,7 @@ class DeviceMapperProvider:
                 found=entry,
                 disk=disk,
                 layer=_layer_name(entry),
-                view=f"{VIEW_PREFIX}{entry.name}",
+                view=f"{view_prefix}{entry.name}",
                 sectors=entry.capacity_bytes // _SECTOR_BYTES,
             )
             for entry, disk in zip(found, describe_disks(found))
@@ -165,18 +229,87 @@ def _linear(entry: _Layered) -> Target:
     return Target(0, entry.sectors, "linear", f"{entry.found.numbers} 0")
 
 
-def _prepare(control: DmControl, layered: Sequence[_Layered], memory_bytes: int) -> None:
-    """Make memory, views and tables, all of them beside what is live."""
+def _prepare(
+    control: DmControl, layered: Sequence[_Layered], memory_bytes: int, store: str
+) -> None:
+    """Make memory and views, all of them beside what is live.
+
+    store: "P": the memory has a list of what was written; "N": only the kernel knows.
+    """
     try:
         for entry in layered:
             entry.cow = CowDevice(memory_bytes // len(layered), entry.sectors * _SECTOR_BYTES)
             origin = entry.found.numbers
             entry.view_device = control.create(entry.view)
-            parameters = f"{origin} {entry.cow.numbers} N {_CHUNK_SECTORS}"
+            parameters = f"{origin} {entry.cow.numbers} {store} {_CHUNK_SECTORS}"
             control.load(entry.view, Target(0, entry.sectors, "snapshot", parameters))
-            control.load(entry.layer, Target(0, entry.sectors, "snapshot-origin", origin))
     except OSError as error:
         raise SnapshotFailed(f"Preparing the view of the disks: {error}") from error
+
+
+def _prepare_layers(control: DmControl, layered: Sequence[_Layered]) -> None:
+    """Make the tables of the disks beside those that are live; where a view is watched, they are.
+
+    Raises:
+        SnapshotFailed: the kernel refuses.
+    """
+    try:
+        for entry in layered:
+            numbers = entry.found.numbers
+            control.load(entry.layer, Target(0, entry.sectors, "snapshot-origin", numbers))
+    except OSError as error:
+        raise SnapshotFailed(f"Preparing the disks for their views: {error}") from error
+
+
+def _take_older(since: Watch | None, layered: Sequence[_Layered]) -> Sequence[_Layered]:
+    """Return what a watch has kept, if it is of the same disks; else release it."""
+    standing = since.take() if since is not None else None
+    if since is None or not isinstance(standing, _Standing):
+        return []
+    if not standing.is_of(layered):
+        since.ended_because = "the machine's disks are others than those that were watched"
+        standing.release()
+        return []
+    return standing.layered
+
+
+def _changed(
+    control: DmControl, older: Sequence[_Layered], since: Watch | None
+) -> dict[str, list[tuple[int, int]]]:
+    """Return what was written since the older views, by layer; all of it or nothing.
+
+    What is written from now on may be in it or not: the new views do not have it.
+    """
+    try:
+        return {entry.layer: _changed_of(control, entry) for entry in older}
+    except (SnapshotFailed, SourceUnreadable, OSError) as error:
+        log.warning("changes not known reason=%s", error)
+        if since is not None:
+            since.ended_because = str(error)
+        return {}
+
+
+def _changed_of(control: DmControl, entry: _Layered) -> list[tuple[int, int]]:
+    if entry.cow is None:
+        raise ViewInvalid(f"The view {entry.view} has no memory")
+    # Before the loss is asked for: a list that was whole until then is whole.
+    with open_source(entry.cow.path) as (descriptor, read):
+        changed = changed_grains(
+            read or partial(read_whole, descriptor),
+            entry.cow.size_bytes,
+            _CHUNK_SECTORS,
+            entry.sectors * _SECTOR_BYTES,
+        )
+    loss = _find_loss(control, entry)
+    if loss:
+        raise ViewInvalid(f"more was written than its memory can hold ({loss})")
+    return changed
+
+
+def _find_loss(control: DmControl, entry: _Layered) -> str:
+    """Return what the kernel says of a view that is lost; empty of one that is not."""
+    words = " ".join(target.parameters for target in control.status(entry.view))
+    return "" if re.fullmatch(r"\d+/\d+ \d+", words) else words.lower()
 
 
 def _switch(
@@ -287,17 +420,25 @@ def clean_up(control: DmControl, layered: Sequence[_Layered]) -> None:
     try:
         for entry in layered:
             _restore_layer(control, entry)
-            if not control.exists(entry.view):
-                continue
-            log.warning("leftover view removed name=%s", entry.view)
-            tables = control.table(entry.view) + control.loaded_table(entry.view)
-            _remove_view(control, entry.view)
-            for target in tables:
-                number = _cow_number(target.parameters)
-                if number is not None:
-                    release_cow(number)
+            for view in (
+                f"{VIEW_PREFIX}{entry.found.name}",
+                f"{_WATCHED_PREFIX}{entry.found.name}",
+            ):
+                _remove_leftover(control, view)
     except OSError as error:
         raise SnapshotFailed(f"Releasing what an earlier view has left: {error}") from error
+
+
+def _remove_leftover(control: DmControl, view: str) -> None:
+    if not control.exists(view):
+        return
+    log.warning("leftover view removed name=%s", view)
+    tables = control.table(view) + control.loaded_table(view)
+    _remove_view(control, view)
+    for target in tables:
+        number = _cow_number(target.parameters)
+        if number is not None:
+            release_cow(number)
 
 
 def _cow_number(parameters: str) -> int | None:

@@ -16,6 +16,7 @@ from agent.errors import SnapshotFailed
 from agent.providers import NOT_GUARANTEED, Disk, DiskView, View
 from agent.providers.freeze import Watchdog
 from agent.providers.hold import Hold
+from agent.providers.watch import Watch
 
 _SECTOR_BYTES = 512
 
@@ -66,8 +67,10 @@ class FileProvider:
         return [self._disk(number, file) for number, file in enumerate(self._files)]
 
     @contextmanager
-    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
-        """Serve the files themselves.
+    def open_view(
+        self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
+    ) -> Iterator[View]:
+        """Serve the files themselves, which tell nobody what is written to them.
 
         Raises:
             SnapshotFailed: a file is missing.

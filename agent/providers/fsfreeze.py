@@ -17,6 +17,7 @@ from agent.errors import SnapshotFailed
 from agent.providers import CRASH, FROZEN_WHILE_READ, Disk, DiskView, View
 from agent.providers.freeze import Mount, OpenMounts, Watchdog
 from agent.providers.hold import Hold, freeze_for
+from agent.providers.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,13 @@ class FsfreezeProvider:
         return describe_disks(find_disks(self._left_out))
 
     @contextlib.contextmanager
-    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
+    def open_view(
+        self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
+    ) -> Iterator[View]:
         """Freeze all file systems for as long as the context lasts, but no longer than the limit.
 
         hold: takes them over frozen, and has its own limit.
+        watch: is not kept, since nothing knows what is written later.
 
         Raises:
             SnapshotFailed: a file system could not be frozen, or the limit was passed.

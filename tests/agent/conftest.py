@@ -32,6 +32,7 @@ class RunningAgent:
     process: subprocess.Popen[str] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     command: tuple[str, ...] = ("serve",)
+    module: str = "agent"
 
     def start(self) -> "RunningAgent":
         configuration = self.folder / "agent.json"
@@ -51,7 +52,7 @@ class RunningAgent:
         with (self.folder / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "agent", *self.command),
+                    *(sys.executable, "-m", self.module, *self.command),
                     *("--configuration", str(configuration)),
                 ],
                 stdout=subprocess.PIPE,
