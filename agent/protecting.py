@@ -83,11 +83,12 @@ class ProtectDuty:
             watch.release("the agent was stopped")
 
     def describe(self) -> Message:
-        """Return the disks, what holds them still, and the drivers that are there at boot."""
+        """Return the disks, what holds them still and watches them, and the drivers of the boot."""
         return {
             "disks": [description_of(disk) for disk in self._provider.disks()],
             "initramfs_drivers": self._initramfs.get(),
             "snapshot_provider": self._provider.name,
+            "can_watch": self._provider.can_watch,
         }
 
     def answers(self) -> dict[str, Answer]:

@@ -63,9 +63,13 @@ class View(Protocol):
 
 
 class Provider(Protocol):
-    """One way to hold disks still."""
+    """One way to hold disks still.
+
+    can_watch: whether it can know what is written after a view.
+    """
 
     name: str
+    can_watch: bool
 
     def disks(self) -> list[Disk]:
         """Return the disks that a point will hold, in their order."""

@@ -135,6 +135,7 @@ class DeviceMapperProvider:
     """Takes views through the layer under the disks."""
 
     name = "device_mapper"
+    can_watch = True
 
     def __init__(self, cow_bytes: int | None = None, left_out: Sequence[str] = ()) -> None:
         self._cow_bytes = cow_bytes

@@ -54,6 +54,7 @@ class FileProvider:
     """Serves the configured files in their order; the first is the boot disk."""
 
     name = "file"
+    can_watch = False
 
     def __init__(self, files: Sequence[ConfiguredDisk]) -> None:
         self._files = files

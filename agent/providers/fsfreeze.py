@@ -39,6 +39,7 @@ class FsfreezeProvider:
     """Freezes, lets the disks be read, thaws."""
 
     name = "fsfreeze"
+    can_watch = False
 
     def __init__(self, limit_seconds: int, left_out: Sequence[str] = ()) -> None:
         self._limit_seconds = limit_seconds

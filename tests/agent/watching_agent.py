@@ -47,6 +47,8 @@ class Notes:
 class NotingProvider(FileProvider):
     """Serves files, and can keep watch."""
 
+    can_watch = True
+
     @contextmanager
     def open_view(
         self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
