@@ -34,11 +34,14 @@ def take_recovery_point(
     check_cancel: Callable[[], None] | None = None,
     note: Callable[[str], None] | None = None,
     hold_seconds: int = 0,
+    watch_seconds: int = 0,
 ) -> RecoveryPoint:
     """Take a recovery point of a machine that this core owns. Idempotent by `point_id`.
 
     With `hold_seconds` the machine's file systems stay frozen afterwards, so that nothing can be
-    written past the point, until they are released or that time is over.
+    written past the point, until they are released or that time is over. With `watch_seconds` the
+    agent is asked to watch what is written after it, at most that long, so that a point with a
+    hold on top of it reads only that. `note` is told where whole disks have to be read instead.
 
     An incremental falls back to a base image where no earlier point can be its parent; `note`
     is told why. Failing or being cancelled at any moment leaves nothing in
@@ -87,7 +90,7 @@ def take_recovery_point(
         with recording_connection(machine):
             client = dial(machine)
             parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
-            result = client.take_snapshot(writer, parents, on_progress, hold_seconds)
+            result = client.take_snapshot(writer, parents, on_progress, hold_seconds, watch_seconds)
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(
@@ -100,12 +103,19 @@ def take_recovery_point(
     point = index_point(machine, manifest)
     machine.record_description(result.description)
     logger.info(
-        "take point end machine_id=%s point_id=%s stored_bytes=%s seconds=%.1f",
+        "take point end machine_id=%s point_id=%s stored_bytes=%s is_watched=%s why_whole=%s "
+        "seconds=%.1f",
         machine.pk,
         point_id,
         point.stored_bytes,
+        result.is_watched,
+        result.why_whole or "-",
         time.monotonic() - started,
     )
+    if note is not None and watch_seconds and not result.is_watched:
+        note("The agent does not watch what is written from now on: the final point reads all.")
+    if note is not None and result.why_whole:
+        note(f"Whole disks were read while the machine was frozen: {result.why_whole}.")
     return point
 
 

@@ -38,6 +38,7 @@ class AgentProcess:
     port: int = 0
     # "restore" is a machine that runs the rescue medium.
     mode: str = "protect"
+    module: str = "agent"
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> "AgentProcess":
@@ -55,7 +56,7 @@ class AgentProcess:
         configuration.write_text(json.dumps(settings))
         with (self.folder / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "serve", "--configuration", str(configuration)],
+                [sys.executable, "-m", self.module, "serve", "--configuration", str(configuration)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -1,5 +1,6 @@
 """Recovery points of a real agent in a real store, and every way in which taking one fails."""
 
+import shutil
 import signal
 import subprocess
 import uuid
@@ -62,6 +63,43 @@ def test_an_incremental_holds_only_what_changed(
     assert (point.kind, point.parent_id) == (PointKind.INCREMENTAL, base.pk)
     assert point.stored_bytes < base.stored_bytes / 4
     assert_same(store, point, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+
+
+def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
+    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    take(machine)
+    take(machine, note=notes.append, watch_seconds=600)
+    assert notes == [
+        "The agent does not watch what is written from now on: the final point reads all."
+    ]
+    overwrite(agent.disks["boot"], 300_000, b"changed")
+    notes.clear()
+    final = take(machine, note=notes.append, hold_seconds=60)
+    assert notes == [
+        "Whole disks were read while the machine was frozen: no point before it was watched."
+    ]
+    assert_same(store, final, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+
+
+def test_a_final_point_of_a_watched_machine_reads_only_what_was_written(
+    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+) -> None:
+    agent.module = "tests.agent.watching_agent"
+    agent.restart()
+    notes: list[str] = []
+    take(machine)
+    take(machine, note=notes.append, watch_seconds=600)
+    before = tmp_path / "data.raw"
+    shutil.copy(agent.disks["data"], before)
+    overwrite(agent.disks["boot"], 5 * 65536 + 7, b"changed")
+    Path(f"{agent.disks['boot']}.notes").write_text("5 1\n")
+    overwrite(agent.disks["data"], 5 * 65536 + 7, b"nobody told of it")
+    final = take(machine, note=notes.append, hold_seconds=60)
+    assert notes == []
+    assert_same(store, final, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
+    assert_same(store, final, 1, before, tmp_path / "data.vmdk")
 
 
 def test_a_base_image_may_be_forced(machine: Machine) -> None:
