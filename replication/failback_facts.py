@@ -42,6 +42,7 @@ def quote_facts(
         restore_bytes=restore_bytes_of(machine, newest),
         capacity_bytes=sum(disk["capacity_bytes"] for disk in machine.disks),
         newest_age_seconds=(now - newest.taken_at).total_seconds(),
+        can_watch=machine.description.get("can_watch") is True,
         past_points=_past_points(points),
         send_bps=_rate_of("failback", "send_points"),
         restore_bps=_rate_of("failback", "restore_disks"),

@@ -1,4 +1,7 @@
-"""The final recovery point of a machine that goes back: nothing may be written after it.
+"""The last points of a machine that goes back; nothing may be written after the final one.
+
+While the machine still runs, a point is taken that the agent watches: of the final one it then
+reads only what was written since, so that the machine is not frozen while whole disks are read.
 
 The agent keeps the file systems frozen for a limited time after the point. It is the last one only
 if the VM is off before that time is over; where the machine thawed meanwhile, another is taken.
@@ -19,11 +22,16 @@ from replication.models import FailbackMachine
 
 # How long file systems stay frozen without a word from this core.
 HOLD_SECONDS = 120
+# How long sending and restoring the last point before the freeze may take at most, if the final
+# point is to read only what was written since.
+WATCH_SECONDS = 4 * 3600
 _TRIES = 3
 _NAMES = 100
 
 
-def take_point(context: StepContext, point_id: str, hold_seconds: int = 0) -> dict[str, Any]:
+def take_point(
+    context: StepContext, point_id: str, hold_seconds: int = 0, watch_seconds: int = 0
+) -> dict[str, Any]:
     """Take a recovery point of the machine in its VM; see `take_recovery_point`."""
     point = take_recovery_point(
         Machine.objects.get(pk=context.subject_id),
@@ -33,8 +41,23 @@ def take_point(context: StepContext, point_id: str, hold_seconds: int = 0) -> di
         context.check_cancel,
         context.note,
         hold_seconds,
+        watch_seconds,
     )
     return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}
+
+
+def take_watched_point(context: StepContext, point_id: str) -> dict[str, Any]:
+    """Take a recovery point and have the agent watch what is written from then on, if it can."""
+    return take_point(context, point_id, watch_seconds=WATCH_SECONDS)
+
+
+def end_watch(context: StepContext) -> None:
+    """End the watch. An agent that does not answer, or is older, has none, or ends it by itself."""
+    machine = Machine.objects.get(pk=context.subject_id)
+    try:
+        dial(machine, PING_TIMEOUT_SECONDS).end_watch()
+    except (AgentError, ProtectedMachinesError):
+        return
 
 
 def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ DEFAULT_READ_BPS = 200_000_000
 DEFAULT_BOOT_SECONDS = 120.0
 # What the cores need beside copying: power off, hand over, starting each other's jobs.
 OVERHEAD_SECONDS = 10.0
+# How long a watched machine is frozen before what changed begins to be read.
+FREEZE_SECONDS = 2.0
 # How long the machine writes on until a look has become a start, and the copy a freeze.
 LOOK_SECONDS = 30.0
 _LATE_POINTS = 6
@@ -43,6 +45,9 @@ class QuoteFacts:
     restore_bytes: int
     capacity_bytes: int
     newest_age_seconds: float
+    # Whether its agent can tell what was written while the last point was sent and restored; if
+    # not, whole disks are read while it is frozen.
+    can_watch: bool = False
     past_points: Sequence[PastPoint] = ()
     # Measured by this core's own jobs; none where it has not done that yet.
     send_bps: float | None = None
@@ -77,26 +82,28 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
     catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds + LOOK_SECONDS)
     first_bytes = facts.missing_bytes + catch_up_bytes
     restore_bytes = facts.restore_bytes + catch_up_bytes
-    copy_seconds = (
+    first_seconds = (
         snapshot_seconds
         + first_bytes / send_bps
         + restore_bytes / DEFAULT_PROVE_BPS
         + restore_bytes / restore_bps
     )
-    final_bytes = changed_bytes(facts.past_points, copy_seconds + OVERHEAD_SECONDS)
+    running_bytes = changed_bytes(facts.past_points, first_seconds)
+    running_seconds = snapshot_seconds + running_bytes / send_bps + running_bytes / restore_bps
+    final_bytes = changed_bytes(facts.past_points, running_seconds + OVERHEAD_SECONDS)
     down_seconds = (
-        snapshot_seconds
+        (FREEZE_SECONDS if facts.can_watch else snapshot_seconds)
         + final_bytes / send_bps
         + final_bytes / restore_bps
         + (facts.boot_seconds or DEFAULT_BOOT_SECONDS)
         + OVERHEAD_SECONDS
     )
     return Quote(
-        send_bytes=first_bytes + final_bytes,
-        send_points=facts.missing_points + 2,
-        restore_bytes=restore_bytes,
+        send_bytes=first_bytes + running_bytes + final_bytes,
+        send_points=facts.missing_points + 3,
+        restore_bytes=restore_bytes + running_bytes,
         final_bytes=final_bytes,
-        copy_seconds=copy_seconds,
+        copy_seconds=first_seconds + running_seconds,
         down_seconds=down_seconds,
         has_common_point=facts.has_common_point,
         overwritten=list(overwritten),

@@ -18,7 +18,12 @@ JOB_PAGES = {
     "failback_roll_back": "replication:failback",
 }
 # The steps of a failback during which the blank machine is written and started.
-RESTORING_STEPS = ("restore_disks", "restore_final_delta", "boot_machine")
+RESTORING_STEPS = (
+    "restore_disks",
+    "restore_running_delta",
+    "restore_final_delta",
+    "boot_machine",
+)
 
 WITHOUT_LAG = (
     MachineState.FAILED_OVER,

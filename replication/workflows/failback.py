@@ -1,15 +1,18 @@
 """Bring one machine back to its source core, with what was written here meanwhile.
 
 While the machine runs on here, the source core is told of it and sent the points that it lacks, and
-restores the newest one onto the blank machine at its site. Then the file systems of the machine are
-frozen, the last changes become the final point, and the VM is powered off without thawing, so that
-nothing can be written after it. The final point follows onto the blank machine, which starts from
-its own disk; its agent answers the source core, which becomes the owner. Up to there everything can
-be taken back: the VM is powered on again and is owned here. Then the machine is live at its source.
-Going back from there is a decision: Roll back, until the failback is committed.
+restores the newest one onto the blank machine at its site. What was written during those hours
+follows as one more point, after which the agent watches what is written. Then the file systems of
+the machine are frozen, the last changes become the final point, and the VM is powered off without
+thawing, so that nothing can be written after it. The final point follows onto the blank machine,
+which starts from its own disk; its agent answers the source core, which becomes the owner. Up to
+there everything can be taken back: the VM is powered on again and is owned here. Then the machine
+is live at its source. Going back from there is a decision: Roll back, until the failback is
+committed.
 """
 
 import datetime
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -57,7 +60,11 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
     Undo: nothing to undo.
     Fails with: nothing.
     """
-    return {"catch_up_point_id": str(uuid4()), "final_point_id": str(uuid4())}
+    return {
+        "catch_up_point_id": str(uuid4()),
+        "running_point_id": str(uuid4()),
+        "final_point_id": str(uuid4()),
+    }
 
 
 def begin_failback(context: StepContext) -> dict[str, Any]:
@@ -186,6 +193,44 @@ def undo_restore_disks(context: StepContext) -> None:
     cancel_quietly(context, lambda _: context.output["job_id"])
 
 
+def last_running_point(context: StepContext) -> dict[str, Any]:
+    """Take what was written during the copying, while the machine runs on, and begin a watch.
+
+    Effect: one complete point; the agent watches what is written, for a limited time.
+    Idempotent because: a point of that id that is there is returned as it is. Whether the watch
+        still stands is the agent's to say; without it the final point reads whole disks.
+    Undo: `undo_last_running_point`.
+    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    """
+    return final_points.take_watched_point(
+        context, context.outputs["reserve_names"]["running_point_id"]
+    )
+
+
+def undo_last_running_point(context: StepContext) -> None:
+    """End the watch; the point is complete and stays."""
+    final_points.end_watch(context)
+
+
+def send_last_running_point(context: StepContext) -> dict[str, Any]:
+    """Send the source core that point. See `_send`."""
+    return _send(context)
+
+
+def restore_running_delta(context: StepContext) -> dict[str, Any]:
+    """Have the source core write that point's changes to the blank machine. See `restore_disks`."""
+    return _restore(
+        context,
+        context.outputs["last_running_point"]["point_id"],
+        context.outputs["force_catch_up_point"]["point_id"],
+    )
+
+
+def undo_restore_running_delta(context: StepContext) -> None:
+    """Cancel the source core's job, should it still run."""
+    cancel_quietly(context, lambda _: context.output["job_id"])
+
+
 def final_point(context: StepContext) -> dict[str, Any]:
     """Freeze the machine and take what changed since; it stays frozen.
 
@@ -252,10 +297,10 @@ def send_final_point(context: StepContext) -> dict[str, Any]:
 
 def restore_final_delta(context: StepContext) -> dict[str, Any]:
     """Have the source core write only what changed to the machine's disks. See `restore_disks`."""
+    # Plans of version 1 have no last running point.
+    restored = context.outputs.get("last_running_point") or context.outputs["force_catch_up_point"]
     return _restore(
-        context,
-        context.outputs["power_off_vm"]["final_point_id"],
-        context.outputs["force_catch_up_point"]["point_id"],
+        context, context.outputs["power_off_vm"]["final_point_id"], restored["point_id"]
     )
 
 
@@ -493,6 +538,7 @@ _ONLY_TELLS = "it only tells what is so"
 WORKFLOW = register(
     Workflow(
         kind="failback",
+        version=2,
         title="Failback",
         queue=Queue.CONTROL,
         params=FailbackParams,
@@ -551,6 +597,30 @@ WORKFLOW = register(
                 "Restore the blank machine, while the machine runs here",
                 restore_disks,
                 undo=undo_restore_disks,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "last_running_point",
+                "Take a last recovery point while the machine runs",
+                last_running_point,
+                undo=undo_last_running_point,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "send_last_running_point",
+                "Send the last point before the freeze",
+                send_last_running_point,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "restore_running_delta",
+                "Restore what changed meanwhile, while the machine runs here",
+                restore_running_delta,
+                undo=undo_restore_running_delta,
                 limit_seconds=COPY_LIMIT_SECONDS,
                 attempts=2,
             ),
@@ -622,5 +692,15 @@ WORKFLOW = register(
                 limit_seconds=COPY_LIMIT_SECONDS,
             ),
         ),
+    )
+)
+
+_SINCE_VERSION_2 = ("last_running_point", "send_last_running_point", "restore_running_delta")
+# For jobs that began with it.
+VERSION_1 = register(
+    replace(
+        WORKFLOW,
+        version=1,
+        steps=tuple(step for step in WORKFLOW.steps if step.name not in _SINCE_VERSION_2),
     )
 )

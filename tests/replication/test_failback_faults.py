@@ -204,8 +204,8 @@ def test_the_final_point_breaks_off_after_the_freeze_and_the_machine_goes_on(
     Machine.objects.filter(pk=failed_over.machine.pk).update(port=running_agent.port)
     assert (job.state, job.error_code) == (JobState.FAILED, "AGENT-GONE"), log_of(job)
     assert link.cuts == job.steps.get(name="final_point").attempt == 2
-    # Of the two points that broke off nothing is left: the one of before and the catch-up.
-    assert len(store.points(str(failed_over.machine.pk))) == 2
+    # Of the two points that broke off nothing is left: the one of before and the running ones.
+    assert len(store.points(str(failed_over.machine.pk))) == 3
     assert_as_before(failed_over, guests)
 
 
@@ -266,6 +266,8 @@ def test_a_vm_that_somebody_else_powers_off_is_no_proof(
         ("introduce_to_source", 1),
         ("send_points", 1),
         ("restore_disks", 2),
+        ("send_last_running_point", 1),
+        ("restore_running_delta", 2),
         ("send_final_point", 1),
         ("restore_final_delta", 2),
         ("boot_machine", 1),
@@ -295,6 +297,8 @@ def test_a_source_core_that_is_killed_costs_time_only(
         ("introduce_to_source", 1),
         ("send_points", 300_000),
         ("restore_disks", 1),
+        ("send_last_running_point", 4_000),
+        ("restore_running_delta", 1),
         ("send_final_point", 4_000),
         ("restore_final_delta", 1),
         ("boot_machine", 1),
@@ -315,7 +319,7 @@ def test_a_link_that_is_cut_costs_time_only(
     assert job.steps.get(name=step).attempt == 1
 
 
-@pytest.mark.parametrize("step", ["restore_disks", "restore_final_delta"])
+@pytest.mark.parametrize("step", ["restore_disks", "restore_running_delta", "restore_final_delta"])
 def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
     failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess, step: str
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from replication.quoting import (
+    FREEZE_SECONDS,
     LOOK_SECONDS,
     OVERHEAD_SECONDS,
     PastPoint,
@@ -34,23 +35,34 @@ def facts(**changes: object) -> QuoteFacts:
 def test_bytes_that_are_there_are_counted_exactly() -> None:
     quote = make_quote(facts())
     assert quote.send_bytes == 400 * MB
-    assert quote.send_points == 5
+    assert quote.send_points == 6
     assert quote.restore_bytes == 2000 * MB
     assert quote.final_bytes == 0
 
 
 def test_times_are_those_of_past_jobs() -> None:
     quote = make_quote(facts())
-    assert quote.copy_seconds == pytest.approx(4 + 4 + 5 + 40)
+    assert quote.copy_seconds == pytest.approx(4 + 4 + 5 + 40 + 4)
     assert quote.down_seconds == pytest.approx(4 + 30 + OVERHEAD_SECONDS)
+
+
+def test_a_machine_that_is_watched_does_not_stand_still_while_whole_disks_are_read() -> None:
+    quote = make_quote(facts(can_watch=True))
+    assert quote.copy_seconds == make_quote(facts()).copy_seconds
+    assert quote.down_seconds == pytest.approx(FREEZE_SECONDS + 30 + OVERHEAD_SECONDS)
 
 
 def test_what_is_still_written_is_judged_by_what_was_written_lately() -> None:
     past = [PastPoint(10 * MB, 600), PastPoint(12 * MB, 600), PastPoint(8 * MB, 600)]
     quote = make_quote(facts(past_points=past, newest_age_seconds=600 - LOOK_SECONDS))
-    assert quote.final_bytes == changed_bytes(past, quote.copy_seconds + OVERHEAD_SECONDS)
-    assert quote.send_bytes == 400 * MB + 10 * MB + quote.final_bytes
-    assert 0 < quote.final_bytes < 10 * MB
+    catch_up_bytes = 10 * MB
+    first_seconds = 4 + (400 * MB + catch_up_bytes) / (100 * MB) + (2010 / 400) + (2010 / 50)
+    running_bytes = changed_bytes(past, first_seconds)
+    running_seconds = quote.copy_seconds - first_seconds
+    assert running_seconds == pytest.approx(4 + running_bytes * (1 / 100 + 1 / 50) / MB)
+    assert quote.final_bytes == changed_bytes(past, running_seconds + OVERHEAD_SECONDS)
+    assert quote.send_bytes == 400 * MB + catch_up_bytes + running_bytes + quote.final_bytes
+    assert 0 < quote.final_bytes < running_bytes < catch_up_bytes
 
 
 def test_a_longer_time_is_worth_less_than_its_share_and_has_an_end() -> None:

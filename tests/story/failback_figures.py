@@ -68,7 +68,8 @@ def _gather(failback_id: str) -> dict[str, Any]:
             final_point_id=steps["power_off_vm"].output["final_point_id"],
             quoted_send_bytes=entry.quote["send_bytes"],
             sent_bytes=sum(
-                steps[name].output["sent_bytes"] for name in ("send_points", "send_final_point")
+                steps[name].output["sent_bytes"]
+                for name in ("send_points", "send_last_running_point", "send_final_point")
             ),
             quoted_down_seconds=entry.quote["down_seconds"],
             down_seconds=down.total_seconds(),
