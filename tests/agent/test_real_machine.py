@@ -74,11 +74,12 @@ def pair_when_up(port: int, code: str, core: Core) -> PairedAgent:
 
 def test_points_of_a_machine_that_goes_on_writing(machine: Machine) -> None:
     """One guest for both, since it takes its time to boot."""
-    assert_clean_at_one_instant(machine)
-    assert_nothing_is_written_after_a_final_point(machine)
+    incremental = assert_clean_at_one_instant(machine)
+    assert_a_hold_ends(machine, incremental)
+    assert_nothing_is_written_after_a_watched_final_point(machine, incremental)
 
 
-def assert_clean_at_one_instant(machine: Machine) -> None:
+def assert_clean_at_one_instant(machine: Machine) -> FolderSink:
     assert machine.paired.description["snapshot_provider"] == "device_mapper"
     assert {"vmw_pvscsi", "vmxnet3", "dm_mod"} <= set(
         machine.client.describe()["initramfs_drivers"]
@@ -94,12 +95,38 @@ def assert_clean_at_one_instant(machine: Machine) -> None:
     before, after = judged_journal(base), judged_journal(incremental)
     assert before == after[: len(before)]
     assert len(after) > len(before)
+    return incremental
 
 
-def assert_nothing_is_written_after_a_final_point(machine: Machine) -> None:
-    """Take the machine's power while it is held: its disks are bit for bit what the point holds."""
-    final = FolderSink(machine.folder / "final")
-    assert machine.client.take_snapshot(final, hold_seconds=60).is_held
+def assert_a_hold_ends(machine: Machine, parent: FolderSink) -> None:
+    """Without a watch all is read, and a machine that is released goes on."""
+    final = FolderSink(machine.folder / "first-final", parent)
+    result = machine.client.take_snapshot(final, final.parent_disks(), hold_seconds=60)
+    assert result.is_held
+    assert result.why_whole == "no point before it was watched"
+    assert machine.client.release_hold()
+
+
+def assert_nothing_is_written_after_a_watched_final_point(
+    machine: Machine, parent: FolderSink
+) -> None:
+    """Take the machine's power while it is held: its disks are bit for bit what the point holds.
+
+    Of that point only what was written since the one before was read.
+    """
+    running = FolderSink(machine.folder / "running", parent)
+    assert machine.client.take_snapshot(
+        running, running.parent_disks(), watch_seconds=600
+    ).is_watched
+    time.sleep(10)  # in which its journal gets new records
+    final = FolderSink(machine.folder / "final", running)
+    result = machine.client.take_snapshot(final, final.parent_disks(), hold_seconds=60)
+    assert result.is_held
+    assert result.why_whole == ""
+    assert all(disk.has_parent for disk in final.disks.values())
+    assert any(
+        disk.digests != running.disks[number].digests for number, disk in final.disks.items()
+    )
     for _ in range(5):  # in which its journal would have got new records
         time.sleep(1)
         until = machine.client.extend_hold()
