@@ -1,24 +1,26 @@
 """The failback workflow: two real stores, a real source core, vSphere simulator and agents."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from console.jobs.choices import JobState
+from console.jobs.choices import EventType, JobState
 from console.jobs.models import Job
-from console.jobs.testing import log_of, run_until_done
+from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
 from protected_machines.exports import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.models import FailbackMachine
 from replication.pairing import add_source_core
-from replication.workflows.failback import WORKFLOW
+from replication.workflows.failback import VERSION_1, WORKFLOW
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,
+    before,
     owner_at,
     replicating_back,
     run_here,
@@ -109,3 +111,84 @@ def test_what_is_written_until_the_freeze_is_on_the_restored_machine(
     assert job.state == JobState.SUCCEEDED, log_of(job)
     data = running_agent.disks["boot"].read_bytes()
     assert rescue.disks["first"].read_bytes()[: len(data)] == data
+
+
+@pytest.fixture
+def watching(running_agent: AgentProcess) -> Iterator[AgentProcess]:
+    """The machine's agent, told what is written to its disks after a watched point."""
+    running_agent.module = "tests.agent.watching_agent"
+    running_agent.restart()
+    yield running_agent
+    running_agent.module = "agent"
+    running_agent.restart()
+
+
+def write(agent: AgentProcess, data: bytes) -> None:
+    overwrite(agent.disks["boot"], 7 * 65536, data)
+    Path(f"{agent.disks['boot']}.notes").write_text("7 1\n")
+
+
+def notes_of(job: Job, step: str) -> list[str]:
+    return [event.payload["text"] for event in job.events.filter(step=step, type=EventType.NOTE)]
+
+
+def test_a_watched_machine_is_frozen_for_what_was_written_since_only(
+    failed_over: FailedOver,
+    watching: AgentProcess,
+    start: Callable[[], Job],
+    rescue: AgentProcess,
+) -> None:
+    job = start()
+    with before("final_point", lambda: write(watching, b"since the last running point")):
+        run_until_done(job, limit_seconds=60)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    data = watching.disks["boot"].read_bytes()
+    assert rescue.disks["first"].read_bytes()[: len(data)] == data
+    assert notes_of(job, "last_running_point") == notes_of(job, "final_point") == []
+    log = (watching.folder / "agent.log").read_text()
+    assert "key=boot is_delta=True read_grains=1 " in log
+    assert "key=data is_delta=True read_grains=0 " in log
+
+
+def test_a_watch_that_was_lost_costs_time_only(
+    failed_over: FailedOver,
+    watching: AgentProcess,
+    start: Callable[[], Job],
+    rescue: AgentProcess,
+) -> None:
+    def lose() -> None:
+        write(watching, b"since the last running point")
+        watching.restart()
+
+    job = start()
+    with before("final_point", lose):
+        run_until_done(job, limit_seconds=60)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    data = watching.disks["boot"].read_bytes()
+    assert rescue.disks["first"].read_bytes()[: len(data)] == data
+    assert notes_of(job, "final_point") == [
+        "Whole disks were read while the machine was frozen: no point before it was watched."
+    ]
+
+
+def test_a_failback_that_is_taken_back_ends_the_watch(
+    failed_over: FailedOver, watching: AgentProcess, start: Callable[[], Job]
+) -> None:
+    seen: list[bool] = []
+    mark = Path(f"{watching.disks['boot']}.watched")
+    job = start()
+    with (
+        before("send_last_running_point", lambda: seen.append(mark.exists())),
+        fail_at("restore_running_delta"),
+    ):
+        run_until_done(job, limit_seconds=60)
+    assert job.state == JobState.FAILED, log_of(job)
+    assert seen == [True]
+    assert not mark.exists()
+
+
+def test_a_job_of_the_first_version_goes_on_without_the_later_steps() -> None:
+    names = [step.name for step in WORKFLOW.steps]
+    assert [step.name for step in VERSION_1.steps] == [
+        name for name in names if "running" not in name
+    ]
