@@ -2,9 +2,9 @@
 
 The machine failed over to this core and wrote 1 % of its disk since, a fifth in each of five
 points. The quote is made then, as the dialog makes it. The machine goes on writing at the same rate
-while the catch-up point and the final point are taken and sent, over a link that counts; restoring
-the disks in between is left out. Its writes are blocks of 4 KiB all over the disk, so hardly
-anything is written twice, which the quote does not expect.
+while the catch-up point, the last one before the freeze and the final point are taken and sent,
+over a link that counts; restoring the disks in between is left out. Its writes are blocks of 4 KiB
+all over the disk, so hardly anything is written twice, which the quote does not expect.
 """
 
 import itertools
@@ -103,11 +103,13 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
             assert facts is not None
             quote = make_quote(facts)
             before_bytes = link.sent_bytes + link.received_bytes
-            started = time.monotonic()
-            writing.take_point(age)
-            send()
-            final = writing.take_point(timedelta(seconds=time.monotonic() - started))
-            send()
+            final = newest
+            since = age
+            for _ in ("catch-up point", "last point before the freeze", "final point"):
+                started = time.monotonic()
+                final = writing.take_point(since)
+                send()
+                since = timedelta(seconds=time.monotonic() - started)
     return {
         "wire_bytes": link.sent_bytes + link.received_bytes - before_bytes,
         "file_bytes": open_store().bytes_since(str(machine.pk), str(final.pk), str(base.pk)),
