@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentClient, SnapshotResult
-from agent.errors import SnapshotFailed
+from agent.errors import AgentBusy, SnapshotFailed
 from agent.protocol import GRAIN_BYTES
 from agent.providers.watch import Watch
 from tests.agent.conftest import MIB, Core, RunningAgent, make_core, wait_until, write_disk
@@ -49,9 +49,7 @@ def running_point(watching: RunningAgent, client: AgentClient, tmp_path: Path) -
 
 
 def is_watched(agent: RunningAgent) -> bool:
-    marks = [Path(f"{path}.watched").exists() for path in agent.disks.values()]
-    assert len(set(marks)) == 1
-    return marks[0]
+    return any(Path(f"{path}.watched").exists() for path in agent.disks.values())
 
 
 def write(agent: RunningAgent, key: str, grain: int, data: bytes, is_noted: bool = True) -> None:
@@ -253,10 +251,17 @@ def test_a_final_point_that_breaks_off_ends_the_watch_and_is_taken_anew(
         client.take_snapshot(broken, broken.parent_disks(), lose, hold_seconds=60)
     wait_until(lambda: not is_watched(watching))
     write(watching, "boot", 7, b"after the thaw", is_noted=False)
+    taken: list[FolderSink] = []
 
-    final, _ = take_final(client, running_point)
+    def take_anew() -> bool:
+        try:
+            taken.append(take_final(client, running_point)[0])
+        except AgentBusy:  # with letting go of the one that broke off
+            return False
+        return True
 
-    assert_reads_all(watching, final)
+    wait_until(take_anew)
+    assert_reads_all(watching, taken[0])
 
 
 def test_an_agent_that_ends_leaves_no_watch(

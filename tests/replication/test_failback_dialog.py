@@ -90,7 +90,7 @@ def test_the_quote_says_bytes_and_times_before_anything_starts(
     page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
     quote = page[page.index('id="failback-quote"') :]
     assert re.search(r"To send</dt><dd>1\.\d MiB", quote)
-    assert "in 4 recovery points, a base image among them" in quote
+    assert "in 5 recovery points, a base image among them" in quote
     assert "Copying</dt><dd>about a minute" in quote
     assert re.search(r"Downtime</dt><dd>about \d+", quote)
     assert "FAILBACK-NO-COMMON-POINT" in page
