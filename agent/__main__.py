@@ -1,4 +1,4 @@
-"""Run the agent: `python -m agent serve`, or `show-code` and `new-code` on the machine itself."""
+"""Run the agent: `serve` on a protected machine, `restore` on one that runs the rescue medium."""
 
 from __future__ import annotations
 
@@ -7,38 +7,69 @@ import logging
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
-from agent.configuration import CONFIGURATION_PATH, Configuration, read_configuration
+from agent.configuration import (
+    CONFIGURATION_PATH,
+    RESCUE_STATE_FOLDER,
+    Configuration,
+    read_configuration,
+)
 from agent.errors import AgentError
 from agent.pairing import Pairing, make_code
+from agent.quiet_log import QuietHandler
 from agent.service import Service
 from agent.state import AgentState
 
 
 def main() -> int:
     """Run the command; errors of the agent become one line on standard error."""
-    parser = argparse.ArgumentParser(prog="understudy-agent", description=__doc__)
-    parser.add_argument("command", choices=("serve", "show-code", "new-code"))
-    parser.add_argument("--configuration", type=Path, default=CONFIGURATION_PATH)
-    arguments = parser.parse_args()
+    arguments = _parse()
+    handler = QuietHandler(sys.stderr)
     logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+        level=logging.INFO, handlers=[handler], format="%(levelname)s %(name)s %(message)s"
     )
     try:
-        configuration = read_configuration(arguments.configuration)
         if arguments.command == "serve":
-            _serve(configuration)
+            _serve(read_configuration(arguments.configuration), ())
+        elif arguments.command == "restore":
+            _serve(_rescue_configuration(arguments.configuration), arguments.console)
         else:
-            _print_code(configuration, is_new=arguments.command == "new-code")
+            is_new = arguments.command == "new-code"
+            _print_code(read_configuration(arguments.configuration), is_new)
     except AgentError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _serve(configuration: Configuration) -> None:
-    service = Service(configuration)
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="understudy-agent", description=__doc__)
+    parser.add_argument("command", choices=("serve", "restore", "show-code", "new-code"))
+    parser.add_argument("--configuration", type=Path, default=CONFIGURATION_PATH)
+    parser.add_argument(
+        "--console",
+        type=Path,
+        action="append",
+        default=[],
+        help="for restore: a terminal that shows address and code too, e.g. /dev/ttyS0",
+    )
+    return parser.parse_args()
+
+
+def _rescue_configuration(path: Path) -> Configuration:
+    """Return the configuration of a rescue machine, which needs no file."""
+    if path == CONFIGURATION_PATH and not path.exists():
+        return Configuration(mode="restore", state_folder=RESCUE_STATE_FOLDER)
+    configuration = read_configuration(path)
+    if configuration.mode == "restore":
+        return configuration
+    return replace(configuration, mode="restore", state_folder=RESCUE_STATE_FOLDER)
+
+
+def _serve(configuration: Configuration, consoles: list[Path] | tuple[()]) -> None:
+    service = Service(configuration, consoles)
 
     def stop(_number: int, _frame: object) -> None:
         # Not in the handler itself: it interrupts the thread that is in accept().

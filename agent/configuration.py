@@ -12,6 +12,8 @@ from agent.protocol import DEFAULT_PORT
 
 CONFIGURATION_PATH = Path("/etc/understudy-agent/agent.json")
 STATE_FOLDER = Path("/var/lib/understudy-agent")
+RESCUE_STATE_FOLDER = Path("/run/understudy-rescue")  # memory
+MODES = ("protect", "restore")
 PROVIDERS = ("auto", "device_mapper", "fsfreeze", "file")
 
 
@@ -27,10 +29,13 @@ class ConfiguredDisk:
 class Configuration:
     """What an administrator may set.
 
+    In mode `restore` the machine runs the rescue medium, and its disks may be overwritten.
+
     `cow_bytes` limits the memory that holds overwritten blocks while a point is read; None takes
     half of what is free. `left_out_disks` are kernel names (`sdc`) that no point holds.
     """
 
+    mode: str = "protect"
     address: str = "0.0.0.0"
     port: int = DEFAULT_PORT
     pairing_code: str | None = None
@@ -55,6 +60,8 @@ def read_configuration(path: Path) -> Configuration:
     if not isinstance(entries, dict):
         raise ConfigurationWrong(f"Reading {path}: expected a JSON object")
     values = {name: _checked(path, name, value) for name, value in entries.items()}
+    if values.get("mode") == "restore":
+        values.setdefault("state_folder", RESCUE_STATE_FOLDER)
     configuration = Configuration(**values)
     if configuration.provider == "file" and not configuration.disks:
         raise ConfigurationWrong(f"Reading {path}: provider 'file' needs entries in disks")
@@ -65,6 +72,8 @@ def _checked(path: Path, name: str, value: Any) -> Any:
     if name == "port" and _is_int(value, 0, 65535):
         return value
     if name == "provider" and value in PROVIDERS:
+        return value
+    if name == "mode" and value in MODES:
         return value
     if name in ("address", "pairing_code") and (value is None or isinstance(value, str)):
         return value

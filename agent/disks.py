@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from agent.errors import SnapshotFailed
@@ -96,11 +96,19 @@ def describe_disks(found: Sequence[FoundDisk], sys_root: Path = Path("/sys")) ->
                 key=key,
                 device=f"/dev/{disk.name}",
                 capacity_bytes=disk.capacity_bytes,
-                controller=_controller(disk.folder),
+                controller=controller_of(disk.folder),
                 is_boot=disk.name == boot_name,
             )
         )
     return disks
+
+
+def hardware_keys(found: Sequence[FoundDisk]) -> list[str]:
+    """Return keys that stay the same whatever is written on the disks, each one once."""
+    keys: list[str] = []
+    for disk in found:
+        keys.append(_unused(_key_of_hardware(disk), keys))
+    return keys
 
 
 def key_of_content(head: bytes) -> str | None:
@@ -141,7 +149,7 @@ def _key_of_hardware(disk: FoundDisk) -> str:
     return f"blank-{disk.name}"
 
 
-def _unused(key: str, keys: set[str]) -> str:
+def _unused(key: str, keys: Container[str]) -> str:
     """Tell copies of a disk apart by their order."""
     if key not in keys:
         return key
@@ -195,7 +203,7 @@ def _place(folder: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _controller(folder: Path) -> str:
+def controller_of(folder: Path) -> str:
     """Return the controller that a disk hangs on: the nearest driver above the disk's own."""
     place = (folder / "device").resolve()
     for parent in (place, *place.parents):

@@ -12,6 +12,11 @@ AgentError
     ProtocolBroken            a message that the protocol does not allow
     SnapshotFailed            the view could not be made or read
         ViewInvalid           copy-on-write space ran out while the view was read
+    HoldLost                  file systems that should have stayed frozen were thawed
+    RestoreFailed             a disk could not be written, or what was sent does not inflate
+    RestoreRefused            this machine cannot take the restore
+        DiskTooSmall          the disk is smaller than the one in the point
+        RestoreUnknown        a delta, but the disk does not hold what it goes on from
     ConfigurationWrong        agent.json or the state folder cannot be used
     RequestRefused            the agent understood and will not do it
 
@@ -71,6 +76,32 @@ class ViewInvalid(SnapshotFailed):
     code = "AGENT-VIEW-INVALID"
 
 
+class HoldLost(AgentError):
+    code = "AGENT-HOLD-LOST"
+
+
+class RestoreFailed(AgentError):
+    code = "AGENT-RESTORE-FAILED"
+
+
+class RestoreRefused(AgentError):
+    code = "AGENT-RESTORE-REFUSED"
+
+
+class DiskTooSmall(RestoreRefused):
+    """`missing_bytes` is by how much; zero when only the text tells it."""
+
+    code = "AGENT-DISK-TOO-SMALL"
+
+    def __init__(self, text: str, missing_bytes: int = 0) -> None:
+        super().__init__(text)
+        self.missing_bytes = missing_bytes
+
+
+class RestoreUnknown(RestoreRefused):
+    code = "AGENT-RESTORE-UNKNOWN"
+
+
 class ConfigurationWrong(AgentError):
     code = "AGENT-CONFIGURATION-WRONG"
 
@@ -89,6 +120,11 @@ _SENT_BY_AGENT: dict[str, type[AgentError]] = {
         ProtocolBroken,
         SnapshotFailed,
         ViewInvalid,
+        HoldLost,
+        RestoreFailed,
+        RestoreRefused,
+        DiskTooSmall,
+        RestoreUnknown,
         ConfigurationWrong,
         RequestRefused,
     )

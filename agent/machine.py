@@ -71,6 +71,13 @@ def _memory_bytes(sys_root: Path, proc_root: Path) -> int:
     return 0
 
 
+def ipv4_addresses() -> list[str]:
+    """Return the IPv4 addresses of this machine's network cards."""
+    folders = sorted(Path("/sys/class/net").iterdir())
+    names = [folder.name for folder in folders if (folder / "device").exists()]
+    return [address for name in names for address in _ipv4_addresses(name)]
+
+
 def _nics(sys_root: Path, proc_root: Path) -> list[dict[str, Any]]:
     nics = []
     for folder in sorted((sys_root / "class/net").iterdir()):

@@ -9,13 +9,18 @@ A `Channel` reads while it waits to write. So two sides that both send never wai
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
+import socket
 import ssl
 import struct
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Union
+
+from blake3 import blake3
 
 from agent.errors import AgentError, ProtocolBroken
 
@@ -30,21 +35,29 @@ CONTROL = 1
 DISK_DATA = 2
 DISK_DIGESTS = 3
 PARENT_DIGESTS = 4
+RESTORE_RUN = 5
 
 HEADER = struct.Struct(">BI")  # kind, payload length
 DISK_DATA_HEAD = struct.Struct(">H")  # disk number
 DIGESTS_HEAD = struct.Struct(">HQ")  # disk number, first grain
+RUN_HEAD = struct.Struct(">QH32s")  # first grain, grains, BLAKE3 of all else in the payload
 
 MAX_DATA_BYTES = 1024 * 1024  # of a disk in one frame
+MAX_RUN_GRAINS = 64
+MAX_RUN_BYTES = 2 * 1024 * 1024  # compressed, in one frame
+_IDLE_SECONDS = 1.0
+_RUN_LENGTH_BYTES = 4  # one for each grain, before the data
 _MAX_PAYLOAD_BYTES = {
     CONTROL: 1024 * 1024,
     DISK_DATA: DISK_DATA_HEAD.size + MAX_DATA_BYTES,
     DISK_DIGESTS: DIGESTS_HEAD.size + SLICE_GRAINS * DIGEST_BYTES,
     PARENT_DIGESTS: DIGESTS_HEAD.size + SLICE_GRAINS * DIGEST_BYTES,
+    RESTORE_RUN: RUN_HEAD.size + MAX_RUN_GRAINS * _RUN_LENGTH_BYTES + MAX_RUN_BYTES,
 }
 _MAX_UNREAD_BYTES = 4 * 1024 * 1024  # what may arrive while this side is still sending
 MAX_CAPACITY_BYTES = 256 * 1024**4
 MAX_DISKS = 256
+MAX_HOLD_SECONDS = 900
 
 Data = Union[bytes, bytearray, memoryview]
 Message = dict[str, Any]
@@ -62,12 +75,16 @@ class Channel:
 
     Owns the socket. `peer_gone` is what to raise when the other side is lost: that reads
     differently on a core and on an agent. For one thread at a time.
+
+    on_arrival: called when something arrived while this side waits to send; what it raises breaks
+        the frame that is being sent, so the connection has to be closed then.
     """
 
     def __init__(
         self, tls_socket: ssl.SSLSocket, silence_seconds: float, peer_gone: type[AgentError]
     ) -> None:
         self.silence_seconds = silence_seconds
+        self.on_arrival: Callable[[], object] | None = None
         self._socket = tls_socket
         self._socket.setblocking(False)
         self._peer_gone = peer_gone
@@ -87,7 +104,9 @@ class Channel:
         self.send(CONTROL, json.dumps(message, separators=(",", ":")).encode())
 
     def send(self, kind: int, *parts: Data) -> None:
-        """Send a frame made of `parts` joined, without copying them together.
+        """Send a frame made of `parts` joined.
+
+        They are copied together: a TLS record for each part would cost both sides more.
 
         Raises:
             AgentError: of the class given as `peer_gone`, when the other side is lost or takes
@@ -99,12 +118,12 @@ class Channel:
                 f"Sending a frame of kind {kind}: {length_bytes} bytes, "
                 f"at most {_MAX_PAYLOAD_BYTES[kind]} are allowed"
             )
-        self._send_bytes(HEADER.pack(kind, length_bytes))
-        for part in parts:
-            self._send_bytes(part)
+        self._send_bytes(b"".join((HEADER.pack(kind, length_bytes), *parts)))
 
-    def receive(self) -> Frame:
+    def receive(self, on_idle: Callable[[], object] | None = None) -> Frame:
         """Return the next frame, waiting for it.
+
+        on_idle: called about each second while there is nothing; it may send.
 
         Raises:
             AgentError: of the class given as `peer_gone`, when the other side is lost or silent.
@@ -112,7 +131,7 @@ class Channel:
         """
         while not self._waiting:
             if not self._read_some():
-                self._wait(select.POLLIN)
+                self._wait(select.POLLIN, on_idle)
         return self._take_waiting()
 
     def find_waiting(self) -> Frame | None:
@@ -133,6 +152,28 @@ class Channel:
                 f"Waiting for {' or '.join(types)}: the other side sent {message['type'][:40]!r}"
             )
         return message
+
+    def drain(self, limit_seconds: float) -> None:
+        """Throw away what still comes until the other side closes, at most that long.
+
+        Closing with unread bytes would reset the connection, and the other side might lose what
+        was sent to it last.
+        """
+        deadline = time.monotonic() + limit_seconds
+        self._poll.modify(self._socket, select.POLLIN)
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                try:
+                    if not self._socket.recv(MAX_DATA_BYTES):
+                        return
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+
+    def abort(self) -> None:
+        """End the connection from another thread, whatever the one that owns it waits for."""
+        with contextlib.suppress(OSError):
+            # Not the TLS socket's own method, which would take its encryption away meanwhile.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; harmless when it is closed."""
@@ -164,17 +205,23 @@ class Channel:
             while self._read_some():
                 if self._waiting_bytes > _MAX_UNREAD_BYTES:
                     raise ProtocolBroken("The other side sends on without waiting for an answer")
+            if self.on_arrival is not None:
+                self.on_arrival()
 
-    def _wait(self, events: int) -> int:
-        self._poll.modify(self._socket, events)
+    def _wait(self, events: int, on_idle: Callable[[], object] | None = None) -> int:
         deadline = time.monotonic() + self.silence_seconds
         while True:
             left_seconds = deadline - time.monotonic()
             if left_seconds <= 0:
                 raise self._lost(f"it was silent for {self.silence_seconds:g} seconds")
-            ready = self._poll.poll(left_seconds * 1000)
+            self._poll.modify(self._socket, events)
+            ready = self._poll.poll(min(left_seconds, _IDLE_SECONDS) * 1000)
             if ready:
                 return ready[0][1]
+            if on_idle is not None:
+                on_idle()
+                if self._waiting:  # it has sent, and so may have read
+                    return 0
 
     def _read_some(self) -> bool:
         """Read once towards the next frame; False when nothing has arrived."""
@@ -254,6 +301,58 @@ def split_digests(frame: Frame) -> tuple[int, int, memoryview]:
         raise ProtocolBroken("The other side sent digests of an impossible length")
     number, first_grain = DIGESTS_HEAD.unpack_from(frame.payload)
     return number, first_grain, digests
+
+
+def run_payload(first_grain: int, compressed: Sequence[Data]) -> list[Data]:
+    """Return the parts of a RESTORE_RUN payload: its head, and lengths and grains joined.
+
+    BLAKE3 takes half the time for one long piece of what it takes for many short ones.
+    """
+    lengths = struct.pack(f">{len(compressed)}I", *map(len, compressed))
+    body = b"".join((lengths, *compressed))
+    return [RUN_HEAD.pack(first_grain, len(compressed), _run_digest(first_grain, body)), body]
+
+
+def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
+    """Return first grain and compressed grains of a RESTORE_RUN frame, whose digest fits.
+
+    Raises:
+        ProtocolBroken: it is cut or too long, its lengths do not add up, or its digest differs.
+    """
+    if len(frame.payload) < RUN_HEAD.size:
+        raise ProtocolBroken("The other side sent a run of grains without its head")
+    first_grain, count, digest = RUN_HEAD.unpack_from(frame.payload)
+    data_start = RUN_HEAD.size + count * _RUN_LENGTH_BYTES
+    if not 1 <= count <= MAX_RUN_GRAINS or len(frame.payload) < data_start:
+        raise ProtocolBroken(f"The other side sent a run of {count} grains that is cut or too long")
+    lengths = frame.payload[RUN_HEAD.size : data_start]
+    grains = []
+    place = data_start
+    for length_bytes in struct.unpack(f">{count}I", lengths):
+        grains.append(frame.payload[place : place + length_bytes])
+        place += length_bytes
+    if place != len(frame.payload):
+        raise ProtocolBroken(
+            f"The grains of a run take {place - data_start} bytes by their lengths, "
+            f"{len(frame.payload) - data_start} came"
+        )
+    if _run_digest(first_grain, frame.payload[RUN_HEAD.size :]) != digest:
+        raise ProtocolBroken(
+            f"The run of {count} grains from grain {first_grain} on is not what was sent"
+        )
+    return first_grain, grains
+
+
+def _run_digest(first_grain: int, body: Data) -> bytes:
+    return blake3(first_grain.to_bytes(8, "big")).update(body).digest()
+
+
+def get_flag(message: Message, name: str) -> bool:
+    """Return whether `name` of a message is true; missing is false."""
+    value = message.get(name, False)
+    if not isinstance(value, bool):
+        raise ProtocolBroken(f"Reading {message.get('type')!r}: {name} is neither true nor false")
+    return value
 
 
 def get_int(message: Message, name: str, lowest: int, highest: int) -> int:

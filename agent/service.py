@@ -1,4 +1,7 @@
-"""The service: listens, lets in paired cores, answers them, and takes one point at a time."""
+"""The service: listens, pairs, lets in trusted cores, and answers them.
+
+What it is there for, protecting a machine or restoring one, is its duty's.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from agent.configuration import Configuration
+from agent.duty import Answer, Duty
 from agent.errors import (
     AgentBusy,
     AgentError,
@@ -22,21 +26,13 @@ from agent.errors import (
     ProtocolBroken,
     RequestRefused,
 )
-from agent.machine import InitramfsDrivers, describe_machine
+from agent.machine import describe_machine
 from agent.pairing import NONCE_BYTES, Pairing, code_key, proof
-from agent.protocol import (
-    MAX_CAPACITY_BYTES,
-    MAX_DISKS,
-    PROTOCOL_VERSION,
-    Channel,
-    Message,
-    get_int,
-    get_text,
-)
-from agent.providers import Provider
-from agent.providers.choice import choose_provider
-from agent.state import AgentState, TrustedCore, now_text
-from agent.stream import ParentDisk, description_of, send_view
+from agent.protecting import ProtectDuty
+from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_text
+from agent.rescue import RescueDuty
+from agent.rescue_console import RescueConsole
+from agent.state import AgentState, TrustedCore
 from agent.tls import (
     MAX_CERTIFICATE_CHARACTERS,
     agent_context,
@@ -52,26 +48,41 @@ MAX_CONNECTIONS = 32
 _HANDSHAKE_SECONDS = 20
 _UNPAIRED_SILENCE_SECONDS = 20
 _SILENCE_SECONDS = 120
+_DRAIN_SECONDS = 10
 _MAX_NAME_CHARACTERS = 200
 # Memory is locked around a freeze; default stacks of 8 MiB for each thread would be locked too.
 _THREAD_STACK_BYTES = 512 * 1024
 
 
-class Service:
-    """One agent. `serve` runs until `stop` is called from another thread or a signal handler."""
+class _Known(NamedTuple):
+    """What is needed to answer, read from the state folder at one time."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
+    context: ssl.SSLContext
+    cores: dict[str, TrustedCore]  # by fingerprint
+    description: Message = {}
+
+
+class Service:
+    """One agent. `serve` runs until `stop` is called from another thread or a signal handler.
+
+    consoles: where a rescue machine shows its code, beside standard output.
+    """
+
+    def __init__(self, configuration: Configuration, consoles: Sequence[Path] = ()) -> None:
         self._state = AgentState(configuration.state_folder)
         self._certificate_path, self._key_path = ensure_identity(
             configuration.state_folder, socket.gethostname()
         )
         self._certificate_der = ssl.PEM_cert_to_DER_cert(self._certificate_path.read_text())
+        self._fingerprint = fingerprint_of_der(self._certificate_der)
         self._pairing = Pairing(self._state, configuration.pairing_code)
-        self._initramfs = InitramfsDrivers(configuration.state_folder)
-        self._provider: Provider = choose_provider(configuration)
-        self._snapshot_lock = threading.Lock()
-        self._snapshot_of = ""
+        self._known: _Known | None = None  # while file systems are frozen
+        self._console = RescueConsole(consoles, self._pairing, self._fingerprint)
+        self.duty: Duty = (
+            RescueDuty(configuration, self._state, self._console)
+            if configuration.mode == "restore"
+            else ProtectDuty(configuration, self)
+        )
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._is_stopping = False
         threading.stack_size(_THREAD_STACK_BYTES)
@@ -80,13 +91,15 @@ class Service:
 
     def serve(self) -> None:
         """Answer connections, each in a thread of its own."""
-        self._initramfs.start()
+        self.duty.start()
+        if self.duty.mode == "restore":
+            self._console.start(self.port)
         code = self._pairing.find_code()
         log.info(
-            "agent serves port=%d provider=%s fingerprint=%s pairing=%s",
+            "agent serves port=%d mode=%s fingerprint=%s pairing=%s",
             self.port,
-            self._provider.name,
-            fingerprint_of_der(self._certificate_der),
+            self.duty.mode,
+            self._fingerprint,
             "open" if code else "closed",
         )
         while not self._is_stopping:
@@ -112,30 +125,32 @@ class Service:
         # close() alone leaves accept() waiting.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._console.stop()
+        self.duty.stop()
 
     def _handle(self, connection: socket.socket, peer: str) -> None:
         try:
             _keep_alive(connection)
             connection.settimeout(_HANDSHAKE_SECONDS)
-            cores = self._state.trusted_cores()
-            context = agent_context(
-                self._certificate_path, self._key_path, (core.certificate_pem for core in cores)
-            )
-            with context.wrap_socket(connection, server_side=True) as tls_socket:
-                self._converse(tls_socket, peer)
+            known = self._known or self._read_known()
+            with known.context.wrap_socket(connection, server_side=True) as tls_socket:
+                self._converse(tls_socket, peer, known)
         except (AgentError, OSError) as error:
             log.info("connection ended peer=%s reason=%s", peer, error)
         finally:
             connection.close()
             self._connections.release()
 
-    def _converse(self, tls_socket: ssl.SSLSocket, peer: str) -> None:
-        certificate_der = tls_socket.getpeercert(binary_form=True)
-        core = (
-            self._state.find_trusted_core(fingerprint_of_der(certificate_der))
-            if certificate_der
-            else None
+    def _read_known(self) -> _Known:
+        cores = self._state.trusted_cores()
+        context = agent_context(
+            self._certificate_path, self._key_path, (core.certificate_pem for core in cores)
         )
+        return _Known(context, {core.fingerprint: core for core in cores})
+
+    def _converse(self, tls_socket: ssl.SSLSocket, peer: str, known: _Known) -> None:
+        certificate_der = tls_socket.getpeercert(binary_form=True)
+        core = known.cores.get(fingerprint_of_der(certificate_der)) if certificate_der else None
         silence_seconds = _SILENCE_SECONDS if core else _UNPAIRED_SILENCE_SECONDS
         channel = Channel(tls_socket, silence_seconds, CoreGone)
         channel.send_control(
@@ -150,13 +165,19 @@ class Service:
         while conversation.answer_next():
             pass
 
+    def answers(self) -> dict[str, Answer]:
+        """Return the requests that a trusted core may make."""
+        return {"describe": self._describe, "trust": self._trust, **self.duty.answers()}
+
     def describe(self) -> Message:
         """Return the description of this machine, as `docs/agent.md` lists it."""
+        known = self._known
+        if known is not None:
+            return known.description
         return {
             **describe_machine(),
-            "disks": [description_of(disk) for disk in self._provider.disks()],
-            "initramfs_drivers": self._initramfs.get(),
-            "snapshot_provider": self._provider.name,
+            "mode": self.duty.mode,
+            **self.duty.describe(),
             "trusted_cores": [
                 {"name": core.name, "fingerprint": core.fingerprint}
                 for core in self._state.trusted_cores()
@@ -164,13 +185,23 @@ class Service:
             "agent": {"version": VERSION, "port": self.port},
         }
 
+    def freeze_answers(self) -> None:
+        """From now on answer from what is known now; pairing and trusting have to wait."""
+        self._known = self._read_known()._replace(description=self.describe())
+
+    def thaw_answers(self) -> None:
+        """Answer as ever again."""
+        self._known = None
+
     def pair(self, channel: Channel, message: Message) -> None:
         """Let a core prove that it knows the code, prove the same, and trust it.
 
         Raises:
+            AgentBusy: file systems are frozen.
             WrongPairingCode: its proof does not fit; the try is counted.
             PairingClosed: no code is open.
         """
+        self._check_not_frozen()
         core_name = get_text(message, "core_name", _MAX_NAME_CHARACTERS)
         core_pem = check_certificate(
             get_text(message, "core_certificate_pem", MAX_CERTIFICATE_CHARACTERS)
@@ -198,8 +229,12 @@ class Service:
             }
         )
 
-    def trust(self, message: Message) -> None:
-        """Trust another core too."""
+    def _describe(self, channel: Channel, _core: TrustedCore, _message: Message) -> None:
+        channel.send_control({"type": "description", "description": self.describe()})
+
+    def _trust(self, channel: Channel, _core: TrustedCore, message: Message) -> None:
+        """Trust another core too. Raises `AgentBusy` while file systems are frozen."""
+        self._check_not_frozen()
         core = self._state.ensure_trusted_core(
             get_text(message, "core_name", _MAX_NAME_CHARACTERS),
             check_certificate(
@@ -207,49 +242,13 @@ class Service:
             ),
         )
         log.info("core trusted name=%s fingerprint=%s", core.name, core.fingerprint)
+        channel.send_control({"type": "trusted"})
 
-    def take_snapshot(self, channel: Channel, core: TrustedCore, message: Message) -> None:
-        """Take a view of all disks, stream it, release it.
-
-        Raises:
-            AgentBusy: another point is being taken.
-            SnapshotFailed: there is no consistent view, or it did not hold.
-        """
-        parents = _parent_disks(message)
-        with self._only_snapshot(core):
-            started_at = time.monotonic()
-            description = self.describe()
-            with self._provider.open_view() as view:
-                channel.send_control(
-                    {
-                        "type": "snapshot_taken",
-                        "description": description,
-                        "consistency": view.consistency,
-                    }
-                )
-                send_view(channel, view, parents)
-            # After the release: the core must never see a point done whose view was lost.
-            channel.send_control({"type": "snapshot_done"})
-            log.info(
-                "snapshot done core=%s disks=%d sent_bytes=%d seconds=%.1f",
-                core.name,
-                len(description["disks"]),
-                channel.sent_bytes,
-                time.monotonic() - started_at,
-            )
-
-    @contextmanager
-    def _only_snapshot(self, core: TrustedCore) -> Iterator[None]:
-        if not self._snapshot_lock.acquire(blocking=False):
+    def _check_not_frozen(self) -> None:
+        if self._known is not None:
             raise AgentBusy(
-                f"Taking a recovery point: the agent is taking another one for "
-                f"{self._snapshot_of}. Try again when that is done."
+                "The machine is held frozen after a final point: nothing can be changed on it now"
             )
-        try:
-            self._snapshot_of = f"core {core.name!r}, since {now_text()}"
-            yield
-        finally:
-            self._snapshot_lock.release()
 
 
 class _Conversation:
@@ -275,38 +274,26 @@ class _Conversation:
             log.warning("request failed code=%s text=%s", error.code, error)
             self._channel.send_control({"type": "error", "code": error.code, "text": str(error)})
             # After a broken stream nobody knows which frame comes next.
+            self._channel.drain(_DRAIN_SECONDS)
             return False
         return True
 
     def _answer(self, message: Message) -> None:
-        answers: dict[str, Callable[[Message], None]] = {"pair": self._pair}
-        if self._core is not None:
-            answers.update(
-                describe=self._describe, trust=self._trust, take_snapshot=self._take_snapshot
-            )
-        answer = answers.get(message["type"], self._refuse)
-        answer(message)
-
-    def _pair(self, message: Message) -> None:
-        self._service.pair(self._channel, message)
-
-    def _describe(self, _message: Message) -> None:
-        self._channel.send_control({"type": "description", "description": self._service.describe()})
-
-    def _trust(self, message: Message) -> None:
-        self._service.trust(message)
-        self._channel.send_control({"type": "trusted"})
-
-    def _take_snapshot(self, message: Message) -> None:
-        if self._core is not None:
-            self._service.take_snapshot(self._channel, self._core, message)
-
-    def _refuse(self, message: Message) -> NoReturn:
+        kind = message["type"]
+        if kind == "pair":
+            self._service.pair(self._channel, message)
+            return
         if self._core is None:
             raise AgentRefusedCore(
                 "The agent answers only cores it is paired with. Pair this core first."
             )
-        raise RequestRefused(f"The agent does not know the request {message['type'][:40]!r}")
+        answer = self._service.answers().get(kind)
+        if answer is None:
+            raise RequestRefused(
+                f"The agent does not know the request {kind[:40]!r} in its mode "
+                f"{self._service.duty.mode!r}"
+            )
+        answer(self._channel, self._core, message)
 
     def _name(self) -> str:
         return self._core.name if self._core else "-"
@@ -341,22 +328,3 @@ def _nonce(message: Message) -> bytes:
     if len(nonce) != NONCE_BYTES:
         raise ProtocolBroken(f"A nonce needs {NONCE_BYTES} bytes in hex")
     return nonce
-
-
-def _parent_disks(message: Message) -> dict[str, ParentDisk]:
-    entries: Any = message.get("disks")
-    if not isinstance(entries, list) or len(entries) > MAX_DISKS:
-        raise ProtocolBroken("The request for a point names no list of parent disks")
-    parents = {}
-    for entry in entries:
-        if not isinstance(entry, dict):
-            raise ProtocolBroken("A parent disk in the request for a point is no object")
-        parent = ParentDisk(
-            key=get_text(entry, "key", 200),
-            number=get_int(entry, "number", 0, MAX_DISKS),
-            cid=get_text(entry, "cid", 8),
-            file_hint=get_text(entry, "file_hint"),
-            capacity_bytes=get_int(entry, "capacity_bytes", 512, MAX_CAPACITY_BYTES),
-        )
-        parents[parent.key] = parent
-    return parents

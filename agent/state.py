@@ -91,6 +91,18 @@ class AgentState:
         with self.lock:
             self._write("pairing.json", asdict(pairing))
 
+    def find_restores(self) -> dict[str, Any] | None:
+        """Return what a rescue machine has noted of its disks, or None if nothing."""
+        entries = self._read("restores.json")
+        if entries is not None and not isinstance(entries, dict):
+            raise self._wrong("restores.json", TypeError("expected a JSON object"))
+        return entries
+
+    def save_restores(self, entries: dict[str, Any]) -> None:
+        """Replace what a rescue machine has noted of its disks."""
+        with self.lock:
+            self._write("restores.json", entries)
+
     def _read(self, name: str) -> Any:
         path = self.folder / name
         try:

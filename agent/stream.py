@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from recovery_store.errors import SourceUnreadable, VmdkError
@@ -50,17 +51,24 @@ class ParentDisk:
     capacity_bytes: int
 
 
-def send_view(channel: Channel, view: View, parents: dict[str, ParentDisk]) -> None:
+def send_view(
+    channel: Channel,
+    view: View,
+    parents: dict[str, ParentDisk],
+    beat: Callable[[], object] | None = None,
+) -> None:
     """Stream all disks of a view.
 
     A disk whose parent is missing or was larger is streamed whole.
+
+    beat: called twice a second while the core takes what is sent; what it raises ends the stream.
 
     Raises:
         CoreGone: the core is lost.
         SnapshotFailed: a disk cannot be read, or the view did not hold.
     """
     total_bytes = sum(disk_view.capacity_bytes for disk_view in view.disks)
-    progress = _Progress(channel, total_bytes)
+    progress = _Progress(channel, total_bytes, beat)
     for disk_view in view.disks:
         parent = parents.get(disk_view.disk.key)
         if parent is not None and parent.capacity_bytes > disk_view.capacity_bytes:
@@ -237,8 +245,11 @@ class _ParentDigests:
 class _Progress:
     """Tells the core how far the reading is; this also shows that the agent lives."""
 
-    def __init__(self, channel: Channel, total_bytes: int) -> None:
+    def __init__(
+        self, channel: Channel, total_bytes: int, beat: Callable[[], object] | None
+    ) -> None:
         self._channel = channel
+        self._beat = beat
         self._total_bytes = total_bytes
         self._finished_bytes = 0
         self._next_at = 0.0
@@ -257,6 +268,8 @@ class _Progress:
         self._channel.send_control(
             {"type": "progress", "done_bytes": done_bytes, "total_bytes": self._total_bytes}
         )
+        if self._beat is not None:
+            self._beat()
 
 
 def description_of(disk: Disk) -> dict[str, object]:

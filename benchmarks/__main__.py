@@ -23,7 +23,10 @@ NAMES = (
     "agent_base_image",
     "store_incremental",
     "store_sparse",
+    "store_restore",
+    "agent_restore",
     "replication_wire",
+    "failback_wire",
     "replication_page",
 )
 _HERE = Path(__file__).parent

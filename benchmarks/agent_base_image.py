@@ -4,18 +4,15 @@ The agent is a process of its own and serves the image as a disk; this process i
 keeps the point in a store. The peer does nothing but read and deflate, with as many threads.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.client import AgentClient, CoreCredentials, pair_with_agent
+from benchmarks.agent_process import running_agent
 from benchmarks.disk_image import ensure_disk_image
 from benchmarks.figures import Figure, at_most
 from recovery_store.store import Store
@@ -26,8 +23,6 @@ _GRAIN_BYTES = 64 << 10
 _READ_BYTES = 1 << 20
 _THREADS = 2
 _TURNS = 3
-_LIMIT_SECONDS = 30
-_CODE = "BENCH-CODE-1234"
 
 
 def run(work: Path) -> list[Figure]:
@@ -96,60 +91,11 @@ def _data_bytes(image: Path) -> int:
 
 def _through_the_agent(work: Path, image: Path) -> tuple[float, int]:
     """Return the seconds of a base image, and the most memory that the agent held."""
-    configuration = work / "agent.json"
-    configuration.write_text(
-        json.dumps(
-            {
-                "address": "127.0.0.1",
-                "port": 0,
-                "pairing_code": _CODE,
-                "provider": "file",
-                "disks": [{"key": "disk", "path": str(image)}],
-                "state_folder": str(work / "state"),
-            }
-        )
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agent", "serve", "--configuration", str(configuration)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().split()[-1])
-        seconds = _take_base_image(work, port)
-        return seconds, _peak_bytes(process.pid)
-    finally:
-        process.kill()
-        process.wait(_LIMIT_SECONDS)
-        process.stdout.close()
-
-
-def _take_base_image(work: Path, port: int) -> float:
-    credentials = _make_credentials(work)
-    paired = pair_with_agent("127.0.0.1", port, _CODE, credentials, "bench")
-    client = AgentClient("127.0.0.1", port, credentials, paired.certificate_pem)
-    started = time.monotonic()
-    with Store(work / "store").begin_point(
-        str(uuid.uuid4()), "bench", str(uuid.uuid4()), taken_at=datetime.now(UTC)
-    ) as writer:
-        result = client.take_snapshot(writer)
-        writer.commit(result.description, result.consistency, str(uuid.uuid4()), "bench", 1)
-    return time.monotonic() - started
-
-
-def _make_credentials(work: Path) -> CoreCredentials:
-    credentials = CoreCredentials(work / "core.pem", work / "core.key")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=bench"]
-    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2"]
-    command += ["-keyout", str(credentials.key_path), "-out", str(credentials.certificate_path)]
-    subprocess.run(command, check=True, capture_output=True, timeout=_LIMIT_SECONDS)
-    return credentials
-
-
-def _peak_bytes(process_id: int) -> int:
-    for line in Path(f"/proc/{process_id}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("the kernel does not tell the agent's peak memory")
+    with running_agent(work, image) as agent:
+        started = time.monotonic()
+        with Store(work / "store").begin_point(
+            str(uuid.uuid4()), "bench", str(uuid.uuid4()), taken_at=datetime.now(UTC)
+        ) as writer:
+            result = agent.client.take_snapshot(writer)
+            writer.commit(result.description, result.consistency, str(uuid.uuid4()), "bench", 1)
+        return time.monotonic() - started, agent.peak_bytes()

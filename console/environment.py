@@ -46,6 +46,19 @@ def env_int(name: str, default: int) -> int:
         raise ImproperlyConfigured(f"{name} is {text!r}; expected a whole number") from error
 
 
+def env_paths(name: str) -> list[Path]:
+    """Return the absolute paths that the variable lists, parted by colons; none when it is unset.
+
+    Raises:
+        ImproperlyConfigured: one of them is not absolute.
+    """
+    paths = [Path(text) for text in os.environ.get(name, "").split(":") if text]
+    for path in paths:
+        if not path.is_absolute():
+            raise ImproperlyConfigured(f"{name} names {str(path)!r}; expected absolute paths")
+    return [path.resolve() for path in paths]
+
+
 def env_secret(name: str, fallback_file: Path) -> str:
     """Return a secret from NAME, from the file that NAME_FILE names, or from `fallback_file`.
 

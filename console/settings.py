@@ -4,7 +4,14 @@ import hashlib
 import secrets
 from pathlib import Path
 
-from console.environment import database_from_url, env_bool, env_int, env_secret, env_str
+from console.environment import (
+    database_from_url,
+    env_bool,
+    env_int,
+    env_paths,
+    env_secret,
+    env_str,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -16,6 +23,8 @@ UNDERSTUDY_ADDRESS = env_str("UNDERSTUDY_ADDRESS", "127.0.0.1")
 UNDERSTUDY_CORE_PORT = env_int("UNDERSTUDY_CORE_PORT", 8001)
 # What stays free of the store's file system; 0 leaves it to the store.
 UNDERSTUDY_STORE_RESERVE_BYTES = env_int("UNDERSTUDY_STORE_RESERVE_BYTES", 0)
+# Folders below which archives and seed drives may lie; none means anywhere but this core's own.
+UNDERSTUDY_ARCHIVE_ROOTS = env_paths("UNDERSTUDY_ARCHIVE_ROOTS")
 
 _secret_file = UNDERSTUDY_HOME / "secret-key"
 if not _secret_file.exists():
@@ -206,6 +215,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "task": "replication.refresh_cores",
         "schedule": 10.0,
         "options": {"queue": "control", "expires": 10},
+    },
+    "replication.commit_due_failbacks": {
+        "task": "replication.commit_due_failbacks",
+        "schedule": 60.0,
+        "options": {"queue": "control", "expires": 60},
     },
     "jobs.rescue_stale_jobs": {
         "task": "jobs.rescue_stale_jobs",

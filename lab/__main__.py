@@ -12,6 +12,7 @@ COMMANDS = {
     "revive": "start the dead source core again, without its machines",
     "down": "stop everything of this lab",
 }
+CORES = ("kept", "new")
 
 
 def main() -> None:
@@ -19,6 +20,13 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, explanation in COMMANDS.items():
         commands.add_parser(name, help=explanation)
+    repair = commands.add_parser("repair", help="give the lost site back, with blank machines")
+    repair.add_argument(
+        "--core",
+        choices=CORES,
+        required=True,
+        help="the old core with its store, or a newly installed one that has nothing",
+    )
     guest = commands.add_parser("guest", help="build the machines' disks, run one for a trial")
     acts = guest.add_subparsers(dest="act", required=True)
     acts.add_parser("build")
@@ -32,6 +40,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "guest":
         _guest(arguments)
+    elif arguments.command == "repair":
+        from lab.repair import repair as carry_out
+
+        sys.exit(carry_out(arguments.core))
     else:
         sys.exit(_do(arguments.command))
 

@@ -33,8 +33,8 @@ class NotReady(Exception):
     """The lab could not be brought up; the text says what was waited for and what was seen."""
 
 
-def prepare_core(core: Core) -> None:
-    """Migrate a core's database and make its administrator.
+def prepare_core(core: Core, is_new: bool = False) -> None:
+    """Migrate a core's database and make its administrator; a new core's is emptied before.
 
     Raises:
         NotReady: one of them failed.
@@ -43,6 +43,7 @@ def prepare_core(core: Core) -> None:
         run_command(
             *(sys.executable, "-m", "lab.prepare_core", "--username", ADMINISTRATOR),
             *("--password-file", core.password_file),
+            *(("--empty",) if is_new else ()),
             environment=core.environment(),
             folder=ROOT,
             limit_seconds=300,

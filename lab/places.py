@@ -13,6 +13,15 @@ def home() -> Path:
     return Path(os.environ.get("UNDERSTUDY_HOME") or ROOT / ".understudy").resolve()
 
 
+def write_private(path: Path, text: str) -> None:
+    """Replace a file by one that only its owner reads, wholly or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
 def port_shift() -> int:
     """Return what is added to every port, so that a second lab can run beside the first."""
     text = os.environ.get("UNDERSTUDY_PORT_SHIFT", "0")

@@ -50,13 +50,18 @@ class Drive:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The virtual hardware of a machine. `nics` are (model, MAC or nothing)."""
+    """The virtual hardware of a machine. `nics` are (model, MAC or nothing).
+
+    With a `boot_medium` in its CD drive the machine boots from that when it is powered on, and at
+    a restart from inside from its disk, if there is anything to boot on it.
+    """
 
     cpus: int
     memory_bytes: int
     drives: tuple[Drive, ...]
     nics: tuple[tuple[str, str | None], ...]
     firmware: str = "bios"
+    boot_medium: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
         *("-machine", "pc", *accelerator_arguments()),
         *("-smp", str(hardware.cpus), "-m", f"{max(hardware.memory_bytes >> 20, 64)}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "std"),
-        *("-boot", "menu=off,strict=on"),
+        *("-boot", _boot_order(hardware)),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
         *("-chardev", "socket,id=tools,path=tools.sock,server=on,wait=off"),
@@ -181,8 +186,11 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
     ]
     for bus_id, drive in {drive.bus_id: drive for drive in hardware.drives}.items():
         command += _controller(name, drive.controller, bus_id)
+    has_medium = hardware.boot_medium is not None
     for number, drive in enumerate(hardware.drives):
-        command += _drive(number, drive)
+        command += _drive(number, drive, has_place=not has_medium)
+    if hardware.boot_medium is not None:
+        command += _cd(hardware.boot_medium)
     for number, (model, mac) in enumerate(hardware.nics):
         command += _nic(name, number, model, mac, forwards if number == 0 else ())
     return command
@@ -198,18 +206,32 @@ def _controller(name: str, controller: str, bus_id: str) -> list[str]:
     raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not know")
 
 
-def _drive(number: int, drive: Drive) -> list[str]:
-    path = str(drive.path.resolve()).replace(",", ",,")
-    boot = f"bootindex={number}"
+def _boot_order(hardware: Hardware) -> str:
+    # Places of single devices (bootindex) would hold for the first start too, so either or.
+    return "menu=off,strict=on" if hardware.boot_medium is None else "menu=off,order=cd,once=dc"
+
+
+def _cd(path: Path) -> list[str]:
+    backend = f"file={_escaped(path)},format=raw,if=none,id=cd,readonly=on,media=cdrom"
+    return ["-drive", backend, "-device", "ide-cd,drive=cd"]
+
+
+def _escaped(path: Path) -> str:
+    return str(path.resolve()).replace(",", ",,")
+
+
+def _drive(number: int, drive: Drive, has_place: bool) -> list[str]:
+    path = _escaped(drive.path)
+    place = f",bootindex={number}" if has_place else ""
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
     if drive.controller in SCSI_CONTROLLERS:
-        device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number},{boot}"
+        device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{place}"
     elif drive.controller == "sata":
-        device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number},{boot}"
+        device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number}{place}"
     elif drive.controller == "nvme":
-        device = f"nvme,serial=disk{number},drive=disk{number},{boot}"
+        device = f"nvme,serial=disk{number},drive=disk{number}{place}"
     else:
-        device = f"ide-hd,drive=disk{number},{boot}"
+        device = f"ide-hd,drive=disk{number}{place}"
     return ["-drive", backend, "-device", device]
 
 

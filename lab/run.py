@@ -14,9 +14,17 @@ from lab.guest.image import MachineImage, ensure_images, image_digest
 from lab.places import Ports, home, port_shift
 from lab.processes import OwnProcess, find_process, write_record
 from lab.programs import Program
+from lab.rescue_machines import RescueWatch
 from lab.setup import set_up
 from lab.sites import ADMINISTRATOR, CORE_NAMES, Sites
-from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, SOURCE_UP, changed_state, load_state
+from lab.state import (
+    SOURCE_CORE_ONLY,
+    SOURCE_DEAD,
+    SOURCE_REPAIRED,
+    SOURCE_UP,
+    changed_state,
+    load_state,
+)
 from lab.stop import end_everything, supervisor_record
 from lab.supervisor import Kept, Supervisor, in_parallel
 
@@ -69,11 +77,13 @@ class _Run:
         self._site_programs = {core.site: core.programs() for core in sites.cores}
         self._site_programs[sites.target.site] += sites.vcenter.programs()
         supervisor = Supervisor(self._wanted, say)
+        rescue_watch = RescueWatch(sites.home, sites.machines, say)
         exit_code = 0
         try:
             preparations = [partial(prepare_core, core) for core in sites.cores]
             in_parallel([self._prepare_machines, *preparations])
             supervisor.start()
+            rescue_watch.start()
             FirstStart(sites, self._site_programs, self._stop, say).carry_out()
             self._say_ready()
             self._stop.wait()
@@ -83,6 +93,7 @@ class _Run:
                 exit_code = 1
         finally:
             supervisor.stop()
+            rescue_watch.stop()
             end_everything(sites, say)
         return exit_code
 
@@ -100,12 +111,12 @@ class _Run:
             )
 
     def _wanted(self) -> Iterable[Kept]:
-        """What is to run now, by what `disaster` and `revive` have written."""
+        """What is to run now, by what `disaster`, `revive` and `repair` have written."""
         source = load_state(self._sites.home).source
         yield from self._site_programs[self._sites.target.site]
-        if source in (SOURCE_UP, SOURCE_CORE_ONLY):
+        if source != SOURCE_DEAD:
             yield from self._site_programs[self._sites.source.site]
-        if source == SOURCE_UP:
+        if source in (SOURCE_UP, SOURCE_REPAIRED):
             yield from self._sites.machines
 
     def _say_ready(self) -> None:
@@ -115,9 +126,12 @@ class _Run:
         for core in (sites.target, sites.source):
             password = core.password_file.read_text().strip()
             say(f"  {CORE_NAMES[core.site]:<13} {core.url}   {ADMINISTRATOR} / {password}")
-        if load_state(sites.home).source == SOURCE_DEAD:
-            say(f"  {sites.source.name} is dead since the disaster; it and its machines stay down.")
-            say("  `python -m lab revive` starts its core, without its machines.")
+        source = load_state(sites.home).source
+        if source in (SOURCE_DEAD, SOURCE_CORE_ONLY):
+            if source == SOURCE_DEAD:
+                say(f"  {sites.source.name} is dead since the disaster; it stays down.")
+                say("  `python -m lab revive` starts its core, without its machines.")
+            say("  `python -m lab repair --core kept` (or new) gives it back, with blank machines.")
         else:
             say("  `python -m lab disaster` kills the source core and its machines.")
         say("  Ctrl-C stops everything.")

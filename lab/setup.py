@@ -5,25 +5,27 @@ import shutil
 from pathlib import Path
 
 from lab.commands import run_command
+from lab.debian import listed
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
 
 
 def set_up() -> None:
-    """Install missing packages, build the simulator and the guests; quick when all is there."""
+    """Install missing packages, build simulator, guests and medium; quick when all is there."""
     install_packages()
     # Imported now, not before: these may need what was just installed.
     from lab.guest.image import ensure_images
+    from lab.rescue.medium import ensure_medium
     from lab.vcsim.process import ensure_binary
 
     ensure_binary()
     ensure_images()
+    ensure_medium()
 
 
 def wanted_packages() -> list[str]:
     """Return the names in `lab/packages.txt`."""
-    lines = (line.partition("#")[0].strip() for line in PACKAGE_LIST.read_text().splitlines())
-    return [line for line in lines if line]
+    return listed(PACKAGE_LIST)
 
 
 def missing_packages(wanted: list[str]) -> list[str]:

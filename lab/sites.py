@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.guest.machines import MACHINES
-from lab.places import Ports
+from lab.places import Ports, write_private
 from lab.programs import Program, clean_environment
 from lab.source_machines import SourceMachine
 from lab.vcsim.process import ensure_binary, write_certificate
@@ -43,6 +43,10 @@ class Core:
     def password_file(self) -> Path:
         return self.home / "admin-password"
 
+    @property
+    def redis_folder(self) -> Path:
+        return self.home / "redis"
+
     def environment(self) -> dict[str, str]:
         """Return the environment of every process of this core."""
         own = {
@@ -60,14 +64,12 @@ class Core:
 
     def programs(self) -> list[Program]:
         """Return the processes of this core, in the order they are started in."""
-        redis_folder = self.home / "redis"
-        redis_folder.mkdir(parents=True, exist_ok=True)
         console = f"127.0.0.1:{self.console_port}"
         return [
             self._program(
                 "redis",
                 *("/usr/bin/redis-server", "--port", str(self.redis_port), "--bind", "127.0.0.1"),
-                *("--dir", str(redis_folder), "--save", "", "--appendonly", "no"),
+                *("--dir", str(self.redis_folder), "--save", "", "--appendonly", "no"),
                 address=f"127.0.0.1:{self.redis_port}",
             ),
             self._program(
@@ -183,9 +185,13 @@ class Sites:
         return self.source, self.target
 
     def ensure_secrets(self) -> None:
-        """Make folders, passwords and certificates, and write `credentials.json`."""
+        """Make folders, passwords and certificates, and write `credentials.json`.
+
+        A core that was replaced by a new one gets its folders here, before its processes start.
+        """
         for core in self.cores:
             core.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            core.redis_folder.mkdir(exist_ok=True)
             ensure_secret(core.password_file)
         self.vcenter.ensure_secrets()
         credentials = {
@@ -196,21 +202,13 @@ class Sites:
             }
             for core in (self.target, self.source)
         }
-        _write_private(self.home / "credentials.json", json.dumps(credentials, indent=2) + "\n")
+        write_private(self.home / "credentials.json", json.dumps(credentials, indent=2) + "\n")
 
 
 def ensure_secret(path: Path) -> None:
     """Write a new password into a file that only its owner reads, unless there is one."""
     if not path.exists():
-        _write_private(path, secrets.token_urlsafe(12) + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(mode=0o600)
-    temporary.write_text(text)
-    temporary.rename(path)
+        write_private(path, secrets.token_urlsafe(12) + "\n")
 
 
 def _venv(program: str) -> str:

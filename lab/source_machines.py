@@ -1,7 +1,12 @@
-"""The protected machines at the source site: their disks and their power."""
+"""The protected machines at the source site: their disks and their power.
+
+A machine that was replaced by a blank one is in rescue: it has the rescue medium in its CD drive,
+and boots from that whenever it is powered on, until it runs from its own disks.
+"""
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -50,14 +55,61 @@ class SourceMachine:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(unfinished)
 
+    def make_blank(self, medium: Path) -> None:
+        """Replace the machine by one with empty disks and the rescue medium in its CD drive."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        for number, length_bytes in enumerate(self.machine.disk_bytes):
+            with (self.folder / f"disk{number}.raw").open("wb") as disk:
+                disk.truncate(length_bytes)
+        # A link of its own, so that a newer medium does not take this one away.
+        try:
+            os.link(medium, self._medium)
+        except OSError:
+            shutil.copy(medium, self._medium)
+
+    @property
+    def _medium(self) -> Path:
+        return self.folder / "rescue.iso"
+
+    @property
+    def is_in_rescue(self) -> bool:
+        """Whether the machine waits to be restored, or is being restored."""
+        return self._medium.exists()
+
+    def leave_rescue(self) -> None:
+        """Take the medium away for good; QEMU keeps the file until it ends."""
+        self._medium.unlink(missing_ok=True)
+
+    def console_text(self) -> str:
+        """Return what the serial console printed since the machine was powered on in rescue."""
+        try:
+            return self.guest.console_log.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def shut_down(self, limit_seconds: float) -> None:
+        """Have its system shut down in time; the rescue medium's has nothing to lose."""
+        if self.is_in_rescue:
+            self.guest.kill()
+        else:
+            self.guest.shut_down(limit_seconds)
+
     def start(self) -> None:
         """Power on, unless it runs."""
+        if self.is_running:
+            return
+        if self.is_in_rescue:
+            # A code that was shown before is void.
+            with contextlib.suppress(FileNotFoundError):
+                self.guest.console_log.rename(self.guest.console_log.with_suffix(".log.1"))
         disks = sorted(self.folder.glob("disk*.raw"))
         hardware = Hardware(
             cpus=self.machine.cpus,
             memory_bytes=self.machine.memory_bytes,
             drives=tuple(Drive(path, "raw", "pvscsi", unit) for unit, path in enumerate(disks)),
             nics=(("vmxnet3", None),),
+            boot_medium=self._medium if self.is_in_rescue else None,
         )
         forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)
         self.guest.start(hardware, (forward,))

@@ -1,7 +1,7 @@
 """What a lab remembers between its commands: `lab.json` in its home.
 
-`run` acts on it, `disaster` and `revive` write it. A change is read, made and written under a lock,
-and the file is replaced wholly, so no reader ever sees half of it.
+`run` acts on it; `disaster`, `revive` and `repair` write it. A change is read, made and written
+under a lock, and the file is replaced wholly, so no reader ever sees half of it.
 """
 
 import fcntl
@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-# How much of the source site is to run.
+# How much of the source site is to run: all; nothing; its core; its core and new machines, which
+# are restored over the network.
 SOURCE_UP = "up"
 SOURCE_DEAD = "dead"
 SOURCE_CORE_ONLY = "core_only"
+SOURCE_REPAIRED = "repaired"
 
 
 @dataclass
@@ -24,6 +26,9 @@ class LabState:
 
     source: str = SOURCE_UP
     disaster_at: str | None = None
+    repaired_at: str | None = None
+    # "kept" or "new", as `repair` was asked last.
+    repaired_core: str | None = None
     image_digest: str | None = None
     protected_machines: list[str] = field(default_factory=list)
     replicated_machines: list[str] = field(default_factory=list)

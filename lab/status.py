@@ -6,7 +6,7 @@ import time
 from lab.places import Ports, home, port_shift
 from lab.processes import OwnProcess, find_process
 from lab.sites import CORE_NAMES, SOURCE, TARGET, Sites
-from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, load_state
+from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, SOURCE_REPAIRED, load_state
 from lab.stop import hosted_guests, supervisor_record
 
 Row = tuple[str, str, str, str, str]
@@ -23,6 +23,14 @@ def status() -> int:
         print(f"{CORE_NAMES[SOURCE]} was lost in a disaster at {state.disaster_at}")
     elif state.source == SOURCE_CORE_ONLY:
         print(f"{CORE_NAMES[SOURCE]} was lost at {state.disaster_at}; its core runs again")
+    elif state.source == SOURCE_REPAIRED:
+        print(
+            f"{CORE_NAMES[SOURCE]} was lost at {state.disaster_at}, and repaired at "
+            f"{state.repaired_at} (core {state.repaired_core})"
+        )
+    for machine in sites.machines:
+        if machine.is_in_rescue:
+            print(f"{machine.name} is blank and waits to be restored")
     if sites.vcenter.password_file.exists():
         print()
         print_table(_rows(sites))

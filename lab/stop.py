@@ -10,6 +10,7 @@ from lab.places import Ports, home, port_shift
 from lab.processes import OwnProcess, find_process
 from lab.programs import Program
 from lab.qemu import Guest
+from lab.rescue_machines import rescue_file
 from lab.sites import Core, Sites, VcenterSite
 from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, changed_state, load_state
 from lab.supervisor import in_parallel
@@ -42,18 +43,21 @@ def hosted_guests(vcenter: VcenterSite) -> list[Guest]:
 
 def end_everything(sites: Sites, say: Callable[[str], None]) -> None:
     """End all processes of a lab: machines by their power button, programs by asking first."""
+    rescue_file(sites.home).unlink(missing_ok=True)
     programs = [program for program in all_programs(sites) if program.is_running]
     # The hypervisor goes first: it must not tell vCenter that machines were switched off.
     for program in programs:
         if program.name == "hypervisor":
             program.end()
-    guests = [machine.guest for machine in sites.machines] + hosted_guests(sites.vcenter)
-    guests = [guest for guest in guests if guest.is_running]
-    if not programs and not guests:
+    guests = [guest for guest in hosted_guests(sites.vcenter) if guest.is_running]
+    machines = [machine for machine in sites.machines if machine.is_running]
+    guest_count = len(guests) + len(machines)
+    if not programs and not guest_count:
         return
-    say(f"Stopping {len(guests)} machines and {len(programs)} programs")
+    say(f"Stopping {guest_count} machines and {len(programs)} programs")
     in_parallel(
         [
+            *(partial(machine.shut_down, SHUT_DOWN_SECONDS) for machine in machines),
             *(partial(guest.shut_down, SHUT_DOWN_SECONDS) for guest in guests),
             *(partial(program.end) for program in programs if program.name != "redis"),
         ]
@@ -106,6 +110,20 @@ def _kill_source(core: Core, sites: Sites) -> set[str]:
             program.kill()
             killed.add(program.name)
     return killed
+
+
+def end_source(sites: Sites) -> None:
+    """End what runs of the source site; it is not wanted any more, but may just be starting."""
+    rounds = DISASTER_ROUNDS if find_process(supervisor_record(sites.home)) else 1
+    for number in range(rounds):
+        if number:
+            time.sleep(DISASTER_PAUSE_SECONDS)
+        in_parallel(
+            [
+                *(machine.guest.kill for machine in sites.machines),
+                *(program.end for program in sites.source.programs()),
+            ]
+        )
 
 
 def revive() -> int:

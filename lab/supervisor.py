@@ -63,10 +63,13 @@ class Supervisor:
     def look_once(self) -> None:
         """Start each wanted thing that does not run and whose pause is over."""
         now = time.monotonic()
-        for kept in self._wanted():
+        wanted = list(self._wanted())
+        # What was not wanted for a while begins anew when it is wanted again.
+        self._care = {id(kept): self._care.get(id(kept), _Care()) for kept in wanted}
+        for kept in wanted:
             if self._stop.is_set():
                 return
-            care = self._care.setdefault(id(kept), _Care())
+            care = self._care[id(kept)]
             if not kept.is_running and now >= care.start_after:
                 self._start(kept, care, now)
 

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 
-from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.models import Machine, RecoveryPoint, RestoreTarget, VCenter
 
 User = AbstractBaseUser | AnonymousUser
 
@@ -39,6 +39,16 @@ def get_point_for(user: User, machine: Machine, point_id: UUID) -> RecoveryPoint
     """
     _require_signed_in(user)
     return get_object_or_404(RecoveryPoint, pk=point_id, machine=machine)
+
+
+def get_restore_target_for(user: User, target_id: UUID) -> RestoreTarget:
+    """Return a rescue machine that this core has paired with.
+
+    Raises:
+        Http404: there is none, or it is not for this user.
+    """
+    _require_signed_in(user)
+    return get_object_or_404(RestoreTarget, pk=target_id)
 
 
 def get_vcenter_for(user: User, vcenter_id: UUID) -> VCenter:

@@ -10,6 +10,8 @@ class MachineKind(TextChoices):
     REPLICATED = "replicated", "Replicated"
     PENDING_FAILOVER = "pending_failover", "Failing over"
     FAILED_OVER = "failed_over", "Failed over"
+    PENDING_FAILBACK = "pending_failback", "Pending failback"
+    FAILED_BACK = "failed_back", "Failed back, not committed"
     RECOVERY_POINTS_ONLY = "recovery_points_only", "Recovery points only"
 
 
@@ -38,4 +40,6 @@ class PointState(TextChoices):
 
 
 # Machines that this core takes recovery points of, when it owns them.
-LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER)
+LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)
+# Machines that run in a VM which this core made.
+VM_KINDS = (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)

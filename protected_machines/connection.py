@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.utils import timezone
 
 from agent.client import AgentClient, CoreCredentials
@@ -82,6 +83,23 @@ def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_S
         machine.record_description(description)
 
 
+def record_place(
+    machine_id: UUID | str, *, host: str, port: int, description: dict[str, Any]
+) -> None:
+    """Save where the machine answers now, and that it does. Idempotent."""
+    now = timezone.now()
+    Machine.objects.filter(pk=machine_id).update(
+        host=host,
+        port=port,
+        description=description,
+        connection_state=ConnectionState.ONLINE,
+        connection_error="",
+        connection_checked_at=now,
+        last_seen_at=now,
+    )
+    logger.info("record place machine_id=%s host=%s port=%s", machine_id, host, port)
+
+
 def protect_here(
     machine_id: UUID | str,
     *,
@@ -96,18 +114,9 @@ def protect_here(
 
     The machine becomes `failed_over` and `online`; its schedule runs here from now on.
     """
-    now = timezone.now()
-    Machine.objects.filter(pk=machine_id).update(
-        kind=MachineKind.FAILED_OVER,
-        host=host,
-        port=port,
-        description=description,
-        vcenter_id=vcenter_id,
-        vm_moid=vm_moid,
-        vm_name=vm_name,
-        connection_state=ConnectionState.ONLINE,
-        connection_error="",
-        connection_checked_at=now,
-        last_seen_at=now,
-    )
+    with transaction.atomic():
+        Machine.objects.filter(pk=machine_id).update(
+            kind=MachineKind.FAILED_OVER, vcenter_id=vcenter_id, vm_moid=vm_moid, vm_name=vm_name
+        )
+        record_place(machine_id, host=host, port=port, description=description)
     logger.info("protect here machine_id=%s host=%s port=%s", machine_id, host, port)

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 from console.context import current_path
 from console.identity import this_core
-from protected_machines.choices import ConnectionState, MachineKind
+from protected_machines.choices import VM_KINDS, ConnectionState, MachineKind
 from protected_machines.models import Machine
 
 # A longer group ends in a link to the full list.
@@ -15,7 +15,8 @@ MACHINES_PER_GROUP = 40
 
 GROUPS = (
     ("Protected", (MachineKind.PROTECTED,)),
-    ("Failed over", (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER)),
+    ("Failed over", (MachineKind.PENDING_FAILOVER, *VM_KINDS)),
+    ("Failed back", (MachineKind.FAILED_BACK,)),
     ("Replicated", (MachineKind.REPLICATED,)),
     ("Recovery points only", (MachineKind.RECOVERY_POINTS_ONLY,)),
 )
@@ -52,6 +53,10 @@ def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
     """Return the state word (`ok`, `warn`, `bad`, `off`, `busy`) and the text shown beside it."""
     if machine.kind == MachineKind.PENDING_FAILOVER:
         return "busy", "Failing over"
+    if machine.kind == MachineKind.PENDING_FAILBACK:
+        return "busy", "Pending failback"
+    if machine.kind == MachineKind.FAILED_BACK:
+        return "warn", "Failed back, not committed"
     if machine.kind == MachineKind.REPLICATED:
         return "off", "Replicated"
     if machine.kind == MachineKind.RECOVERY_POINTS_ONLY:

@@ -2,10 +2,12 @@
 
 - ProtectedMachinesError
   - NotTheOwner            another core owns the machine; this one must not act on it
+    - OwnershipDisputed    another core claims it too, by the same epoch
   - MachineNotLive         the machine has no agent that this core may ask
   - PointNotFound          the recovery point is not in this core's store
   - ParentNotUsable        an incremental was asked for, and nothing fit to be its parent is there
   - VmMissing              the VM that a job made is gone
+  - NotARescueMachine      the machine there runs its own system, so nothing is written to it
   - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
 """
 
@@ -38,6 +40,22 @@ class NotTheOwner(ProtectedMachinesError):
         )
 
 
+class OwnershipDisputed(NotTheOwner):
+    """Another core claims the machine by the same epoch, so neither may act on it."""
+
+    code = "MACHINE-OWNERSHIP-DISPUTED"
+
+    def __init__(
+        self, machine_name: str, owner_core_name: str, owned_since: datetime | None, epoch: int
+    ) -> None:
+        super().__init__(machine_name, owner_core_name, owned_since, epoch)
+        self.args = (
+            f"{owner_core_name} claims {machine_name} by the same ownership epoch {epoch} as this "
+            "core, so neither acts on it. Find out where the machine really runs, and say it "
+            "there: manage.py claim_machine.",
+        )
+
+
 class MachineNotLive(ProtectedMachinesError):
     """The machine is only a copy here, so there is no agent to ask."""
 
@@ -66,3 +84,9 @@ class PasswordUnreadable(ProtectedMachinesError):
     """A stored password was encrypted with another secret key."""
 
     code = "MACHINE-PASSWORD-UNREADABLE"
+
+
+class NotARescueMachine(ProtectedMachinesError):
+    """The machine at the address does not run the rescue medium."""
+
+    code = "RESTORE-NOT-A-RESCUE-MACHINE"

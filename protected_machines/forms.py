@@ -22,6 +22,11 @@ INTERVALS = (
     (24 * 3600, "Every day"),
 )
 
+FOLDER_HELP = (
+    "By its full path on this core. A folder that is not there is made; an archive that is there "
+    "gets what it lacks."
+)
+
 
 def interval_choices(current_seconds: int | None = None) -> list[tuple[int, str]]:
     """Return the intervals offered, with the one in force among them."""
@@ -148,6 +153,94 @@ def point_text(point: RecoveryPoint) -> str:
     """Return how a point is offered in a list of choices."""
     kind = point.get_kind_display()
     return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"
+
+
+class ArchiveForm(forms.Form):
+    """Which points go into an archive, and where it lies on this core."""
+
+    point_id = forms.TypedChoiceField(
+        coerce=UUID, empty_value=None, required=False, label="Recovery points"
+    )
+    folder = forms.CharField(
+        max_length=1000,
+        help_text=FOLDER_HELP,
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/archive", "spellcheck": "false"}),
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self, data: Any = None, *, points: Sequence[RecoveryPoint], all_text: str, **kwargs: Any
+    ) -> None:
+        super().__init__(data, **kwargs)
+        field = self.fields["point_id"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [
+            ("", all_text),
+            *((point.pk, f"{point_text(point)}, and what it builds on") for point in points),
+        ]
+
+
+class ArchiveFolderForm(forms.Form):
+    """Where an archive that is to be read lies on this core."""
+
+    folder = forms.CharField(
+        max_length=1000,
+        help_text="By its full path on this core.",
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/archive", "spellcheck": "false"}),
+    )
+
+
+class ImportArchiveForm(forms.Form):
+    """Which of an archive's machines are imported, and up to which point where it is one."""
+
+    folder = forms.CharField(max_length=1000, widget=forms.HiddenInput)
+    machines = forms.TypedMultipleChoiceField(
+        coerce=UUID,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one machine."},
+    )
+    point_id = forms.TypedChoiceField(
+        coerce=UUID, empty_value=None, required=False, label="Recovery points"
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self,
+        data: Any = None,
+        *,
+        machines: Sequence[tuple[UUID, str]],
+        points: Sequence[tuple[Any, str]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data, **kwargs)
+        for name, choices in (("machines", machines), ("point_id", points)):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = choices
+
+
+class RescueAddressForm(forms.Form):
+    """Where a machine that runs the rescue medium answers, and the code on its screen."""
+
+    host = forms.CharField(max_length=253, label="Address", help_text="As the machine shows it.")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
+    code = forms.CharField(
+        max_length=80,
+        help_text="The one-time code on the screen of the rescue medium.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class RestoreForm(forms.Form):
+    """The rescue machine whose disks a person has looked at, and what comes after."""
+
+    target_id = forms.UUIDField(widget=forms.HiddenInput)
+    is_protected_there = forms.BooleanField(
+        required=False,
+        label="Protect the machine at its new place",
+        help_text="Its network connection details become those of the restored machine.",
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
 
 class VCenterAddressForm(forms.Form):

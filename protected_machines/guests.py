@@ -117,3 +117,47 @@ def wait_for_agent(
     if boot_id_before and description.get("boot_id") == boot_id_before:
         raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
     return {"host": host, "port": port, "description": description}
+
+
+def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Stop the VM at once, as by pulling the plug.
+
+    Effect: the VM is off.
+    Idempotent because: a VM that is off is left alone.
+    Undo: `power_on_vm`.
+    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    """
+    with _vm(vcenter_id, marker) as vm:
+        vm.power_off()
+
+
+def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
+    """Tell whether the VM is on; fails with MACHINE-VM-MISSING, VSPHERE-…."""
+    with _vm(vcenter_id, marker) as vm:
+        return vm.is_on
+
+
+def find_marker(vcenter_id: UUID | str | None, vm_moid: str) -> str:
+    """Return the marker of a VM that is known by its id; empty when it bears none."""
+    if vcenter_id is None or not vm_moid:
+        return ""
+    with connect(get_vcenter(vcenter_id)) as session:
+        return session.get_vm(vm_moid).marker or ""
+
+
+def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Remove the VM with its disks; it must be off. Gone already is as good.
+
+    Raises:
+        WrongPowerState: it is on.
+    """
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is not None:
+            vm.destroy(marker)
+
+
+def has_vm(vcenter_id: UUID | str, marker: str) -> bool:
+    """Tell whether the VM is there at all; fails with VSPHERE-…."""
+    with connect(get_vcenter(vcenter_id)) as session:
+        return session.find_vm_by_marker(marker) is not None

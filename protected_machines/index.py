@@ -114,7 +114,7 @@ def _reindex_machine(
         return
     new = [manifest for point_id, manifest in manifests.items() if point_id not in known_ids]
     if new:
-        machine = _ensure_machine(machine_id, new[-1])
+        machine = ensure_machine(new[-1])
         for manifest in new:
             index_point(machine, manifest)
             report.indexed.append(manifest.point_id)
@@ -130,17 +130,19 @@ def _reindex_machine(
         report.indexed.append(str(point.pk))
 
 
-def _ensure_machine(machine_id: str, newest: Manifest) -> Machine:
+def ensure_machine(newest: Manifest) -> Machine:
+    """Return the machine of a point; one that only the point tells of is recovery points only."""
     core = this_core()
     machine, _ = Machine.objects.get_or_create(
-        pk=UUID(machine_id),
+        pk=UUID(newest.machine_id),
         defaults={
-            "name": newest.machine_name,
+            "name": newest.machine_name[:200],
             "kind": MachineKind.RECOVERY_POINTS_ONLY,
             "description": newest.description,
             "owner_core_id": _core_id(newest),
-            "owner_core_name": newest.owner_core_name or "nobody",
+            "owner_core_name": newest.owner_core_name[:200] or "nobody",
             "ownership_epoch": newest.ownership_epoch,
+            "owned_since": newest.taken_at,
             "source_core_id": None if newest.owner_core_id == core.id else _core_id(newest),
         },
     )

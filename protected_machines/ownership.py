@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from protected_machines.errors import NotTheOwner
+from protected_machines.errors import NotTheOwner, OwnershipDisputed
 from protected_machines.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -65,10 +65,11 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
 
     Raises:
         NotTheOwner: another core owns it.
+        OwnershipDisputed: another core claims it by the same epoch.
     """
-    if ask:
-        for claim in ask_peers(machine):
-            record_owner(machine.pk, claim)
+    claims = ask_peers(machine) if ask else []
+    for claim in claims:
+        record_owner(machine.pk, claim)
     machine.refresh_from_db(
         fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since", "kind"]
     )
@@ -76,6 +77,21 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
         raise NotTheOwner(
             machine.name, machine.owner_core_name, machine.owned_since, machine.ownership_epoch
         )
+    for claim in claims:
+        if disputes(claim, machine):
+            raise OwnershipDisputed(
+                machine.name, claim.owner_core_name, claim.owned_since, claim.ownership_epoch
+            )
+
+
+def disputes(claim: OwnershipClaim, machine: Machine) -> bool:
+    """Tell whether a claim names another owner than this core knows, by the same epoch.
+
+    Cores never make that by themselves; a database that was put back from a backup can.
+    """
+    return claim.ownership_epoch == machine.ownership_epoch and claim.owner_core_id != str(
+        machine.owner_core_id
+    )
 
 
 def take_ownership(

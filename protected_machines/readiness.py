@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 
 from console.readiness import Readiness, ReadinessState
-from protected_machines.choices import ConnectionState, MachineKind, PointState
+from protected_machines.choices import VM_KINDS, ConnectionState, PointState
 from protected_machines.models import Machine, RecoveryPoint
 
 # A point that is older than so many intervals is late.
@@ -62,7 +62,7 @@ def machine_readiness(machine: Machine, points: PointFacts, now: datetime) -> Re
         state, headline = ReadinessState.NOT_READY, "Cannot be recovered"
     elif reasons:
         state, headline = ReadinessState.AT_RISK, "Recoverable, with doubts"
-    elif machine.kind == MachineKind.FAILED_OVER:
+    elif machine.kind in VM_KINDS:
         state, headline = ReadinessState.FAILED_OVER, "Failed over, protected here"
     else:
         state, headline = ReadinessState.READY, "Recoverable"

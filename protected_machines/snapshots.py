@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from uuid import UUID
 
+from django.db.models import Q
 from django.utils import timezone
 
 from agent.client import ParentDisk
@@ -32,8 +33,12 @@ def take_recovery_point(
     progress: Progress | None = None,
     check_cancel: Callable[[], None] | None = None,
     note: Callable[[str], None] | None = None,
+    hold_seconds: int = 0,
 ) -> RecoveryPoint:
     """Take a recovery point of a machine that this core owns. Idempotent by `point_id`.
+
+    With `hold_seconds` the machine's file systems stay frozen afterwards, so that nothing can be
+    written past the point, until they are released or that time is over.
 
     An incremental falls back to a base image where no earlier point can be its parent; `note`
     is told why. Failing or being cancelled at any moment leaves nothing in
@@ -82,7 +87,7 @@ def take_recovery_point(
         with recording_connection(machine):
             client = dial(machine)
             parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
-            result = client.take_snapshot(writer, parents, on_progress)
+            result = client.take_snapshot(writer, parents, on_progress, hold_seconds)
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(
@@ -118,10 +123,9 @@ def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
 
 def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[PointPlan, str | None]:
     """Return what will be taken, and on which parent: the newest point with a whole chain."""
-    damaged = {
-        str(point_id)
-        for point_id in machine.points.filter(state=PointState.DAMAGED).values_list("pk", flat=True)
-    }
+    # A point that the machine went on without is as little a parent as a damaged one.
+    unfit = machine.points.filter(Q(state=PointState.DAMAGED) | Q(is_carried_on=False))
+    damaged = {str(point_id) for point_id in unfit.values_list("pk", flat=True)}
     candidates = [
         ParentCandidate(manifest.point_id, manifest.point_id in damaged)
         for manifest in store.points(str(machine.pk))

@@ -1,4 +1,4 @@
-"""The store from a shell: `python -m recovery_store import|list|check|export|compare`.
+"""The store from a shell: `python -m recovery_store COMMAND …`, as `--help` lists them.
 
 Exit codes: 0 done, or all is well; 1 something is damaged, missing or different; 2 it could not
 be done, with the reason on standard error.
@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .archiving import archive, consume
 from .comparing import find_difference
 from .errors import (
     ChainBroken,
     ChainDamaged,
+    ChainFault,
+    MachineMissing,
     PointMissing,
     StoreError,
     StoreUnusable,
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except (ChainBroken, ChainDamaged) as error:
+    except ChainFault as error:
         _complain(error)
         for point_id in error.good_point_ids:
             print(f"good: {point_id}", file=sys.stderr)
@@ -89,6 +92,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("disk_number", type=int)
     command.add_argument("image", type=Path, metavar="DISK.raw")
     command.set_defaults(run=_compare)
+
+    command = commands.add_parser("archive", help="copy a machine's points to a folder or disk")
+    command.add_argument("store", type=Path)
+    command.add_argument("machine", help="its name or id", metavar="MACHINE")
+    command.add_argument("folder", type=Path, metavar="FOLDER")
+    command.add_argument("--point", metavar="POINT", help="only what that point is made of")
+    command.set_defaults(run=_archive)
+
+    command = commands.add_parser("consume", help="take over the points of an archive")
+    command.add_argument("store", type=Path)
+    command.add_argument("folder", type=Path, metavar="FOLDER")
+    command.set_defaults(run=_consume)
     return parser
 
 
@@ -211,6 +226,47 @@ def _compare(options: argparse.Namespace) -> int:
         return _DONE
     print(f"different: {difference}")
     return _NOT_GOOD
+
+
+def _archive(options: argparse.Namespace) -> int:
+    store = _existing_store(options.store)
+    machine_id = _get_machine_id(store, options.machine)
+    archived = Store(options.folder)
+    before = set(archived.folders(machine_id))
+    _tell_carried(archived, archive(store, machine_id, options.folder, options.point), before)
+    return _DONE
+
+
+def _consume(options: argparse.Namespace) -> int:
+    store = Store(options.store)
+    before = {point_id for each in store.machine_ids() for point_id in store.folders(each)}
+    _tell_carried(store, consume(store, options.folder), before)
+    return _DONE
+
+
+def _tell_carried(target: Store, point_ids: Sequence[str], before: set[str]) -> None:
+    """Print a line for each point: what happened to it, its id, machine, time and bytes."""
+    for point_id in point_ids:
+        point = _get_point(target, point_id)
+        print(
+            f"{'already there' if point_id in before else 'copied'}: {point_id}"
+            f" of {point.machine_name}, {point.taken_at:%Y-%m-%dT%H:%M:%SZ},"
+            f" {point.stored_bytes} bytes"
+        )
+
+
+def _get_machine_id(store: Store, name_or_id: str) -> str:
+    if name_or_id in store.machine_ids():
+        return name_or_id
+    found = store.machine_ids_named(name_or_id)
+    if len(found) != 1:
+        raise MachineMissing(
+            f"The store {store.root} holds {len(found)} machines named {name_or_id!r}"
+            f" ({', '.join(found)}); name one by its id"
+            if found
+            else f"The store {store.root} holds no machine {name_or_id!r}"
+        )
+    return found[0]
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@
         StoreUnusable           the store's folder cannot be read or written
         StoreBusy               somebody else writes there now
         StoreFull               no space, or the reserve would be touched
+        MachineMissing          the store holds no such machine, or several of that name
         PointMissing            the store holds no such recovery point
         DiskMissing             the point holds no such disk
         PointExists             a point of that id is there already
         PointInUse              other points need this one
+        PointUnrelated          a point is not among those that another one is made of
         ParentUnfit             the parent is missing, or cannot be this point's parent
         ManifestDamaged         a manifest is missing, unreadable or not what its digest says
         ChainFault              a point cannot be used; has the points that can
@@ -70,6 +72,10 @@ class StoreFull(StoreError):
     code = "STORE-FULL"
 
 
+class MachineMissing(StoreError):
+    code = "STORE-MACHINE-MISSING"
+
+
 class PointMissing(StoreError):
     code = "STORE-POINT-MISSING"
 
@@ -84,6 +90,10 @@ class PointExists(StoreError):
 
 class PointInUse(StoreError):
     code = "STORE-POINT-IN-USE"
+
+
+class PointUnrelated(StoreError):
+    code = "STORE-POINT-UNRELATED"
 
 
 class ParentUnfit(StoreError):

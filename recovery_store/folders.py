@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .errors import StoreBusy, StoreFull, StoreUnusable
+from .errors import StoreBusy, StoreError, StoreFull, StoreUnusable
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Space:
         Raises:
             StoreFull: fewer bytes are free than the need and the reserve together.
         """
-        state = os.statvfs(self._root)
+        state = os.statvfs(_nearest_existing(self._root))
         reserve_bytes = self._reserve_bytes
         if reserve_bytes is None:
             total_bytes = state.f_blocks * state.f_frsize
@@ -60,6 +60,10 @@ class Space:
                 f" needed are {needed_bytes} and a reserve of {reserve_bytes}."
                 " Free space there or delete recovery points, then try again"
             )
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 @contextmanager
@@ -148,6 +152,7 @@ class WriterLock:
 
     Raises:
         StoreBusy: somebody holds it now; the text says who.
+        StoreFull, StoreUnusable: nobody could be told that the parent is needed.
     """
 
     def __init__(self, unfinished: Path, name: str, parent_point_id: str | None = None) -> None:
@@ -173,8 +178,16 @@ class WriterLock:
                 "parent_point_id": parent_point_id,
             }
         )
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, holder_text.encode(), 0)
+        try:
+            with full_store_named(unfinished, f"locking {name}"):
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, holder_text.encode(), 0)
+        except StoreError:
+            # Without a parent the text is for people only, and a full disk must let itself be
+            # emptied.
+            if parent_point_id is not None:
+                os.close(self._fd)
+                raise
 
     def release(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import ManifestDamaged, ParentUnfit, PointMissing
+from .errors import ParentUnfit, PointMissing
 from .manifest import Manifest
 from .point_writer import PointWriter
 from .proof import Progress
@@ -133,14 +133,7 @@ def _get_parent(store: Store, machine_name: str, parent_point_id: str | None) ->
 
 def _machine_id_for(store: Store, machine_name: str) -> str:
     """Return the id of the machine that goes by that name now, or a new one."""
-    found = []
-    for machine_id in store.machine_ids():
-        try:
-            newest = store.find_newest(machine_id)
-        except ManifestDamaged:
-            continue
-        if newest is not None and newest.machine_name == machine_name:
-            found.append(machine_id)
+    found = store.machine_ids_named(machine_name)
     if len(found) > 1:
         raise ParentUnfit(
             f"The store holds {len(found)} machines named {machine_name!r}; say which with --parent"

@@ -6,14 +6,22 @@ A point is a folder where points are, named by its time and id; its manifest say
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
 
-from .errors import ChainBroken, ManifestDamaged, PointMissing, StoreUnusable
-from .manifest import MANIFEST_FILE, Manifest
+from .errors import (
+    ChainBroken,
+    MachineMissing,
+    ManifestDamaged,
+    PointMissing,
+    PointUnrelated,
+    StoreUnusable,
+)
+from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
 from .proof import Finding
 
 log = logging.getLogger(__name__)
@@ -43,6 +51,25 @@ class Inventory:
         except OSError as error:
             raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
         return sorted(name for name in names if _is_id(name))
+
+    def check_machine(self, machine_id: str) -> None:
+        """Refuse the id of a machine of which nothing is here.
+
+        Raises:
+            MachineMissing: the store holds no point of it.
+        """
+        if not self.folders(machine_id):
+            raise MachineMissing(f"The store {self.root} holds no recovery point of {machine_id}")
+
+    def machine_ids_named(self, machine_name: str) -> list[str]:
+        """Return the ids of the machines whose newest point bears that name."""
+        found = []
+        for machine_id in self.machine_ids():
+            with suppress(ManifestDamaged):
+                newest = self.find_newest(machine_id)
+                if newest is not None and newest.machine_name == machine_name:
+                    found.append(machine_id)
+        return found
 
     def points(self, machine_id: str) -> list[Manifest]:
         """Return the machine's points, oldest first.
@@ -111,13 +138,40 @@ class Inventory:
         chain: list[Manifest] = []
         wanted: str | None = point_id
         while wanted is not None:
-            link = self._look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
+            link = self.look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
             if isinstance(link, Finding):
-                good_point_ids = self._complete_point_ids(machine_id)
+                good_point_ids = self.complete_point_ids(machine_id)
                 raise ChainBroken(refusal(point_id, [link], good_point_ids), [link], good_point_ids)
             chain.append(link)
             wanted = link.parent_point_id
         return chain[::-1]
+
+    def common_point(
+        self, machine_id: str, point_ids: Collection[str], point_id: str | None = None
+    ) -> Manifest | None:
+        """Return the newest point that is among those ids and that a point is made of, or none.
+
+        point_ids: what another store holds of the machine.
+        point_id: the point in question, which may be the answer; none means the newest one.
+        """
+        points = {point.point_id: point for point in self.points(machine_id)}
+        at = points.get(point_id) if point_id else next(reversed(points.values()), None)
+        while at is not None and at.point_id not in point_ids:
+            at = points.get(at.parent_point_id or "")
+        return at
+
+    def bytes_since(self, machine_id: str, point_id: str, since_point_id: str | None) -> int:
+        """Return how many bytes of disk files a point needs beyond an earlier one.
+
+        since_point_id: none means all of the chain.
+
+        Raises:
+            PointMissing, ChainBroken: as `chain`.
+            PointUnrelated: the earlier point is not in the chain.
+        """
+        chain = self.chain(machine_id, point_id)
+        newer = chain if since_point_id is None else points_since(chain, since_point_id)
+        return sum(point.stored_bytes for point in newer)
 
     def get_folder(self, machine_id: str, point_id: str) -> Path:
         """Return where that point's files lie; raises PointMissing."""
@@ -165,21 +219,23 @@ class Inventory:
             raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
         return {path.name[-36:]: path for path in paths if _is_id(path.name[-36:])}
 
-    def _complete_point_ids(self, machine_id: str) -> list[str]:
+    def complete_point_ids(self, machine_id: str) -> list[str]:
         """Return the points whose whole chain is there, by a look at names and lengths."""
         folders = self.folders(machine_id)
         points = self.points(machine_id)
         bad = {
             point.point_id
             for point in points
-            if isinstance(self._look_at_link(machine_id, point.point_id, None, folders), Finding)
+            if isinstance(self.look_at_link(machine_id, point.point_id, None, folders), Finding)
         }
         culprits = find_culprits(points, bad)
         return [point.point_id for point in points if culprits[point.point_id] is None]
 
-    def _look_at_link(
+    def look_at_link(
         self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
     ) -> Manifest | Finding:
+        """Return a point whose files are there with their lengths, or what is wrong with it."""
+
         def finding(code: str, text: str, file: str | None = None) -> Finding:
             return Finding(code, machine_id, point_id, text, file=file)
 
@@ -235,7 +291,9 @@ def _is_id(text: str) -> bool:
 def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
-        manifest = Manifest.from_bytes(path.read_bytes())
+        with path.open("rb") as file:
+            # One byte more than a manifest may have is enough to refuse it.
+            manifest = Manifest.from_bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
     except OSError as error:
         raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
     except ManifestDamaged as error:
@@ -245,6 +303,21 @@ def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     if manifest.folder_name != folder.name:
         raise ManifestDamaged(f"{path} lies in a folder that is not its own")
     return manifest
+
+
+def points_since(chain: Sequence[Manifest], since_point_id: str) -> Sequence[Manifest]:
+    """Return the points of a chain behind one of them.
+
+    Raises:
+        PointUnrelated: the chain has no such point.
+    """
+    for number, point in enumerate(chain, start=1):
+        if point.point_id == since_point_id:
+            return chain[number:]
+    raise PointUnrelated(
+        f"Recovery point {chain[-1].point_id} was not made on {since_point_id}, so what has"
+        " changed between them is not known; use a point of its chain, or all of it"
+    )
 
 
 def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[str, str | None]:

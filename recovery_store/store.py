@@ -7,9 +7,11 @@ lock, since files never change once a point exists. Several processes may use a 
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from blake3 import blake3
@@ -37,7 +39,7 @@ from .folders import (
     sync_folder,
 )
 from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, table_file_name
-from .inventory import Inventory, refusal
+from .inventory import Inventory, points_since, refusal
 from .manifest import DiskEntry, Manifest, check_id
 from .point_writer import PointPlace, PointWriter, new_draft
 from .proof import Finding, Progress, Proof, Report, prove_files
@@ -46,8 +48,12 @@ from .vmdk.descriptor import NO_PARENT
 from .vmdk.disk import MergedDisk
 from .vmdk.merge import ExportPlan
 from .vmdk.reader import FilePool, StreamFile
+from .vmdk.restore import RestorePlan
 
 log = logging.getLogger(__name__)
+
+# A point that holds a part of a disk, and the disk's entry in it.
+_DiskPlace = tuple[Manifest, DiskEntry]
 
 
 class Store(Inventory):
@@ -130,6 +136,14 @@ class Store(Inventory):
         place = self._place(machine_id, manifest.parent_point_id)
         with full_store_named(self.root, "beginning a replica"):
             return Replica(place, manifest, parent)
+
+    def check_space(self, needed_bytes: int, doing: str) -> None:
+        """Refuse what would not fit beside the reserve.
+
+        Raises:
+            StoreFull: too few bytes are free.
+        """
+        self._space.check(needed_bytes, doing)
 
     def delete_point(self, machine_id: str, point_id: str) -> None:
         """Remove a point that no other needs.
@@ -249,6 +263,41 @@ class Store(Inventory):
             finally:
                 given_up.set()
 
+    def plan_restore(
+        self,
+        machine_id: str,
+        point_id: str,
+        disk_number: int,
+        since_point_id: str | None = None,
+        *,
+        is_blank: bool = True,
+    ) -> RestorePlan:
+        """Plan what to write to a real disk; close the plan, or use it as a context manager.
+
+        Does not prove the chain; that is `prove`, beforehand.
+
+        since_point_id: what the disk holds already, so that only what changed after it is due,
+            with what became zero; none means a new disk, and only what holds data is due.
+        is_blank: whether a new disk is known to be all zeros; if not, the runs cover all of it.
+
+        Raises:
+            PointMissing, DiskMissing, ChainBroken: there is no such disk to restore.
+            PointUnrelated: the point was not made on the one that the disk holds.
+            ChainDamaged: a file is not the stream that its manifest says.
+        """
+        chain = self.chain(machine_id, point_id)
+        places = _disk_places(chain, disk_number)
+        counting, held_bytes = _due_since(chain, places, since_point_id, is_blank)
+        links, pool = self._open_places(places)
+        try:
+            return RestorePlan(links, pool, counting, held_bytes)
+        except VmdkDamaged as error:
+            pool.close()
+            raise _damaged(machine_id, point_id, error) from error
+        except BaseException:
+            pool.close()
+            raise
+
     def open_disk(self, machine_id: str, point_id: str, disk_number: int) -> MergedDisk:
         """Open the disk as a guest would see it; errors as in `plan_export`."""
         return MergedDisk(*self._open_links(machine_id, point_id, disk_number))
@@ -290,22 +339,22 @@ class Store(Inventory):
         self, machine_id: str, point_id: str, disk_number: int
     ) -> tuple[list[StreamFile], FilePool]:
         """Open the files of one disk's chain, the newest first."""
-        chain = self.chain(machine_id, point_id)
-        by_id = {point.point_id: point for point in chain}
-        folders = self.folders(machine_id)
-        links: list[StreamFile] = []
+        places = _disk_places(self.chain(machine_id, point_id), disk_number)
+        return self._open_places(places)
+
+    def _open_places(self, places: Sequence[_DiskPlace]) -> tuple[list[StreamFile], FilePool]:
+        newest = places[0][0]
+        folders = self.folders(newest.machine_id)
         pool = FilePool()
         try:
-            place: tuple[str, int] | None = (point_id, disk_number)
-            while place is not None:
-                disk = by_id[place[0]].disk(place[1])
-                parent = by_id[disk.parent[0]].disk(disk.parent[1]) if disk.parent else None
-                path = folders[place[0]] / disk.file
-                links.append(_open_link(path, pool, disk, parent))
-                place = disk.parent
+            parents = [disk for _, disk in places[1:]]
+            links = [
+                _open_link(folders[point.point_id] / disk.file, pool, disk, parent)
+                for (point, disk), parent in zip_longest(places, parents)
+            ]
         except (VmdkDamaged, KeyError) as error:
             pool.close()
-            raise _damaged(machine_id, point_id, error) from error
+            raise _damaged(newest.machine_id, newest.point_id, error) from error
         except BaseException:
             pool.close()
             raise
@@ -356,6 +405,38 @@ class Store(Inventory):
             raise PointInUse(
                 f"Recovery point {point_id} cannot be deleted: {', '.join(children)} needs it"
             )
+
+
+def _disk_places(chain: Sequence[Manifest], disk_number: int) -> list[_DiskPlace]:
+    """Return the points that hold a part of a disk, with its entry there, the newest first."""
+    places: list[_DiskPlace] = []
+    number: int | None = disk_number
+    for point in reversed(chain):
+        if number is None:
+            break
+        disk = point.disk(number)
+        places.append((point, disk))
+        number = disk.parent[1] if disk.parent else None
+    return places
+
+
+def _due_since(
+    chain: Sequence[Manifest],
+    places: Sequence[_DiskPlace],
+    since_point_id: str | None,
+    is_blank: bool,
+) -> tuple[int, int]:
+    """Return how many of a disk's places a restore needs, and how far the disk holds the rest."""
+    _, disk = places[0]
+    new = len(places), disk.capacity_bytes if is_blank else 0
+    if since_point_id is None:
+        return new
+    newer = points_since(chain, since_point_id)
+    if len(newer) < len(places):
+        return len(newer), places[len(newer)][1].capacity_bytes
+    since = chain[-1 - len(newer)]
+    # A disk that came whole once more replaces what is there.
+    return (len(places), 0) if since.find_disk_by_key(disk.key) else new
 
 
 def _open_link(path: Path, pool: FilePool, disk: DiskEntry, parent: DiskEntry | None) -> StreamFile:

@@ -5,7 +5,14 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from console.accounts.access import User, get_for, get_for_change
-from replication.models import Failover, Pairing, ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.models import (
+    Failback,
+    Failover,
+    Pairing,
+    ReplicatedMachine,
+    ReplicatedMachineQuerySet,
+    SeedDrive,
+)
 
 
 def get_pairing_for(user: User, pairing_id: UUID) -> Pairing:
@@ -38,9 +45,29 @@ def get_failover_for_change(user: User, failover_id: UUID) -> Failover:
     return get_for_change(user, _failovers(), pk=failover_id)
 
 
+def get_seed_drive_for_change(user: User, seed_drive_id: UUID) -> SeedDrive:
+    """Return a seed drive to act on: 404, or 403 for who may only look."""
+    rows = SeedDrive.objects.select_related("replicated__machine", "replicated__pairing")
+    return get_for_change(user, rows, pk=seed_drive_id)
+
+
 def _replicated() -> ReplicatedMachineQuerySet:
     return ReplicatedMachine.objects.select_related("machine", "pairing")
 
 
 def _failovers() -> QuerySet[Failover]:
     return Failover.objects.select_related("pairing", "requested_by")
+
+
+def get_failback_for(user: User, failback_id: UUID) -> Failback:
+    """Return a failback to look at, or answer 404."""
+    return get_for(user, _failbacks(), pk=failback_id)
+
+
+def get_failback_for_change(user: User, failback_id: UUID) -> Failback:
+    """Return a failback to act on: 404, or 403 for who may only look."""
+    return get_for_change(user, _failbacks(), pk=failback_id)
+
+
+def _failbacks() -> QuerySet[Failback]:
+    return Failback.objects.select_related("pairing", "requested_by")

@@ -30,8 +30,21 @@ class MachineState(models.TextChoices):
     NOT_STARTED = "not_started", "Nothing sent yet"
     FAILING_OVER = "failing_over", "Failing over"
     FAILED_OVER = "failed_over", "Failed over"
+    PENDING_FAILBACK = "pending_failback", "Pending failback"
+    RESTORING = "restoring", "Restoring"
+    FAILED_BACK = "failed_back", "Failed back, not committed"
+    ROLLING_BACK = "rolling_back", "Rolling back"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
     OWNED_ELSEWHERE = "owned_elsewhere", "Runs at the other site"
+    SEED_DRIVE = "seed_drive", "On a seed drive"
+
+
+class SeedDriveState(models.TextChoices):
+    """Where a seed drive stands, seen from the core that made it."""
+
+    OUTSTANDING = "outstanding", "Outstanding"
+    CONSUMED = "consumed", "Consumed"
+    ABANDONED = "abandoned", "Abandoned"
 
 
 class FailoverOutcome(models.TextChoices):
@@ -42,4 +55,29 @@ class FailoverOutcome(models.TextChoices):
     UNWINDING = "unwinding", "Rolling back"
     DONE = "done", "Failed over"
     FAILED = "failed", "Not failed over"
+    NEEDS_ATTENTION = "needs_attention", "Needs attention"
+
+
+class FailbackState(models.TextChoices):
+    """How far one machine's failback has come; what its jobs cannot tell by themselves."""
+
+    UNDER_WAY = "under_way", "Pending failback"
+    FAILED_BACK = "failed_back", "Failed back, not committed"
+    COMMITTED = "committed", "Committed"
+    ROLLED_BACK = "rolled_back", "Rolled back"
+
+
+class FailbackOutcome(models.TextChoices):
+    """How one machine's failback stands, in the words of its page. Derived, never stored."""
+
+    WAITING = "waiting", "Waiting"
+    PENDING = "pending", "Pending failback"
+    RESTORING = "restoring", "Restoring"
+    UNWINDING = "unwinding", "Rolling back"
+    FAILED_BACK = "failed_back", "Failed back, not committed"
+    COMMITTING = "committing", "Committing"
+    COMMITTED = "committed", "Committed"
+    ROLLING_BACK = "rolling_back", "Rolling back"
+    ROLLED_BACK = "rolled_back", "Rolled back"
+    FAILED = "failed", "Not failed back"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"

@@ -18,6 +18,7 @@ import httpx
 from console.identity import fingerprint_of
 from replication.errors import (
     DamagedOnArrival,
+    FailbackRefused,
     OffsetMismatch,
     OwnedElsewhere,
     PeerCertificateChanged,
@@ -41,6 +42,7 @@ _KEEP_ALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
 ]
 _PATH = "/api/v1"
+_REFUSED = 409
 _NO_CHECK_OF_NAMES = False  # A core is known by its certificate alone; its name may be an address.
 
 
@@ -200,6 +202,69 @@ class PeerClient:
         answer = self._call("POST", "/force", json={"machine_ids": machine_ids})
         return [str(name) for name in answer["started"]]
 
+    def point_ids(self, machine_id: str) -> list[str]:
+        """Return the points of a machine that the source core holds."""
+        answer = self._call("GET", f"/machines/{machine_id}/points")
+        return [str(point_id) for point_id in answer["point_ids"]]
+
+    def look_at_target(self, host: str, port: int, code: str) -> dict[str, Any]:
+        """Have the source core pair with a rescue machine; return `target_id`, `description`.
+
+        Raises:
+            FailbackRefused: it cannot be paired with; has the agent's code.
+        """
+        return self._call(
+            "POST", "/restore-targets", json={"host": host, "port": port, "code": code}
+        )
+
+    def start_restore(
+        self,
+        machine_id: str,
+        request_id: str,
+        target_id: str,
+        point_id: str,
+        since_point_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Have the source core write a point to a rescue machine; return the job."""
+        return self._call(
+            "POST",
+            f"/machines/{machine_id}/restores",
+            json={
+                "request_id": request_id,
+                "target_id": target_id,
+                "point_id": point_id,
+                "since_point_id": since_point_id,
+            },
+        )
+
+    def restart_target(self, machine_id: str, target_id: str) -> None:
+        """Have the source core start the rescue machine from its own disk."""
+        self._call("POST", f"/machines/{machine_id}/restart", json={"target_id": target_id})
+
+    def ask_machine(self, machine_id: str, target_id: str) -> dict[str, Any]:
+        """Return whether the machine's own agent `answers` the source core, and where."""
+        return self._call("POST", f"/machines/{machine_id}/ask", json={"target_id": target_id})
+
+    def take_over(self, machine_id: str, sent: dict[str, Any]) -> Ownership:
+        """Have the source core own and protect a machine that was handed over to it."""
+        return Ownership.from_json(
+            self._call("POST", f"/machines/{machine_id}/take-over", json=sent)
+        )
+
+    def force_snapshot(self, machine_id: str, request_id: str) -> dict[str, Any]:
+        """Have the source core take a recovery point; return the job."""
+        return self._call(
+            "POST", f"/machines/{machine_id}/snapshots", json={"request_id": request_id}
+        )
+
+    def job(self, machine_id: str, job_id: str) -> dict[str, Any]:
+        """Return how a job of the source core stands."""
+        return self._call("GET", f"/machines/{machine_id}/jobs/{job_id}")
+
+    def cancel_job(self, machine_id: str, job_id: str) -> dict[str, Any]:
+        """Cancel a job of the source core; return how it stands."""
+        return self._call("POST", f"/machines/{machine_id}/jobs/{job_id}/cancel", json={})
+
     def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         with self._connection_errors():
             response = self._http.request(method, path, **options)
@@ -252,6 +317,8 @@ class PeerClient:
         ):
             if code == kind.code:
                 return kind(text)
+        if status == _REFUSED and code:
+            return FailbackRefused(text, code)
         return PeerFaulty(f"{self._peer} answered {status}: {text or code or 'no reason given'}")
 
 

@@ -15,6 +15,7 @@
     - DamagedHere
     - PairingRefused
     - FailoverRefused
+    - FailbackRefused
 """
 
 import datetime
@@ -136,3 +137,13 @@ class FailoverRefused(ReplicationError):
     """A failover may not start; the findings say why."""
 
     code = "REPLICATION-FAILOVER"
+
+
+class FailbackRefused(ReplicationError):
+    """A failback may not start or go on; the text says why. Carries the code of its cause."""
+
+    code = "REPLICATION-FAILBACK"
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code or type(self).code

@@ -1,10 +1,11 @@
 """Every input of replication. A hidden request id makes a double click the same act."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django import forms
 
+from protected_machines.forms import FOLDER_HELP
 from replication.models import Pairing
 
 
@@ -72,6 +73,28 @@ class ChooseTargetForm(forms.Form):
         field.choices = choices
 
 
+class SeedDriveForm(forms.Form):
+    """Which machines' points go onto a seed drive, and where it lies on this core."""
+
+    machines = forms.TypedMultipleChoiceField(
+        coerce=UUID,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one machine."},
+    )
+    folder = forms.CharField(
+        max_length=1000,
+        help_text=FOLDER_HELP,
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/seed", "spellcheck": "false"}),
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(self, *args: Any, choices: list[tuple[UUID, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["machines"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+
 class FailoverForm(forms.Form):
     """Where machines go, and why: what all machines of one failover share."""
 
@@ -112,3 +135,52 @@ class FailoverMachineForm(forms.Form):
         field = self.fields["point"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = points
+
+
+class SourceCoreForm(TargetCoreForm):
+    """The administrator of a new source core, and which lost one it stands in for."""
+
+    username = forms.CharField(max_length=150, help_text="Of an administrator of the source core.")
+    replaces = forms.ChoiceField(
+        required=False,
+        label="In place of",
+        help_text="Machines of that core which run here fail back to the new one.",
+    )
+
+    def __init__(self, *args: Any, lost: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["replaces"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "no other core"), *lost]
+
+
+class FailbackForm(forms.Form):
+    """What all machines of one failback share."""
+
+    commit_days = forms.IntegerField(
+        min_value=1,
+        max_value=90,
+        initial=7,
+        label="Commit after (days)",
+        help_text="Until then the VMs stay here, powered off, and the failback can be rolled back.",
+    )
+    reason = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Kept with the failback: who reads it later knows why.",
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+class FailbackMachineForm(forms.Form):
+    """What is chosen for one machine: whether it goes back, and onto which rescue machine."""
+
+    is_chosen = forms.BooleanField(required=False)
+    host = forms.CharField(max_length=253, label="Restore onto", help_text="Address it shows.")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
+    code = forms.CharField(
+        max_length=80,
+        help_text="The one-time code on the screen of the rescue medium.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )

@@ -51,4 +51,6 @@ def note_local_point(machine_id: uuid.UUID, point: RecoveryPoint) -> None:
     )
 
 
-_IS_NEWER = Q(last_point_at=None) | Q(machine__points__taken_at__gt=F("last_point_at"))
+_IS_NEWER = Q(machine__points__is_carried_on=True) & (
+    Q(last_point_at=None) | Q(machine__points__taken_at__gt=F("last_point_at"))
+)

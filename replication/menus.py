@@ -12,6 +12,12 @@ from protected_machines.choices import MachineKind
 from replication.choices import MachineState
 from replication.models import Pairing, ReplicatedMachine
 
+_HELD_HERE = (
+    MachineKind.PENDING_FAILOVER,
+    MachineKind.FAILED_OVER,
+    MachineKind.PENDING_FAILBACK,
+)
+
 
 @dataclass(frozen=True)
 class MenuItem:
@@ -33,6 +39,20 @@ def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> l
     if pairing.is_outgoing:
         items.append(
             _pairing_item(pairing, "Add machines", "plus", "pairing-machines-add", "dialog")
+        )
+        items.append(
+            _pairing_item(
+                pairing,
+                "Copy to Seed Drive",
+                "disk",
+                "pairing-seed-drive",
+                "dialog",
+                refuse_core_seed_drive(machine_count),
+            )
+        )
+    else:
+        items.append(
+            _pairing_item(pairing, "Consume Seed Drive", "disk", "pairing-consume", "dialog")
         )
     items += [
         _pairing_item(pairing, "Pause", "pause", "pairing-pause", "post", refuse_pause(pairing)),
@@ -57,6 +77,16 @@ def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> l
                 "pairing-fail-over",
                 "dialog",
                 refuse_core_failover(pairing, machine_count, failed_over_count),
+            )
+        )
+        items.append(
+            _pairing_item(
+                pairing,
+                "Failback",
+                "point",
+                "pairing-failback",
+                "dialog",
+                refuse_core_failback(failed_over_count),
             )
         )
     return items
@@ -88,7 +118,18 @@ def machine_menu(
             refuse_machine_force(replicated, state),
         ),
     ]
-    if not replicated.pairing.is_outgoing:
+    if replicated.pairing.is_outgoing:
+        items.append(
+            _machine_item(
+                replicated,
+                "Copy to Seed Drive",
+                "disk",
+                "machine-seed-drive",
+                "dialog",
+                refuse_machine_seed_drive(replicated, state),
+            )
+        )
+    else:
         items.append(
             _machine_item(
                 replicated,
@@ -97,6 +138,16 @@ def machine_menu(
                 "machine-fail-over",
                 "dialog",
                 refuse_machine_failover(replicated),
+            )
+        )
+        items.append(
+            _machine_item(
+                replicated,
+                "Failback",
+                "point",
+                "machine-failback",
+                "dialog",
+                refuse_machine_failback(replicated),
             )
         )
     return items
@@ -155,13 +206,28 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
     machine = replicated.machine
     if state == MachineState.OWNED_ELSEWHERE:
         return f"{machine.owner_core_name} owns it; this core does not act on it."
-    if state in (MachineState.FAILED_OVER, MachineState.FAILING_OVER, MachineState.NEEDS_ATTENTION):
+    if machine.kind in _HELD_HERE or state == MachineState.NEEDS_ATTENTION:
         return "This core owns it now; its source core is refused."
     if replicated.is_paused:
         return "It is paused; resume it first."
     if state == MachineState.REPLICATING:
         return "It is being sent right now."
+    if state == MachineState.SEED_DRIVE:
+        return "Its points are on a seed drive. Consume that at the target core, or abandon it."
     return _refuse_transfer(replicated.pairing)
+
+
+def refuse_core_seed_drive(machine_count: int) -> str:
+    return "" if machine_count else "No machine is replicated over this pairing."
+
+
+def refuse_machine_seed_drive(replicated: ReplicatedMachine, state: MachineState) -> str:
+    if not replicated.machine.is_owned_here:
+        owner = replicated.machine.owner_core_name
+        return f"{owner} owns it; this core does not act on it."
+    if state == MachineState.SEED_DRIVE:
+        return "A seed drive of it is outstanding already."
+    return ""
 
 
 def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
@@ -170,10 +236,33 @@ def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
         return "It is failed over already."
     if machine.kind == MachineKind.PENDING_FAILOVER:
         return "It is being failed over."
+    if machine.kind == MachineKind.PENDING_FAILBACK:
+        return "It is being failed back."
+    if machine.kind == MachineKind.FAILED_BACK:
+        return "It failed back, and that is not committed yet. Commit that first."
     if machine.kind != MachineKind.REPLICATED:
         return "It is not replicated to this core."
     if replicated.last_point_at is None:
         return "No recovery point of it has arrived here yet."
+    return ""
+
+
+def refuse_core_failback(failed_over_count: int) -> str:
+    return "" if failed_over_count else "None of its machines runs at this site."
+
+
+def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
+    machine = replicated.machine
+    if machine.kind == MachineKind.PENDING_FAILBACK:
+        return "It is being failed back."
+    if machine.kind == MachineKind.FAILED_BACK:
+        return "It failed back already. Commit it, or roll it back."
+    if machine.kind == MachineKind.PENDING_FAILOVER:
+        return "It is being failed over."
+    if machine.kind != MachineKind.FAILED_OVER:
+        return "It is not failed over."
+    if not machine.is_owned_here:
+        return f"{machine.owner_core_name} owns it; this core does not act on it."
     return ""
 
 

@@ -19,41 +19,30 @@ from django.db.models import (
     Window,
 )
 from django.db.models.functions import RowNumber
+from django.urls import reverse
 
 from console.identity import this_core
 from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
-from replication.choices import ConnectionState, MachineState
+from replication.choices import FailbackState, MachineState
 from replication.menus import MenuItem, core_menu, machine_menu
-from replication.models import Pairing, ReplicatedMachine
-from replication.policy import span
+from replication.models import FailbackMachine, Pairing, ReplicatedMachine, SeedDrive
+from replication.states import (
+    JOB_PAGES,
+    MACHINE_LOOKS,
+    WITHOUT_LAG,
+    State,
+    core_state,
+    lag_text,
+    machine_state,
+    reason_of,
+)
 
 MACHINES_PER_PAGE = 25
 _MACHINES_SHOWN_AT_MOST = 200
+_SEED_DRIVES_SHOWN = 200
 _OPENED_UP_TO_MACHINES = 10
-
-_MACHINE_LOOKS = {
-    MachineState.REPLICATED: "ok",
-    MachineState.BEHIND: "warn",
-    MachineState.REPLICATING: "busy",
-    MachineState.PAUSED: "warn",
-    MachineState.FAILED: "bad",
-    MachineState.NOT_STARTED: "off",
-    MachineState.FAILING_OVER: "busy",
-    MachineState.FAILED_OVER: "ok",
-    MachineState.NEEDS_ATTENTION: "bad",
-    MachineState.OWNED_ELSEWHERE: "warn",
-}
-
-
-@dataclass(frozen=True)
-class State:
-    """A state as pages draw it: the word of its icon, its text, and the reason in its title."""
-
-    look: str
-    text: str
-    reason: str = ""
 
 
 @dataclass
@@ -66,10 +55,26 @@ class MachineRow:
     lag_text: str
     menu: list[MenuItem]
     job: Job | None = None
+    # The page of the failback that is not committed yet; empty where there is none.
+    failback_url: str = ""
+
+    @property
+    def has_lag(self) -> bool:
+        """Whether it means something that nothing waits to be sent."""
+        return self.machine_state not in WITHOUT_LAG
 
     @property
     def name(self) -> str:
         return self.replicated.machine.name
+
+    @property
+    def job_url(self) -> str:
+        """Where the job is shown best: a failover and a failback have pages of their own."""
+        if self.job is None:
+            return ""
+        if self.job.group_id is None or self.job.kind not in JOB_PAGES:
+            return self.job.get_absolute_url()
+        return reverse(JOB_PAGES[self.job.kind], args=[self.job.group_id])
 
 
 @dataclass
@@ -80,6 +85,7 @@ class CoreRow:
     state: State
     machine_count: int = 0
     failed_over_count: int = 0
+    failed_back_count: int = 0
     elsewhere_count: int = 0
     trouble_count: int = 0
     last_synced_at: datetime.datetime | None = None
@@ -111,6 +117,8 @@ class Overview:
 
     outgoing: list[CoreRow]
     incoming: list[CoreRow]
+    # Those that are outstanding, the newest first.
+    seed_drives: list[SeedDrive]
 
     @property
     def cores(self) -> list[CoreRow]:
@@ -131,39 +139,32 @@ def gather_overview(
     shown = _choose_shown(cores, opened, page_number)
     rows = list(_machine_rows(shown, by_id))
     jobs = _jobs_of(rows)
+    failbacks = _uncommitted_failbacks(rows)
+    seed_drives = list(
+        SeedDrive.objects.outstanding().select_related(
+            "replicated__machine", "replicated__pairing"
+        )[:_SEED_DRIVES_SHOWN]
+    )
+    on_seed_drive = {drive.replicated_id for drive in seed_drives}
     core_id = this_core().id
     for replicated in rows:
         core = by_id[replicated.pairing_id]
         replicated.pairing = core.pairing
-        core.machines.append(machine_row(replicated, jobs, core_id, now))
+        failback_id = failbacks.get(replicated.machine_id)
+        core.machines.append(
+            machine_row(replicated, jobs, core_id, now, failback_id, replicated.pk in on_seed_drive)
+        )
     for core in cores:
         core.menu = core_menu(core.pairing, core.machine_count, core.failed_over_count)
     return Overview(
         outgoing=[core for core in cores if core.pairing.is_outgoing],
         incoming=[core for core in cores if not core.pairing.is_outgoing],
+        seed_drives=seed_drives,
     )
 
 
 def _core_row(pairing: Pairing, now: datetime.datetime) -> CoreRow:
     return CoreRow(pairing=pairing, state=core_state(pairing, now))
-
-
-def core_state(pairing: Pairing, now: datetime.datetime) -> State:
-    """Return how a core stands, in the words of the console being mirrored."""
-    if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
-        return State("bad", "Authentication error", pairing.connection_error)
-    if pairing.connection_state == ConnectionState.UNREACHABLE:
-        seconds = (now - (pairing.unreachable_since or now)).total_seconds()
-        for_how_long = f" for {span(seconds)}" if seconds >= 60 else ""
-        return State("bad", f"Unreachable{for_how_long}", pairing.connection_error)
-    if pairing.is_paused:
-        return State("warn", "Paused", "Paused on this core.")
-    if pairing.is_paused_by_peer:
-        return State("warn", "Paused", f"Paused on {pairing.peer_name}.")
-    if pairing.connection_state == ConnectionState.UNKNOWN:
-        return State("off", "Not seen yet", "The two cores have not spoken since they were paired.")
-    # It calls this core, but cannot be dialled: nothing is lost, but it cannot be asked to send.
-    return State("ok", "Online", pairing.connection_error)
 
 
 def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
@@ -172,7 +173,11 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
     )
     core_id = this_core().id
     failed_over = Q(
-        machine__kind__in=[MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER],
+        machine__kind__in=[
+            MachineKind.FAILED_OVER,
+            MachineKind.PENDING_FAILOVER,
+            MachineKind.PENDING_FAILBACK,
+        ],
         machine__owner_core_id=core_id,
     )
     sums = (
@@ -181,6 +186,7 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
         .annotate(
             count=Count("pk"),
             failed_over=Count("pk", filter=failed_over),
+            failed_back=Count("pk", filter=Q(machine__kind=MachineKind.FAILED_BACK)),
             elsewhere=Count("pk", filter=~Q(machine__owner_core_id=core_id)),
             troubled=Count("pk", filter=~Q(error_code="")),
             synced_at=Max("last_synced_at"),
@@ -193,6 +199,7 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
         core = cores[found["pairing_id"]]
         core.machine_count = found["count"]
         core.failed_over_count = found["failed_over"]
+        core.failed_back_count = found["failed_back"]
         core.elsewhere_count = found["elsewhere"] if core.pairing.is_outgoing else 0
         core.trouble_count = found["troubled"]
         core.last_synced_at = found["synced_at"]
@@ -247,7 +254,7 @@ def _jobs_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, Job]:
     """Return by subject the jobs of these machines that are open or wait for a person."""
     subjects = [row.pk for row in rows] + [row.machine_id for row in rows]
     jobs = Job.objects.filter(
-        kind__in=["replicate", "failover"],
+        kind__in=["replicate", "seed_drive", *JOB_PAGES, "restore_disks"],
         subject_id__in=subjects,
         state__in=[*OPEN, JobState.NEEDS_ATTENTION],
     ).order_by("created_at")
@@ -259,82 +266,31 @@ def machine_row(
     jobs: dict[uuid.UUID, Job],
     core_id: str,
     now: datetime.datetime,
+    failback_id: uuid.UUID | None = None,
+    is_on_seed_drive: bool = False,
 ) -> MachineRow:
-    """Return one machine as the page shows it."""
+    """Return one machine as the page shows it; `failback_id` is of one not committed yet."""
     job = jobs.get(replicated.machine_id) or jobs.get(replicated.pk)
-    kind = machine_state(replicated, job, core_id)
+    kind = machine_state(replicated, job, core_id, is_on_seed_drive)
     return MachineRow(
         replicated=replicated,
         machine_state=kind,
-        state=State(_MACHINE_LOOKS[kind], str(kind.label), _reason_of(replicated, kind, job)),
+        state=State(MACHINE_LOOKS[kind], str(kind.label), reason_of(replicated, kind, job)),
         lag_text=""
-        if kind in (MachineState.FAILED_OVER, MachineState.OWNED_ELSEWHERE)
+        if kind in WITHOUT_LAG
         else lag_text(replicated.behind_points, replicated.behind_bytes, replicated.behind_seconds),
         menu=machine_menu(replicated, kind, job),
         job=job,
+        failback_url=reverse("replication:failback", args=[failback_id]) if failback_id else "",
     )
 
 
-def machine_state(replicated: ReplicatedMachine, job: Job | None, core_id: str) -> MachineState:
-    """Return how one machine stands; what a person must know first wins."""
-    machine, pairing = replicated.machine, replicated.pairing
-    is_owned_here = str(machine.owner_core_id) == core_id
-    if pairing.is_outgoing:
-        if not is_owned_here:
-            return MachineState.OWNED_ELSEWHERE
-        if job is not None and job.kind == "replicate" and job.is_open:
-            return MachineState.REPLICATING
-    elif job is not None and job.kind == "failover":
-        is_stuck = job.state == JobState.NEEDS_ATTENTION
-        return MachineState.NEEDS_ATTENTION if is_stuck else MachineState.FAILING_OVER
-    elif machine.kind == MachineKind.PENDING_FAILOVER:
-        return MachineState.FAILING_OVER
-    elif machine.kind == MachineKind.FAILED_OVER and is_owned_here:
-        return MachineState.FAILED_OVER
-    if _pause_text(replicated):
-        return MachineState.PAUSED
-    if replicated.error_code:
-        return MachineState.FAILED
-    if replicated.last_point_at is None:
-        return MachineState.NOT_STARTED
-    return MachineState.BEHIND if replicated.behind_points else MachineState.REPLICATED
-
-
-def _reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
-    machine = replicated.machine
-    if state == MachineState.OWNED_ELSEWHERE:
-        return (
-            f"{machine.owner_core_name} owns it since {machine.owned_since:%Y-%m-%d %H:%M} UTC "
-            f"(ownership epoch {machine.ownership_epoch}). This core does not act on it."
-        )
-    if state == MachineState.FAILED_OVER:
-        return (
-            f"Runs here since {machine.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch "
-            f"{machine.ownership_epoch}). {replicated.pairing.peer_name} is refused."
-        )
-    if state == MachineState.PAUSED:
-        return _pause_text(replicated)
-    if state in (MachineState.FAILED, MachineState.NOT_STARTED):
-        return replicated.error_text
-    if state == MachineState.NEEDS_ATTENTION and job is not None:
-        return job.error_text
-    return ""
-
-
-def _pause_text(replicated: ReplicatedMachine) -> str:
-    pairing = replicated.pairing
-    if replicated.is_paused or pairing.is_paused:
-        return "Paused on this core."
-    if replicated.is_paused_by_peer or pairing.is_paused_by_peer:
-        return f"Paused on {pairing.peer_name}."
-    return ""
-
-
-def lag_text(points: int, waiting_bytes: int, seconds: float) -> str:
-    """Return how far behind in words; empty when nothing waits."""
-    if not points:
-        return ""
-    count = "1 point" if points == 1 else f"{points} points"
-    if not seconds:
-        return count
-    return f"{span(seconds)}, {count}"
+def _uncommitted_failbacks(rows: Iterable[ReplicatedMachine]) -> dict[uuid.UUID, uuid.UUID]:
+    """Return by machine the failback that waits for its commit."""
+    machine_ids = [row.machine_id for row in rows if row.machine.kind == MachineKind.FAILED_BACK]
+    if not machine_ids:
+        return {}
+    entries = FailbackMachine.objects.filter(
+        machine_id__in=machine_ids, state=FailbackState.FAILED_BACK
+    ).order_by("failed_back_at")
+    return dict(entries.values_list("machine_id", "failback_id"))

@@ -15,6 +15,15 @@ class ReplicateParams:
 
 
 @dataclass(frozen=True)
+class SeedDriveParams:
+    """Which machine's points are copied, and where to."""
+
+    replicated_machine_id: UUID
+    # The seed drive's folder, by its path on this core.
+    folder: str
+
+
+@dataclass(frozen=True)
 class FailoverParams:
     """What one machine's failover was asked to do."""
 
@@ -24,3 +33,24 @@ class FailoverParams:
     point_id: UUID
     # Where the VM goes, and its name, memory and CPUs.
     options: VmOptions
+
+
+@dataclass(frozen=True)
+class FailbackParams:
+    """What one machine's failback was asked to do."""
+
+    failback_id: UUID
+    # The row that says how far this machine's failback has come.
+    entry_id: UUID
+    pairing_id: UUID
+    # The rescue machine, by the source core's id of it.
+    target_id: UUID
+
+
+@dataclass(frozen=True)
+class FailbackEndParams:
+    """Which machine's failback is to be committed or rolled back."""
+
+    failback_id: UUID
+    entry_id: UUID
+    pairing_id: UUID

@@ -34,7 +34,11 @@ def readiness(now: datetime) -> Iterator[Readiness]:
     found = (
         ReplicatedMachine.objects.filter(
             pairing__direction=Direction.INCOMING,
-            machine__kind__in=[MachineKind.REPLICATED, MachineKind.PENDING_FAILOVER],
+            machine__kind__in=[
+                MachineKind.REPLICATED,
+                MachineKind.PENDING_FAILOVER,
+                MachineKind.FAILED_BACK,
+            ],
         )
         .select_related("machine", "pairing")
         .defer("machine__description", "machine__agent_certificate_pem")
@@ -89,6 +93,8 @@ def _reasons(replicated: ReplicatedMachine, points: PointFacts, now: datetime) -
     if replicated.machine.kind == MachineKind.PENDING_FAILOVER:
         yield "It is being failed over now."
         return
+    if replicated.machine.kind == MachineKind.FAILED_BACK:
+        yield "It failed back; commit that before it can be failed over."
     if pairing.connection_state == ConnectionState.UNREACHABLE:
         yield f"{pairing.peer_name} cannot be reached, so no newer point arrives."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:

@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_datetime
 
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
-from protected_machines.index import index_point
+from protected_machines.index import MISSING_TEXT, index_point
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, record_owner
 from protected_machines.store import open_store
@@ -31,6 +31,7 @@ from replication.errors import (
     PeerFaulty,
     PeerPausedReplication,
 )
+from replication.lag import note_local_point
 from replication.models import ArrivingPoint, Pairing, ReplicatedMachine
 from replication.policy import accepts_claim
 
@@ -58,7 +59,14 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
             raise owned_elsewhere(machine)
         else:
             _refresh_machine(pairing, machine, sent, epoch)
-        replicated, _ = ReplicatedMachine.objects.get_or_create(pairing=pairing, machine=machine)
+        replicated, is_new = ReplicatedMachine.objects.get_or_create(
+            pairing=pairing, machine=machine
+        )
+        newest = machine.points.newest_first().first() if is_new else None
+        if newest is not None:
+            # From an archive or a seed drive that was here before the machine was introduced.
+            note_local_point(machine.pk, newest)
+            replicated.refresh_from_db()
         _record_lag(replicated, sent)
     _refuse_when_paused(pairing, replicated)
     return machine
@@ -87,10 +95,9 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
 
 def missing_points(machine: Machine, point_ids: list[str]) -> list[str]:
     """Return those of the points that this core does not hold, in the order given."""
-    held = {
-        str(point_id)
-        for point_id in RecoveryPoint.objects.filter(machine=machine).values_list("pk", flat=True)
-    }
+    # One whose files are gone from this store is lacking, though the index remembers it.
+    here = RecoveryPoint.objects.filter(machine=machine).exclude(damage_text=MISSING_TEXT)
+    held = {str(point_id) for point_id in here.values_list("pk", flat=True)}
     return [point_id for point_id in point_ids if point_id not in held]
 
 
@@ -225,7 +232,10 @@ def _refresh_machine(pairing: Pairing, machine: Machine, sent: dict[str, Any], e
             _time(sent.get("owned_since")) or timezone.now(),
         ),
     )
-    changes = {**_described(sent), "kind": MachineKind.REPLICATED}
+    changes = _described(sent)
+    if machine.kind != MachineKind.FAILED_BACK:
+        # One that failed back stays so until that is committed: its VM is still here.
+        changes["kind"] = MachineKind.REPLICATED
     if machine.source_core_id is None:
         changes["source_core_id"] = pairing.peer_core_id
     changed = [name for name, value in changes.items() if getattr(machine, name) != value]
@@ -257,6 +267,9 @@ def _record_lag(replicated: ReplicatedMachine, sent: dict[str, Any]) -> None:
 
 
 def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:
+    if pairing.is_outgoing:
+        # A machine that comes back: what is paused is the sending from here.
+        return
     if pairing.is_paused or replicated.is_paused:
         raise PeerPausedReplication(
             f"Replication is paused at {this_core().name}; resume it there under "

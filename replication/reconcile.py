@@ -17,6 +17,7 @@ from replication.errors import ReplicationError
 from replication.lag import note_local_point, refresh_lag
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers import speaking_with
+from replication.seed_drives import note_consumed
 from replication.sending import start_replication
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def refresh_core(pairing: Pairing) -> bool:
             connect_timeout_seconds=_STATUS_CONNECT_SECONDS,
         ) as client:
             status.record_peer_status(pairing, client.send_status(status.status_of(pairing)))
+            note_consumed(pairing, client)
     except ReplicationError as error:
         logger.info("peer not refreshed pairing_id=%s error=%s", pairing.pk, error)
         return False
@@ -98,6 +100,9 @@ def _refresh_in_thread(pairing: Pairing) -> None:
 def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
     """Start sending a new point at once, to every target that can be reached."""
     note_local_point(machine.pk, point)
+    if not machine.is_owned_here:
+        # One that came from an archive: whoever owns the machine sends it.
+        return
     rows = list(
         ReplicatedMachine.objects.due(timezone.now())
         .filter(machine=machine)

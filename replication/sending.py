@@ -102,7 +102,11 @@ class Sending:
         check_cancel: Callable[[], None],
         note: Callable[[str], None],
         slice_bytes: int = SLICE_BYTES,
+        *,
+        is_pausable: bool = True,
     ) -> None:
+        # A failback goes on while replication is paused: a person began it after that.
+        self._is_pausable = is_pausable
         self._slice_bytes = slice_bytes
         self._replicated = replicated
         self._machine: Machine = replicated.machine
@@ -123,6 +127,9 @@ class Sending:
         """
         sent_points = 0
         while True:
+            if self._is_on_seed_drive():
+                self._note("Its points are on a seed drive; nothing goes over the link meanwhile.")
+                return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
             sendable, damaged = self._sendable_points()
             missing = self._client.missing_points(str(self._machine.pk), sendable)
             if not missing:
@@ -130,6 +137,8 @@ class Sending:
             manifests = [self._store.get_point(str(self._machine.pk), found) for found in missing]
             self._total_bytes = self._sent_bytes + sum(map(_file_bytes, manifests))
             for number, manifest in enumerate(manifests, start=1):
+                if self._is_on_seed_drive():
+                    break
                 if self._is_paused():
                     self._note("Paused; the rest stays for later.")
                     return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
@@ -145,7 +154,8 @@ class Sending:
         """Return the ids of what can be sent, oldest first, and of what is damaged here."""
         sendable: list[str] = []
         damaged: set[str] = set()
-        points = RecoveryPoint.objects.filter(machine=self._machine).order_by("taken_at", "pk")
+        points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
+        points = points.order_by("taken_at", "pk")
         for point_id, parent_id, state in points.values_list("pk", "parent_id", "state"):
             if state == PointState.DAMAGED or str(parent_id) in damaged:
                 damaged.add(str(point_id))
@@ -239,14 +249,24 @@ class Sending:
                 else f"Point {damaged[0]} is not sent because it is damaged in this core's store. "
                 "Take a new base image."
             )
-        self._replicated.note_up_to_date(timezone.now())
+        now = timezone.now()
+        if sendable:
+            # Points may have come there by hand, so that none was sent.
+            newest = RecoveryPoint.objects.get(pk=sendable[-1])
+            self._replicated.note_synced(str(newest.pk), newest.taken_at, now)
+        self._replicated.note_up_to_date(now)
         refresh_lag([self._replicated])
 
     def _advance(self, count_bytes: int) -> None:
         self._sent_bytes += count_bytes
         self._progress(self._sent_bytes, max(self._total_bytes, self._sent_bytes))
 
+    def _is_on_seed_drive(self) -> bool:
+        return self._is_pausable and self._replicated.seed_drives.outstanding().exists()
+
     def _is_paused(self) -> bool:
+        if not self._is_pausable:
+            return False
         row = ReplicatedMachine.objects.select_related("pairing").get(pk=self._replicated.pk)
         return row.is_paused or row.pairing.is_paused
 

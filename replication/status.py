@@ -11,6 +11,7 @@ from django.utils.dateparse import parse_datetime
 from console.identity import this_core
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim, record_owner
+from replication.branches import mark_unsent
 from replication.models import Pairing, ReplicatedMachine
 
 
@@ -73,6 +74,7 @@ def record_peer_status(pairing: Pairing, status: dict[str, Any]) -> None:
     )
     for claim in status.get("ownership", []):
         _record_claim(pairing, claim)
+    mark_unsent(pairing)
     if not pairing.is_outgoing and "behind" in status:
         _record_behind(pairing, status["behind"])
 

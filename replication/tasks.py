@@ -4,8 +4,9 @@
 # mypy: disable-error-code="untyped-decorator"
 
 from celery import shared_task
+from django.utils import timezone
 
-from replication import reconcile
+from replication import ending_failbacks, reconcile
 
 
 @shared_task(name="replication.start_due_replications", soft_time_limit=120, time_limit=150)
@@ -16,3 +17,8 @@ def start_due_replications() -> None:
 @shared_task(name="replication.refresh_cores", soft_time_limit=60, time_limit=90)
 def refresh_cores() -> None:
     reconcile.refresh_cores()
+
+
+@shared_task(name="replication.commit_due_failbacks", soft_time_limit=60, time_limit=90)
+def commit_due_failbacks() -> None:
+    ending_failbacks.commit_due_failbacks(timezone.now())

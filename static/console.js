@@ -117,9 +117,14 @@
   });
   on("htmx:afterRequest", () => dialog?.querySelector(".dialog-loading") && dialog.close());
   on("htmx:afterSwap", (event) => {
-    if (event.detail.target === dialog) dialog.querySelector("[autofocus], input:not([type=hidden]), select, button")?.focus();
+    if (event.detail.target === dialog && !document.activeElement?.closest("#dialog form")) dialog.querySelector("[autofocus], input:not([type=hidden]), select, button")?.focus();
     restoreExpanded(document);
   });
+
+  // A form looks again after a change; an answer that comes while somebody types on is not shown.
+  const written = (elt) => (elt.matches("form [hx-trigger^=change]") ? `${new URLSearchParams(new FormData(elt.closest("form")))}` : "");
+  on("htmx:beforeRequest", ({ detail }) => { detail.elt.asked = written(detail.elt); });
+  on("htmx:beforeSwap", ({ detail }) => { detail.shouldSwap &&= detail.requestConfig.elt.asked === written(detail.requestConfig.elt); });
 
   // A refusal (409) is shown in the dialog that asked, otherwise as a toast.
   on("htmx:beforeSwap", (event) => {

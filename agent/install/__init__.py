@@ -32,10 +32,11 @@ _UNIT = "understudy-agent.service"
 _WHEELS = ("isal", "blake3")
 _WHEEL_SOURCE = _PROJECT / "requirements.txt"
 _DOWNLOAD_SECONDS = 300
+_COMMAND = Path("usr/local/bin/understudy-agent")
 _EXECUTABLE = (
     "etc/initramfs-tools/hooks/understudy",
     "etc/initramfs-tools/scripts/local-top/understudy",
-    "usr/local/bin/understudy-agent",
+    str(_COMMAND),
 )
 
 
@@ -59,6 +60,25 @@ def install_into(
     Raises:
         InstallFailed: the tree has no Python from 3.9 on, or a part is missing.
     """
+    _install_program(root_tree)
+    for source in sorted(_ROOT_FILES.rglob("*")):
+        if source.is_file():
+            _copy_root_file(root_tree, source.relative_to(_ROOT_FILES))
+    _write_configuration(root_tree, pairing_code, port, provider)
+    _enable(root_tree)
+
+
+def install_rescue(root_tree: Path) -> None:
+    """Install only the program, for a rescue medium: `understudy-agent restore` runs it there.
+
+    Raises:
+        InstallFailed: the tree has no Python from 3.9 on, or a part is missing.
+    """
+    _install_program(root_tree)
+    _copy_root_file(root_tree, _COMMAND)
+
+
+def _install_program(root_tree: Path) -> None:
     version = _python_version(root_tree)
     target = root_tree / _AGENT_FOLDER
     new = target.with_name(target.name + ".new")
@@ -69,9 +89,6 @@ def install_into(
     _compile(new, version)
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)
-    _copy_root_files(root_tree)
-    _write_configuration(root_tree, pairing_code, port, provider)
-    _enable(root_tree)
 
 
 def _python_version(root_tree: Path) -> tuple[int, int]:
@@ -145,13 +162,10 @@ def _compile(target: Path, version: tuple[int, int]) -> None:
         )
 
 
-def _copy_root_files(root_tree: Path) -> None:
-    for source in sorted(_ROOT_FILES.rglob("*")):
-        name = source.relative_to(_ROOT_FILES)
-        if source.is_file():
-            (root_tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, root_tree / name)
-            (root_tree / name).chmod(0o755 if str(name) in _EXECUTABLE else 0o644)
+def _copy_root_file(root_tree: Path, name: Path) -> None:
+    (root_tree / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_ROOT_FILES / name, root_tree / name)
+    (root_tree / name).chmod(0o755 if str(name) in _EXECUTABLE else 0o644)
 
 
 def _write_configuration(

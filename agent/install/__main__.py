@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.configuration import PROVIDERS
 from agent.errors import AgentError
-from agent.install import install_into
+from agent.install import install_into, install_rescue
 from agent.protocol import DEFAULT_PORT
 
 
@@ -19,8 +19,15 @@ def main() -> int:
     parser.add_argument("--code", help="one-time pairing code; without, the agent makes one")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--provider", choices=PROVIDERS, default="auto")
+    parser.add_argument(
+        "--rescue", action="store_true", help="only the program, for a rescue medium's tree"
+    )
     arguments = parser.parse_args()
     try:
+        if arguments.rescue:
+            install_rescue(arguments.root)
+            print("Installed. On the medium, run: understudy-agent restore --console /dev/console")
+            return 0
         install_into(arguments.root, arguments.code, arguments.port, arguments.provider)
     except AgentError as error:
         print(f"{error.code}: {error}", file=sys.stderr)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from agent.providers.hold import Hold
 
 # How consistent a point is; these words are stored in recovery points and never change.
 FILE_SYSTEM = "file_system"  # one instant over all disks, file systems frozen for it
@@ -60,5 +63,8 @@ class Provider(Protocol):
     def disks(self) -> list[Disk]:
         """Return the disks that a point will hold, in their order."""
 
-    def open_view(self) -> AbstractContextManager[View]:
-        """Take a view of all disks; leaving the context releases it."""
+    def open_view(self, hold: Hold | None = None) -> AbstractContextManager[View]:
+        """Take a view of all disks; leaving the context releases it.
+
+        hold: keeps what was frozen for the view, also when it is left, instead of thawing it.
+        """

@@ -27,6 +27,7 @@ from agent.providers import CRASH, FILE_SYSTEM, Disk, DiskView, View
 from agent.providers.cow_memory import CowDevice, ensure_modules, memory_for_cow, release_cow
 from agent.providers.dm_control import DmControl, Target
 from agent.providers.freeze import Mount, OpenMounts, Watchdog, locked_memory
+from agent.providers.hold import Hold
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +96,10 @@ class DeviceMapperProvider:
         return describe_disks(find_disks(self._left_out))
 
     @contextlib.contextmanager
-    def open_view(self) -> Iterator[View]:
+    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
         """Take a view of all disks at one instant.
+
+        hold: takes the file systems over frozen, as soon as the views stand.
 
         Raises:
             SnapshotFailed: a disk lacks the layer, memory is short, or the freeze took too long.
@@ -110,9 +113,10 @@ class DeviceMapperProvider:
             try:
                 _prepare(control, layered, memory_for_cow(self._cow_bytes))
                 mounts.open()
-                _switch(control, layered, mounts)
+                _switch(control, layered, mounts, hold)
             finally:
-                mounts.close()
+                if hold is None or not hold.has_taken_over:
+                    mounts.close()
             yield DeviceMapperView(control, layered, mounts.not_frozen)
         finally:
             try:
@@ -175,8 +179,10 @@ def _prepare(control: DmControl, layered: Sequence[_Layered], memory_bytes: int)
         raise SnapshotFailed(f"Preparing the view of the disks: {error}") from error
 
 
-def _switch(control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts) -> None:
-    """Make the views begin, all at one instant."""
+def _switch(
+    control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts, hold: Hold | None
+) -> None:
+    """Make the views begin, all at one instant; thaw then, or let the hold keep what is frozen."""
 
     def rescue() -> None:
         for entry in layered:
@@ -184,13 +190,21 @@ def _switch(control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts)
                 control.resume(entry.layer)
         mounts.thaw_all()
 
-    watchdog = Watchdog(FREEZE_LIMIT_SECONDS, rescue)
+    watchdog = Watchdog(hold.limit_seconds if hold else FREEZE_LIMIT_SECONDS, rescue)
     started_at = time.monotonic()
     try:
         with locked_memory():
-            _switch_frozen(control, layered, mounts)
+            mounts.freeze()
+            try:
+                _switch_frozen(control, layered)
+                if hold is not None:
+                    hold.keep(mounts, watchdog)
+            finally:
+                if hold is None or not hold.has_taken_over:
+                    mounts.thaw()
     finally:
-        watchdog.stand_down()
+        if hold is None or not hold.has_taken_over:
+            watchdog.stand_down()
     log.info(
         "disks switched disks=%d frozen_seconds=%.2f not_frozen=%s",
         len(layered),
@@ -199,10 +213,9 @@ def _switch(control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts)
     )
 
 
-def _switch_frozen(control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts) -> None:
+def _switch_frozen(control: DmControl, layered: Sequence[_Layered]) -> None:
     suspended: list[_Layered] = []
     failures: list[OSError] = []
-    mounts.freeze()
     try:
         for entry in layered:
             control.suspend(entry.layer)
@@ -217,7 +230,6 @@ def _switch_frozen(control: DmControl, layered: Sequence[_Layered], mounts: Open
                 control.resume(entry.layer)
             except OSError as error:
                 failures.append(error)
-        mounts.thaw()
     if failures:
         raise SnapshotFailed(f"Switching the disks to their views: {failures[0]}")
 

@@ -1,6 +1,7 @@
 """The `file` provider: raw image files, named in the configuration, served as disks.
 
-For tests and benchmarks, and for machines whose disks somebody else holds still.
+For tests and benchmarks, and for machines whose disks somebody else holds still. Nothing freezes a
+file; who writes to `DISK` has to look for `DISK.frozen`, which is there while a hold lasts.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from agent.configuration import ConfiguredDisk
 from agent.errors import SnapshotFailed
 from agent.providers import NOT_GUARANTEED, Disk, DiskView, View
+from agent.providers.freeze import Watchdog
+from agent.providers.hold import Hold
 
 _SECTOR_BYTES = 512
 
@@ -26,6 +30,23 @@ class FileView:
 
     def check(self) -> None:
         """Nothing holds the files still, so nothing can have failed."""
+
+
+class FrozenMarks:
+    """The marks beside the files that ask whoever writes to them to wait."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._marks = [path.with_name(path.name + ".frozen") for path in paths]
+
+    def freeze(self) -> None:
+        """Set the marks."""
+        for mark in self._marks:
+            mark.touch()
+
+    def close(self) -> None:
+        """Remove the marks; harmless when they are gone."""
+        for mark in self._marks:
+            mark.unlink(missing_ok=True)
 
 
 class FileProvider:
@@ -45,8 +66,14 @@ class FileProvider:
         return [self._disk(number, file) for number, file in enumerate(self._files)]
 
     @contextmanager
-    def open_view(self) -> Iterator[View]:
-        """Serve the files themselves."""
+    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
+        """Serve the files themselves.
+
+        Raises:
+            SnapshotFailed: a file is missing.
+        """
+        if hold is not None:
+            _freeze([file.path for file in self._files], hold)
         yield FileView(
             [
                 DiskView(disk, file.path, disk.capacity_bytes)
@@ -68,3 +95,10 @@ class FileProvider:
             controller="",
             is_boot=number == 0,
         )
+
+
+def _freeze(paths: Sequence[Path], hold: Hold) -> None:
+    marks = FrozenMarks(paths)
+    watchdog = Watchdog(hold.limit_seconds, marks.close)
+    marks.freeze()
+    hold.keep(marks, watchdog)

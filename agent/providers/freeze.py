@@ -17,6 +17,8 @@ import logging
 import os
 import select
 import signal
+import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,8 +35,11 @@ _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _READY = b"r"
 _DONE = b"d"
+_EXTEND = b"e"
+_EXTENDED = b"x"
 _FIRED = 1
 _WATCHDOG_READY_SECONDS = 30
+_WATCHDOG_ANSWER_SECONDS = 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -126,25 +131,42 @@ class OpenMounts:
 
 
 class Watchdog:
-    """Runs `rescue` in a process of its own unless `stand_down` is called within the limit."""
+    """Runs `rescue` in a process of its own unless `stand_down` is called within the limit.
+
+    Not for several threads.
+    """
 
     def __init__(self, limit_seconds: float, rescue: Callable[[], None]) -> None:
-        self._ready_end, child_ready = os.pipe()
-        child_end, self._done_end = os.pipe()
+        self._answer_end, child_answer = os.pipe()
+        child_end, self._told_end = os.pipe()
         self._limit_seconds = limit_seconds
+        self._status: int | None = None
         self._process_id = os.fork()
         if self._process_id == 0:
-            os.close(self._ready_end)
-            os.close(self._done_end)
-            _watch(child_end, child_ready, limit_seconds, rescue)
-        os.close(child_ready)
+            os.close(self._answer_end)
+            os.close(self._told_end)
+            _watch(child_end, child_answer, limit_seconds, rescue)
+        os.close(child_answer)
         os.close(child_end)
-        ready, _, _ = select.select([self._ready_end], [], [], _WATCHDOG_READY_SECONDS)
-        is_ready = bool(ready) and os.read(self._ready_end, 1) == _READY
-        os.close(self._ready_end)
-        if not is_ready:
+        if not self._is_answered(_READY, _WATCHDOG_READY_SECONDS):
             self._kill()
             raise SnapshotFailed("The watchdog over the freeze did not start: nothing was frozen")
+
+    def extend(self) -> bool:
+        """Have the limit begin anew; False when the watchdog has acted before it heard of this."""
+        try:
+            os.write(self._told_end, _EXTEND)
+        except BrokenPipeError:
+            return False
+        return self._is_answered(_EXTENDED, _WATCHDOG_ANSWER_SECONDS)
+
+    def is_standing(self) -> bool:
+        """Tell whether the watchdog has not acted yet."""
+        if self._status is None:
+            process_id, status = os.waitpid(self._process_id, os.WNOHANG)
+            if process_id:
+                self._status = status
+        return self._status is None
 
     def stand_down(self) -> None:
         """End the watchdog.
@@ -153,44 +175,112 @@ class Watchdog:
             SnapshotFailed: it had to act, so there was no one instant over all disks.
         """
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._done_end, _DONE)
-        os.close(self._done_end)
-        _, status = os.waitpid(self._process_id, 0)
-        if status != 0:
+            os.write(self._told_end, _DONE)
+        self._close()
+        if self._status is None:
+            _, self._status = os.waitpid(self._process_id, 0)
+        if self._status != 0:
             raise SnapshotFailed(
                 f"File systems were frozen for more than {self._limit_seconds:g} seconds, so the "
                 "watchdog thawed them and the view was given up. Try again when the machine is "
                 "less busy."
             )
 
+    def _is_answered(self, expected: bytes, limit_seconds: float) -> bool:
+        ready, _, _ = select.select([self._answer_end], [], [], limit_seconds)
+        return bool(ready) and os.read(self._answer_end, 1) == expected
+
     def _kill(self) -> None:
-        os.close(self._done_end)
+        self._close()
         os.kill(self._process_id, signal.SIGKILL)
         os.waitpid(self._process_id, 0)
 
+    def _close(self) -> None:
+        os.close(self._told_end)
+        os.close(self._answer_end)
+
 
 def _watch(
-    done_end: int, ready_end: int, limit_seconds: float, rescue: Callable[[], None]
+    told_end: int, answer_end: int, limit_seconds: float, rescue: Callable[[], None]
 ) -> NoReturn:
     """Be the watchdog. Runs in the child, which has this one thread and never returns."""
     status = _FIRED
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        lock_memory()
+        _close_sockets()
+        lock_all_memory()
         deadline = time.monotonic() + limit_seconds
-        os.write(ready_end, _READY)
-        ready, _, _ = select.select([done_end], [], [], max(0.0, deadline - time.monotonic()))
-        if ready and os.read(done_end, 1) == _DONE:
-            status = 0
-        else:
-            rescue()
+        os.write(answer_end, _READY)
+        while True:
+            left_seconds = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([told_end], [], [], left_seconds)
+            told = os.read(told_end, 1) if ready else b""
+            if told == _DONE:
+                status = 0
+                break
+            if told != _EXTEND or not _tell(answer_end, _EXTENDED):
+                rescue()
+                break
+            deadline = time.monotonic() + limit_seconds
     finally:
         os._exit(status)
 
 
+def _tell(answer_end: int, answer: bytes) -> bool:
+    try:
+        os.write(answer_end, answer)
+    except OSError:  # the parent is gone
+        return False
+    return True
+
+
+def _close_sockets() -> None:
+    """Let go of the parent's connections, which would else stay open as long as the watchdog."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                os.close(int(name))
+
+
+class _Memory:
+    """The lock on this process's memory, which a view and a hold may want at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+
+    def lock(self) -> None:
+        with self._lock:
+            lock_all_memory()
+            self._holders += 1
+
+    def unlock(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                _libc.munlockall()
+
+
+_memory = _Memory()
+
+
 def lock_memory() -> None:
-    """Bring all memory of this process in, and keep it there."""
+    """Bring all memory of this process in, and keep it there until as many `unlock_memory`.
+
+    Raises:
+        SnapshotFailed: the kernel refuses.
+    """
+    _memory.lock()
+
+
+def unlock_memory() -> None:
+    """Allow the memory of this process to leave again, if nobody else wants it here."""
+    _memory.unlock()
+
+
+def lock_all_memory() -> None:
+    """Do it whoever else wants it; for the watchdog, which has been forked among threads."""
     if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         reason = os.strerror(ctypes.get_errno())
         raise SnapshotFailed(f"Locking the agent's memory before the freeze: {reason}")
@@ -203,4 +293,4 @@ def locked_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        _libc.munlockall()
+        unlock_memory()

@@ -16,6 +16,7 @@ from agent.disks import FoundDisk, describe_disks, find_disks
 from agent.errors import SnapshotFailed
 from agent.providers import CRASH, FROZEN_WHILE_READ, Disk, DiskView, View
 from agent.providers.freeze import Mount, OpenMounts, Watchdog
+from agent.providers.hold import Hold, freeze_for
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,10 @@ class FsfreezeProvider:
         return describe_disks(find_disks(self._left_out))
 
     @contextlib.contextmanager
-    def open_view(self) -> Iterator[View]:
+    def open_view(self, hold: Hold | None = None) -> Iterator[View]:
         """Freeze all file systems for as long as the context lasts, but no longer than the limit.
+
+        hold: takes them over frozen, and has its own limit.
 
         Raises:
             SnapshotFailed: a file system could not be frozen, or the limit was passed.
@@ -60,16 +63,17 @@ class FsfreezeProvider:
         ]
         mounts = OpenMounts()
         try:
-            mounts.open()
-            with _frozen(mounts, self._limit_seconds):
+            with _frozen(mounts, self._limit_seconds) if hold is None else _kept(mounts, hold):
                 _forget_cached(found)
                 yield FrozenView(views, mounts.not_frozen)
         finally:
-            mounts.close()
+            if hold is None or not hold.has_taken_over:
+                mounts.close()
 
 
 @contextlib.contextmanager
 def _frozen(mounts: OpenMounts, limit_seconds: int) -> Iterator[None]:
+    mounts.open()
     watchdog = Watchdog(limit_seconds, mounts.thaw_all)
     try:
         mounts.freeze()
@@ -79,6 +83,12 @@ def _frozen(mounts: OpenMounts, limit_seconds: int) -> Iterator[None]:
             mounts.thaw()
     finally:
         watchdog.stand_down()
+
+
+@contextlib.contextmanager
+def _kept(mounts: OpenMounts, hold: Hold) -> Iterator[None]:
+    freeze_for(hold, mounts)
+    yield
 
 
 def _forget_cached(found: Sequence[FoundDisk]) -> None:

@@ -1,6 +1,5 @@
 """Build the disks of the lab's machines once, and keep them under a digest of what went in."""
 
-import fcntl
 import hashlib
 import json
 import secrets
@@ -8,11 +7,11 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.caching import locked
 from lab.commands import run_command
 from lab.guest import disk
 from lab.guest.machines import MACHINES, LabMachine
@@ -74,9 +73,14 @@ class MachineImage:
 
 def image_digest() -> str:
     """Return a digest over everything that the machines' disks are made from."""
-    digest = hashlib.sha256(root_digest().encode())
-    paths = [PACKAGE_PINS]
-    for folder in (HERE, *AGENT_SOURCES):
+    return sources_digest(root_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
+
+
+def sources_digest(begin: str, folders: Iterable[Path], files: Iterable[Path]) -> str:
+    """Return a digest over `begin`, the files, and all files below the folders."""
+    digest = hashlib.sha256(begin.encode())
+    paths = list(files)
+    for folder in folders:
         paths += (path for path in folder.rglob("*") if path.is_file())
     for path in sorted(paths):
         if "__pycache__" not in path.parts:
@@ -89,8 +93,7 @@ def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:
     """Return the machines' images by name, building them when anything they hold has changed."""
     folder = cache / f"image-{image_digest()}"
     if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "lock"):
+        with locked(cache / "lock"):
             if not folder.exists():
                 _build(cache, folder)
     return {machine.name: load_image(folder, machine.name) for machine in MACHINES}
@@ -101,13 +104,6 @@ def load_image(folder: Path, name: str) -> MachineImage:
     facts = json.loads((folder / name / "machine.json").read_text())
     disks = tuple(folder / name / file for file in facts["disks"])
     return MachineImage(name, facts["pairing_code"], disks)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(cache: Path, folder: Path) -> None:

@@ -17,6 +17,13 @@ class LabMachine:
     cpus: int = 1
     memory_bytes: int = 512 * MIB
 
+    @property
+    def disk_bytes(self) -> tuple[int, ...]:
+        """The sizes of the disks, in order."""
+        if self.data_disk_bytes is None:
+            return (self.root_disk_bytes,)
+        return (self.root_disk_bytes, self.data_disk_bytes)
+
 
 MACHINES = (
     LabMachine("web-01", "127.0.1.11", units=()),

@@ -80,7 +80,10 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
     newest = points.first() if page.number != 1 else next(iter(page.object_list), None)
     state_word, state_text = state_of(found, this_core().id)
     jobs = list(Job.objects.filter(subject_id=found.pk).order_by("-created_at")[:JOBS_SHOWN])
+    branch_count = points.filter(is_carried_on=False).count()
     context: dict[str, Any] = {
+        "branch_count": branch_count,
+        "branch_text": branch_text(branch_count),
         "machine": found,
         "state_word": state_word,
         "state_text": state_text,
@@ -98,12 +101,24 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
     return context
 
 
+def branch_text(count: int) -> str:
+    """Return what a person must know of points that the machine went on without."""
+    points, they = (
+        ("1 recovery point", "It") if count == 1 else (f"{count} recovery points", "They")
+    )
+    return (
+        f"The machine went on without {points} of those below. {they} can be restored and "
+        "exported, and no later point builds on what was written then."
+    )
+
+
 def act_refusal(found: Machine) -> str:
     """Return why this core may not act on the machine; empty when it may."""
     if not found.is_owned_here:
         return (
-            f"{found.owner_core_name} owns this machine (ownership epoch "
-            f"{found.ownership_epoch}). Only the owner takes recovery points of it."
+            f"{found.owner_core_name} owns this machine since "
+            f"{found.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch {found.ownership_epoch}). "
+            "Only the owner takes recovery points of it and acts on it."
         )
     if not found.is_live:
         return f"This machine is {found.get_kind_display().lower()} here: it has no agent to ask."
@@ -124,6 +139,7 @@ def _digest_of(context: dict[str, Any]) -> str:
         found.description,
         context["page"].number,
         context["totals"],
+        context["branch_count"],
         [(point.pk, point.state) for point in context["page"].object_list],
         [(job.pk, job.revision) for job in context["jobs"]],
         # So that the ages on the page never go stale by more than half a minute.

@@ -16,7 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import VmdkDamaged, VmdkLimit
+from ..errors import VmdkLimit
 from .descriptor import Descriptor
 from .layout import (
     ENTRY_ZERO,
@@ -74,19 +74,27 @@ def tables_in_chain(
 
 
 def pick_grains(
-    links: Sequence[StreamFile], tables: Sequence[tuple[int, int]], slots: int = GRAINS_PER_TABLE
+    links: Sequence[StreamFile],
+    tables: Sequence[tuple[int, int]],
+    slots: int = GRAINS_PER_TABLE,
+    keeps_zeros: bool = False,
 ) -> list[Pick]:
     """Return the grains of one table that hold data, ascending; the newest file wins a slot.
 
     tables: which links have that table, and at which sector, the newest first.
     slots: how many of the table's grains lie inside the disk.
+    keeps_zeros: also those that a delta declares zero, with ENTRY_ZERO as both sectors.
     """
     winners: list[Pick | None] = [None] * GRAINS_PER_TABLE
     for link, table_sector in tables:
         for slot, sector, end_sector in links[link].grain_places(table_sector):
             if winners[slot] is None:
                 winners[slot] = (slot, link, sector, end_sector)
-    return [pick for pick in winners[:slots] if pick is not None and pick[2] != ENTRY_ZERO]
+    return [
+        pick
+        for pick in winners[:slots]
+        if pick is not None and (keeps_zeros or pick[2] != ENTRY_ZERO)
+    ]
 
 
 class ExportPlan:
@@ -251,21 +259,9 @@ class ExportPlan:
         file = self._links[run.link]
         start, end = run.sector * SECTOR_BYTES, (run.sector + run.sectors) * SECTOR_BYTES
         while start < end:
-            count = os.sendfile(fd, file.fd(), start, min(end - start, _SEND_BYTES))
-            if count == 0:
-                raise self._shortened(file)
+            count = file.send_to(fd, start, min(end - start, _SEND_BYTES))
             start += count
             yield count
 
     def _copy(self, run: _Run, position: int, target: memoryview) -> None:
-        file = self._links[run.link]
-        try:
-            count = os.preadv(file.fd(), [target], run.sector * SECTOR_BYTES + position)
-        except OSError as error:
-            raise VmdkDamaged(f"{file.path} cannot be read: {error.strerror}") from error
-        if count != len(target):
-            raise self._shortened(file)
-
-    @staticmethod
-    def _shortened(file: StreamFile) -> VmdkDamaged:
-        return VmdkDamaged(f"{file.path} has become shorter than its tables say")
+        self._links[run.link].read_into(run.sector * SECTOR_BYTES + position, target)

@@ -175,9 +175,30 @@ class StreamFile:
     def read_sectors(self, sector: int, count: int) -> bytes:
         return self._read(sector, count)
 
-    def fd(self) -> int:
-        """Return a descriptor that is good until the pool opens another file."""
-        return self._pool.fd(self.path)
+    def read_into(self, offset_bytes: int, target: memoryview) -> None:
+        """Fill the target with the file's bytes from there on.
+
+        Raises:
+            VmdkDamaged: the file has gone, or become shorter, since it was opened.
+        """
+        try:
+            count = os.preadv(self._pool.fd(self.path), [target], offset_bytes)
+        except OSError as error:
+            raise self._damaged(f"it cannot be read: {error.strerror}") from error
+        if count != len(target):
+            raise self._damaged("it has become shorter than its tables say")
+
+    def send_to(self, fd: int, offset_bytes: int, count_bytes: int) -> int:
+        """Have the kernel copy a part of the file to `fd`; return how much of it went.
+
+        Raises:
+            VmdkDamaged: the file has gone, or become shorter, since it was opened.
+            OSError: `fd` takes no more.
+        """
+        sent_bytes = os.sendfile(fd, self._pool.fd(self.path), offset_bytes, count_bytes)
+        if sent_bytes == 0:
+            raise self._damaged("it has become shorter than its tables say")
+        return sent_bytes
 
     def _read(self, sector: int, count: int) -> bytes:
         wanted = count * SECTOR_BYTES

@@ -14,6 +14,7 @@ from recovery_store.errors import ReplicaDamaged, StoreError, StoreFull
 from replication.credentials import is_secret
 from replication.errors import (
     DamagedOnArrival,
+    FailbackRefused,
     OffsetMismatch,
     OwnedElsewhere,
     PeerFaulty,
@@ -37,6 +38,7 @@ _STATUS = {
     PeerRefusedAdministrator: 403,
     PeerStoreFull: 507,
     PeerFaulty: 400,
+    FailbackRefused: 409,
 }
 
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
 from protected_machines.models import Machine
-from replication import receiving, status
+from replication import receiving, status, taking_back
 from replication.api.gate import answers_in_json, for_peers
 from replication.errors import PeerFaulty
 from replication.models import Pairing
@@ -23,7 +23,7 @@ _JSON_LIMIT_BYTES = 64 * 1024 * 1024
 @answers_in_json
 def pair(request: HttpRequest) -> JsonResponse:
     """Become the target of the core that asks, on the word of an administrator of this one."""
-    return JsonResponse(accept_pairing(request, _json(request)))
+    return JsonResponse(accept_pairing(request, read_json(request)))
 
 
 @require_http_methods(["GET", "POST"])
@@ -31,7 +31,7 @@ def pair(request: HttpRequest) -> JsonResponse:
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange how the two cores stand on this pairing."""
     if request.method == "POST":
-        status.record_peer_status(pairing, _json(request))
+        status.record_peer_status(pairing, read_json(request))
     return JsonResponse(status.status_of(pairing))
 
 
@@ -46,11 +46,9 @@ def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 @require_http_methods(["PUT"])
 @for_peers
 def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Record a machine that the source core replicates here."""
-    _require_source(pairing)
-    return JsonResponse(
-        status.ownership_of(receiving.accept_machine(pairing, machine_id, _json(request)))
-    )
+    """Record a machine that the source core replicates here, or that its owner brings back here."""
+    accept = taking_back.accept_machine if pairing.is_outgoing else receiving.accept_machine
+    return JsonResponse(status.ownership_of(accept(pairing, machine_id, read_json(request))))
 
 
 @require_http_methods(["POST"])
@@ -58,7 +56,7 @@ def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say which of the points this core lacks."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    point_ids = [str(uuid.UUID(point_id)) for point_id in _json(request)["point_ids"]]
+    point_ids = [str(uuid.UUID(point_id)) for point_id in read_json(request)["point_ids"]]
     return JsonResponse({"missing": receiving.missing_points(machine, point_ids)})
 
 
@@ -105,18 +103,14 @@ def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Send missing points now, because an administrator of the target core asks for them."""
     if not pairing.is_outgoing:
         raise PeerFaulty("Only the source core of a pairing can be asked to send.")
-    machine_ids = [uuid.UUID(machine_id) for machine_id in _json(request)["machine_ids"]]
+    machine_ids = [uuid.UUID(machine_id) for machine_id in read_json(request)["machine_ids"]]
     wanted = pairing.machines.filter(machine_id__in=machine_ids) if machine_ids else None
     started = start_replications(pairing, wanted, requested_by=None)
     return JsonResponse({"started": started})
 
 
-def _require_source(pairing: Pairing) -> None:
-    if pairing.is_outgoing:
-        raise PeerFaulty("This core is the source of this pairing; it receives nothing over it.")
-
-
-def _json(request: HttpRequest) -> dict[str, Any]:
+def read_json(request: HttpRequest) -> dict[str, Any]:
+    """Return the body as a JSON object."""
     found = json.loads(_body(request, _JSON_LIMIT_BYTES) or b"{}")
     if not isinstance(found, dict):
         raise PeerFaulty("The request must be a JSON object.")

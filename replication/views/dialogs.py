@@ -7,6 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from console.htmx import is_fragment
+from console.jobs.choices import UndoKind
+from console.jobs.workflow import Workflow
 
 
 def render_dialog(
@@ -20,3 +22,21 @@ def render_dialog(
     values = {**context, "dialog_title": title, "dialog_template": template}
     wrapper = template if is_fragment(request) else "replication/dialog_page.html"
     return render(request, wrapper, values, status=status)
+
+
+def steps_of(workflow: Workflow) -> list[dict[str, Any]]:
+    """Return the steps that will run, with what a person must know of each before."""
+    return [
+        {
+            "title": step.title,
+            "what": _undo_text(step.undo_kind, step.undo_reason),
+            "is_return": step is workflow.point_of_no_return,
+        }
+        for step in workflow.steps
+    ]
+
+
+def _undo_text(undo_kind: UndoKind, reason: str) -> str:
+    if undo_kind == UndoKind.UNDO:
+        return "Taken back if a later step fails."
+    return f"Cannot be undone: {reason}." if undo_kind == UndoKind.IRREVERSIBLE else ""

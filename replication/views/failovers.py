@@ -11,7 +11,6 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from console.htmx import is_fragment, redirect_after, refuse, render_page, with_event
 from console.jobs.acts import User, cancel_job, retry_job
-from console.jobs.choices import UndoKind
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from replication import menus
@@ -32,7 +31,7 @@ from replication.failing_over import (
 )
 from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.progress import gather_progress
-from replication.views.dialogs import render_dialog
+from replication.views.dialogs import render_dialog, steps_of
 from replication.workflows.failover import WORKFLOW
 
 _DIALOG = "replication/_fail_over.html"
@@ -95,21 +94,10 @@ def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
         "draft": draft,
         "pairing": draft.pairing,
         "form": draft.form,
-        "steps": [
-            {"title": step.title, "what": _undo_text(step.undo_kind, step.undo_reason)}
-            | {"is_return": step is WORKFLOW.point_of_no_return}
-            for step in WORKFLOW.steps
-        ],
+        "steps": steps_of(WORKFLOW),
         "query_path": request.path,
     }
     return render_dialog(request, _DIALOG, "Fail Over", context, status)
-
-
-def _undo_text(undo_kind: UndoKind, reason: str) -> str:
-    """Return what a person must know of a step before it runs; most need no word."""
-    if undo_kind == UndoKind.UNDO:
-        return "Taken back if a later step fails."
-    return f"Cannot be undone: {reason}." if undo_kind == UndoKind.IRREVERSIBLE else ""
 
 
 def _refuse_for(request: HttpRequest, rival: Rival) -> HttpResponse:

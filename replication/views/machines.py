@@ -13,6 +13,7 @@ from console.identity import this_core
 from console.jobs.access import jobs_for
 from console.jobs.choices import OPEN, JobState
 from console.jobs.errors import JobConflict
+from console.jobs.models import Job
 from protected_machines.access import get_machine_for_change
 from protected_machines.errors import NotTheOwner
 from protected_machines.models import Machine
@@ -22,12 +23,21 @@ from replication.errors import ReplicationError
 from replication.forms import ChooseTargetForm
 from replication.machines import replicate_machine
 from replication.models import Pairing, ReplicatedMachine
-from replication.overview import machine_row
+from replication.overview import MachineRow, machine_row
 from replication.peers import speaking_with
 from replication.sending import start_replication
 from replication.views.dialogs import render_dialog
 
 _JOBS_SHOWN = 20
+_KINDS_SHOWN = (
+    "replicate",
+    "seed_drive",
+    "failover",
+    "failback",
+    "failback_commit",
+    "failback_roll_back",
+    "restore_disks",
+)
 
 
 @require_safe
@@ -35,9 +45,7 @@ def details(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Show how one machine's replication stands, and its last jobs."""
     replicated = get_replicated_for(request.user, replicated_id)
     subjects = [replicated.pk, replicated.machine_id]
-    jobs = jobs_for(request.user).filter(
-        subject_id__in=subjects, kind__in=["replicate", "failover"]
-    )
+    jobs = jobs_for(request.user).filter(subject_id__in=subjects, kind__in=_KINDS_SHOWN)
     under_way = {
         job.subject_id: job for job in jobs if job.state in (*OPEN, JobState.NEEDS_ATTENTION)
     }
@@ -45,10 +53,21 @@ def details(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
         "replicated": replicated,
         "machine": replicated.machine,
         "pairing": replicated.pairing,
-        "row": machine_row(replicated, under_way, this_core().id, timezone.now()),
+        "row": _row_of(replicated, under_way),
         "jobs": list(jobs.order_by("-created_at")[:_JOBS_SHOWN]),
     }
     return render(request, "replication/machine.html", context)
+
+
+def _row_of(replicated: ReplicatedMachine, jobs: dict[uuid.UUID, Job]) -> MachineRow:
+    is_on_seed_drive = replicated.seed_drives.outstanding().exists()
+    return machine_row(
+        replicated,
+        jobs,
+        this_core().id,
+        timezone.now(),
+        is_on_seed_drive=is_on_seed_drive,
+    )
 
 
 @require_POST
@@ -77,7 +96,7 @@ def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Send what is missing of this machine now; an incoming core is asked to."""
     replicated = get_replicated_for_change(request.user, replicated_id)
-    row = machine_row(replicated, {}, this_core().id, timezone.now())
+    row = _row_of(replicated, {})
     refusal = menus.refuse_machine_force(replicated, row.machine_state)
     if refusal:
         return refuse(request, refusal)

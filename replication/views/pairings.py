@@ -19,10 +19,11 @@ from replication.errors import ReplicationError
 from replication.forms import ChooseMachinesForm, PairingSettingsForm
 from replication.machines import replicate_machine
 from replication.models import Pairing
-from replication.overview import core_state, gather_overview
+from replication.overview import gather_overview
 from replication.peers import speaking_with
 from replication.reconcile import refresh_core
 from replication.sending import start_replications
+from replication.states import core_state
 from replication.views.dialogs import render_dialog
 
 _FAILOVERS_SHOWN = 20
@@ -39,6 +40,11 @@ def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         "core": next(core for core in overview.cores if core.pairing.pk == pairing.pk),
         "state": core_state(pairing, now),
         "fingerprint": fingerprint_of(pairing.peer_certificate_pem),
+        "failbacks": list(
+            pairing.failbacks.select_related("requested_by").prefetch_related("machines__machine")[
+                :_FAILOVERS_SHOWN
+            ]
+        ),
         "failovers": list(
             pairing.failovers.select_related("requested_by").prefetch_related("machines__machine")[
                 :_FAILOVERS_SHOWN

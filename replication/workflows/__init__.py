@@ -1,5 +1,5 @@
-"""Workflows of replication: replicate and fail over. Importing the package registers them."""
+"""Workflows of replication. Importing the package registers them."""
 
-from replication.workflows import failover, replicate
+from replication.workflows import failback, failback_end, failover, replicate, seed_drive
 
-__all__ = ["failover", "replicate"]
+__all__ = ["failback", "failback_end", "failover", "replicate", "seed_drive"]

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +31,7 @@ class RunningAgent:
     port: int = 0
     process: subprocess.Popen[str] | None = None
     settings: dict[str, object] = field(default_factory=dict)
+    command: tuple[str, ...] = ("serve",)
 
     def start(self) -> "RunningAgent":
         configuration = self.folder / "agent.json"
@@ -47,7 +50,10 @@ class RunningAgent:
         )
         with (self.folder / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "serve", "--configuration", str(configuration)],
+                [
+                    *(sys.executable, "-m", "agent", *self.command),
+                    *("--configuration", str(configuration)),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -122,6 +128,14 @@ def write_disk(path: Path, capacity_bytes: int, data_bytes: int) -> Path:
     return path
 
 
+def wait_until(is_so: Callable[[], object], limit_seconds: float = 30) -> None:
+    """Wait for a state, and fail when it does not come."""
+    deadline = time.monotonic() + limit_seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def source(make_core: Callable[[str], Core]) -> Core:
     return make_core("source-core")
@@ -143,6 +157,41 @@ def _make_core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Core
         return made[name]
 
     return make
+
+
+def blank_disk(path: Path, capacity_bytes: int) -> Path:
+    """Make an empty disk."""
+    with path.open("wb") as image:
+        image.truncate(capacity_bytes)
+    return path
+
+
+def assert_becomes(client: AgentClient, disk: Path, image: Path) -> None:
+    """Have a rescue machine restart, which completes its disks, and compare one with an image."""
+    client.restart_from_disk()
+    data = image.read_bytes()
+    assert disk.read_bytes()[: len(data)] == data
+
+
+@pytest.fixture
+def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
+    with rescue_machine(tmp_path / "rescue") as running:
+        yield running
+
+
+@contextmanager
+def rescue_machine(folder: Path) -> Iterator[RunningAgent]:
+    """A machine that runs the rescue medium, with two blank disks."""
+    folder.mkdir()
+    disks = {
+        "first": blank_disk(folder / "first.raw", 8 * MIB),
+        "second": blank_disk(folder / "second.raw", 4 * MIB),
+    }
+    running = RunningAgent(folder, disks, settings={"mode": "restore"}).start()
+    yield running
+    if running.process is not None:
+        running.stop(signal.SIGKILL)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

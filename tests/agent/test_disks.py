@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.disks import describe_disks, find_disks, key_of_content
+from tests.agent.made_up_machine import MadeUpMachine
 
 GPT_ID = uuid.UUID("11223344-5566-7788-99aa-bbccddeeff00")
 
@@ -39,40 +40,6 @@ MBR = head(at_440=bytes.fromhex("78563412"), at_510=b"\x55\xaa")
 )
 def test_the_key_is_what_is_written_on_the_disk(content: bytes, key: str | None) -> None:
     assert key_of_content(content) == key
-
-
-class MadeUpMachine:
-    """A /sys with disks on a PCI controller."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "block").mkdir(parents=True)
-        self.driver = root / "bus/pci/drivers/vmw_pvscsi"
-        self.driver.mkdir(parents=True)
-
-    def add_disk(
-        self, name: str, target: int, sectors: int = 8, is_removable: bool = False
-    ) -> None:
-        controller = self.root / "devices/pci0000:00/0000:00:15.0"
-        device = controller / f"host2/target2:0:{target}/2:0:{target}:0"
-        device.mkdir(parents=True)
-        if not (controller / "driver").exists():
-            (controller / "driver").symlink_to(self.driver)
-        folder = self.root / "block" / name
-        folder.mkdir()
-        (folder / "device").symlink_to(device)
-        (folder / "size").write_text(f"{sectors}\n")
-        (folder / "removable").write_text(f"{int(is_removable)}\n")
-        (folder / "dev").write_text("8:0\n")
-        (folder / "holders").mkdir()
-
-    def add_layer(self, disk: str, name: str, dm_name: str, sectors: int) -> None:
-        folder = self.root / "block" / name
-        (folder / "dm").mkdir(parents=True)
-        (folder / "dm/name").write_text(f"{dm_name}\n")
-        (folder / "size").write_text(f"{sectors}\n")
-        (folder / "dev").write_text("254:0\n")
-        (self.root / "block" / disk / "holders" / name).mkdir()
 
 
 @pytest.fixture

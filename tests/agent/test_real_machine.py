@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ class Machine:
     client: AgentClient
     paired: PairedAgent
     folder: Path
+    disks: list[Path]
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def machine(tmp_path: Path, source: Core) -> Iterator[Machine]:
         client = AgentClient(
             ADDRESS, port, source.credentials, paired.certificate_pem, timeout_seconds=120
         )
-        yield Machine(guest, client, paired, tmp_path)
+        yield Machine(guest, client, paired, tmp_path, [drive.path for drive in drives])
     finally:
         guest.kill()
         shutil.rmtree(tmp_path / "guest", ignore_errors=True)
@@ -70,9 +72,13 @@ def pair_when_up(port: int, code: str, core: Core) -> PairedAgent:
             time.sleep(1)
 
 
-def test_points_of_a_machine_that_goes_on_writing_are_clean_at_one_instant(
-    machine: Machine,
-) -> None:
+def test_points_of_a_machine_that_goes_on_writing(machine: Machine) -> None:
+    """One guest for both, since it takes its time to boot."""
+    assert_clean_at_one_instant(machine)
+    assert_nothing_is_written_after_a_final_point(machine)
+
+
+def assert_clean_at_one_instant(machine: Machine) -> None:
     assert machine.paired.description["snapshot_provider"] == "device_mapper"
     assert {"vmw_pvscsi", "vmxnet3", "dm_mod"} <= set(
         machine.client.describe()["initramfs_drivers"]
@@ -88,6 +94,30 @@ def test_points_of_a_machine_that_goes_on_writing_are_clean_at_one_instant(
     before, after = judged_journal(base), judged_journal(incremental)
     assert before == after[: len(before)]
     assert len(after) > len(before)
+
+
+def assert_nothing_is_written_after_a_final_point(machine: Machine) -> None:
+    """Take the machine's power while it is held: its disks are bit for bit what the point holds."""
+    final = FolderSink(machine.folder / "final")
+    assert machine.client.take_snapshot(final, hold_seconds=60).is_held
+    for _ in range(5):  # in which its journal would have got new records
+        time.sleep(1)
+        until = machine.client.extend_hold()
+    machine.guest.kill()
+
+    assert datetime.now(UTC) < until
+    for number, disk in final.disks.items():
+        done = subprocess.run(
+            [
+                *("qemu-img", "compare", "-f", "vmdk", "-F", "raw"),
+                *(str(disk.path), str(machine.disks[number])),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def judged_journal(point: FolderSink) -> list[str]:

@@ -1,6 +1,6 @@
 """What the frame's script and the vendored htmx do together, in a real browser."""
 
-import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,12 +9,13 @@ from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.test import Client
 from django.urls import path
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from console.htmx import redirect_after, refuse, with_event, with_toast
 from console.urls import handler403, handler404, handler500, urlpatterns
+from tests.browser import chromium, page_of
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
@@ -32,6 +33,7 @@ PAGE = """{% extends "base.html" %}{% load console_format %}
 <form method="post" action="/trial/done/" hx-post="/trial/done/" id="done">{% csrf_token %}
   <button>Done</button></form>
 <a href="/trial/over/" hx-get="/frame/" hx-target="#done">Fragment</a>
+<a href="/trial/looks/" hx-get="/trial/looks/" hx-target="#dialog">Look</a>
 {% endblock %}"""
 
 DIALOG = """<form class="form" method="post" action="/trial/act/" hx-post="/trial/act/"
@@ -41,6 +43,17 @@ DIALOG = """<form class="form" method="post" action="/trial/act/" hx-post="/tria
     <input name="word" aria-label="Word"></div>
   <footer class="dialog-foot"><a class="button" href="/trial/" data-close>Cancel</a>
     <button class="button" type="submit">Continue</button></footer></form>"""
+
+LOOKS = """<form class="form" method="post" action="/trial/looks/" hx-post="/trial/looks/"
+  hx-target="#dialog" hx-sync="this:replace">{% csrf_token %}
+  <header class="dialog-head"><h2 id="dialog-title">Look</h2></header>
+  <p>Seen: {{ first }} {{ second }}.</p>
+  <input name="box" type="checkbox" id="box">
+  <input name="first" id="first" aria-label="First" value="{{ first }}">
+  <input name="second" id="second" aria-label="Second" value="{{ second }}">
+  <div hidden hx-post="/trial/looks/" hx-trigger="change from:closest form" hx-target="#dialog"
+    hx-sync="closest form:queue last" hx-include="closest form"></div></form>"""
+_may_answer = threading.Event()
 
 
 def _render(request: HttpRequest, source: str, status: int = 200, **context: str) -> HttpResponse:
@@ -54,6 +67,14 @@ def trial(request: HttpRequest) -> HttpResponse:
 
 def dialog(request: HttpRequest) -> HttpResponse:
     return _render(request, DIALOG)
+
+
+def looks(request: HttpRequest) -> HttpResponse:
+    """Show the form with what was sent, which takes its time."""
+    if request.method == "POST":
+        assert _may_answer.wait(30)
+    first, second = request.POST.get("first", ""), request.POST.get("second", "")
+    return _render(request, LOOKS, first=first, second=second)
 
 
 def act(request: HttpRequest) -> HttpResponse:
@@ -84,6 +105,7 @@ class Urls:
         path("trial/", trial),
         path("trial/dialog/", dialog),
         path("trial/act/", act),
+        path("trial/looks/", looks),
         path("trial/refuse/", refused),
         path("trial/done/", done),
     ]
@@ -91,35 +113,21 @@ class Urls:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Playwright's loop runs in this thread, where Django then suspects asynchronous code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+    with chromium() as browser:
         yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
 @pytest.fixture
 def page(
     browser: Browser, live_server: LiveServer, admin: User, settings: Settings
 ) -> Iterator[Page]:
-    """A page of a signed-in administrator, at the trial page; any script error fails the test."""
+    """A page of a signed-in administrator, at the trial page."""
     settings.ROOT_URLCONF = Urls
     client = Client()
     client.force_login(admin)
-    cookie = client.cookies[settings.SESSION_COOKIE_NAME]
-    context = browser.new_context(base_url=live_server.url, color_scheme="light")
-    context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": live_server.url}])
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto("/trial/")
-    yield page
-    context.close()
-    assert errors == []
+    with page_of(browser, live_server, client) as page:
+        page.goto("/trial/")
+        yield page
 
 
 def open_dialog(page: Page) -> None:
@@ -148,6 +156,35 @@ def test_invalid_form_stays_in_the_dialog(page: Page) -> None:
     answer(page, "wrong")
 
     expect(page.get_by_role("dialog", name="Ask")).to_contain_text("That word is wrong.")
+
+
+def test_what_is_typed_while_a_form_looks_again_stays(page: Page) -> None:
+    _may_answer.clear()
+    page.get_by_role("link", name="Look").click()
+    dialog = page.get_by_role("dialog", name="Look")
+    first, second = dialog.get_by_label("First"), dialog.get_by_label("Second")
+    first.fill("one")
+    with page.expect_response("**/trial/looks/"):
+        second.fill("two")
+        _may_answer.set()
+    expect(dialog).to_contain_text("Seen: .")
+    expect(second).to_be_focused()
+    second.press("End")
+    second.type("fold")
+    second.press("Tab")
+    expect(dialog).to_contain_text("Seen: one twofold.")
+    expect(first).to_have_value("one")
+    expect(second).to_have_value("twofold")
+
+
+def test_who_goes_on_to_the_next_field_while_a_form_looks_again_stays_there(page: Page) -> None:
+    _may_answer.set()
+    page.get_by_role("link", name="Look").click()
+    dialog = page.get_by_role("dialog", name="Look")
+    dialog.get_by_label("First").fill("one")
+    dialog.get_by_label("First").press("Tab")
+    expect(dialog).to_contain_text("Seen: one .")
+    expect(dialog.get_by_label("Second")).to_be_focused()
 
 
 def test_refusal_is_said_in_the_dialog_that_asked(page: Page) -> None:

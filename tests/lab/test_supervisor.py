@@ -109,3 +109,18 @@ def test_the_first_failure_of_parallel_acts_is_raised_after_all_have_ended() -> 
     with pytest.raises(ValueError, match="no"):
         in_parallel([fail, lambda: done.append(1), lambda: done.append(2)])
     assert sorted(done) == [1, 2]
+
+
+def test_what_was_not_wanted_for_a_while_has_not_ended_by_itself(program: Program) -> None:
+    said: list[str] = []
+    wanted = [program]
+    supervisor = Supervisor(lambda: wanted, said.append)
+    supervisor.look_once()
+    wait_until(lambda: starts(program) == 1, "the first start", 30)
+    wanted.clear()
+    supervisor.look_once()
+    program.kill()
+    wanted.append(program)
+    supervisor.look_once()
+    wait_until(lambda: starts(program) == 2, "the second start", 30)
+    assert said == []

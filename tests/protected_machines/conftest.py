@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from protected_machines.vcenters import add_vcenter
 from recovery_store.store import Store
 
 CODE = "QUIET-RIVER-4711"
+RESCUE_CODE = "SHIP-LEFT-BELL-2317"
 MIB = 1024 * 1024
 
 
@@ -34,6 +36,8 @@ class AgentProcess:
     disks: dict[str, Path] = field(default_factory=dict)
     code: str = CODE
     port: int = 0
+    # "restore" is a machine that runs the rescue medium.
+    mode: str = "protect"
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> "AgentProcess":
@@ -42,6 +46,7 @@ class AgentProcess:
             "address": "127.0.0.1",
             "port": self.port,
             "pairing_code": self.code,
+            "mode": self.mode,
             "provider": "file",
             "disks": disks,
             "state_folder": str(self.folder / "state"),
@@ -79,11 +84,46 @@ class AgentProcess:
         self.stop()
         self.start()
 
+    def new_code(self) -> str:
+        """Make a new pairing code, as who stands before the machine can."""
+        words = ("new-code", "--configuration", str(self.folder / "agent.json"))
+        made = subprocess.run(
+            [sys.executable, "-m", "agent", *words],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return made.stdout.strip()
+
     def reinstall(self) -> None:
         """Start it as a fresh installation at the same port: another certificate, nobody paired."""
         self.stop()
         shutil.rmtree(self.folder / "state")
         self.start()
+
+    def add_blank_disk(self, key: str, capacity_bytes: int) -> Path:
+        """A disk that holds nothing."""
+        self.disks[key] = write_disk(self.folder / f"{key}.raw", capacity_bytes, 0)
+        return self.disks[key]
+
+    def blank(self) -> None:
+        """Empty the disks and forget what was restored, as another machine in its place."""
+        self.stop()
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        for path in self.disks.values():
+            capacity_bytes = path.stat().st_size
+            path.write_bytes(b"")
+            os.truncate(path, capacity_bytes)
+        self.start()
+
+    def has_restarted(self, limit_seconds: float = 5) -> bool:
+        """Whether the machine was told to start from its own disk; it takes a moment."""
+        deadline = time.monotonic() + limit_seconds
+        mark = self.folder / "state" / "restarted"
+        while not mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return mark.exists()
 
     def add_disk(self, key: str, capacity_bytes: int = 2 * MIB) -> Path:
         self.disks[key] = write_disk(self.folder / f"{key}.raw", capacity_bytes, MIB)
@@ -131,6 +171,19 @@ def agent(tmp_path: Path) -> Iterator[AgentProcess]:
     process = AgentProcess(folder)
     process.add_disk("boot", 4 * MIB)
     process.add_disk("data", 2 * MIB)
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def rescue(tmp_path: Path) -> Iterator[AgentProcess]:
+    """A machine with two blank disks that runs the rescue medium."""
+    folder = tmp_path / "rescue"
+    folder.mkdir()
+    process = AgentProcess(folder, mode="restore", code=RESCUE_CODE)
+    process.add_blank_disk("first", 5 * MIB)
+    process.add_blank_disk("second", 2 * MIB)
     process.start()
     yield process
     process.stop()

@@ -21,6 +21,8 @@ def test_stored_words_are_never_renamed() -> None:
         "replicated",
         "pending_failover",
         "failed_over",
+        "pending_failback",
+        "failed_back",
         "recovery_points_only",
     ]
     assert ConnectionState.values == ["online", "unreachable", "authentication_error", "unknown"]

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connections
 
 from console.identity import this_core
 from protected_machines import ownership
-from protected_machines.errors import NotTheOwner
+from protected_machines.errors import NotTheOwner, OwnershipDisputed
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim
 from tests.factories import NOON, make_machine
@@ -86,6 +87,31 @@ def test_a_peer_that_says_another_core_took_over_stops_this_one(
     assert caught.value.owner_core_name == "Headquarters"
     assert caught.value.epoch == 2
     assert not Machine.objects.get(pk=machine.pk).is_owned_here
+
+
+@pytest.mark.django_db
+def test_a_machine_that_two_cores_claim_by_one_epoch_is_nobody_s(
+    questions: list[ownership.PeerQuestion],
+) -> None:
+    machine = make_machine(ownership_epoch=2)
+    ownership.register_peer_question(lambda asked: [claim(2)])
+    with pytest.raises(OwnershipDisputed, match="by the same ownership epoch 2") as caught:
+        ownership.check_owner(machine, ask=True)
+    assert caught.value.code == "MACHINE-OWNERSHIP-DISPUTED"
+    assert Machine.objects.get(pk=machine.pk).is_owned_here
+
+
+@pytest.mark.django_db
+def test_a_person_settles_it_by_an_epoch_above_every_other(
+    questions: list[ownership.PeerQuestion],
+) -> None:
+    machine = make_machine(name="db-01", ownership_epoch=2)
+    ownership.register_peer_question(lambda asked: [claim(5)])
+    call_command("claim_machine", "db-01")
+    ownership.check_owner(machine, ask=True)
+    assert machine.ownership_epoch == 6
+    with pytest.raises(CommandError, match="knows 0 machines named web-01"):
+        call_command("claim_machine", "web-01")
 
 
 @pytest.mark.django_db

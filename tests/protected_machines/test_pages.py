@@ -90,7 +90,8 @@ def test_a_machine_that_another_core_owns_says_why_it_cannot_be_snapshot(
     page = page_of(admin_client, machine)
     button = re.search(r"<button[^>]*aria-disabled[^>]*>", page)
     assert button
-    assert "Headquarters owns this machine (ownership epoch 4)" in button[0]
+    assert "Headquarters owns this machine since 2026-03-01 12:00 UTC" in button[0]
+    assert "(ownership epoch 4)" in button[0]
 
 
 def test_an_unreachable_agent_is_said_in_words(admin_client: Client) -> None:

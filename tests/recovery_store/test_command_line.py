@@ -11,11 +11,14 @@ from recovery_store.__main__ import main
 from recovery_store.store import Store
 from tests.recovery_store.disks import (
     MIB,
+    NOON,
     add_chain,
+    commit,
     disk_path,
     flip_byte,
     import_raw,
     qemu_says_same,
+    send_disk,
     write_raw,
 )
 
@@ -65,6 +68,63 @@ def test_the_whole_life_of_a_chain(store: Store, image: Path, tmp_path: Path) ->
     assert run("compare", store.root, delta_id, 0, image).returncode == 0
     different = run("compare", store.root, base_id, 0, image)
     assert (different.returncode, different.stdout[:10]) == (1, "different:")
+
+
+def test_an_archive_there_and_back(store: Store, image: Path, tmp_path: Path) -> None:
+    point = import_raw(store, [image])
+    folder, other = tmp_path / "archive", tmp_path / "other"
+    line = f"of web-01, {point.taken_at:%Y-%m-%dT%H:%M:%SZ}, {point.stored_bytes} bytes\n"
+    for arguments in (("archive", store.root, "web-01", folder), ("consume", other, folder)):
+        for what in ("copied", "already there"):
+            done = run(*arguments)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout == f"{what}: {point.point_id} {line}"
+    assert run("archive", store.root, point.machine_id, folder).returncode == 0
+    assert run("compare", other, point.point_id, 0, image).returncode == 0
+    assert run("check", folder).returncode == 0
+
+
+def test_an_archive_of_one_point(store: Store, tmp_path: Path) -> None:
+    base, middle, _ = add_chain(store, {0: 1}, {1: 2}, {2: 3})
+    done = run("archive", store.root, "web-01", tmp_path / "archive", "--point", middle.point_id)
+    assert [text.split()[1] for text in done.stdout.splitlines()] == [
+        base.point_id,
+        middle.point_id,
+    ]
+
+
+def test_two_machines_of_one_name_are_told_apart_by_their_ids(store: Store, tmp_path: Path) -> None:
+    (point,) = add_chain(store, {0: 1})
+    other_id = "22222222-2222-4333-8444-555555555555"
+    with store.begin_point(other_id, point.machine_name, GHOST, taken_at=NOON) as writer:
+        send_disk(writer, 0, {0: 2}, 4 * MIB)
+        commit(writer)
+    refused = run("archive", store.root, point.machine_name, tmp_path / "archive")
+    assert refused.returncode == 2
+    assert "[STORE-MACHINE-MISSING]" in refused.stderr
+    assert point.machine_id in refused.stderr
+    assert other_id in refused.stderr
+    assert run("archive", store.root, other_id, tmp_path / "archive").returncode == 0
+    assert Store(tmp_path / "archive").machine_ids() == [other_id]
+
+
+def test_a_damaged_or_incomplete_archive_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    base, delta = add_chain(store, {0: 1}, {1: 2})
+    folder, other = tmp_path / "archive", tmp_path / "other"
+    run("archive", store.root, "web-01", folder)
+    path = disk_path(Store(folder), delta)
+    flip_byte(path, 66_000)
+    refused = run("consume", other, folder)
+    assert refused.returncode == 1
+    assert str(path) in refused.stderr
+    assert "[STORE-CHAIN-DAMAGED]" in refused.stderr
+    assert refused.stderr.splitlines()[-1] == f"good: {base.point_id}"
+    path.unlink()
+    refused = run("consume", other, folder)
+    assert refused.returncode == 1
+    assert str(path) in refused.stderr
+    assert "[STORE-CHAIN-BROKEN]" in refused.stderr
+    assert run("list", other).stdout.split()[0] == base.point_id
 
 
 def test_damage_is_named_a_line_each_with_the_points_that_stay_good(
@@ -135,6 +195,15 @@ def test_what_cannot_be_done_ends_with_two_and_says_why(
             "is of machine 'web-01'",
         ),
         (("import", image, "--machine", "m", image), "cannot be"),
+        (("archive", tmp_path / "nowhere", "web-01", tmp_path / "o"), "is no store"),
+        (("archive", store.root, "mail-01", tmp_path / "o"), "holds no machine 'mail-01'"),
+        (("archive", store.root, GHOST, tmp_path / "o"), "holds no machine"),
+        (("archive", store.root, "web-01", store.root), "is the store itself"),
+        (("archive", store.root, "web-01", tmp_path / "no/folder"), "there is no folder"),
+        (("archive", store.root, "web-01", tmp_path / "o", "--point", GHOST), "holds no recovery"),
+        (("consume", tmp_path / "o", tmp_path / "nowhere"), "is no archive"),
+        (("consume", tmp_path / "o", image), "cannot be read"),
+        (("consume", store.root, store.root), "is the store itself"),
         ((), "required"),
         (("prune", store.root), "invalid choice"),
     ):

@@ -38,7 +38,7 @@ def import_until(step: int, store: Store, image: Path, parent: Manifest) -> int:
     if pid == 0:
         code = 99
         try:
-            _die_at(step)
+            die_at(step)
             import_raw(store, [image], parent)
             code = 0
         finally:
@@ -46,7 +46,8 @@ def import_until(step: int, store: Store, image: Path, parent: Manifest) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _die_at(step: int) -> None:
+def die_at(step: int) -> None:
+    """Have this process killed at its n-th call that changes the file system."""
     left = step
 
     def dying(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from recovery_store.archiving import archive
 from recovery_store.errors import StoreError, StoreFull
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
@@ -23,11 +24,13 @@ from tests.recovery_store.disks import (
     add_point,
     begin,
     disk_path,
+    import_raw,
     tree_state,
 )
 
 LIMIT_BYTES = 3 * MIB
 BIG_GRAINS = 100
+_STORE = [sys.executable, "-m", "recovery_store"]
 
 
 @pytest.fixture(params=["file system", "file size"])
@@ -133,23 +136,24 @@ def _manifest_of(stream: bytes, tmp_path: Path) -> Manifest:
     return Manifest(**{**point.__dict__, "point_id": str(uuid.uuid4()), "disks": disks}).sealed()
 
 
-def test_an_export_that_does_not_fit_leaves_no_file(small_root: Path, tmp_path: Path) -> None:
+def _roomy_store(tmp_path: Path) -> tuple[Store, list[str]]:
+    """Return a store where the limit does not hold, with a small point and a big one on it."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit[1], limit[1]))
     store = Store(tmp_path / "roomy", reserve_bytes=0)
-    raw = tmp_path / "disk.raw"
-    raw.write_bytes(os.urandom(6 * MIB))
-    command = [sys.executable, "-m", "recovery_store"]
-    imported = subprocess.run(
-        [*command, "import", store.root, "--machine", "m", raw],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    point_id = imported.stdout.split()[-1]
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(6 * MIB))
+    base = import_raw(store, [image])
+    image.write_bytes(os.urandom(6 * MIB))
+    big = import_raw(store, [image], base)
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    return store, [base.point_id, big.point_id]
+
+
+def test_an_export_that_does_not_fit_leaves_no_file(small_root: Path, tmp_path: Path) -> None:
+    store, (_, point_id) = _roomy_store(tmp_path)
     result = subprocess.run(
-        [*command, "export", store.root, point_id, "0", small_root / "out.vmdk"],
+        [*_STORE, "export", store.root, point_id, "0", small_root / "out.vmdk"],
         capture_output=True,
         text=True,
     )
@@ -157,6 +161,25 @@ def test_an_export_that_does_not_fit_leaves_no_file(small_root: Path, tmp_path: 
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr
     assert list(small_root.iterdir()) == []
+
+
+def test_an_archive_that_does_not_fit_holds_whole_points_only(
+    small_root: Path, tmp_path: Path
+) -> None:
+    store, (base_id, big_id) = _roomy_store(tmp_path)
+    (machine_id,) = store.machine_ids()
+    folder = small_root / "archive"
+    with pytest.raises(StoreFull, match="is full while"):
+        archive(store, machine_id, folder)
+    archived = Store(folder)
+    # A full disk is seen beforehand, a limit on files only on the way.
+    assert [point.point_id for point in archived.points(machine_id)] in ([], [base_id])
+    assert [path for path in folder.glob("machines/*/unfinished/*") if path.is_dir()] == []
+    assert archive(store, machine_id, folder, base_id) == [base_id]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit[1], limit[1]))
+    roomy = tmp_path / "archive"
+    assert archive(store, machine_id, roomy) == [base_id, big_id]
 
 
 def test_the_reserve_stays_free(tmp_path: Path) -> None:

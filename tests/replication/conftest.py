@@ -13,6 +13,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.exports import VmOptions
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.snapshots import take_recovery_point
 from protected_machines.store import open_store
@@ -21,7 +22,7 @@ from recovery_store.store import Store
 from replication.models import Pairing
 from replication.pairing import add_target_core
 from tests.conftest import free_port
-from tests.protected_machines.conftest import CODE, MIB, AgentProcess
+from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
@@ -64,6 +65,7 @@ def running_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerCore]
     core.set_up()
     core.start()
     yield core
+    core.stop_worker()
     core.stop()
 
 
@@ -75,6 +77,27 @@ def peer(running_peer: PeerCore) -> PeerCore:
     running_peer.forget_everything()
     shutil.rmtree(running_peer.home / "store", ignore_errors=True)
     return running_peer
+
+
+@pytest.fixture
+def source(peer: PeerCore) -> PeerCore:
+    """That other core as a source core, with a worker for its jobs."""
+    if peer.worker is None:
+        peer.start_worker()
+    return peer
+
+
+@pytest.fixture
+def rescue(tmp_path: Path) -> Iterator[AgentProcess]:
+    """A machine with two blank disks that runs the rescue medium."""
+    folder = tmp_path / "rescue"
+    folder.mkdir()
+    process = AgentProcess(folder, mode="restore", code=RESCUE_CODE)
+    process.add_blank_disk("first", 2 * MIB)
+    process.add_blank_disk("second", 2 * MIB)
+    process.start()
+    yield process
+    process.stop()
 
 
 @pytest.fixture
@@ -168,4 +191,31 @@ def vcenter(db: None, vcsim: Vcsim) -> VCenter:
         username=vcsim.username,
         password=vcsim.password,
         thumbprint=vcsim.thumbprint,
+    )
+
+
+@pytest.fixture
+def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
+    guests.asleep.clear()
+    yield vcenter
+    guests.remove_all()
+
+
+@pytest.fixture
+def options(clean_vcenter: VCenter) -> VmOptions:
+    """A place that the simulator offers."""
+    from replication.destination import Place, look_at
+
+    look = look_at(clean_vcenter, Place(), list, is_strict=False)
+    assert not look.trouble_text, look.trouble_text
+    return VmOptions(
+        vcenter_id=clean_vcenter.pk,
+        datacenter=look.place.datacenter,
+        resource_pool=look.resource_pool,
+        host=look.host,
+        datastore=look.place.datastore,
+        network=look.place.network,
+        vm_name="db-01",
+        cpus=2,
+        memory_bytes=512 * 1024**2,
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,7 @@ class PeerCore:
     name: str
     port: int
     process: subprocess.Popen[bytes] | None = None
+    worker: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,6 +41,8 @@ class PeerCore:
             "UNDERSTUDY_CORE_NAME": self.name,
             "UNDERSTUDY_ADDRESS": "127.0.0.1",
             "UNDERSTUDY_CORE_PORT": str(self.port),
+            # So that a job of a worker that was killed is soon another's.
+            "UNDERSTUDY_JOB_LEASE_SECONDS": "5",
             "PYTHONPATH": str(ROOT),
         }
         # It always has a database of its own, whatever engine this test run uses.
@@ -90,6 +94,7 @@ class PeerCore:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + _START_LIMIT_SECONDS
         while True:
@@ -103,12 +108,43 @@ class PeerCore:
                     ) from None
                 time.sleep(0.05)
 
+    def start_worker(self) -> None:
+        """Start what works on its jobs."""
+        with (self.home / "worker.log").open("ab") as log:
+            self.worker = subprocess.Popen(
+                [sys.executable, "-m", "tests.replication.job_worker"],
+                cwd=ROOT,
+                env={**self.environment, "DJANGO_SETTINGS_MODULE": "console.settings"},
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop_worker(self) -> None:
+        if self.worker is None:
+            return
+        self.worker.kill()
+        self.worker.wait(30)
+        self.worker = None
+
     def stop(self) -> None:
         if self.process is None:
             return
         self.process.terminate()
         self.process.wait(30)
         self.process = None
+
+    def kill(self) -> None:
+        """Take all of it away at once, as a loss of power does; its files stay."""
+        self.stop_worker()
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        self.process = None
+
+    def revive(self) -> None:
+        """Start it again after `kill`."""
+        self.start()
+        self.start_worker()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Read its database, or change it as an act on that core would have."""
@@ -121,6 +157,10 @@ class PeerCore:
     def forget_everything(self) -> None:
         """Empty its rows of machines and pairings, as between two tests."""
         for table in (
+            "jobs_jobevent",
+            "jobs_jobstep",
+            "jobs_job",
+            "protected_machines_restoretarget",
             "replication_arrivingpoint",
             "replication_replicatedmachine",
             "replication_pairing",

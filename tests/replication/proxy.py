@@ -6,7 +6,7 @@ import threading
 
 
 class Link:
-    """Forwards TCP to a port. `cut_after_bytes` breaks every connection once, in mid-stream."""
+    """Forwards TCP to a port. Either limit breaks every connection once, in mid-stream."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
@@ -15,7 +15,9 @@ class Link:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.cuts = 0
+        # Of what was sent to the port, and of what came back.
         self.cut_after_bytes: int | None = None
+        self.cut_after_received_bytes: int | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -42,12 +44,14 @@ class Link:
         with contextlib.suppress(OSError):
             while data := reading.recv(65536):
                 writing.sendall(data)
-                if not is_sent:
+                if is_sent:
+                    self.sent_bytes += len(data)
+                else:
                     self.received_bytes += len(data)
-                    continue
-                self.sent_bytes += len(data)
-                if self.cut_after_bytes is not None and self.sent_bytes >= self.cut_after_bytes:
-                    self.cut_after_bytes = None
+                if _is_over(self.sent_bytes, self.cut_after_bytes) or _is_over(
+                    self.received_bytes, self.cut_after_received_bytes
+                ):
+                    self.cut_after_bytes = self.cut_after_received_bytes = None
                     self.cuts += 1
                     self._break_all()
         for end in (reading, writing):
@@ -62,3 +66,7 @@ class Link:
                 with contextlib.suppress(OSError):
                     end.close()
             self._open.clear()
+
+
+def _is_over(count_bytes: int, limit_bytes: int | None) -> bool:
+    return limit_bytes is not None and count_bytes >= limit_bytes

@@ -11,3 +11,4 @@ def test_the_stored_words_are_these() -> None:
         "unreachable",
         "authentication_error",
     ]
+    assert choices.SeedDriveState.values == ["outstanding", "consumed", "abandoned"]

@@ -138,11 +138,23 @@ def test_a_slice_of_a_point_that_was_never_begun_is_refused(pairing: Pairing) ->
     assert "begin it first" in answer.json()["text"]
 
 
-def test_a_target_cannot_send_machines_to_its_source(db: None) -> None:
+def test_a_target_brings_a_machine_back_to_its_source_and_owns_it_until_then(db: None) -> None:
     pairing = make_pairing(direction="outgoing")
-    answer = call("PUT", f"/machines/{uuid.uuid4()}", pairing, MACHINE)
-    assert answer.status_code == 400
-    assert not Machine.objects.exists()
+    machine_id = uuid.uuid4()
+    answer = call("PUT", f"/machines/{machine_id}", pairing, MACHINE)
+    assert answer.json()["owner_core_id"] == str(pairing.peer_core_id)
+    machine = Machine.objects.get(pk=machine_id)
+    assert not machine.is_owned_here
+    assert not machine.is_live
+
+
+def test_a_target_cannot_claim_a_machine_that_its_source_owns(db: None) -> None:
+    pairing = make_pairing(direction="outgoing")
+    machine = make_replicated(pairing).machine
+    answer = call("PUT", f"/machines/{machine.pk}", pairing, MACHINE)
+    assert answer.json()["code"] == "REPLICATION-OWNED-ELSEWHERE"
+    machine.refresh_from_db()
+    assert machine.is_owned_here
 
 
 def test_the_target_may_ask_its_source_to_send(db: None) -> None:

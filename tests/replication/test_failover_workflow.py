@@ -1,7 +1,7 @@
 """The failover workflow: a real store, a real vSphere simulator, a real agent for the guest."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
 from protected_machines.exports import VmOptions
-from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.params import FailoverParams
@@ -32,33 +32,6 @@ def replica(
     take_point()
     take_point()
     return hand_over(machine, incoming)
-
-
-@pytest.fixture
-def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
-    guests.asleep.clear()
-    yield vcenter
-    guests.remove_all()
-
-
-@pytest.fixture
-def options(clean_vcenter: VCenter) -> VmOptions:
-    """A place that the simulator offers."""
-    from replication.destination import Place, look_at
-
-    look = look_at(clean_vcenter, Place(), list, is_strict=False)
-    assert not look.trouble_text, look.trouble_text
-    return VmOptions(
-        vcenter_id=clean_vcenter.pk,
-        datacenter=look.place.datacenter,
-        resource_pool=look.resource_pool,
-        host=look.host,
-        datastore=look.place.datastore,
-        network=look.place.network,
-        vm_name="db-01",
-        cpus=2,
-        memory_bytes=512 * 1024**2,
-    )
 
 
 @pytest.fixture

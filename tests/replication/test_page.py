@@ -12,9 +12,9 @@ from pytest_django import DjangoAssertNumQueries
 
 from console.identity import this_core
 from protected_machines.choices import MachineKind
-from replication.choices import Direction
-from replication.models import Pairing, ReplicatedMachine
-from tests.factories import make_machine
+from replication.choices import Direction, SeedDriveState
+from replication.models import Pairing, ReplicatedMachine, SeedDrive
+from tests.factories import NOON, make_machine
 from tests.replication.rows import make_pairing, make_replica, make_replicated
 
 URL = "/replication/"
@@ -105,7 +105,7 @@ def test_a_machine_shows_its_newest_point_and_how_far_it_was_behind(signed_in: C
         behind_bytes=2 * 1024**2,
     )
     shown = text_of(signed_in)
-    assert "db-01 Behind newest point 5 minutes ago" in shown
+    assert "owns it since 2026-03-01 12:00 , epoch 1 Behind newest point 5 minutes" in shown
     assert "2 minutes, 2 points 2 MiB" in shown
 
 
@@ -123,7 +123,8 @@ def test_a_failed_over_machine_and_the_refused_source_are_said(signed_in: Client
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
     assert "1 owned here, Headquarters is refused" in shown
-    assert "db-01 Failed over Runs here since" in shown
+    assert f"db-01 {core.name} owns it since 2026-03-01 12:00 , epoch 2" in shown
+    assert "Failed over Runs here; Headquarters is refused." in shown
 
 
 def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> None:
@@ -137,8 +138,8 @@ def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> Non
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
     assert "Machines of this core run at the other site" in shown
-    assert "db-01 Runs at the other site DR site owns it since 2026-03-01 12:00 UTC" in shown
-    assert "DR site owns it; this core does not act on it." in shown
+    assert "DR site owns it since 2026-03-01 12:00 , epoch 2 Runs at the other site" in shown
+    assert "DR site is its owner; this core does not act on it." in shown
 
 
 def menu_of(client: Client, element_id: str) -> dict[str, bool]:
@@ -158,11 +159,34 @@ def test_the_menus_offer_what_makes_sense(signed_in: Client) -> None:
     sent = make_replicated(outgoing, last_point_at=timezone.now())
     arrived = make_replicated(incoming, last_point_at=timezone.now())
     common = {"Details": True, "Settings": True, "Pause": True, "Resume": False, "Force": True}
-    assert menu_of(signed_in, f"pairing-{outgoing.pk}") == {**common, "Add machines": True}
-    assert menu_of(signed_in, f"pairing-{incoming.pk}") == {**common, "Fail Over": True}
+    to_go = {"Add machines": True, "Copy to Seed Drive": True}
+    to_run = {"Fail Over": True, "Failback": False}
+    assert menu_of(signed_in, f"pairing-{outgoing.pk}") == {**common, **to_go}
+    come = {**common, **to_run, "Consume Seed Drive": True}
+    assert menu_of(signed_in, f"pairing-{incoming.pk}") == come
     machine = {"Details": True, "Pause": True, "Resume": False, "Force": True}
-    assert menu_of(signed_in, f"replicated-{sent.pk}") == machine
-    assert menu_of(signed_in, f"replicated-{arrived.pk}") == {**machine, "Fail Over": True}
+    sent_menu = {**machine, "Copy to Seed Drive": True}
+    assert menu_of(signed_in, f"replicated-{sent.pk}") == sent_menu
+    assert menu_of(signed_in, f"replicated-{arrived.pk}") == {**machine, **to_run}
+
+
+def test_a_machine_on_a_seed_drive_says_that_nothing_is_sent(signed_in: Client) -> None:
+    replicated = make_replicated(make_pairing(peer_name="DR site"), make_machine(name="db-01"))
+    assert "Seed Drives" not in text_of(signed_in)
+    drive = SeedDrive.objects.create(replicated=replicated, folder="/mnt/usb/seed")
+    shown = text_of(signed_in)
+    assert "On a seed drive Nothing is sent until DR site has consumed the seed drive" in shown
+    assert "Seed Drives (1)" in shown
+    assert "Being copied" in shown
+    assert menu_of(signed_in, f"replicated-{replicated.pk}")["Force"] is False
+    SeedDrive.objects.update(
+        newest_point_id=uuid.uuid4(), oldest_at=NOON, newest_at=NOON, points=3, stored_bytes=2**20
+    )
+    page = signed_in.get(URL).content.decode()
+    assert "3, 1 MiB" in page
+    assert reverse("replication:seed-drive-abandon", args=[drive.pk]) in page
+    drive.end(SeedDriveState.CONSUMED, NOON)
+    assert "seed drive" not in text_of(signed_in).lower().replace("copy to seed drive", "")
 
 
 def test_a_greyed_item_says_why(signed_in: Client) -> None:
@@ -184,12 +208,12 @@ def test_the_number_of_queries_depends_on_nothing(
 ) -> None:
     (pairing,) = fill(1, 1)
     signed_in.get(f"{URL}?core={pairing.pk}", headers=HTMX)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         signed_in.get(f"{URL}?core={pairing.pk}", headers=HTMX)
     ReplicatedMachine.objects.all().delete()
     Pairing.objects.all().delete()
     pairing, *_ = fill(4, 30)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         signed_in.get(f"{URL}?core={pairing.pk}&page=2", headers=HTMX)
 
 

@@ -2,22 +2,54 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
+from tests.story.two_sites import Lab
 
-def read_journal(exported_vmdk: Path) -> list[str]:
-    """Return the lines of the file `journal` in the first partition of an exported disk.
+DISK_NUMBER = 1
+
+
+def journal_of_point(lab: Lab, site: str, point_id: str, folder: Path) -> list[str]:
+    """Return the records that one site's store holds in a point, each looked at."""
+    vmdk = folder / f"{site}-{point_id}.vmdk"
+    lab.command(
+        *("-m", "recovery_store", "export", lab.store(site), point_id, str(DISK_NUMBER), str(vmdk))
+    )
+    records = read_journal(vmdk)
+    vmdk.unlink()
+    check_journal(records)
+    return records
+
+
+def check_goes_on(before: list[str], after: list[str]) -> None:
+    """Assert that a later journal has every record of an earlier one, and new ones."""
+    assert before, "the journal is empty"
+    assert after[: len(before)] == before, "records of before are missing or others"
+    assert len(after) > len(before), "nothing was written since"
+
+
+def read_journal(disk: Path) -> list[str]:
+    """Return the lines of the file `journal` in the first partition of a disk's image.
 
     qemu-img makes it a raw image, sfdisk finds the partition, and e2fsck must find the ext4 file
     system clean once its own journal has been played back.
     """
-    raw = exported_vmdk.with_suffix(".raw")
-    _run("qemu-img", "convert", "-O", "raw", str(exported_vmdk), str(raw))
+    scratch = Path(tempfile.mkdtemp(prefix="journal-"))
+    try:
+        return _read_journal(disk, scratch)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _read_journal(disk: Path, scratch: Path) -> list[str]:
+    raw, file_system = scratch / "disk.raw", scratch / "partition.ext4"
+    _run("qemu-img", "convert", "-O", "raw", str(disk), str(raw))
     table = json.loads(_run("sfdisk", "--json", str(raw)))["partitiontable"]
     first = table["partitions"][0]
     sector_bytes = table.get("sectorsize", 512)
-    file_system = exported_vmdk.with_suffix(".ext4")
     _run(
         "dd",
         f"if={raw}",
@@ -33,10 +65,7 @@ def read_journal(exported_vmdk: Path) -> list[str]:
         ["e2fsck", "-p", str(file_system)], capture_output=True, text=True, timeout=300, check=False
     )
     assert checked.returncode in (0, 1), checked.stdout + checked.stderr
-    lines = _run("debugfs", "-R", "cat /journal", str(file_system)).splitlines()
-    for leftover in (raw, file_system):
-        leftover.unlink()
-    return lines
+    return _run("debugfs", "-R", "cat /journal", str(file_system)).splitlines()
 
 
 def check_journal(lines: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Machines that this core protects or holds copies of, the index of their points, and vCenters."""
+"""Machines that this core protects or holds copies of."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
 from console.identity import this_core
-from protected_machines import secrets
-from protected_machines.choices import (
-    LIVE_KINDS,
-    ConnectionState,
-    MachineKind,
-    PointKind,
-    PointState,
-)
+from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
+from protected_machines.models.points import RecoveryPoint
 
 
 def _is_count(value: object) -> bool:
@@ -51,16 +45,6 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
         return self.annotate(newest_point_at=Subquery(newest.values("taken_at")[:1]))
 
-    def with_newest_proven_point(self) -> Self:
-        """Add `newest_proven_at` and `last_proof_at` (null where no point is proven)."""
-        proven = RecoveryPoint.objects.filter(
-            machine=OuterRef("pk"), state=PointState.PROVEN
-        ).order_by("-taken_at")
-        return self.annotate(
-            newest_proven_at=Subquery(proven.values("taken_at")[:1]),
-            last_proof_at=Subquery(proven.values("proven_at")[:1]),
-        )
-
     def for_navigation(self) -> Self:
         """Only what the left navigation prints."""
         return self.only(
@@ -78,7 +62,11 @@ class Machine(models.Model):
         replicated           → pending_failover   (Fail Over begins: this core takes ownership)
         pending_failover     → failed_over        (its agent answers here: protect_here)
         pending_failover     → replicated         (the failover is undone)
-        failed_over          → replicated         (failback)
+        failed_over          → pending_failback   (Start Failback: it still runs here)
+        pending_failback     → failed_over        (the failback is undone, or rolled back)
+        pending_failback     → failed_back        (hand-over: its source owns it, the VM is off)
+        failed_back          → replicated         (Commit: the VM is removed)
+        failed_back          → pending_failback   (Roll back begins: this core takes ownership)
         replicated           → recovery_points_only   (the relationship is deleted, the points stay)
 
     Connection states (of the agent, as this core last saw it)::
@@ -247,155 +235,3 @@ class Machine(models.Model):
         """Save what the agent says of the machine now."""
         Machine.objects.filter(pk=self.pk).update(description=description)
         self.description = description
-
-
-class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
-    """Many recovery points."""
-
-    def newest_first(self) -> Self:
-        return self.order_by("-taken_at", "-id")
-
-    def proven(self) -> Self:
-        return self.filter(state=PointState.PROVEN)
-
-    def usable(self) -> Self:
-        """Points not known to be damaged."""
-        return self.exclude(state=PointState.DAMAGED)
-
-    def totals(self) -> dict[str, int]:
-        """Return `count` and `stored_bytes` over all of them."""
-        found = self.aggregate(count=Count("id"), stored_bytes=Sum("stored_bytes"))
-        return {"count": found["count"], "stored_bytes": found["stored_bytes"] or 0}
-
-
-class RecoveryPoint(models.Model):
-    """One entry of the index of the store: a recovery point whose manifest lies there.
-
-    The store is the truth and this table can be rebuilt from it (`index.reindex_store`).
-
-    States::
-
-        unproven → proven    (every file of the chain was read and fits its digests)
-        unproven, proven → damaged    (a file of the chain is missing or differs)
-        damaged → proven     (it was mended from a copy, and proven again)
-    """
-
-    id = models.UUIDField(primary_key=True, editable=False)
-    machine = models.ForeignKey(Machine, on_delete=models.CASCADE, related_name="points")
-    taken_at = models.DateTimeField()
-    kind = models.CharField(max_length=32, choices=PointKind.choices)
-    parent_id = models.UUIDField(null=True, blank=True)
-    ownership_epoch = models.PositiveBigIntegerField()
-    taken_by_core_id = models.UUIDField()
-    taken_by_core_name = models.CharField(max_length=200)
-    stored_bytes = models.PositiveBigIntegerField()
-    consistency = models.CharField(max_length=100, blank=True)
-    manifest_digest = models.CharField(max_length=64)
-
-    state = models.CharField(max_length=32, choices=PointState.choices, default=PointState.UNPROVEN)
-    proven_at = models.DateTimeField(null=True, blank=True)
-    damage_text = models.TextField(blank=True)
-    indexed_at = models.DateTimeField(default=timezone.now)
-
-    objects = RecoveryPointQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-taken_at"]
-        indexes = [
-            models.Index(fields=["machine", "-taken_at"], name="point_machine_taken_at"),
-            models.Index(
-                fields=["taken_at"],
-                condition=Q(state=PointState.UNPROVEN),
-                name="point_unproven_taken_at",
-            ),
-        ]
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(kind=PointKind.BASE_IMAGE, parent_id__isnull=True)
-                | Q(kind=PointKind.INCREMENTAL, parent_id__isnull=False),
-                name="point_incremental_has_a_parent",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state=PointState.PROVEN) | Q(proven_at__isnull=False),
-                name="point_proven_says_when",
-            ),
-            models.CheckConstraint(
-                condition=~Q(state=PointState.DAMAGED) | ~Q(damage_text=""),
-                name="point_damage_says_what",
-            ),
-            models.CheckConstraint(
-                condition=Q(state__in=PointState.values), name="point_state_is_known"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
-
-    def mark_proven(self, now: datetime | None = None) -> None:
-        """Save that every file of the chain was read and fits."""
-        self._mark(PointState.PROVEN, now or timezone.now(), "")
-
-    def mark_damaged(self, damage_text: str) -> None:
-        """Save what does not fit; `proven_at` keeps the last time that it did."""
-        self._mark(PointState.DAMAGED, self.proven_at, damage_text or "damaged")
-
-    def _mark(self, state: PointState, proven_at: datetime | None, damage_text: str) -> None:
-        self.state, self.proven_at, self.damage_text = state, proven_at, damage_text
-        self.save(update_fields=["state", "proven_at", "damage_text"])
-
-
-class VCenter(models.Model):
-    """A vCenter or ESXi that machines are exported to, and how to sign in there.
-
-    The thumbprint is that of the certificate that an administrator looked at and confirmed; a
-    server that shows another one is not spoken to.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    name = models.CharField(max_length=200, unique=True)
-    host = models.CharField(max_length=253)
-    port = models.PositiveIntegerField(default=443)
-    username = models.CharField(max_length=200)
-    password_encrypted = models.TextField(editable=False)
-    thumbprint = models.CharField(max_length=200)
-    # What the last test of the connection showed.
-    is_reachable = models.BooleanField(null=True, blank=True)
-    checked_at = models.DateTimeField(null=True, blank=True)
-    check_text = models.TextField(blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        ordering = ["name"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["host", "port"],
-                name="vcenter_address_unique",
-                violation_error_message="A vCenter at this address is there already.",
-            ),
-            models.CheckConstraint(
-                condition=Q(port__gte=1, port__lte=65535), name="vcenter_port_in_range"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def password(self) -> str:
-        """The password in plain text.
-
-        Raises:
-            PasswordUnreadable: it was stored under another secret key.
-        """
-        return secrets.decrypt(self.password_encrypted)
-
-    @password.setter
-    def password(self, plain_text: str) -> None:
-        self.password_encrypted = secrets.encrypt(plain_text)
-
-    def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
-        """Save what a test of the connection showed."""
-        self.is_reachable = is_reachable
-        self.check_text = text
-        self.checked_at = now or timezone.now()
-        self.save(update_fields=["is_reachable", "check_text", "checked_at"])

@@ -1,0 +1,329 @@
+"""Write a disk's grains at their places: check, inflate, write, flush, by a few threads.
+
+Runs come in ascending order, so all that is known of a disk is one number: the grain before which
+everything is on it. It moves when the disk was flushed, and never past a run that failed. Memory
+is flat: only so many runs are under way, and the disk is flushed often, so that its last flush is
+short and a small machine's memory is not full of what waits to be written.
+
+The head of the disk, with its boot sector and partition table, is not written here but kept for
+`write_head`: a machine that loses its power meanwhile must not start from a half.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from recovery_store.errors import VmdkError
+from recovery_store.vmdk.deflate import inflate
+
+from agent.errors import RestoreFailed
+from agent.protocol import GRAIN_BYTES, MAX_RUN_GRAINS, grain_count
+
+FLUSH_BYTES = 32 * 1024 * 1024
+FLUSH_SECONDS = 1.0
+REPORT_SECONDS = 2.0
+_RUNS_UNDER_WAY = 8
+_UNFLUSHED_LIMIT_BYTES = 4 * FLUSH_BYTES
+_ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, also where zeros have to be looked for
+_WAIT_SECONDS = 0.2
+_ALIGN_BYTES = 4096
+HEAD_BYTES = 4096  # holds the boot sector of a disk with sectors of 4 KiB too
+_ZEROS = bytes(1024 * 1024)
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+
+_Result = TypeVar("_Result")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class DiskWriter:
+    """Writes one disk; use as a context, whose end keeps what can be kept.
+
+    next_grain: everything before is on the disk already.
+    submitted_grain: where the next run may begin.
+    fills_gaps: grains that no run names become zero.
+    head: what `write_head` has to write at last. It is what was given until a run holds the first
+        grain; so it is settled as soon as `next_grain` is not zero.
+    report(next_grain): called by the calling thread when more is on the disk, and every few
+        seconds while nothing is; what it raises ends the work.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        capacity_bytes: int,
+        next_grain: int,
+        fills_gaps: bool,
+        report: Callable[[int], object],
+        head: bytes = b"",
+        threads: int = 2,
+    ) -> None:
+        self._path = path
+        self._capacity_bytes = capacity_bytes
+        self._total_grains = grain_count(capacity_bytes)
+        self._fills_gaps = fills_gaps
+        self._report = report
+        self._descriptor = _open(path)
+        self._direct_descriptor = _open_direct(path, self._descriptor)
+        self._own = threading.local()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._pending: deque[tuple[int, Future[int]]] = deque()
+        self._flush: tuple[int, int, Future[None]] | None = None
+        self.submitted_grain = next_grain
+        self._written_grain = next_grain
+        self._unflushed_bytes = 0
+        self._flushed_at = self._reported_at = time.monotonic()
+        self._is_broken = False
+        self.next_grain = next_grain
+        head_bytes = min(HEAD_BYTES, capacity_bytes)
+        self.head = head[:head_bytes].ljust(head_bytes, b"\0")
+
+    def __enter__(self) -> DiskWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let what is under way end, and flush it, so that `next_grain` is as far as it can be."""
+        try:
+            self._settle()
+        finally:
+            self._pool.shutdown()
+            self._flusher.shutdown()
+            os.close(self._direct_descriptor)
+            os.close(self._descriptor)
+
+    def write_run(self, first_grain: int, compressed: Sequence[memoryview]) -> None:
+        """Inflate grains and write them, at some time before `finish` returns.
+
+        Raises:
+            RestoreFailed: an earlier run does not inflate, or the disk cannot be written.
+        """
+        self._fill_gap(first_grain)
+        work = partial(self._inflate_and_write, first_grain, compressed)
+        self._submit(first_grain + len(compressed), work)
+
+    def zero_run(self, first_grain: int, grains: int) -> None:
+        """Make grains zero. Raises as `write_run`."""
+        self._fill_gap(first_grain)
+        self._zero(first_grain, first_grain + grains)
+
+    def zero_bytes(self, offset_bytes: int, count_bytes: int) -> None:
+        """Make a place anywhere on the disk zero, flushed on return. Raises as `write_run`."""
+        self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
+        self._checked(partial(os.fdatasync, self._descriptor))
+
+    def go_on(self) -> None:
+        """Take note of what has been done meanwhile; for times when no run comes.
+
+        Raises as `write_run`.
+        """
+        if self._pending:
+            self._take_oldest()
+        else:
+            self._look_at_flush()
+
+    def finish(self) -> None:
+        """Wait until everything but the head is on the disk and flushed. Raises as `write_run`."""
+        self._fill_gap(self._total_grains)
+        while self._pending:
+            self._take_oldest()
+        while self._flush is not None:
+            self._look_at_flush(_WAIT_SECONDS)
+        self._start_flush(self._total_grains)
+        while self._flush is not None:
+            self._look_at_flush(_WAIT_SECONDS)
+
+    def _fill_gap(self, first_grain: int) -> None:
+        if self._fills_gaps:
+            self._zero(self.submitted_grain, first_grain)
+
+    def _zero(self, first_grain: int, end_grain: int) -> None:
+        for first in range(first_grain, end_grain, _ZERO_SLICE_GRAINS):
+            end = min(end_grain, first + _ZERO_SLICE_GRAINS)
+            self._submit(end, partial(self._zero_grains, first, end))
+
+    def _submit(self, end_grain: int, work: Callable[[], int]) -> None:
+        while len(self._pending) >= _RUNS_UNDER_WAY:
+            self._take_oldest()
+        while self._unflushed_bytes > _UNFLUSHED_LIMIT_BYTES and self._flush is not None:
+            self._look_at_flush(_WAIT_SECONDS)
+        self._pending.append((end_grain, self._pool.submit(work)))
+        self.submitted_grain = end_grain
+        self._look_at_flush()
+
+    def _take_oldest(self) -> None:
+        end_grain, future = self._pending[0]
+        wait([future], timeout=_WAIT_SECONDS)
+        if future.done():
+            self._unflushed_bytes += self._checked(future.result)
+            self._pending.popleft()
+            self._written_grain = end_grain
+        self._look_at_flush()
+
+    def _look_at_flush(self, wait_seconds: float = 0.0) -> None:
+        """Take note of a flush that is done, begin one that is due, and report."""
+        if self._flush is not None:
+            grain, flushed_bytes, future = self._flush
+            wait([future], timeout=wait_seconds)
+            if future.done():
+                self._checked(future.result)
+                self._flush = None
+                self._flushed_at = time.monotonic()
+                self._unflushed_bytes -= flushed_bytes
+                self.next_grain = grain
+                self._tell()
+        elif self._written_grain > self.next_grain and (
+            self._unflushed_bytes >= FLUSH_BYTES
+            or time.monotonic() - self._flushed_at >= FLUSH_SECONDS
+        ):
+            self._start_flush(self._written_grain)
+        if time.monotonic() - self._reported_at >= REPORT_SECONDS:
+            self._tell()
+
+    def _start_flush(self, grain: int) -> None:
+        future = self._flusher.submit(os.fdatasync, self._descriptor)
+        self._flush = (grain, self._unflushed_bytes, future)
+
+    def _tell(self) -> None:
+        self._reported_at = time.monotonic()
+        self._report(self.next_grain)
+
+    def _settle(self) -> None:
+        """Let all that came end, and count it as far as nothing before it failed."""
+        failed = False
+        for end_grain, future in self._pending:
+            failed = future.exception() is not None or failed
+            if not failed:
+                self._written_grain = end_grain
+        if self._flush is not None and self._flush[2].exception() is not None:
+            self._is_broken = True
+        # After a failed flush nobody knows what of it has reached the disk.
+        if not self._is_broken and self._written_grain > self.next_grain:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError:
+                return
+            self.next_grain = self._written_grain
+
+    def _inflate_and_write(self, first_grain: int, compressed: Sequence[memoryview]) -> int:
+        buffer = self._buffer()
+        for number, grain in enumerate(compressed):
+            place = number * GRAIN_BYTES
+            buffer[place : place + GRAIN_BYTES] = inflate(grain)
+        if first_grain == 0:
+            self.head = buffer[: len(self.head)]
+            buffer[: len(self.head)] = bytes(len(self.head))
+        offset_bytes = first_grain * GRAIN_BYTES
+        wanted_bytes = min(len(compressed) * GRAIN_BYTES, self._capacity_bytes - offset_bytes)
+        direct_bytes = wanted_bytes - wanted_bytes % _ALIGN_BYTES
+        with memoryview(buffer) as data:
+            with data[:direct_bytes] as part:
+                _write_all(self._direct_descriptor, part, offset_bytes)
+            with data[direct_bytes:wanted_bytes] as part:
+                _write_all(self._descriptor, part, offset_bytes + direct_bytes)
+        return wanted_bytes
+
+    def _buffer(self) -> mmap.mmap:
+        """Return this thread's piece of memory, which lies as the kernel wants it."""
+        buffer: mmap.mmap | None = getattr(self._own, "buffer", None)
+        if buffer is None:
+            buffer = self._own.buffer = mmap.mmap(-1, MAX_RUN_GRAINS * GRAIN_BYTES)
+        return buffer
+
+    def _zero_grains(self, first_grain: int, end_grain: int) -> int:
+        if first_grain == 0:
+            self.head = bytes(len(self.head))
+        start_bytes = first_grain * GRAIN_BYTES
+        end_bytes = min(end_grain * GRAIN_BYTES, self._capacity_bytes)
+        return make_zero(self._descriptor, start_bytes, end_bytes - start_bytes)
+
+    def _checked(self, act: Callable[[], _Result]) -> _Result:
+        try:
+            return act()
+        except OSError as error:
+            self._is_broken = True
+            raise RestoreFailed(f"Writing to {self._path}: {error.strerror}") from error
+        except VmdkError as error:
+            raise RestoreFailed(f"Restoring {self._path}: {error}") from error
+
+
+def _open(path: Path) -> int:
+    try:
+        # O_EXCL on a block device: refused while it is mounted or part of something.
+        is_device = stat.S_ISBLK(path.stat().st_mode)
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device else 0))
+    except OSError as error:
+        raise RestoreFailed(f"Opening {path} for writing: {error.strerror}") from error
+
+
+def write_head(path: Path, head: bytes) -> None:
+    """Write what a `DiskWriter` has kept of a disk, flushed on return.
+
+    Raises:
+        RestoreFailed: the disk cannot be written.
+    """
+    descriptor = _open(path)
+    try:
+        _write_all(descriptor, memoryview(head), 0)
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise RestoreFailed(f"Writing the head of {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _open_direct(path: Path, descriptor: int) -> int:
+    """Open a disk past the page cache: faster, and a small machine's memory stays free."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError:  # some file systems cannot
+        return os.dup(descriptor)
+
+
+def _write_all(descriptor: int, data: memoryview, offset_bytes: int) -> None:
+    while data:
+        written_bytes = os.pwrite(descriptor, data, offset_bytes)
+        offset_bytes += written_bytes
+        data = data[written_bytes:]
+
+
+def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: bool = True) -> int:
+    """Make a place read as zero; returns how many bytes were written for that.
+
+    What the device or file system can do without writing is left to it. Else the place is read,
+    and only what is not zero is written: a blank disk is read faster than it is written.
+    """
+    if can_punch and _punch(descriptor, offset_bytes, count_bytes):
+        return 0
+    written_bytes = 0
+    for place in range(offset_bytes, offset_bytes + count_bytes, len(_ZEROS)):
+        piece_bytes = min(len(_ZEROS), offset_bytes + count_bytes - place)
+        data = os.pread(descriptor, piece_bytes, place)
+        if data != _ZEROS[:piece_bytes]:
+            _write_all(descriptor, memoryview(_ZEROS)[:piece_bytes], place)
+            written_bytes += piece_bytes
+    return written_bytes
+
+
+def _punch(descriptor: int, offset_bytes: int, count_bytes: int) -> bool:
+    """Have the kernel make a place zero without writing; False when it cannot here."""
+    if count_bytes <= 0:
+        return True
+    place, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(count_bytes)
+    if _libc.fallocate64(descriptor, _PUNCH_HOLE, place, length) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM):
+        return False
+    raise OSError(number, os.strerror(number))

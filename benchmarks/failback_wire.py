@@ -1,0 +1,144 @@
+"""What a failback sends to the source core, beside the changed points' files and the quote.
+
+The machine failed over to this core and wrote 1 % of its disk since, a fifth in each of five
+points. The quote is made then, as the dialog makes it. The machine goes on writing at the same rate
+while the catch-up point and the final point are taken and sent, over a link that counts; restoring
+the disks in between is left out. Its writes are blocks of 4 KiB all over the disk, so hardly
+anything is written twice, which the quote does not expect.
+"""
+
+import itertools
+import json
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.disk_image import change_image, ensure_disk_image
+from benchmarks.figures import Figure, at_most, run_command
+from benchmarks.two_cores import (
+    begin_core,
+    ignore,
+    index_store,
+    measure_as_core,
+    peer_behind_link,
+)
+
+_DISK_BYTES = 1 << 30
+_POINTS = 5
+_CHANGED_FRACTION = 0.01 / _POINTS  # between two points
+_INTERVAL = timedelta(minutes=10)
+_WIRE_LIMIT = 1.05
+_QUOTE_LIMIT = 0.2
+
+
+def run(work: Path) -> list[Figure]:
+    """Fail back what changed, as far as the source core's store."""
+    image = _part_of(ensure_disk_image(work.parent), work / "disk.raw")
+    store = work / "home" / "store"
+    run_command([sys.executable, "-m", "recovery_store", "import", store, "--machine=bench", image])
+    measured = measure_as_core(__name__, "DR site", work / "home", work / "peer", image)
+    wire_bytes, quote_bytes = measured["wire_bytes"], measured["quote_bytes"]
+    error = quote_bytes / wire_bytes - 1
+    return [
+        at_most(
+            "Bytes sent for a failback after 1 % of the disk changed",
+            wire_bytes / 1e6,
+            "the changed points' files",
+            measured["file_bytes"] / 1e6,
+            "MB",
+            _WIRE_LIMIT,
+        ),
+        Figure(
+            "Its quote of bytes to send",
+            quote_bytes / 1e6,
+            "bytes really sent",
+            wire_bytes / 1e6,
+            "MB",
+            1 + error,
+            f"within {_QUOTE_LIMIT:.0%}",
+            abs(error) <= _QUOTE_LIMIT,
+        ),
+    ]
+
+
+def _part_of(image: Path, target: Path) -> Path:
+    """Copy the beginning of an image: a whole one would take minutes and tell no more."""
+    with image.open("rb") as whole, target.open("wb") as part:
+        for _ in range(_DISK_BYTES >> 20):
+            part.write(whole.read(1 << 20))
+    return target
+
+
+def _measure(peer_home: Path, image: Path) -> dict[str, float]:
+    begin_core()
+    from protected_machines.store import open_store
+    from replication.failback_facts import quote_facts
+    from replication.models import ReplicatedMachine
+    from replication.pairing import add_source_core
+    from replication.peers import speaking_with
+    from replication.quoting import make_quote
+    from replication.sending import Sending, describe_machine
+    from tests.replication.peer_core import ADMINISTRATOR
+
+    machine = index_store()
+    base = machine.points.get()
+    writing = _Writing(machine, image, base.pk)
+    with peer_behind_link(peer_home, "Headquarters") as (link, _):
+        pairing = add_source_core("127.0.0.1", link.port, *ADMINISTRATOR)
+        replicated = ReplicatedMachine.objects.create(pairing=pairing, machine=machine)
+        with speaking_with(pairing) as client:
+
+            def send() -> None:
+                Sending(replicated, client, ignore, ignore, ignore).send_missing()
+
+            described = {**describe_machine(replicated), "point_ids": [str(base.pk)]}
+            client.put_machine(str(machine.pk), described)
+            send()
+            for _ in range(_POINTS):
+                newest = writing.take_point(_INTERVAL)
+            age = _INTERVAL / 2
+            facts = quote_facts(machine, {str(base.pk)}, newest.taken_at + age)
+            assert facts is not None
+            quote = make_quote(facts)
+            before_bytes = link.sent_bytes + link.received_bytes
+            started = time.monotonic()
+            writing.take_point(age)
+            send()
+            final = writing.take_point(timedelta(seconds=time.monotonic() - started))
+            send()
+    return {
+        "wire_bytes": link.sent_bytes + link.received_bytes - before_bytes,
+        "file_bytes": open_store().bytes_since(str(machine.pk), str(final.pk), str(base.pk)),
+        "quote_bytes": quote.send_bytes,
+    }
+
+
+class _Writing:
+    """A machine that writes at an even rate; the time between its points is made up."""
+
+    def __init__(self, machine: Any, image: Path, point_id: Any) -> None:
+        self._machine = machine
+        self._image = image
+        self._newest = machine.points.get(pk=point_id)
+        self._seeds = itertools.count(1)
+
+    def take_point(self, since_newest: timedelta) -> Any:
+        """Write as much as the machine does in that time, and take an incremental."""
+        from protected_machines.index import index_point
+        from protected_machines.store import open_store
+        from recovery_store.importing import import_images
+
+        fraction = _CHANGED_FRACTION * (since_newest / _INTERVAL)
+        change_image(self._image, fraction, seed=next(self._seeds))
+        manifest = import_images(open_store(), "bench", [self._image], str(self._newest.pk))
+        taken_at = self._newest.taken_at + since_newest
+        self._newest = index_point(self._machine, manifest)
+        self._newest.taken_at = taken_at
+        self._newest.save(update_fields=["taken_at"])
+        return self._newest
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(Path(sys.argv[1]), Path(sys.argv[2]))))

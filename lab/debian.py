@@ -1,0 +1,44 @@
+"""Debian packages as tar files of their contents, and the lists that name them."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.commands import run_command
+
+SUITE = "bookworm"
+
+
+def listed(path: Path) -> list[str]:
+    """Return the words of a list file, one on a line, without comments."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def ensure_tar(tar: Path, variant: str, packages: Iterable[str], left_out: Iterable[str]) -> Path:
+    """Return `tar`, having mmdebstrap download and unpack the packages when it is not there.
+
+    variant: mmdebstrap's word for what comes beside the packages, and whether they are installed.
+    left_out: patterns of paths that stay in the packages.
+    """
+    if tar.exists():
+        return tar
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = tar.with_name(f".{os.getpid()}-{tar.name}")
+    try:
+        run_command(
+            "mmdebstrap",
+            f"--variant={variant}",
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+            "--skip=check/empty",
+            f"--include={','.join(packages)}",
+            '--aptopt=APT::Install-Recommends "false"',
+            *(f"--dpkgopt=path-exclude=/{pattern}" for pattern in left_out),
+            SUITE,
+            unfinished,
+            limit_seconds=900,
+        )
+        unfinished.rename(tar)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return tar

@@ -1,0 +1,82 @@
+"""Make the rescue medium: an ISO that boots from CD and, written to a stick, from USB.
+
+It is kept under a digest of what goes in, as the machines' disks are.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from lab.caching import locked
+from lab.commands import run_command
+from lab.guest.image import AGENT_SOURCES, PACKAGE_PINS, sources_digest
+from lab.places import CACHE
+from lab.rescue.tree import HERE, RescueTree, ensure_packages_tar, packages_digest, pick_tree
+
+# By how it begins the agent knows a stick that it must not overwrite.
+VOLUME_ID = "UNDERSTUDY_RESCUE"
+ISOLINUX = Path("/usr/lib/ISOLINUX")
+LOADER_LIBRARY = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+KEPT_MEDIA = 2
+
+
+def medium_digest() -> str:
+    """Return a digest over everything that the medium is made from."""
+    return sources_digest(packages_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
+
+
+def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
+    """Return the ISO, building it when anything that it holds has changed."""
+    path = cache / f"understudy-rescue-{medium_digest()}.iso"
+    if not path.exists():
+        with locked(cache / "lock"):
+            if not path.exists():
+                _build(cache, path)
+    return path
+
+
+def _build(cache: Path, path: Path) -> None:
+    packages_tar = ensure_packages_tar(cache)
+    older = sorted(cache.glob("understudy-rescue-*.iso"), key=lambda iso: iso.stat().st_mtime)
+    for iso in older[: -(KEPT_MEDIA - 1)]:
+        iso.unlink()
+    work = Path(tempfile.mkdtemp(prefix=".build-", dir=cache))
+    try:
+        tree = pick_tree(packages_tar, work)
+        make_iso(tree, work, work / "rescue.iso")
+        (work / "rescue.iso").rename(path)
+    finally:
+        shutil.rmtree(work)
+
+
+def make_iso(tree: RescueTree, work: Path, path: Path) -> None:
+    """Pack a tree into an initial RAM disk, and that and the kernel into an ISO."""
+    boot = work / "iso/isolinux"
+    boot.mkdir(parents=True)
+    shutil.copy(tree.kernel, boot / "vmlinuz")
+    _pack(tree.folder, boot / "initrd.img")
+    for file in (ISOLINUX / "isolinux.bin", LOADER_LIBRARY, HERE / "files/isolinux.cfg"):
+        shutil.copy(file, boot / file.name)
+    run_command(
+        *("xorriso", "-as", "mkisofs", "-quiet", "-o", path, "-V", VOLUME_ID, "-J", "-R"),
+        *("-isohybrid-mbr", ISOLINUX / "isohdpfx.bin"),
+        *("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat"),
+        *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
+        work / "iso",
+        limit_seconds=120,
+    )
+
+
+def _pack(tree: Path, path: Path) -> None:
+    names = sorted(str(file.relative_to(tree)) for file in tree.rglob("*"))
+    archive = path.with_suffix(".cpio")
+    run_command(
+        *("cpio", "--create", "--format=newc", "--owner=+0:+0", "--reproducible", "--quiet"),
+        *("--file", archive),
+        folder=tree,
+        input_text="\n".join(names) + "\n",
+        limit_seconds=120,
+        environment={**os.environ, "LC_ALL": "C"},
+    )
+    run_command("zstd", "-q", "-15", "--rm", archive, "-o", path, limit_seconds=300)

@@ -1,0 +1,69 @@
+"""The vCenters that machines are exported to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from protected_machines import secrets
+
+
+class VCenter(models.Model):
+    """A vCenter or ESXi that machines are exported to, and how to sign in there.
+
+    The thumbprint is that of the certificate that an administrator looked at and confirmed; a
+    server that shows another one is not spoken to.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField(default=443)
+    username = models.CharField(max_length=200)
+    password_encrypted = models.TextField(editable=False)
+    thumbprint = models.CharField(max_length=200)
+    # What the last test of the connection showed.
+    is_reachable = models.BooleanField(null=True, blank=True)
+    checked_at = models.DateTimeField(null=True, blank=True)
+    check_text = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["host", "port"],
+                name="vcenter_address_unique",
+                violation_error_message="A vCenter at this address is there already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(port__gte=1, port__lte=65535), name="vcenter_port_in_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def password(self) -> str:
+        """The password in plain text.
+
+        Raises:
+            PasswordUnreadable: it was stored under another secret key.
+        """
+        return secrets.decrypt(self.password_encrypted)
+
+    @password.setter
+    def password(self, plain_text: str) -> None:
+        self.password_encrypted = secrets.encrypt(plain_text)
+
+    def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
+        """Save what a test of the connection showed."""
+        self.is_reachable = is_reachable
+        self.check_text = text
+        self.checked_at = now or timezone.now()
+        self.save(update_fields=["is_reachable", "check_text", "checked_at"])

@@ -1,0 +1,337 @@
+"""Carry recovery points by hand: into an archive, and out of it into another store.
+
+An archive is a store like any other, of some of a machine's points, on whatever can be carried.
+Points travel as between two cores: every range is proven on arrival, all of it again at the end,
+and a point is there whole or not at all. Either way a second run does only what is left to do.
+"""
+
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from .errors import (
+    ChainBroken,
+    ChainDamaged,
+    OffsetDiffers,
+    PointExists,
+    PointInUse,
+    ReplicaDamaged,
+    SourceUnreadable,
+    StoreBusy,
+    StoreError,
+    StoreUnusable,
+)
+from .folders import WriterLock, ensure_folder, full_store_named, remove_folder
+from .inventory import Inventory
+from .manifest import DiskEntry, Manifest
+from .proof import Finding, Progress, prove_files
+from .replica import Replica
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+_SLICE_BYTES = 8 << 20
+# What an earlier run had left may be worth nothing after a power cut; what comes now is.
+_ATTEMPTS = 3
+
+
+def archive(
+    store: Inventory,
+    machine_id: str,
+    folder: Path,
+    point_id: str | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Copy a machine's points into a folder; return their ids, parents first.
+
+    point_id: only what this point is made of; none means all of the machine's points.
+    progress(done_bytes, total_bytes): what it raises ends the copying, and a later run goes on.
+
+    Raises:
+        PointMissing, MachineMissing: there is nothing of the kind in the store.
+        ChainBroken, ChainDamaged: a file is missing or damaged; names it. Whole points that were
+            copied before stay in the archive.
+        StoreUnusable: the folder cannot be one of an archive.
+        StoreFull, StoreBusy: the archive's disk is full, or somebody else writes there.
+    """
+    store.check_machine(machine_id)
+    if folder.resolve() == store.root.resolve():
+        raise StoreUnusable(f"{folder} is the store itself; name another folder for the archive")
+    if not folder.parent.is_dir():
+        raise StoreUnusable(f"{folder} cannot be made: there is no folder {folder.parent}")
+    points = None if point_id is None else store.chain(machine_id, point_id)
+    # Nobody else needs the space of a disk that is carried.
+    target = Store(folder, reserve_bytes=0)
+    return _carry(store, target, {machine_id: points}, progress)
+
+
+def consume(
+    store: Store,
+    folder: Path,
+    progress: Progress | None = None,
+    machine_id: str | None = None,
+    point_id: str | None = None,
+) -> list[str]:
+    """Take the points of an archive into a store; return their ids, parents first.
+
+    Those that the store has already count too, and stay as they are. An archive may lack a
+    parent that the store has.
+
+    progress: as in `archive`.
+    machine_id: only that machine's points; none means all that the archive holds.
+    point_id: of that machine, only what this point is made of.
+
+    Raises:
+        StoreUnusable: the folder is no archive, or the store itself.
+        MachineMissing, PointMissing: the archive holds no point of that machine, or not that one.
+        ChainBroken: a file, or a point that others need, is missing; names it, and nothing was
+            taken.
+        ChainDamaged: a file is damaged; names it. Whole points that were taken before stay.
+        PointExists: the store has another point of that id.
+        StoreFull, StoreBusy: the store is full, or somebody else writes there.
+    """
+    source = Inventory(folder)
+    if folder.resolve() == store.root.resolve():
+        raise StoreUnusable(f"{folder} is the store itself, no archive of another one")
+    machine_ids = [each for each in source.machine_ids() if source.folders(each)]
+    if not machine_ids:
+        raise StoreUnusable(f"{folder} is no archive: it holds no machine's recovery points")
+    if machine_id is None:
+        return _carry(source, store, dict.fromkeys(machine_ids), progress)
+    source.check_machine(machine_id)
+    points = None if point_id is None else source.chain(machine_id, point_id)
+    return _carry(source, store, {machine_id: points}, progress)
+
+
+def withdraw(store: Store, machine_id: str, point_ids: Collection[str]) -> list[str]:
+    """Take out again what a run of `archive` or `consume` has brought, also half a point.
+
+    What is not there is as good. Returns the points that stay, because others build on them.
+
+    Raises:
+        StoreBusy: somebody carries points of that machine there now.
+    """
+    folder = store.root / "machines" / machine_id
+    unfinished = folder / "unfinished"
+    doing = "taking back recovery points"
+    waiting = [point_id for point_id in store.folders(machine_id) if point_id in point_ids]
+    with full_store_named(store.root, doing):
+        if not folder.is_dir():
+            return []
+        ensure_folder(unfinished)
+        with WriterLock(unfinished, "carrying"):
+            for point_id in point_ids:
+                piece = unfinished / f"replica-{point_id}"
+                if piece.exists():
+                    with WriterLock(unfinished, piece.name):
+                        remove_folder(piece)
+            waiting = _delete_points(store, machine_id, waiting)
+        _remove_when_empty(folder)
+    return waiting
+
+
+def _delete_points(store: Store, machine_id: str, point_ids: list[str]) -> list[str]:
+    """Delete points, children before their parents; return those that cannot be."""
+    waiting = point_ids
+    while waiting:
+        in_use = []
+        for point_id in reversed(waiting):
+            try:
+                store.delete_point(machine_id, point_id)
+            except PointInUse:
+                in_use.append(point_id)
+        if len(in_use) == len(waiting):
+            break
+        waiting = in_use[::-1]
+    return waiting
+
+
+def _remove_when_empty(machine_folder: Path) -> None:
+    """Leave no machine behind of which nothing is there."""
+    for path in (machine_folder / "points", machine_folder / "unfinished"):
+        with suppress(OSError):
+            path.rmdir()
+    if not any(path.is_dir() for path in machine_folder.iterdir()):
+        with suppress(OSError):
+            (machine_folder / "lock").unlink(missing_ok=True)
+            machine_folder.rmdir()
+            machine_folder.parent.rmdir()
+
+
+def _carry(
+    source: Inventory,
+    target: Store,
+    wanted: dict[str, list[Manifest] | None],
+    progress: Progress | None,
+) -> list[str]:
+    """Copy the wanted points of each machine, or all; first look, then change anything."""
+    started = time.monotonic()
+    doing = f"carrying recovery points from {source.root}"
+    points = [
+        point
+        for machine_id, chosen in wanted.items()
+        for point in _look(source, target, machine_id, chosen)
+    ]
+    missing = [point for point in points if not _is_there(target, point)]
+    total_bytes = sum(point.stored_bytes for point in missing)
+    target.check_space(total_bytes, doing)
+    with ExitStack() as held:
+        for machine_id in wanted:
+            unfinished = target.root / "machines" / machine_id / "unfinished"
+            with full_store_named(target.root, doing):
+                ensure_folder(unfinished)
+                held.enter_context(WriterLock(unfinished, "carrying"))
+        done_bytes = 0
+        for point in missing:
+
+            def tell(point_bytes: int, before_bytes: int = done_bytes) -> None:
+                if progress is not None:
+                    progress(before_bytes + point_bytes, total_bytes)
+
+            _carry_point(source, target, point, tell)
+            done_bytes += point.stored_bytes
+            tell(0, done_bytes)
+    log.info(
+        "points carried from=%s to=%s points=%d bytes=%d seconds=%.1f",
+        source.root,
+        target.root,
+        len(missing),
+        total_bytes,
+        time.monotonic() - started,
+    )
+    return [point.point_id for point in points]
+
+
+def _look(
+    source: Inventory, target: Inventory, machine_id: str, chosen: list[Manifest] | None
+) -> list[Manifest]:
+    """Return the points to carry, parents first, when all that they need is there."""
+    here = target.folders(machine_id)
+    if chosen is None:
+        readable, findings = source.readable_points(machine_id)
+        chosen = _parents_first([point for _, point in readable])
+        findings = [finding for finding in findings if finding.point_id not in here]
+    else:
+        findings = []
+    known = {*here, *(point.point_id for point in chosen)}
+    folders = source.folders(machine_id)
+    for point in chosen:
+        if point.point_id in here:
+            continue
+        link = source.look_at_link(machine_id, point.point_id, None, folders)
+        if isinstance(link, Finding):
+            findings.append(link)
+        if point.parent_point_id not in (None, *known):
+            findings.append(
+                Finding(
+                    "missing",
+                    machine_id,
+                    point.parent_point_id or "",
+                    f"recovery point {point.parent_point_id}, the parent of {point.point_id}, is"
+                    f" neither in {source.root} nor in {target.root}",
+                )
+            )
+    if findings:
+        good_point_ids = source.complete_point_ids(machine_id)
+        raise ChainBroken(_refusal(source, findings), findings, good_point_ids)
+    return chosen
+
+
+def _parents_first(points: Sequence[Manifest]) -> list[Manifest]:
+    """Return the points so that none comes before its parent, whatever their times say."""
+    waiting = {point.point_id: point for point in points}
+    ordered: list[Manifest] = []
+    for point in points:
+        line: list[Manifest] = []
+        at: Manifest | None = waiting.pop(point.point_id, None)
+        while at is not None:
+            line.append(at)
+            at = waiting.pop(at.parent_point_id or "", None)
+        ordered += reversed(line)
+    return ordered
+
+
+def _is_there(target: Store, point: Manifest) -> bool:
+    if point.point_id not in target.folders(point.machine_id):
+        return False
+    if target.get_point(point.machine_id, point.point_id).digest != point.digest:
+        raise PointExists(
+            f"Recovery point {point.point_id} is in {target.root} already, with other content"
+        )
+    return True
+
+
+def _carry_point(
+    source: Inventory, target: Store, point: Manifest, tell: Callable[[int], None]
+) -> None:
+    folder = source.get_folder(point.machine_id, point.point_id)
+    for attempt in range(1, _ATTEMPTS + 1):
+        replica = target.begin_replica(point.machine_id, point.to_bytes())
+        try:
+            done_bytes = 0
+            for disk in point.disks:
+                for offset_bytes in _carry_file(replica, folder / disk.file, disk):
+                    tell(done_bytes + offset_bytes)
+                done_bytes += disk.file_bytes
+            replica.commit()
+            return
+        except (StoreBusy, OffsetDiffers):
+            raise  # another core sends that point: what is there is its work
+        except (ReplicaDamaged, SourceUnreadable) as error:
+            findings = prove_files([(folder, point)])
+            if findings:
+                replica.discard()
+                good_point_ids = list(target.folders(point.machine_id))
+                text = _refusal(source, findings)
+                raise ChainDamaged(text, findings, good_point_ids) from error
+            if attempt == _ATTEMPTS:
+                replica.discard()
+                raise
+            log.warning("copying again point=%s error=%s", point.point_id, error)
+        except StoreError:
+            replica.discard()
+            raise
+
+
+def _carry_file(replica: Replica, path: Path, disk: DiskEntry) -> Iterator[int]:
+    """Copy what is still missing of a file, and yield how far it is there."""
+    offset_bytes = replica.offset_bytes(disk.file)
+    yield offset_bytes
+    if offset_bytes == disk.file_bytes:
+        return
+    buffer = memoryview(bytearray(_SLICE_BYTES))
+    fd = _open_regular(path)
+    try:
+        while offset_bytes < disk.file_bytes:
+            wanted = buffer[: disk.file_bytes - offset_bytes]
+            try:
+                count = os.preadv(fd, [wanted], offset_bytes)
+            except OSError as error:
+                raise SourceUnreadable(f"{path} cannot be read: {error.strerror}") from error
+            if not count:
+                raise SourceUnreadable(f"{path} ends at byte {offset_bytes}")
+            offset_bytes = replica.append(disk.file, offset_bytes, wanted[:count])
+            yield offset_bytes
+    finally:
+        os.close(fd)
+
+
+def _open_regular(path: Path) -> int:
+    """Open a file of an archive, which may come from anywhere: no link, no pipe."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise SourceUnreadable(f"{path} cannot be opened: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SourceUnreadable(f"{path} is no regular file")
+    return fd
+
+
+def _refusal(source: Inventory, findings: Sequence[Finding]) -> str:
+    faults = "; ".join(finding.text for finding in findings)
+    return f"Recovery points cannot be carried from {source.root}: {faults}"

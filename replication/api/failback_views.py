@@ -1,0 +1,93 @@
+"""The calls of a failback: read, one call into `taking_back`, answer."""
+
+import uuid
+
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.http import require_http_methods
+
+from replication import taking_back
+from replication.api.gate import for_peers
+from replication.api.views import read_json
+from replication.errors import PeerFaulty
+from replication.models import Pairing
+
+
+@require_http_methods(["POST"])
+@for_peers
+def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
+    """Pair with a rescue machine near this core."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.look_at_target(read_json(request)))
+
+
+@require_http_methods(["GET"])
+@for_peers
+def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Say which points of the machine this core holds."""
+    _require_target(pairing)
+    return JsonResponse({"point_ids": taking_back.point_ids(pairing, machine_id)})
+
+
+@require_http_methods(["POST"])
+@for_peers
+def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Write a point to a rescue machine."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.start_restore(pairing, machine_id, read_json(request)))
+
+
+@require_http_methods(["POST"])
+@for_peers
+def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Start the rescue machine from its own disk."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.restart_target(pairing, machine_id, read_json(request)))
+
+
+@require_http_methods(["POST"])
+@for_peers
+def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Say whether the machine's own agent answers."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.ask_machine(pairing, machine_id, read_json(request)))
+
+
+@require_http_methods(["POST"])
+@for_peers
+def take_over(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Become the owner of a machine that was handed over."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.take_over(pairing, machine_id, read_json(request)))
+
+
+@require_http_methods(["POST"])
+@for_peers
+def snapshots(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
+    """Force a snapshot."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.start_snapshot(pairing, machine_id, read_json(request)))
+
+
+@require_http_methods(["GET"])
+@for_peers
+def job(
+    request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID
+) -> JsonResponse:
+    """Say how a job stands."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.show_job(pairing, machine_id, job_id))
+
+
+@require_http_methods(["POST"])
+@for_peers
+def job_cancel(
+    request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID
+) -> JsonResponse:
+    """Cancel a job."""
+    _require_target(pairing)
+    return JsonResponse(taking_back.stop_job(pairing, machine_id, job_id))
+
+
+def _require_target(pairing: Pairing) -> None:
+    if not pairing.is_outgoing:
+        raise PeerFaulty("Machines come back from a target core to its source, not from here.")

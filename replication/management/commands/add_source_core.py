@@ -1,0 +1,63 @@
+"""Pair this core, as the target, with a core that is to be the source from now on."""
+
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from replication.client import short_fingerprint
+from replication.errors import ReplicationError
+from replication.models import Pairing
+from replication.pairing import add_source_core, find_replaced
+
+
+class Command(BaseCommand):
+    help = (
+        "Pair this core, as the target, with a source core that was set up anew, and have the "
+        "machines that run here fail back to it."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", required=True)
+        parser.add_argument("--port", type=int, required=True, help="of its core interface")
+        parser.add_argument("--username", required=True, help="an administrator of the source core")
+        password = parser.add_mutually_exclusive_group(required=True)
+        password.add_argument("--password")
+        password.add_argument("--password-file", type=Path)
+        parser.add_argument(
+            "--fingerprint", default="", help="SHA-256 that the source's certificate must have"
+        )
+        parser.add_argument(
+            "--replaces",
+            default="",
+            metavar="NAME",
+            help="the source core that was lost; by default the one at the same address",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["host"], options["port"]
+        replaces = self._replaced(options["replaces"], host, port)
+        password = options["password"]
+        if options["password_file"]:
+            password = options["password_file"].read_text().strip()
+        try:
+            pairing = add_source_core(
+                host, port, options["username"], password, options["fingerprint"], replaces
+            )
+        except ReplicationError as error:
+            raise CommandError(f"{error.code}: {error}") from error
+        self.stdout.write(
+            f"Paired with {pairing.peer_name} at {pairing.address}, certificate "
+            f"{short_fingerprint(pairing.peer_certificate_pem)}; "
+            f"{pairing.machines.count()} machines can fail back to it"
+        )
+
+    def _replaced(self, name: str, host: str, port: int) -> Pairing | None:
+        incoming = Pairing.objects.incoming()
+        if not name:
+            return find_replaced(incoming, host, port)
+        found = list(incoming.filter(peer_name=name))
+        if len(found) != 1:
+            names = ", ".join(pairing.peer_name for pairing in incoming)
+            raise CommandError(f"Say with --replaces which source core: {names or 'there is none'}")
+        return found[0]

@@ -1,0 +1,136 @@
+"""Pairings of this core with others."""
+
+import datetime
+import uuid
+
+from django.db import models
+from django.utils import timezone
+
+from replication.choices import ConnectionState, Direction
+
+_SEEN_WRITTEN_EVERY_SECONDS = 5
+# A source core that called within this time is there, even where this core cannot dial it.
+_HEARD_COUNTS_SECONDS = 30
+
+
+class PairingQuerySet(models.QuerySet["Pairing"]):
+    """Pairings by direction and state."""
+
+    def outgoing(self) -> "PairingQuerySet":
+        return self.filter(direction=Direction.OUTGOING)
+
+    def incoming(self) -> "PairingQuerySet":
+        return self.filter(direction=Direction.INCOMING)
+
+
+class Pairing(models.Model):
+    """One direction of replication between this core and another; both cores use the same id.
+
+    connection_state: unknown → online ⇄ unreachable, online ⇄ authentication_error
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    direction = models.CharField(max_length=10, choices=Direction)
+    peer_core_id = models.UUIDField()
+    peer_name = models.CharField(max_length=200)
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField()
+    peer_certificate_pem = models.TextField()
+    # What this core presents to the peer, sealed; and the digest of what the peer presents here.
+    sealed_secret = models.TextField()
+    peer_secret_digest = models.CharField(max_length=64)
+    is_paused = models.BooleanField(default=False)
+    is_paused_by_peer = models.BooleanField(default=False)
+    connection_state = models.CharField(
+        max_length=24, choices=ConnectionState, default=ConnectionState.UNKNOWN
+    )
+    connection_error = models.TextField(blank=True, default="")
+    unreachable_since = models.DateTimeField(null=True, blank=True)
+    # When the two cores last spoke, whoever began; and when the peer last called this core.
+    last_seen_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PairingQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["peer_name", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["peer_core_id", "direction"], name="one_pairing_per_core_and_direction"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.peer_name} ({self.direction})"
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_outgoing(self) -> bool:
+        return self.direction == Direction.OUTGOING
+
+    @property
+    def is_reachable(self) -> bool:
+        return self.connection_state == ConnectionState.ONLINE
+
+    def note_seen(self, now: datetime.datetime, *, force: bool = False) -> None:
+        """Record that the two cores have just spoken; written at most every few seconds."""
+        recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
+        is_fresh = self.last_seen_at is not None and self.last_seen_at > recent
+        if is_fresh and self.is_reachable and not force:
+            return
+        self.last_seen_at = now
+        self.connection_state = ConnectionState.ONLINE
+        self.connection_error = ""
+        self.unreachable_since = None
+        self.save(
+            update_fields=[
+                "last_seen_at",
+                "connection_state",
+                "connection_error",
+                "unreachable_since",
+            ]
+        )
+
+    def note_heard(self, now: datetime.datetime) -> None:
+        """Record that the peer has just called this core."""
+        recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
+        if self.heard_at is None or self.heard_at < recent:
+            Pairing.objects.filter(pk=self.pk).update(heard_at=now)
+            self.heard_at = now
+        self.note_seen(now)
+
+    def note_unreachable(self, text: str, now: datetime.datetime) -> None:
+        """Record that the peer does not answer; the time of the first silence is kept.
+
+        A source core behind a wall that lets nothing in still calls: that one is reachable.
+        """
+        since = now - datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
+        if not self.is_outgoing and Pairing.objects.filter(pk=self.pk, heard_at__gt=since).exists():
+            self.connection_error = text
+            self.save(update_fields=["connection_error"])
+            return
+        self._note_trouble(ConnectionState.UNREACHABLE, text, now)
+
+    def note_authentication_error(self, text: str, now: datetime.datetime) -> None:
+        """Record that one core no longer accepts the other."""
+        self._note_trouble(ConnectionState.AUTHENTICATION_ERROR, text, now)
+
+    def _note_trouble(self, state: str, text: str, now: datetime.datetime) -> None:
+        self.connection_state = state
+        self.connection_error = text
+        self.unreachable_since = self.unreachable_since or now
+        self.save(update_fields=["connection_state", "connection_error", "unreachable_since"])
+
+    def set_paused(self, is_paused: bool) -> bool:
+        """Pause or resume this side; return whether that changed anything."""
+        changed = (
+            Pairing.objects.filter(pk=self.pk)
+            .exclude(is_paused=is_paused)
+            .update(is_paused=is_paused)
+        )
+        self.is_paused = is_paused
+        return bool(changed)

@@ -1,0 +1,201 @@
+"""Restore: a real store, a real agent for the machine, a real rescue agent over raw files."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.jobs.acts import start_job
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from console.jobs.testing import run_until_done
+from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.rescue_machines import pair_target
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.workflows.restore import (
+    DISKS_WORKFLOW,
+    WORKFLOW,
+    RestoreDisksParams,
+    RestoreParams,
+)
+from recovery_store.store import Store
+from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.protected_machines.conftest import (
+    MIB,
+    RESCUE_CODE,
+    AgentProcess,
+    overwrite,
+)
+
+pytestmark = pytest.mark.django_db
+# Boot sector and partition table are written last, right before the machine starts from its disk.
+HEAD_BYTES = 4096
+
+
+@pytest.fixture
+def point(machine: Machine, agent: AgentProcess) -> RecoveryPoint:
+    """A point whose disks are no longer what the machine's are."""
+    take_recovery_point(machine, "base_image", uuid.uuid4())
+    overwrite(agent.disks["boot"], 3 * MIB, b"changed" * 1000)
+    return take_recovery_point(machine, "incremental", uuid.uuid4())
+
+
+@pytest.fixture
+def target(point: RecoveryPoint, rescue: AgentProcess) -> RestoreTarget:
+    return pair_target("127.0.0.1", rescue.port, RESCUE_CODE)
+
+
+def assert_holds(disk: Path, image: Path, from_bytes: int = 0) -> None:
+    data = image.read_bytes()
+    assert disk.read_bytes()[from_bytes : len(data)] == data[from_bytes:]
+
+
+@pytest.fixture
+def world(machine: Machine, store: Store) -> Callable[[], Any]:
+    def look() -> Any:
+        found = Machine.objects.get(pk=machine.pk)
+        points = [manifest.point_id for manifest in store.points(str(machine.pk))]
+        return (found.kind, found.owner_core_name, found.ownership_epoch), points
+
+    return look
+
+
+class TestRestoreDisks(GenericFive):
+    """What a failback asks for: the machine does not start from the disks yet."""
+
+    workflow = DISKS_WORKFLOW
+
+    @pytest.fixture
+    def case(
+        self,
+        machine: Machine,
+        point: RecoveryPoint,
+        target: RestoreTarget,
+        agent: AgentProcess,
+        rescue: AgentProcess,
+        world: Callable[[], Any],
+    ) -> WorkflowCase:
+        def start() -> Job:
+            params = RestoreDisksParams(point.pk, target.pk)
+            return start_job("restore_disks", machine.pk, machine.name, params)
+
+        def check_success(job: Job) -> None:
+            assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
+            assert_holds(rescue.disks["second"], agent.disks["data"], HEAD_BYTES)
+            assert not rescue.has_restarted(0)
+
+        return WorkflowCase(start, world, check_success, 60)
+
+
+class TestRestore(GenericFive):
+    workflow = WORKFLOW
+
+
+@pytest.fixture
+def case(
+    machine: Machine,
+    point: RecoveryPoint,
+    target: RestoreTarget,
+    agent: AgentProcess,
+    rescue: AgentProcess,
+    world: Callable[[], Any],
+) -> WorkflowCase:
+    def start() -> Job:
+        params = RestoreParams(point.pk, target.pk, is_protected_there=True)
+        return start_job("restore", machine.pk, machine.name, params)
+
+    def check_success(job: Job) -> None:
+        assert_holds(rescue.disks["first"], agent.disks["boot"])
+        assert_holds(rescue.disks["second"], agent.disks["data"])
+        assert rescue.has_restarted()
+        found = Machine.objects.get(pk=machine.pk)
+        assert (found.host, found.port) == ("127.0.0.1", agent.port)
+        assert found.connection_state == "online"
+
+    return WorkflowCase(start, world, check_success, 60)
+
+
+def test_a_delta_writes_only_what_changed_since(
+    machine: Machine,
+    point: RecoveryPoint,
+    target: RestoreTarget,
+    agent: AgentProcess,
+    rescue: AgentProcess,
+) -> None:
+    first = RestoreDisksParams(point.pk, target.pk)
+    whole = run_until_done(start_job("restore_disks", machine.pk, machine.name, first))
+    overwrite(agent.disks["boot"], 1 * MIB, b"later" * 100)
+    later = take_recovery_point(machine, "incremental", uuid.uuid4())
+    params = RestoreDisksParams(later.pk, target.pk, since_point_id=point.pk)
+    delta = run_until_done(start_job("restore_disks", machine.pk, machine.name, params))
+    assert delta.state == JobState.SUCCEEDED
+    assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
+    written = [
+        job.steps.get(name="restore_disks").output["written_bytes"] for job in (whole, delta)
+    ]
+    assert written[1] < written[0] / 10
+    assert not rescue.has_restarted(0)
+
+
+def test_a_rescue_machine_that_was_started_anew_is_named(
+    machine: Machine, point: RecoveryPoint, target: RestoreTarget, rescue: AgentProcess
+) -> None:
+    rescue.blank()
+    params = RestoreDisksParams(point.pk, target.pk)
+    job = run_until_done(start_job("restore_disks", machine.pk, machine.name, params))
+    assert job.state == JobState.FAILED
+    assert job.error_code == "RESTORE-TARGET-RESTARTED"
+    assert "Pair with it again" in job.error_text
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    machine: Machine, point: RecoveryPoint, tmp_path: Path
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    small = AgentProcess(folder, mode="restore", code=RESCUE_CODE)
+    small.add_blank_disk("first", 3 * MIB)
+    small.add_blank_disk("second", 2 * MIB)
+    small.start()
+    try:
+        target = pair_target("127.0.0.1", small.port, RESCUE_CODE)
+        params = RestoreDisksParams(point.pk, target.pk)
+        job = run_until_done(start_job("restore_disks", machine.pk, machine.name, params))
+    finally:
+        small.stop()
+    assert job.error_code == "AGENT-DISK-TOO-SMALL"
+    assert f"{MIB} bytes" in job.error_text
+    assert not any(small.disks["first"].read_bytes())
+
+
+def test_a_cut_restore_waits_and_goes_on(
+    machine: Machine,
+    point: RecoveryPoint,
+    target: RestoreTarget,
+    agent: AgentProcess,
+    rescue: AgentProcess,
+) -> None:
+    rescue.stop()
+    job = start_job(
+        "restore_disks", machine.pk, machine.name, RestoreDisksParams(point.pk, target.pk)
+    )
+    with pytest.raises(AssertionError, match="did not end"):
+        run_until_done(job, limit_seconds=1)
+    assert job.steps.get(name="restore_disks").state == "waiting"
+    rescue.start()
+    run_until_done(job, limit_seconds=30)
+    assert job.state == JobState.SUCCEEDED
+    assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
+
+
+def test_the_lists_of_steps_are_those_of_version_1() -> None:
+    assert WORKFLOW.outline == [
+        "prove_chain (nothing)",
+        "restore_disks (nothing)",
+        "restart_machine (nothing)",
+        "wait_for_machine (nothing)",
+        "adopt_machine (nothing)",
+    ]
+    assert DISKS_WORKFLOW.outline == ["prove_chain (nothing)", "restore_disks (nothing)"]

@@ -1,0 +1,153 @@
+"""Pair with a source core that was set up anew, from the target's side."""
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from console.identity import this_core
+from protected_machines.models import Machine
+from replication.client import PeerClient, short_fingerprint
+from replication.errors import PeerFaulty, PeerRefusedAdministrator
+from replication.models import Failover, Pairing, ReplicatedMachine
+from replication.pairing import add_source_core
+from replication.peers import speaking_with
+from replication.sending import describe_machine
+from tests.factories import make_machine
+from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.rows import make_pairing, make_replica, make_replicated
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def lost(peer: PeerCore) -> Pairing:
+    """The pairing with the core that was at the same address before."""
+    return make_pairing(direction="incoming", peer_name="Headquarters", port=peer.port)
+
+
+def failed_over_of(lost: Pairing) -> Machine:
+    machine = make_machine(kind="failed_over", source_core_id=lost.peer_core_id, ownership_epoch=2)
+    make_replicated(lost, machine)
+    return machine
+
+
+def test_it_becomes_the_source_and_this_core_its_target(peer: PeerCore) -> None:
+    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    assert pairing.direction == "incoming"
+    rows = peer.rows("SELECT direction, id FROM replication_pairing")
+    assert rows == [("outgoing", pairing.pk.hex)]
+    with speaking_with(pairing) as client:
+        assert client.status()["core_id"] == str(peer.core_id)
+
+
+def test_the_machines_that_run_here_go_over_to_it(peer: PeerCore, lost: Pairing) -> None:
+    machine = failed_over_of(lost)
+    failover = Failover.objects.create(pairing=lost, request_id=machine.pk)
+    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR, replaces=lost)
+    machine.refresh_from_db()
+    assert machine.source_core_id == peer.core_id
+    assert [row.machine_id for row in pairing.machines.all()] == [machine.pk]
+    failover.refresh_from_db()
+    assert failover.pairing_id == pairing.pk
+    assert list(Pairing.objects.all()) == [pairing]
+
+
+def test_replicas_that_do_not_run_here_stay_with_the_lost_one(
+    peer: PeerCore, lost: Pairing
+) -> None:
+    failed_over_of(lost)
+    replica = make_replica(lost)
+    make_replicated(lost, replica)
+    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR, replaces=lost)
+    assert pairing.machines.count() == 1
+    assert lost.machines.get().machine_id == replica.pk
+
+
+def test_again_renews_the_same_pairing(peer: PeerCore) -> None:
+    first = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    again = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    assert again.pk == first.pk
+    assert Pairing.objects.count() == 1
+
+
+def test_only_an_administrator_of_it_vouches(peer: PeerCore) -> None:
+    with pytest.raises(PeerRefusedAdministrator):
+        add_source_core("127.0.0.1", peer.port, "dr-admin", "wrong")
+    assert not Pairing.objects.exists()
+
+
+def test_the_command_finds_the_lost_one_by_its_address(
+    peer: PeerCore, lost: Pairing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed_over_of(lost)
+    words = ("--host", "127.0.0.1", "--port", str(peer.port))
+    who = ("--username", ADMINISTRATOR[0], "--password", ADMINISTRATOR[1])
+    call_command("add_source_core", *words, *who)
+    assert "1 machines can fail back to it" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="Say with --replaces"):
+        call_command("add_source_core", *words, *who, "--replaces", "Elsewhere")
+
+
+def test_the_dialog_shows_the_certificate_and_which_core_it_replaces(
+    signed_in: Client, peer: PeerCore, lost: Pairing
+) -> None:
+    failed_over_of(lost)
+    url = reverse("replication:source-core-add")
+    values = {"host": "127.0.0.1", "port": peer.port}
+    opened = signed_in.get(url, values).content.decode()
+    assert f'value="{peer.port}"' in opened
+    page = signed_in.post(url, values).content.decode()
+    assert f'<option value="{lost.pk}" selected>' in page
+    confirmed = signed_in.post(
+        reverse("replication:source-core-confirm"),
+        {
+            **values,
+            "fingerprint": peer.fingerprint,
+            "username": ADMINISTRATOR[0],
+            "password": ADMINISTRATOR[1],
+            "is_confirmed": "on",
+            "replaces": str(lost.pk),
+        },
+    )
+    assert confirmed.status_code == 303
+    assert Pairing.objects.get().peer_core_id == peer.core_id
+
+
+def test_another_certificate_than_the_confirmed_one_is_refused(
+    signed_in: Client, peer: PeerCore
+) -> None:
+    answer = signed_in.post(
+        reverse("replication:source-core-confirm"),
+        {
+            "host": "127.0.0.1",
+            "port": peer.port,
+            "fingerprint": short_fingerprint(this_core().certificate_pem),
+            "username": ADMINISTRATOR[0],
+            "password": ADMINISTRATOR[1],
+            "is_confirmed": "on",
+        },
+    )
+    assert answer.status_code == 422
+    assert not Pairing.objects.exists()
+
+
+def test_machines_come_back_only_over_the_pairing_with_their_target(
+    peer: PeerCore, outgoing: Pairing
+) -> None:
+    """A source core is refused when it wants of its target what only a target may want."""
+    with speaking_with(outgoing) as client:
+        assert isinstance(client, PeerClient)
+        with pytest.raises(Exception, match="Machines come back from a target core"):
+            client.point_ids(str(make_machine().pk))
+
+
+def test_a_machine_that_comes_back_without_an_address_is_refused_in_words(peer: PeerCore) -> None:
+    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    machine = make_machine(host="", kind="replicated")
+    sent = describe_machine(ReplicatedMachine(pairing=pairing, machine=machine))
+    with (
+        speaking_with(pairing) as client,
+        pytest.raises(PeerFaulty, match="did not say at which address"),
+    ):
+        client.put_machine(str(machine.pk), sent)

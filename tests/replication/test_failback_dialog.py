@@ -1,0 +1,232 @@
+"""The dialog Failback: quote, findings, and the start of one failback however often it is asked."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from console.jobs import engine
+from console.jobs.acts import start_job
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from console.jobs.testing import run_until_done
+from protected_machines.choices import MachineKind, PointKind
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.workflows.snapshot import SnapshotParams
+from replication.credentials import seal
+from replication.models import Failback, Pairing, ReplicatedMachine
+from replication.pairing import add_source_core
+from tests.factories import make_vcenter
+from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.rows import make_replicated
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def pairing(db: None, peer: PeerCore) -> Pairing:
+    """The source core answers; it was set up anew."""
+    return add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+
+
+@pytest.fixture
+def running_here(
+    machine: Machine, take_point: Callable[[], RecoveryPoint], pairing: Pairing
+) -> ReplicatedMachine:
+    take_point()
+    take_point()
+    Machine.objects.filter(pk=machine.pk).update(
+        kind=MachineKind.FAILED_OVER,
+        ownership_epoch=2,
+        source_core_id=pairing.peer_core_id,
+        vcenter=make_vcenter(),
+        vm_moid="vm-1",
+        vm_name="db-01",
+    )
+    return make_replicated(pairing, Machine.objects.get(pk=machine.pk))
+
+
+def address_of(row: ReplicatedMachine) -> str:
+    return reverse("replication:machine-failback", args=[row.pk])
+
+
+def values_of(row: ReplicatedMachine, rescue: AgentProcess, **changes: str) -> dict[str, str]:
+    """What a browser sends from the filled dialog."""
+    prefix = str(row.machine_id)
+    return {
+        f"{prefix}-is_chosen": "on",
+        f"{prefix}-host": changes.get("host", "127.0.0.1"),
+        f"{prefix}-port": changes.get("port", str(rescue.port)),
+        f"{prefix}-code": changes.get("code", RESCUE_CODE),
+        "commit_days": changes.get("commit_days", "7"),
+        "reason": "The site is repaired.",
+        "request_id": changes.get("request_id", str(uuid.uuid4())),
+    }
+
+
+def test_it_is_a_page_and_a_fragment(signed_in: Client, running_here: ReplicatedMachine) -> None:
+    page = signed_in.get(address_of(running_here)).content.decode()
+    assert "<html" in page
+    fragment = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
+    assert "<html" not in fragment
+    for text in ("Start Failback", "Freeze the machine", "Restore onto", "What it will take"):
+        assert text in fragment
+    core = reverse("replication:pairing-failback", args=[running_here.pairing_id])
+    assert "db-01" in signed_in.get(core, headers=HTMX).content.decode()
+
+
+def test_nobody_without_a_session_sees_it(client: Client, running_here: ReplicatedMachine) -> None:
+    assert client.get(address_of(running_here)).status_code == 302
+    assert client.post(address_of(running_here)).status_code == 302
+
+
+def test_the_quote_says_bytes_and_times_before_anything_starts(
+    signed_in: Client, running_here: ReplicatedMachine
+) -> None:
+    page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
+    quote = page[page.index('id="failback-quote"') :]
+    here_bytes = sum(point.stored_bytes for point in running_here.machine.points.all())
+    said = re.search(r"To send</dt><dd>(\d+\.\d) MiB", quote)
+    assert said is not None
+    # What is here, and at most as much again that is still to be written.
+    assert here_bytes * 0.95 < float(said[1]) * 2**20 < here_bytes * 2
+    assert "in 4 recovery points, a base image among them" in quote
+    assert "Copying</dt><dd>about a minute" in quote
+    assert re.search(r"Downtime</dt><dd>about \d+", quote)
+    assert "FAILBACK-NO-COMMON-POINT" in page
+    assert "holds no recovery point that the newest one builds on" in page
+    assert 'aria-disabled="true" title="db-01: Start the machine at DR site from the' in page
+    assert not Job.objects.filter(kind="failback").exists()
+
+
+def test_checking_shows_the_disks_and_starts_nothing(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    values = {**values_of(running_here, rescue), "check": "1"}
+    answer = signed_in.post(address_of(running_here), values, headers=HTMX)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "which is blank" in page
+    assert re.search(r'button-main" type="submit">Start Failback', page)
+    assert not Failback.objects.exists()
+
+
+def test_start_begins_one_failback_however_often_it_is_sent(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    values = values_of(running_here, rescue)
+    first = signed_in.post(address_of(running_here), values)
+    again = signed_in.post(address_of(running_here), values)
+    failback = Failback.objects.get()
+    url = reverse("replication:failback", args=[failback.pk])
+    assert (first.status_code, first["Location"]) == (303, url)
+    assert (again.status_code, again["Location"]) == (303, url)
+    job = Job.objects.get(kind="failback")
+    assert job.group_id == failback.pk
+    entry = failback.machines.get()
+    assert entry.quote["send_bytes"] > 1_000_000
+    assert entry.target_port == rescue.port
+    page = signed_in.get(url).content.decode()
+    assert "Waiting" in page
+    assert "The site is repaired." in page
+    # A second person comes too late.
+    late = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    assert late.status_code == 422
+    assert "FAILBACK-JOB-OPEN" in late.content.decode()
+
+
+def test_a_snapshot_that_is_under_way_is_waited_for(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    machine = running_here.machine
+    params = SnapshotParams(kind=PointKind.INCREMENTAL)
+    snapshot = start_job("snapshot", machine.pk, machine.name, params)
+    started = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    assert started.status_code == 303
+    job = Job.objects.get(kind="failback")
+    engine.run_job(job.pk)
+    step = job.steps.get(name="begin_failback")
+    assert (step.state, step.note) == ("waiting", "Snapshot of this machine has to end first.")
+    Job.objects.filter(pk=snapshot.pk).update(state=JobState.SUCCEEDED)
+    # It goes on then, and fails: there is no VM of it in this test.
+    assert run_until_done(job).is_exclusive
+
+
+def test_a_wrong_code_is_tried_once(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    values = values_of(running_here, rescue, code="WRONG-CODE-0000")
+    for _ in range(7):
+        answer = signed_in.post(address_of(running_here), {**values, "check": "1"}, headers=HTMX)
+        assert "AGENT-PAIRING-CODE-WRONG" in answer.content.decode()
+    right = values_of(running_here, rescue)
+    assert signed_in.post(address_of(running_here), right).status_code == 303
+
+
+def test_a_disk_that_is_too_small_says_by_how_much(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    rescue.stop()
+    for path in rescue.disks.values():
+        path.write_bytes(bytes(1024 * 1024))
+    rescue.start()
+    answer = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "AGENT-DISK-TOO-SMALL" in page
+    assert "too small by 1048576 bytes" in page
+    assert not Failback.objects.exists()
+
+
+def test_a_machine_that_runs_its_own_system_is_not_overwritten(
+    signed_in: Client, running_here: ReplicatedMachine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = AgentProcess(tmp_path_factory.mktemp("other"), code=RESCUE_CODE)
+    other.add_disk("boot")
+    other.start()
+    try:
+        answer = signed_in.post(address_of(running_here), values_of(running_here, other))
+    finally:
+        other.stop()
+    assert answer.status_code == 422
+    assert "RESTORE-NOT-A-RESCUE-MACHINE" in answer.content.decode()
+
+
+def test_a_source_that_is_away_is_said(
+    signed_in: Client, running_here: ReplicatedMachine, peer: PeerCore, rescue: AgentProcess
+) -> None:
+    peer.stop()
+    answer = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    assert answer.status_code == 422
+    assert "FAILBACK-SOURCE-AWAY" in answer.content.decode()
+
+
+def test_a_source_that_is_another_core_offers_to_pair_anew(
+    signed_in: Client, running_here: ReplicatedMachine
+) -> None:
+    Pairing.objects.update(sealed_secret=seal("another secret"))
+    page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
+    assert "Add Source Core" in page
+    assert "is not the core that this one was paired with" in page
+
+
+def test_what_is_no_failed_over_machine_is_refused(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    Machine.objects.update(kind=MachineKind.FAILED_BACK)
+    assert signed_in.get(address_of(running_here)).status_code == 409
+    answer = signed_in.post(address_of(running_here), values_of(running_here, rescue))
+    assert answer.status_code == 422
+    assert "FAILBACK-NOT-FAILED-OVER" in answer.content.decode()
+
+
+def test_days_out_of_range_are_refused(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+) -> None:
+    values = values_of(running_here, rescue, commit_days="0")
+    assert signed_in.post(address_of(running_here), values).status_code == 422
+    assert not Failback.objects.exists()

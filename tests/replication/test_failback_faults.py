@@ -1,0 +1,402 @@
+"""What can go wrong during a failback, and what is left of it then."""
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from agent.errors import AgentBusy
+from console.jobs.acts import cancel_job
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from console.jobs.testing import fail_at, log_of, run_until_done
+from protected_machines.choices import MachineKind
+from protected_machines.connection import dial
+from protected_machines.errors import OwnershipDisputed
+from protected_machines.exports import VmOptions
+from protected_machines.index import MISSING_TEXT
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.snapshots import take_recovery_point
+from protected_machines.vcenters import connect
+from recovery_store.store import Store
+from replication.failback_facts import quote_facts
+from replication.models import FailbackMachine, ReplicatedMachine
+from replication.pairing import add_source_core
+from replication.peers import speaking_with
+from replication.quoting import Quote, make_quote
+from replication.sending import Sending, describe_machine
+from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
+from tests.replication.failbacks import (
+    FailedOver,
+    before,
+    owner_at,
+    replicating_back,
+    run_here,
+    start_failback,
+)
+from tests.replication.guests import Guests
+from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.proxy import Link
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def failed_over(
+    machine: Machine,
+    take_point: Callable[[], RecoveryPoint],
+    source: PeerCore,
+    options: VmOptions,
+) -> FailedOver:
+    take_point()
+    pairing = add_source_core("127.0.0.1", source.port, *ADMINISTRATOR)
+    return run_here(machine, pairing, options)
+
+
+@pytest.fixture(autouse=True)
+def replicating(failed_over: FailedOver, source: PeerCore) -> Iterator[None]:
+    with replicating_back(source, failed_over):
+        yield
+
+
+def send_all(failed_over: FailedOver) -> None:
+    """Have the source core hold every point of before, as one that was kept does."""
+    replicated = ReplicatedMachine.objects.select_related("machine", "pairing").get(
+        pk=failed_over.replicated.pk
+    )
+    with speaking_with(failed_over.pairing) as client:
+        client.put_machine(str(failed_over.machine.pk), describe_machine(replicated))
+        Sending(replicated, client, lambda *_: None, lambda: None, lambda _: None).send_missing()
+
+
+@pytest.fixture
+def link(failed_over: FailedOver, source: PeerCore) -> Iterator[Link]:
+    """The way to the source core, which can be cut."""
+    link = Link(source.port)
+    failed_over.pairing.port = link.port
+    failed_over.pairing.save(update_fields=["port"])
+    yield link
+    link.close()
+
+
+def quote_of(failed_over: FailedOver) -> Quote:
+    """What the dialog would say now."""
+    machine = failed_over.fresh()
+    with speaking_with(failed_over.pairing) as client:
+        held = client.point_ids(str(machine.pk))
+    facts = quote_facts(machine, held, timezone.now())
+    assert facts is not None
+    return make_quote(facts)
+
+
+def run(failed_over: FailedOver, rescue: AgentProcess, limit_seconds: float = 60) -> Job:
+    return run_until_done(start_failback(failed_over, rescue.port), limit_seconds=limit_seconds)
+
+
+def assert_as_before(failed_over: FailedOver, guests: Guests) -> None:
+    machine = failed_over.fresh()
+    assert (machine.kind, machine.is_owned_here) == (MachineKind.FAILED_OVER, True)
+    assert guests.names() == ["db-01 poweredOn"]
+    # It is not frozen any more: a recovery point can be taken.
+    take_recovery_point(machine, "incremental", uuid.uuid4())
+
+
+def test_a_source_that_was_kept_gets_only_what_it_lacks(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, running_agent: AgentProcess
+) -> None:
+    send_all(failed_over)
+    # What the source took and never sent: the machine went on without it.
+    unsent = RecoveryPoint.objects.get(machine=failed_over.machine)
+    source.rows(
+        "INSERT INTO protected_machines_recoverypoint SELECT ?, taken_at, kind, parent_id, 1,"
+        " taken_by_core_id, taken_by_core_name, stored_bytes, consistency, manifest_digest, state,"
+        " proven_at, damage_text, indexed_at, machine_id, is_carried_on"
+        " FROM protected_machines_recoverypoint WHERE id = ?",
+        uuid.uuid4(),
+        unsent.pk,
+    )
+    overwrite(running_agent.disks["data"], 0, b"a little" * 10)
+    job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert job.steps.get(name="send_points").output["sent_points"] == 1
+    marks = "SELECT is_carried_on, COUNT(*) FROM protected_machines_recoverypoint GROUP BY 1"
+    # Kept, shown, and not sent: the base, the catch-up, the final and the forced point count.
+    assert source.rows(marks) == [(0, 1), (1, 4)]
+    assert failed_over.machine.points.count() == 4
+
+
+def test_a_source_that_lost_the_common_point_gets_a_base_image_and_the_quote_said_so(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, store: Store
+) -> None:
+    send_all(failed_over)
+    machine = failed_over.fresh()
+    assert quote_of(failed_over).has_common_point
+    shutil.rmtree(source.store.root / "machines" / str(machine.pk))
+    # As its own look at the store says it.
+    source.rows(
+        "UPDATE protected_machines_recoverypoint SET state = 'damaged', damage_text = ?",
+        MISSING_TEXT,
+    )
+    quote = quote_of(failed_over)
+    assert not quote.has_common_point
+    job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    # The base image, and the point that was taken while the machine ran.
+    assert job.steps.get(name="send_points").output["sent_points"] == 2
+    base = machine.points.get(kind="base_image")
+    assert quote.send_bytes >= base.stored_bytes
+    for manifest in source.store.points(str(machine.pk)):
+        source.store.prove(manifest.machine_id, manifest.point_id)
+
+
+def test_a_core_that_claims_the_machine_by_the_same_epoch_stops_it(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+) -> None:
+    send_all(failed_over)
+    source.rows(
+        "UPDATE protected_machines_machine SET owner_core_id = ?, owner_core_name = ?",
+        source.core_id,
+        source.name,
+    )
+    job = run(failed_over, rescue)
+    assert job.state == JobState.FAILED, log_of(job)
+    assert job.error_code in ("MACHINE-OWNERSHIP-DISPUTED", "REPLICATION-OWNED-ELSEWHERE")
+    assert guests.names() == ["db-01 poweredOn"]
+    with pytest.raises(OwnershipDisputed, match="Find out where the machine really runs"):
+        take_recovery_point(failed_over.fresh(), "incremental", uuid.uuid4())
+    # A person says that it runs here.
+    call_command("claim_machine", "db-01")
+    assert run(failed_over, rescue).state == JobState.SUCCEEDED
+
+
+def test_the_final_delta_fails_and_the_vm_goes_on(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+) -> None:
+    with fail_at("send_final_point"):
+        job = run(failed_over, rescue)
+    assert job.state == JobState.FAILED, log_of(job)
+    assert_as_before(failed_over, guests)
+
+
+def test_the_final_point_breaks_off_after_the_freeze_and_the_machine_goes_on(
+    failed_over: FailedOver,
+    rescue: AgentProcess,
+    guests: Guests,
+    running_agent: AgentProcess,
+    store: Store,
+) -> None:
+    link = Link(running_agent.port)
+    Machine.objects.filter(pk=failed_over.machine.pk).update(port=link.port)
+
+    def cut() -> None:
+        overwrite(running_agent.disks["boot"], 0, os.urandom(MIB))
+        link.cut_after_received_bytes = link.received_bytes + 200_000
+
+    with before("final_point", cut, is_repeated=True):
+        job = run(failed_over, rescue)
+    link.close()
+    Machine.objects.filter(pk=failed_over.machine.pk).update(port=running_agent.port)
+    assert (job.state, job.error_code) == (JobState.FAILED, "AGENT-GONE"), log_of(job)
+    assert link.cuts == job.steps.get(name="final_point").attempt == 2
+    # Of the two points that broke off nothing is left: the one of before and the catch-up.
+    assert len(store.points(str(failed_over.machine.pk))) == 2
+    assert_as_before(failed_over, guests)
+
+
+def test_nothing_can_be_taken_while_the_machine_is_frozen(
+    failed_over: FailedOver, rescue: AgentProcess
+) -> None:
+    seen: list[str] = []
+
+    def try_it() -> None:
+        try:
+            take_recovery_point(failed_over.fresh(), "incremental", uuid.uuid4())
+        except AgentBusy as error:
+            seen.append(error.code)
+
+    with before("power_off_vm", try_it):
+        job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert seen == ["AGENT-BUSY"]
+
+
+def test_a_thaw_before_the_power_off_takes_another_final_point(
+    failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess
+) -> None:
+    def thaw() -> None:
+        dial(failed_over.fresh()).release_hold()
+        overwrite(running_agent.disks["boot"], MIB, b"written after the thaw" * 50)
+
+    with before("power_off_vm", thaw):
+        job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    first = job.steps.get(name="final_point").output["point_id"]
+    final = job.steps.get(name="power_off_vm").output["final_point_id"]
+    assert final != first
+    data = running_agent.disks["boot"].read_bytes()
+    assert rescue.disks["first"].read_bytes()[: len(data)] == data
+
+
+def test_a_vm_that_somebody_else_powers_off_is_no_proof(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+) -> None:
+    def power_off() -> None:
+        machine = failed_over.fresh()
+        assert machine.vcenter is not None
+        with connect(machine.vcenter) as session:
+            session.get_vm(machine.vm_moid).power_off()
+
+    with before("power_off_vm", power_off):
+        job = run(failed_over, rescue)
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILBACK-HOLD-LOST")
+    assert_as_before(failed_over, guests)
+
+
+# Every step in which the two cores speak; with those that follow a job of the source core it is
+# lost while it works on it.
+@pytest.mark.parametrize(
+    ("step", "run_of_step"),
+    [
+        ("introduce_to_source", 1),
+        ("send_points", 1),
+        ("restore_disks", 2),
+        ("send_final_point", 1),
+        ("restore_final_delta", 2),
+        ("boot_machine", 1),
+        ("accept_at_source", 1),
+        ("protect_at_source", 2),
+    ],
+)
+def test_a_source_core_that_is_killed_costs_time_only(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, step: str, run_of_step: int
+) -> None:
+    reviving = threading.Timer(0.5, source.revive)
+
+    def kill() -> None:
+        source.kill()
+        reviving.start()
+
+    with before(step, kill, run=run_of_step):
+        job = run(failed_over, rescue)
+    reviving.join(30)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert job.steps.get(name=step).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "after_bytes"),
+    [
+        ("introduce_to_source", 1),
+        ("send_points", 300_000),
+        ("restore_disks", 1),
+        ("send_final_point", 4_000),
+        ("restore_final_delta", 1),
+        ("boot_machine", 1),
+        ("accept_at_source", 1),
+        ("protect_at_source", 1),
+    ],
+)
+def test_a_link_that_is_cut_costs_time_only(
+    failed_over: FailedOver, rescue: AgentProcess, link: Link, step: str, after_bytes: int
+) -> None:
+    def cut() -> None:
+        link.cut_after_bytes = link.sent_bytes + after_bytes
+
+    with before(step, cut):
+        job = run(failed_over, rescue)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert link.cuts == 1
+    assert job.steps.get(name=step).attempt == 1
+
+
+@pytest.mark.parametrize("step", ["restore_disks", "restore_final_delta"])
+def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
+    failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess, step: str
+) -> None:
+    coming_back = threading.Timer(1.0, rescue.start)
+
+    def cut() -> None:
+        rescue.stop()
+        coming_back.start()
+
+    with before(step, cut):
+        job = run(failed_over, rescue)
+    coming_back.join(30)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    assert job.steps.get(name=step).attempt == 1
+    data = running_agent.disks["boot"].read_bytes()
+    assert rescue.disks["first"].read_bytes()[: len(data)] == data
+
+
+def test_power_lost_on_the_blank_machine_gives_everything_back(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+) -> None:
+    with before("restore_final_delta", rescue.blank):
+        job = run(failed_over, rescue)
+    assert (job.state, job.error_code) == (JobState.FAILED, "RESTORE-TARGET-RESTARTED")
+    assert_as_before(failed_over, guests)
+    # With the new pairing the next one goes through.
+    again = run(failed_over, rescue)
+    assert again.state == JobState.SUCCEEDED, log_of(again)
+
+
+def test_a_cancel_in_mid_restore_stops_the_source_s_job(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests, source: PeerCore
+) -> None:
+    job = start_failback(failed_over, rescue.port)
+    rescue.stop()
+    with pytest.raises(AssertionError, match="did not end"):
+        run_until_done(job, limit_seconds=6)
+    assert job.steps.get(name="restore_disks").state == "waiting", log_of(job)
+    cancel_job(job, None)
+    run_until_done(job, limit_seconds=30)
+    assert job.is_cancelled
+    deadline = time.monotonic() + 20
+    states = "SELECT state FROM jobs_job WHERE kind = 'restore_disks'"
+    while source.rows(states) != [("failed",)]:
+        assert time.monotonic() < deadline, source.rows(states)
+        time.sleep(0.1)
+    assert_as_before(failed_over, guests)
+
+
+def test_the_source_refuses_when_it_knows_a_later_owner(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+) -> None:
+    send_all(failed_over)
+    source.rows(
+        "UPDATE protected_machines_machine SET owner_core_id = ?, ownership_epoch = 9",
+        source.core_id,
+    )
+    job = run(failed_over, rescue)
+    assert job.state == JobState.FAILED
+    assert job.error_code in ("MACHINE-NOT-OWNER", "REPLICATION-OWNED-ELSEWHERE")
+    assert guests.names() == ["db-01 poweredOn"]
+
+
+def test_a_hand_over_that_is_taken_back_raises_the_epoch_again(
+    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+) -> None:
+    with before("hand_over", lambda: cancel_job(Job.objects.get(kind="failback"), None)):
+        job = run(failed_over, rescue)
+    assert job.is_cancelled, log_of(job)
+    machine = failed_over.fresh()
+    assert machine.ownership_epoch == 4
+    assert owner_at(source, machine) == (False, 4, "protected")
+    assert FailbackMachine.objects.get().state == "under_way"
+    assert_as_before(failed_over, guests)
+
+
+def test_a_failed_failback_leaves_the_store_sound(
+    failed_over: FailedOver, rescue: AgentProcess, store: Store
+) -> None:
+    with fail_at("boot_machine"):
+        run(failed_over, rescue)
+    points = store.points(str(failed_over.machine.pk))
+    for manifest in points:
+        store.prove(manifest.machine_id, manifest.point_id)

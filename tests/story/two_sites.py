@@ -1,0 +1,136 @@
+"""The two sites that the stories are told about, as a person at the shell has them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.places import Ports
+from lab.sites import Sites
+from tests.story.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+# Beside a lab that somebody runs by hand, and beside other tests.
+PORT_SHIFT = 20_000
+MACHINES = ("db-01", "web-01")
+
+Point = dict[str, Any]
+
+
+@dataclass
+class Lab:
+    """The two sites of a story: their home folder, and the process that runs them."""
+
+    home: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[str] | None = None
+    output: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
+
+    @classmethod
+    def at(cls, home: Path) -> "Lab":
+        """Return the lab of a home folder; nothing is started."""
+        environment = {
+            **os.environ,
+            "UNDERSTUDY_HOME": str(home),
+            "UNDERSTUDY_PORT_SHIFT": str(PORT_SHIFT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        # The lab gives each of its cores its own; the test run's must not leak into them.
+        for name in ("REDIS_URL", "DATABASE_URL", "UNDERSTUDY_CORE_NAME"):
+            environment.pop(name, None)
+        return cls(home, environment)
+
+    @property
+    def sites(self) -> Sites:
+        return Sites(self.home, Ports.shifted(PORT_SHIFT))
+
+    def command(
+        self, *words: str, site: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python WORDS` for the lab, or for one site's core, and return what it printed."""
+        environment = self.environment
+        if site is not None:
+            environment = {"source": self.sites.source, "target": self.sites.target}[
+                site
+            ].environment()
+        ran = subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
+        assert ran.returncode == 0 or not check, f"{words}:\n{ran.stdout}{ran.stderr}"
+        return ran
+
+    @property
+    def credentials(self) -> dict[str, dict[str, str]]:
+        return json.loads((self.home / "credentials.json").read_text())
+
+    @property
+    def blank_machines(self) -> dict[str, dict[str, Any]]:
+        """Where machines wait to be restored, with their codes."""
+        return json.loads((self.home / "rescue.json").read_text())
+
+    def store(self, site: str) -> str:
+        """Return the path of one site's store."""
+        return str(self.home / site / "store")
+
+    def points(self, site: str, machine: str) -> list[Point]:
+        """Return what `recovery_store list --json` says of a machine at one site, oldest first."""
+        listed = self.command("-m", "recovery_store", "list", self.store(site), "--json").stdout
+        return [point for point in json.loads(listed) if point["machine_name"] == machine]
+
+    def newest_point_id(self, site: str, machine: str) -> str:
+        """Return the id of the machine's newest point in one site's store."""
+        return str(self.points(site, machine)[-1]["point_id"])
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lab", "run"],
+            cwd=ROOT,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.reader = threading.Thread(target=self._read_output, daemon=True)
+        self.reader.start()
+
+    def _read_output(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                self.output.append(line.rstrip())
+
+    def wait_until_ready(self) -> None:
+        def is_ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, "\n".join(self.output[-50:])
+            return any("Understudy is ready" in line for line in self.output)
+
+        wait_until(is_ready, "the lab to be ready", limit_seconds=1200, detail=self.tail)
+
+    def tail(self) -> str:
+        return "\n".join(self.output[-50:])
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(120)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.command("-m", "lab", "down", check=False)
+        if self.reader is not None:
+            self.reader.join(60)
