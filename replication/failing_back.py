@@ -17,6 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from agent.errors import WrongPairingCode
+from console.findings import Finding
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -39,7 +40,6 @@ from replication.forms import FailbackForm, FailbackMachineForm
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.params import FailbackParams
 from replication.peers import speaking_with
-from replication.policy import Finding, Severity
 from replication.quoting import Quote
 
 MACHINES_SHOWN = 50
@@ -275,14 +275,11 @@ def _plan_disks(machine: DraftMachine) -> None:
 def _target_findings(machine: DraftMachine, addresses: Counter[tuple[Any, str]]) -> list[Finding]:
     findings = []
     if machine.plan is not None:
-        findings = [
-            Finding(found.code, Severity(found.severity), found.text)
-            for found in machine.plan.findings
-        ]
+        findings = list(machine.plan.findings)
     address = (machine.form["host"].value(), str(machine.form["port"].value()))
     if machine.is_chosen and machine.target is not None and addresses[address] > 1:
         findings.append(
-            policy.error("FAILBACK-TARGET-TWICE", "Two machines cannot go onto the same one.")
+            Finding.error("FAILBACK-TARGET-TWICE", "Two machines cannot go onto the same one.")
         )
     return findings
 

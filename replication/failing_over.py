@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 
+from console.findings import Finding, has_errors
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -32,7 +33,6 @@ from replication.errors import FailoverRefused
 from replication.forms import FailoverForm, FailoverMachineForm
 from replication.models import Failover, FailoverMachine, Pairing, ReplicatedMachine
 from replication.params import FailoverParams
-from replication.policy import Finding, Severity
 
 MACHINES_SHOWN = 50
 POINTS_OFFERED = 30
@@ -68,7 +68,7 @@ class DraftMachine:
 
     @property
     def has_errors(self) -> bool:
-        return policy.has_errors(self.findings)
+        return has_errors(self.findings)
 
 
 @dataclass
@@ -136,7 +136,7 @@ def draft_failover(
             alone = policy.plan_failover(
                 facts.of(machine), _point_facts(machine), source, anywhere, now
             )
-            machine.is_chosen = not policy.has_errors(alone)
+            machine.is_chosen = not has_errors(alone)
             machine.form.initial["is_chosen"] = machine.is_chosen
     look = Look()
     if vcenter is not None:
@@ -389,8 +389,7 @@ def _point_facts(machine: DraftMachine) -> policy.PointFacts | None:
         return None
     findings: list[Finding] = []
     if machine.manifest is not None:
-        planned = plan_export(export_facts(machine.point, machine.manifest), needs_agent=True)
-        findings = [Finding(one.code, Severity(one.severity), one.text) for one in planned]
+        findings = plan_export(export_facts(machine.point, machine.manifest), needs_agent=True)
     return policy.PointFacts(
         taken_at=machine.point.taken_at,
         consistency=machine.point.consistency,
@@ -436,7 +435,7 @@ def _name_findings(machine: DraftMachine, names: Counter[str]) -> list[Finding]:
     if not machine.is_chosen or names[machine.vm_name] < 2:
         return []
     return [
-        policy.error(
+        Finding.error(
             "FAILOVER-VM-NAME-TWICE",
             f"Two of the chosen machines would become a VM named {machine.vm_name}.",
         )
