@@ -20,7 +20,7 @@ from replication.access import (
     get_replicated_for_change,
 )
 from replication.failback_progress import gather_failback
-from replication.failing_back import Draft, draft_failback, find_failback, start_failback
+from replication.failing_back import FailbackDraft, draft_failback, find_failback, start_failback
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.views.dialogs import render_dialog, steps_of
 from replication.workflows.failback import WORKFLOW
@@ -78,7 +78,7 @@ def _known_failback(request: HttpRequest) -> Failback | None:
         return None
 
 
-def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
+def _dialog(request: HttpRequest, draft: FailbackDraft, status: int) -> HttpResponse:
     context = {
         "draft": draft,
         "pairing": draft.pairing,

@@ -21,7 +21,7 @@ from replication.access import (
     get_replicated_for_change,
 )
 from replication.failing_over import (
-    Draft,
+    FailoverDraft,
     Rival,
     draft_failover,
     find_failover,
@@ -89,7 +89,7 @@ def _known_failover(request: HttpRequest) -> Failover | None:
         return None
 
 
-def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
+def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResponse:
     context = {
         "draft": draft,
         "pairing": draft.pairing,
