@@ -276,9 +276,9 @@ def _open_job_text(job: Job) -> str:
     )
 
 
-def find_failback(request_id: uuid.UUID) -> Failback | None:
+def find_failback(request_id: uuid.UUID | None) -> Failback | None:
     """Return the failback that this request started already, if it did."""
-    return Failback.objects.filter(request_id=request_id).first()
+    return Failback.objects.filter(request_id=request_id).first() if request_id else None
 
 
 def start_failback(draft: FailbackDraft, requested_by: User) -> Failback:

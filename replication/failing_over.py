@@ -135,9 +135,9 @@ def draft_failover(
     )
 
 
-def find_failover(request_id: uuid.UUID) -> Failover | None:
+def find_failover(request_id: uuid.UUID | None) -> Failover | None:
     """Return the failover that this request started already, if it did."""
-    return Failover.objects.filter(request_id=request_id).first()
+    return Failover.objects.filter(request_id=request_id).first() if request_id else None
 
 
 def start_failover(draft: FailoverDraft, requested_by: User) -> Failover:
