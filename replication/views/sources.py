@@ -7,7 +7,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from console.accounts.access import check_can_change
 from console.htmx import redirect_after
 from replication.errors import ReplicationError
-from replication.forms import SourceCoreForm, CoreAddressForm
+from replication.forms import CoreAddressForm, SourceCoreForm
 from replication.models import Pairing
 from replication.pairing import add_source_core, find_replaced
 from replication.views.core_dialogs import CoreDialog, find_fingerprint
