@@ -10,8 +10,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from console.findings import Finding
 from console.templatetags.console_format import bytes_human
-from vsphere import Finding
 
 # What a disk has at its top that is no one's content.
 _NO_CONTENT = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
@@ -94,17 +94,17 @@ def plan_new_archive(place: Place, needed_bytes: int) -> list[Finding]:
     if place.other_names and not place.is_archive:
         shown = ", ".join(place.other_names[:_NAMES_SHOWN])
         return [
-            _error(
+            Finding.error(
                 "ARCHIVE-FOLDER-IN-USE",
                 f"{path} holds other things ({shown}). Name a new folder in it, such as "
                 f"{path / 'archive'}; it is made.",
             )
         ]
     if not place.is_writable:
-        return [_error("ARCHIVE-NOT-WRITABLE", f"This core may not write to {path}.")]
+        return [Finding.error("ARCHIVE-NOT-WRITABLE", f"This core may not write to {path}.")]
     if place.free_bytes < needed_bytes:
         return [
-            _error(
+            Finding.error(
                 "ARCHIVE-TOO-SMALL",
                 f"{bytes_human(needed_bytes)} are to be copied, but only "
                 f"{bytes_human(place.free_bytes)} are free at {path}.",
@@ -115,7 +115,7 @@ def plan_new_archive(place: Place, needed_bytes: int) -> list[Finding]:
             f"{path} is on the disk that holds this core's own files, so it does not outlive it. "
             "Is the disk for the archive mounted there?"
         )
-        return [Finding("ARCHIVE-SAME-DISK", "warning", text)]
+        return [Finding.warning("ARCHIVE-SAME-DISK", text)]
     return []
 
 
@@ -124,7 +124,7 @@ def plan_archive_to_read(place: Place) -> list[Finding]:
     findings = list(_place_findings(place))
     if not findings and not place.is_archive:
         text = f"{place.path} is no archive: there are no recovery points of a machine in it."
-        findings.append(_error("ARCHIVE-NONE-THERE", text))
+        findings.append(Finding.error("ARCHIVE-NONE-THERE", text))
     return findings
 
 
@@ -132,24 +132,20 @@ def _place_findings(place: Place) -> list[Finding]:
     path = place.path
     if not place.is_absolute:
         text = "Name the folder by its full path on this core, such as /mnt/usb/archive."
-        return [_error("ARCHIVE-PATH-RELATIVE", text)]
+        return [Finding.error("ARCHIVE-PATH-RELATIVE", text)]
     if place.trouble_text:
         text = f"{path} cannot be looked at: {place.trouble_text}."
-        return [_error("ARCHIVE-NOT-READABLE", text)]
+        return [Finding.error("ARCHIVE-NOT-READABLE", text)]
     if place.is_of_this_core:
         text = f"{path} belongs to this core's own files. Name a folder outside of them."
-        return [_error("ARCHIVE-PATH-OF-THIS-CORE", text)]
+        return [Finding.error("ARCHIVE-PATH-OF-THIS-CORE", text)]
     if not place.is_below_a_root:
         roots = ", ".join(str(root) for root in settings.UNDERSTUDY_ARCHIVE_ROOTS)
         text = f"On this core, archives lie below {roots}."
-        return [_error("ARCHIVE-PATH-NOT-ALLOWED", text)]
+        return [Finding.error("ARCHIVE-PATH-NOT-ALLOWED", text)]
     if place.is_there and not place.is_folder:
-        return [_error("ARCHIVE-PATH-NO-FOLDER", f"{path} is a file, not a folder.")]
+        return [Finding.error("ARCHIVE-PATH-NO-FOLDER", f"{path} is a file, not a folder.")]
     if not place.is_there and not place.has_parent:
         text = f"There is no folder {path.parent} on this core. Is the disk mounted?"
-        return [_error("ARCHIVE-PATH-MISSING", text)]
+        return [Finding.error("ARCHIVE-PATH-MISSING", text)]
     return []
-
-
-def _error(code: str, text: str) -> Finding:
-    return Finding(code, "error", text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from console.findings import Finding
 from console.jobs.workflow import StepFailed
 from protected_machines.archive_places import Place, look_at_place, plan_new_archive
 from protected_machines.store import open_store
@@ -20,7 +21,6 @@ from recovery_store.folders import ensure_folder
 from recovery_store.inventory import Inventory
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
-from vsphere import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def check_archive(place: Place, points: Sequence[Manifest]) -> list[Finding]:
     findings = plan_new_archive(place, needed_bytes)
     if not findings and not needed_bytes:
         text = "All of it is in the archive there already."
-        return [Finding("ARCHIVE-NOTHING-NEW", "warning", text)]
+        return [Finding.warning("ARCHIVE-NOTHING-NEW", text)]
     return findings
 
 
@@ -73,7 +73,7 @@ def look_at_folder(
     points = points_to_archive(machine_id, point_id)
     place = look_at_place(folder)
     for finding in check_archive(place, points):
-        if finding.severity == "error":
+        if finding.is_error:
             raise StepFailed(finding.code, finding.text)
     here = Inventory(place.path).folders(str(machine_id)) if place.is_archive else {}
     return {

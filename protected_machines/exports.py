@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from console.findings import Finding, Severity, errors_first
 from console.identity import this_core
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.choices import PointState
@@ -21,7 +22,7 @@ from protected_machines.proofs import prove_whole_chain
 from protected_machines.store import open_store
 from protected_machines.vcenters import connect
 from recovery_store.manifest import Manifest
-from vsphere import DiskUpload, Finding, Placement, Vm, VmDisk, VmNic, VmSpec
+from vsphere import DiskUpload, Placement, Session, Vm, VmDisk, VmNic, VmSpec
 from vsphere.errors import VmBusy
 
 logger = logging.getLogger(__name__)
@@ -97,24 +98,23 @@ def plan_export(
     findings = [*_point_findings(facts), *_guest_findings(facts.description)]
     if needs_agent and not _trusts(facts.description, facts.this_core_fingerprint):
         findings.append(
-            Finding(
+            Finding.error(
                 "EXPORT-CORE-NOT-TRUSTED",
-                "error",
                 "The agent inside this recovery point does not trust this core yet, so the "
                 "machine could not be protected here. Choose a later recovery point.",
             )
         )
     findings.extend(placement_findings)
-    return sorted(findings, key=lambda finding: finding.severity != "error")
+    return errors_first(findings)
 
 
 def _point_findings(facts: ExportFacts) -> list[Finding]:
     if facts.point_state == PointState.DAMAGED:
         text = f"The recovery point is damaged: {facts.damage_text}. Choose another."
-        return [Finding("EXPORT-POINT-DAMAGED", "error", text)]
+        return [Finding.error("EXPORT-POINT-DAMAGED", text)]
     if facts.point_state == PointState.UNPROVEN:
         text = "The recovery point was not proven yet; it is proven before anything is made of it."
-        return [Finding("EXPORT-POINT-UNPROVEN", "warning", text)]
+        return [Finding.warning("EXPORT-POINT-UNPROVEN", text)]
     return []
 
 
@@ -127,26 +127,26 @@ def _guest_findings(description: dict[str, Any]) -> list[Finding]:
             "The recovery point does not say which drivers the guest starts with; the VM gets a "
             "pvscsi controller."
         )
-        findings.append(Finding("EXPORT-DRIVERS-UNKNOWN", "warning", text))
+        findings.append(Finding.warning("EXPORT-DRIVERS-UNKNOWN", text))
     elif controller is None:
         text = (
             "The guest's initramfs holds no driver for a disk controller that vSphere offers "
             "(vmw_pvscsi, mptspi, mptsas, nvme, ahci). It will not find its root disk. Add one "
             "of them on the machine and take a new recovery point."
         )
-        findings.append(Finding("EXPORT-NO-DISK-DRIVER", "error", text))
+        findings.append(Finding.error("EXPORT-NO-DISK-DRIVER", text))
     elif controller != "pvscsi":
         text = (
             "The guest's initramfs holds no vmw_pvscsi driver; the VM gets a "
             f"{controller} controller, which is slower."
         )
-        findings.append(Finding("EXPORT-OTHER-CONTROLLER", "warning", text))
+        findings.append(Finding.warning("EXPORT-OTHER-CONTROLLER", text))
     if description.get("firmware") == "efi":
         text = (
             "The machine starts by EFI. Its boot entries are not on its disks, so the disk must "
             "hold the fallback loader EFI/BOOT/BOOTX64.EFI."
         )
-        findings.append(Finding("EXPORT-EFI-BOOT-ENTRIES", "warning", text))
+        findings.append(Finding.warning("EXPORT-EFI-BOOT-ENTRIES", text))
     return findings
 
 
@@ -166,10 +166,25 @@ def check_export(
     """
     manifest = get_manifest(machine.pk, point.pk)
     with connect(get_vcenter(options.vcenter_id)) as session:
-        placement_findings = session.check_placement(
-            options.placement, options.vm_name, sum(disk.capacity_bytes for disk in manifest.disks)
+        found = check_placement(
+            session,
+            options.placement,
+            options.vm_name,
+            sum(disk.capacity_bytes for disk in manifest.disks),
         )
-    return plan_export(export_facts(point, manifest), placement_findings, needs_agent=needs_agent)
+    return plan_export(export_facts(point, manifest), found, needs_agent=needs_agent)
+
+
+def check_placement(
+    session: Session, placement: Placement, vm_name: str, needed_bytes: int
+) -> list[Finding]:
+    """Return what the vCenter says against making a VM of that name and size there.
+
+    Raises:
+        VSphereError: it cannot be asked.
+    """
+    found = session.check_placement(placement, vm_name, needed_bytes)
+    return [Finding(each.code, Severity(each.severity), each.text) for each in found]
 
 
 def export_facts(point: RecoveryPoint, manifest: Manifest) -> ExportFacts:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from console.findings import Finding
 from console.identity import this_core
 from console.jobs.workflow import StepFailed
 from console.templatetags.console_format import bytes_human
@@ -28,7 +29,6 @@ from recovery_store.archiving import consume, withdraw
 from recovery_store.errors import StoreError, StoreFull
 from recovery_store.inventory import Inventory
 from recovery_store.manifest import Manifest
-from vsphere import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -115,9 +115,9 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
     findings = []
     if archived.has_name_of_another:
         text = f"Another machine that is protected here is called {archived.name}."
-        findings.append(Finding("IMPORT-NAME-TAKEN", "error", text))
+        findings.append(Finding.error("IMPORT-NAME-TAKEN", text))
     for text in archived.unreadable:
-        findings.append(Finding("IMPORT-DAMAGED", "warning", f"Damaged in the archive: {text}."))
+        findings.append(Finding.warning("IMPORT-DAMAGED", f"Damaged in the archive: {text}."))
     machine = archived.machine
     if machine is not None and archived.newest.ownership_epoch > machine.ownership_epoch:
         text = (
@@ -126,7 +126,7 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
             f"{machine.name} with epoch {machine.ownership_epoch}. That stays so: an archive does "
             "not change who owns a machine."
         )
-        findings.append(Finding("IMPORT-OTHER-OWNER", "warning", text))
+        findings.append(Finding.warning("IMPORT-OTHER-OWNER", text))
     return findings
 
 
@@ -136,7 +136,7 @@ def check_room(needed_bytes: int) -> list[Finding]:
         open_store().check_space(needed_bytes, "importing an archive")
     except StoreFull:
         text = f"{bytes_human(needed_bytes)} do not fit into this core's store. Make room there."
-        return [Finding("IMPORT-STORE-FULL", "error", text)]
+        return [Finding.error("IMPORT-STORE-FULL", text)]
     return []
 
 

@@ -24,6 +24,7 @@ from agent.errors import (
     RestoreUnknown,
 )
 from agent.restore_client import match_disks
+from console.findings import Finding, errors_first, has_errors
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines import connection
 from protected_machines.choices import PointState
@@ -39,7 +40,6 @@ from protected_machines.rescue_machines import (
 from protected_machines.store import open_store
 from recovery_store.manifest import Manifest
 from recovery_store.vmdk.restore import RestorePlan as StoredPlan
-from vsphere import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class RestorePlan:
 
     @property
     def has_errors(self) -> bool:
-        return any(finding.severity == "error" for finding in self.findings)
+        return has_errors(self.findings)
 
     @property
     def overwritten(self) -> list[DiskPair]:
@@ -94,7 +94,7 @@ def plan_restore(
     try:
         numbers = match_disks([disk.capacity_bytes for disk in manifest.disks], target_description)
     except (DiskTooSmall, RestoreRefused) as error:
-        findings.append(Finding(error.code, "error", str(error)))
+        findings.append(Finding.error(error.code, str(error)))
     else:
         pairs = [
             _pair(disk.number, disk.capacity_bytes, number, by_number.get(number, {}))
@@ -103,8 +103,8 @@ def plan_restore(
     if any(pair.content for pair in pairs):
         texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
         text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
-        findings.append(Finding("RESTORE-NOT-BLANK", "warning", text))
-    return RestorePlan(pairs, sorted(findings, key=lambda found: found.severity != "error"))
+        findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
+    return RestorePlan(pairs, errors_first(findings))
 
 
 def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str, Any]) -> DiskPair:
@@ -124,10 +124,10 @@ def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str
 def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
     if point.state == PointState.DAMAGED:
         text = f"The recovery point is damaged: {point.damage_text}. Choose another."
-        yield Finding("RESTORE-POINT-DAMAGED", "error", text)
+        yield Finding.error("RESTORE-POINT-DAMAGED", text)
     elif point.state == PointState.UNPROVEN:
         text = "The recovery point was not proven yet; it is proven before anything is written."
-        yield Finding("RESTORE-POINT-UNPROVEN", "warning", text)
+        yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
 
 
 def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> list[Finding]:
@@ -138,7 +138,7 @@ def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> list[Fi
         f"The machine of this point starts by {str(wanted).upper()}, the target was started by "
         f"{str(there).upper()}. Change that in the target's firmware settings, or it may not start."
     )
-    return [Finding("RESTORE-OTHER-FIRMWARE", "warning", text)]
+    return [Finding.warning("RESTORE-OTHER-FIRMWARE", text)]
 
 
 def restore_disks(
@@ -166,7 +166,7 @@ def restore_disks(
         refresh_target(target)
         plan = plan_restore(manifest, target.description)
         for finding in plan.findings:
-            if finding.severity == "error":
+            if finding.is_error:
                 raise StepFailed(finding.code, finding.text, is_permanent=True)
         client = dial_target(target)
         run = _Restore(manifest, client, progress, check_cancel)

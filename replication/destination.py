@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from console.findings import Finding
 from console.templatetags.console_format import bytes_human
 from protected_machines.errors import ProtectedMachinesError
+from protected_machines.exports import check_placement
 from protected_machines.models import VCenter
 from protected_machines.places import places_in, split_compute
 from protected_machines.vcenters import connect
-from replication.policy import Finding, Severity
 from vsphere.errors import VSphereError
 from vsphere.inventory import Inventory
-from vsphere.placement import Finding as PlacementFinding
 from vsphere.spec import Placement
 
 logger = logging.getLogger(__name__)
@@ -112,8 +112,9 @@ def _look(vcenter: VCenter, wanted: Place, asked: list[PlacementQuestion], is_st
             network=look.place.network,
         )
         for question in asked:
-            found = session.check_placement(placement, question.vm_name, question.needed_bytes)
-            look.findings[question.key] = [_finding(one) for one in found]
+            look.findings[question.key] = check_placement(
+                session, placement, question.vm_name, question.needed_bytes
+            )
     needed_bytes = sum(question.needed_bytes for question in asked)
     free_bytes = _free_bytes(inventory, look.place.datastore)
     if len(asked) > 1 and needed_bytes > free_bytes:
@@ -122,9 +123,7 @@ def _look(vcenter: VCenter, wanted: Place, asked: list[PlacementQuestion], is_st
             f"{bytes_human(free_bytes)} are free on this datastore."
         )
         for question in asked:
-            look.findings[question.key].append(
-                Finding("FAILOVER-SPACE-TOGETHER", Severity.WARNING, text)
-            )
+            look.findings[question.key].append(Finding.warning("FAILOVER-SPACE-TOGETHER", text))
     return look
 
 
@@ -169,7 +168,3 @@ def _pick(choices: Choices, wanted: str, is_strict: bool) -> str:
     if wanted in offered or (is_strict and wanted):
         return wanted
     return offered[0] if offered else ""
-
-
-def _finding(found: PlacementFinding) -> Finding:
-    return Finding(found.code, Severity(found.severity), found.text)

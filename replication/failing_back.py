@@ -17,6 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from agent.errors import WrongPairingCode
+from console.findings import Finding
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -28,6 +29,7 @@ from protected_machines.models import RecoveryPoint
 from protected_machines.restoring import RestorePlan, plan_restore
 from replication import policy, quoting
 from replication.client import PeerClient
+from replication.drafts import Draft, find_candidates
 from replication.errors import (
     FailbackRefused,
     PeerCertificateChanged,
@@ -39,10 +41,8 @@ from replication.forms import FailbackForm, FailbackMachineForm
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.params import FailbackParams
 from replication.peers import speaking_with
-from replication.policy import Finding, Severity
 from replication.quoting import Quote
 
-MACHINES_SHOWN = 50
 _ANSWER_SECONDS = 25.0
 _CONNECT_SECONDS = 4.0
 _WRONG_CODE_SECONDS = 300
@@ -81,44 +81,23 @@ class DraftMachine:
 
 
 @dataclass
-class Draft:
+class FailbackDraft(Draft[DraftMachine]):
     """A failback as it would start now."""
 
-    pairing: Pairing
-    form: FailbackForm
-    machines: list[DraftMachine]
     source_trouble_text: str = ""
     needs_new_source: bool = False
 
     @property
-    def chosen(self) -> list[DraftMachine]:
-        return [machine for machine in self.machines if machine.is_chosen]
-
-    @property
     def quote(self) -> Quote | None:
-        """All chosen machines together; none as long as one cannot be judged."""
-        quotes = [machine.quote for machine in self.chosen if machine.quote is not None]
-        return quoting.add_quotes(quotes) if quotes else None
+        """All chosen machines together; none as long as one of them cannot be judged."""
+        quotes = [machine.quote for machine in self.chosen]
+        known = [quote for quote in quotes if quote is not None]
+        return quoting.add_quotes(known) if known and len(known) == len(quotes) else None
 
     @property
-    def refusal(self) -> str:
-        """Why Start Failback is not possible, in one sentence; empty when it is."""
-        if not self.machines:
-            return f"No machine of {self.pairing.peer_name} runs here."
-        if not self.chosen:
-            return "Choose at least one machine."
-        for machine in self.chosen:
-            for finding in machine.findings:
-                if finding.is_error:
-                    return f"{machine.name}: {finding.text}"
-        return ""
-
-    def is_valid(self) -> bool:
-        """Tell whether what was sent can be started."""
-        forms = [machine.form for machine in self.chosen]
-        return all([self.form.is_valid(), *[form.is_valid() for form in forms]]) and (
-            not self.refusal
-        )
+    def knows_disks(self) -> bool:
+        """Whether it is known for every chosen machine which disks are overwritten."""
+        return all(machine.plan is not None for machine in self.chosen)
 
 
 def draft_failback(
@@ -127,10 +106,17 @@ def draft_failback(
     sent: Mapping[str, Any] | None = None,
     *,
     only: ReplicatedMachine | None = None,
-) -> Draft:
+) -> FailbackDraft:
     """Return what a failback of the machines that run here would be, with quote and findings."""
-    machines = [_draft_machine(row, sent) for row in _candidates(pairing, only)]
-    draft = Draft(pairing, _shared_form(sent), machines)
+    rows, left_out = find_candidates(pairing, MachineKind.FAILED_OVER, only)
+    machines = [_draft_machine(row, sent) for row in rows]
+    draft = FailbackDraft(
+        pairing=pairing,
+        form=FailbackForm(sent),
+        machines=machines,
+        left_out=left_out,
+        nothing_text=f"No machine of {pairing.peer_name} runs here.",
+    )
     source = _Source(pairing)
     source.ask(machines)
     draft.source_trouble_text = source.trouble_text
@@ -177,22 +163,11 @@ class _Source:
             self.trouble_text = f"{name} cannot be asked: {error.text}"
 
 
-def _candidates(pairing: Pairing, only: ReplicatedMachine | None) -> list[ReplicatedMachine]:
-    wanted = pairing.machines.select_related("machine", "pairing").order_by("machine__name", "pk")
-    if only is not None:
-        return list(wanted.filter(pk=only.pk))
-    return list(wanted.filter(machine__kind=MachineKind.FAILED_OVER)[:MACHINES_SHOWN])
-
-
 def _draft_machine(row: ReplicatedMachine, sent: Mapping[str, Any] | None) -> DraftMachine:
     prefix = str(row.machine_id)
     form = FailbackMachineForm(sent, prefix=prefix, initial={"is_chosen": True})
     is_chosen = True if sent is None else bool(sent.get(f"{prefix}-is_chosen"))
     return DraftMachine(row, form, is_chosen)
-
-
-def _shared_form(sent: Mapping[str, Any] | None) -> FailbackForm:
-    return FailbackForm(sent) if sent is not None else FailbackForm()
 
 
 def _look(client: PeerClient, machine: DraftMachine) -> Target | None:
@@ -275,14 +250,11 @@ def _plan_disks(machine: DraftMachine) -> None:
 def _target_findings(machine: DraftMachine, addresses: Counter[tuple[Any, str]]) -> list[Finding]:
     findings = []
     if machine.plan is not None:
-        findings = [
-            Finding(found.code, Severity(found.severity), found.text)
-            for found in machine.plan.findings
-        ]
+        findings = list(machine.plan.findings)
     address = (machine.form["host"].value(), str(machine.form["port"].value()))
     if machine.is_chosen and machine.target is not None and addresses[address] > 1:
         findings.append(
-            policy.error("FAILBACK-TARGET-TWICE", "Two machines cannot go onto the same one.")
+            Finding.error("FAILBACK-TARGET-TWICE", "Two machines cannot go onto the same one.")
         )
     return findings
 
@@ -304,12 +276,12 @@ def _open_job_text(job: Job) -> str:
     )
 
 
-def find_failback(request_id: uuid.UUID) -> Failback | None:
+def find_failback(request_id: uuid.UUID | None) -> Failback | None:
     """Return the failback that this request started already, if it did."""
-    return Failback.objects.filter(request_id=request_id).first()
+    return Failback.objects.filter(request_id=request_id).first() if request_id else None
 
 
-def start_failback(draft: Draft, requested_by: User) -> Failback:
+def start_failback(draft: FailbackDraft, requested_by: User) -> Failback:
     """Start one job for each chosen machine, all or none. A repeated request starts nothing.
 
     Raises:

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 
+from console.findings import Finding, has_errors
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -28,13 +29,12 @@ from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
 from replication import policy
 from replication.destination import Look, Place, PlacementQuestion, look_at
+from replication.drafts import Draft, find_candidates
 from replication.errors import FailoverRefused
 from replication.forms import FailoverForm, FailoverMachineForm
 from replication.models import Failover, FailoverMachine, Pairing, ReplicatedMachine
 from replication.params import FailoverParams
-from replication.policy import Finding, Severity
 
-MACHINES_SHOWN = 50
 POINTS_OFFERED = 30
 _MIB = 1024 * 1024
 _DEFAULT_MEMORY_BYTES = 2048 * _MIB
@@ -68,44 +68,15 @@ class DraftMachine:
 
     @property
     def has_errors(self) -> bool:
-        return policy.has_errors(self.findings)
+        return has_errors(self.findings)
 
 
 @dataclass
-class Draft:
+class FailoverDraft(Draft[DraftMachine]):
     """A failover as it would start now."""
 
-    pairing: Pairing
-    form: FailoverForm
     vcenter: VCenter | None
     look: Look
-    machines: list[DraftMachine]
-    left_out: int
-
-    @property
-    def chosen(self) -> list[DraftMachine]:
-        return [machine for machine in self.machines if machine.is_chosen]
-
-    @property
-    def refusal(self) -> str:
-        """Why Continue is not possible, in one sentence; empty when it is."""
-        if not self.machines:
-            return f"No machine of {self.pairing.peer_name} can be failed over now."
-        if not self.chosen:
-            return "Choose at least one machine."
-        for machine in self.chosen:
-            for finding in machine.findings:
-                if finding.is_error:
-                    return f"{machine.name}: {finding.text}"
-        return ""
-
-    def is_valid(self) -> bool:
-        """Tell whether what was sent can be started."""
-        forms = [machine.form for machine in self.chosen]
-        # Every form is asked, so that all errors show at once.
-        return all([self.form.is_valid(), *[form.is_valid() for form in forms]]) and (
-            not self.refusal
-        )
 
 
 def draft_failover(
@@ -115,13 +86,13 @@ def draft_failover(
     *,
     is_strict: bool = False,
     only: ReplicatedMachine | None = None,
-) -> Draft:
+) -> FailoverDraft:
     """Return what a failover of this core's machines would be, with its findings.
 
     `sent` is what the dialog holds; without it the defaults are taken. `is_strict` refuses what is
     not offered instead of replacing it, for what a person has confirmed.
     """
-    rows, left_out = _candidates(pairing, only)
+    rows, left_out = find_candidates(pairing, MachineKind.REPLICATED, only)
     points = _points_of(rows)
     machines = [_draft_machine(row, points.get(row.machine_id, []), sent) for row in rows]
     vcenters = list(VCenter.objects.all())
@@ -136,7 +107,7 @@ def draft_failover(
             alone = policy.plan_failover(
                 facts.of(machine), _point_facts(machine), source, anywhere, now
             )
-            machine.is_chosen = not policy.has_errors(alone)
+            machine.is_chosen = not has_errors(alone)
             machine.form.initial["is_chosen"] = machine.is_chosen
     look = Look()
     if vcenter is not None:
@@ -153,22 +124,23 @@ def draft_failover(
         machine.findings = policy.plan_failover(
             facts.of(machine), _point_facts(machine), source, destination, now
         )
-    return Draft(
+    return FailoverDraft(
         pairing=pairing,
         form=_shared_form(sent, vcenters, vcenter, look, is_strict),
         vcenter=vcenter,
         look=look,
         machines=machines,
         left_out=left_out,
+        nothing_text=f"No machine of {pairing.peer_name} can be failed over now.",
     )
 
 
-def find_failover(request_id: uuid.UUID) -> Failover | None:
+def find_failover(request_id: uuid.UUID | None) -> Failover | None:
     """Return the failover that this request started already, if it did."""
-    return Failover.objects.filter(request_id=request_id).first()
+    return Failover.objects.filter(request_id=request_id).first() if request_id else None
 
 
-def start_failover(draft: Draft, requested_by: User) -> Failover:
+def start_failover(draft: FailoverDraft, requested_by: User) -> Failover:
     """Start one job for each chosen machine, all or none. A repeated request starts nothing.
 
     Raises:
@@ -250,7 +222,7 @@ def _chosen_keys(sent: Mapping[str, Any]) -> Iterator[uuid.UUID]:
 
 
 def _start_machine(
-    failover: Failover, draft: Draft, machine: DraftMachine, requested_by: User
+    failover: Failover, draft: FailoverDraft, machine: DraftMachine, requested_by: User
 ) -> None:
     assert draft.vcenter is not None
     assert machine.point is not None
@@ -298,18 +270,6 @@ def _start_machine(
         uuid.uuid5(failover.request_id, str(target.pk)),
         failover.pk,
     )
-
-
-def _candidates(
-    pairing: Pairing, only: ReplicatedMachine | None
-) -> tuple[list[ReplicatedMachine], int]:
-    wanted = pairing.machines.select_related("machine").order_by("machine__name", "pk")
-    if only is not None:
-        wanted = wanted.filter(pk=only.pk)
-    else:
-        wanted = wanted.filter(machine__kind=MachineKind.REPLICATED)
-    count = wanted.count()
-    return list(wanted[:MACHINES_SHOWN]), max(0, count - MACHINES_SHOWN)
 
 
 def _points_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, list[RecoveryPoint]]:
@@ -389,8 +349,7 @@ def _point_facts(machine: DraftMachine) -> policy.PointFacts | None:
         return None
     findings: list[Finding] = []
     if machine.manifest is not None:
-        planned = plan_export(export_facts(machine.point, machine.manifest), needs_agent=True)
-        findings = [Finding(one.code, Severity(one.severity), one.text) for one in planned]
+        findings = plan_export(export_facts(machine.point, machine.manifest), needs_agent=True)
     return policy.PointFacts(
         taken_at=machine.point.taken_at,
         consistency=machine.point.consistency,
@@ -436,7 +395,7 @@ def _name_findings(machine: DraftMachine, names: Counter[str]) -> list[Finding]:
     if not machine.is_chosen or names[machine.vm_name] < 2:
         return []
     return [
-        policy.error(
+        Finding.error(
             "FAILOVER-VM-NAME-TWICE",
             f"Two of the chosen machines would become a VM named {machine.vm_name}.",
         )

@@ -9,8 +9,8 @@ from protected_machines.forms import FOLDER_HELP
 from replication.models import Pairing
 
 
-class TargetAddressForm(forms.Form):
-    """Where a target core's core interface answers; its certificate is shown before pairing."""
+class CoreAddressForm(forms.Form):
+    """Where another core answers; its certificate is shown before pairing."""
 
     host = forms.CharField(max_length=253, label="Address", help_text="Host name or address.")
     port = forms.IntegerField(

@@ -1,41 +1,10 @@
 """Decisions of replication and failover: plain facts in, plain findings out. No rows, no calls."""
 
 import datetime
-import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-
-class Severity(enum.StrEnum):
-    """An error blocks the act; a warning is for a person to weigh."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that speaks against an act. `code` is stable, `text` gives the reason."""
-
-    code: str
-    severity: Severity
-    text: str
-
-    @property
-    def is_error(self) -> bool:
-        return self.severity is Severity.ERROR
-
-
-def error(code: str, text: str) -> Finding:
-    return Finding(code, Severity.ERROR, text)
-
-
-def warning(code: str, text: str) -> Finding:
-    return Finding(code, Severity.WARNING, text)
-
-
-def has_errors(findings: Iterable[Finding]) -> bool:
-    return any(finding.is_error for finding in findings)
+from console.findings import Finding, errors_first
 
 
 def accepts_claim(
@@ -119,27 +88,27 @@ def plan_failover(
         *_point_findings(machine, point, now),
         *_destination_findings(destination),
     ]
-    return sorted(findings, key=lambda finding: not finding.is_error)
+    return errors_first(findings)
 
 
 def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Finding]:
     if machine.kind != "replicated" or machine.owner_core_id != machine.source_core_id:
-        yield error(
+        yield Finding.error(
             "FAILOVER-NOT-REPLICATED",
             f"{machine.name} is not a replica now: it is {machine.kind_title.lower()} and belongs "
             f"to {machine.owner_core_name}.",
         )
     if machine.open_job_text:
-        yield error("FAILOVER-JOB-OPEN", machine.open_job_text)
+        yield Finding.error("FAILOVER-JOB-OPEN", machine.open_job_text)
     if not machine.has_agent_certificate:
-        yield error(
+        yield Finding.error(
             "FAILOVER-NO-AGENT-CERTIFICATE",
             f"{source.name} never sent the certificate of {machine.name}'s agent, so this core "
             "could not recognise it. Its points can still be exported.",
         )
     if source.is_reachable:
         seen = f", last seen {ago(source.last_seen_at, None)}" if source.last_seen_at else ""
-        yield warning(
+        yield Finding.warning(
             "FAILOVER-SOURCE-REACHABLE",
             f"{source.name} still answers{seen}. If {machine.name} still runs there, it will run "
             "twice: shut it down first. The source core will refuse to act on it from now on.",
@@ -152,16 +121,18 @@ def _point_findings(
     now: datetime.datetime,
 ) -> Iterable[Finding]:
     if point is None:
-        yield error(
+        yield Finding.error(
             "FAILOVER-NO-POINT",
             f"No recovery point of {machine.name} has arrived here whole; nothing can be started.",
         )
         return
     if point.trouble_text:
-        yield error("FAILOVER-POINT-UNREADABLE", f"{point.trouble_text} Choose another one.")
+        yield Finding.error(
+            "FAILOVER-POINT-UNREADABLE", f"{point.trouble_text} Choose another one."
+        )
     yield from point.export_findings
     if point.consistency in _UNFROZEN:
-        yield warning(
+        yield Finding.warning(
             "FAILOVER-POINT-NOT-FROZEN",
             "The file systems were not frozen for this recovery point: it starts as after a power "
             "cut.",
@@ -174,14 +145,14 @@ def _age_findings(
 ) -> Iterable[Finding]:
     if machine.newest_taken_at is not None and point.taken_at < machine.newest_taken_at:
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
-        yield warning(
+        yield Finding.warning(
             "FAILOVER-POINT-NOT-NEWEST",
             f"A recovery point that is {newer} newer is here, but not chosen.",
         )
     elif machine.behind_points:
         count = machine.behind_points
         points = "1 newer recovery point" if count == 1 else f"{count} newer recovery points"
-        yield warning(
+        yield Finding.warning(
             "FAILOVER-BEHIND",
             f"The source core had {points} that never arrived here; that data is lost to this "
             "failover.",
@@ -191,7 +162,7 @@ def _age_findings(
     )
     age_seconds = (now - point.taken_at).total_seconds()
     if age_seconds > stale_seconds:
-        yield warning(
+        yield Finding.warning(
             "FAILOVER-POINT-OLD",
             f"This recovery point is {span(age_seconds)} old, more than expected of a machine "
             f"that is protected every {span(machine.snapshot_interval_seconds)}.",
@@ -200,9 +171,9 @@ def _age_findings(
 
 def _destination_findings(destination: DestinationFacts) -> Iterable[Finding]:
     if destination.trouble_text:
-        yield error("FAILOVER-VSPHERE", destination.trouble_text)
+        yield Finding.error("FAILOVER-VSPHERE", destination.trouble_text)
     elif not destination.is_chosen:
-        yield error(
+        yield Finding.error(
             "FAILOVER-NO-VCENTER",
             "No vCenter is known to this core. Add one under Settings, then come back.",
         )
@@ -260,25 +231,25 @@ def plan_failback(facts: FailbackFacts) -> list[Finding]:
     findings = [*_failback_machine_findings(facts), *_failback_source_findings(facts)]
     if not facts.source_trouble_text:
         findings += _failback_target_findings(facts)
-    return sorted(findings, key=lambda finding: not finding.is_error)
+    return errors_first(findings)
 
 
 def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if facts.kind != "failed_over" or not facts.is_owned_here:
-        yield error(
+        yield Finding.error(
             "FAILBACK-NOT-FAILED-OVER",
             f"{facts.name} is {facts.kind_title.lower()} here and belongs to "
             f"{facts.owner_core_name}; only a machine that failed over to this core can go back.",
         )
     if facts.open_job_text:
-        yield error("FAILBACK-JOB-OPEN", facts.open_job_text)
+        yield Finding.error("FAILBACK-JOB-OPEN", facts.open_job_text)
     if not facts.has_points:
-        yield error(
+        yield Finding.error(
             "FAILBACK-NO-POINT",
             f"No recovery point of {facts.name} is here; force a snapshot first.",
         )
     if not facts.is_agent_online:
-        yield error(
+        yield Finding.error(
             "FAILBACK-AGENT-AWAY",
             f"The agent of {facts.name} does not answer: {facts.agent_trouble or 'not seen yet'} "
             "Without it nothing can be frozen and taken.",
@@ -287,9 +258,9 @@ def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
 
 def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if facts.source_trouble_text:
-        yield error("FAILBACK-SOURCE-AWAY", facts.source_trouble_text)
+        yield Finding.error("FAILBACK-SOURCE-AWAY", facts.source_trouble_text)
     elif facts.has_points and not facts.has_common_point:
-        yield warning(
+        yield Finding.warning(
             "FAILBACK-NO-COMMON-POINT",
             f"{facts.source_name} holds no recovery point that the newest one builds on, so a base "
             f"image is sent: {facts.send_text}.",
@@ -298,11 +269,13 @@ def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
 
 def _failback_target_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if not facts.is_target_named:
-        yield error(
+        yield Finding.error(
             "FAILBACK-NO-TARGET",
             f"Start the machine at {facts.source_name} from the rescue medium, and type here the "
             "address and the code that it shows.",
         )
     elif facts.target_trouble_text:
-        yield error(facts.target_trouble_code or "FAILBACK-TARGET", facts.target_trouble_text)
+        yield Finding.error(
+            facts.target_trouble_code or "FAILBACK-TARGET", facts.target_trouble_text
+        )
     yield from facts.target_findings

@@ -72,13 +72,11 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
     return machine
 
 
-def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
-    """Return a machine that the source of this pairing owns and may send points of.
+def get_replicated_of(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMachine:
+    """Return a machine on this pairing.
 
     Raises:
-        PeerFaulty: the source never introduced it.
-        OwnedElsewhere: it belongs to another core.
-        PeerPausedReplication: an administrator paused it here.
+        PeerFaulty: the peer never introduced it.
     """
     replicated = (
         ReplicatedMachine.objects.select_related("machine")
@@ -87,6 +85,18 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
     )
     if replicated is None:
         raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
+    return replicated
+
+
+def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
+    """Return a machine that the source of this pairing owns and may send points of.
+
+    Raises:
+        PeerFaulty: the source never introduced it.
+        OwnedElsewhere: it belongs to another core.
+        PeerPausedReplication: an administrator paused it here.
+    """
+    replicated = get_replicated_of(pairing, machine_id)
     if replicated.machine.owner_core_id != pairing.peer_core_id:
         raise owned_elsewhere(replicated.machine)
     _refuse_when_paused(pairing, replicated)

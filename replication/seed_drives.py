@@ -16,27 +16,10 @@ from protected_machines.archives import points_to_archive
 from replication.choices import SeedDriveState
 from replication.client import PeerClient
 from replication.errors import PeerFaulty, ReplicationError
-from replication.models import Pairing, ReplicatedMachine, SeedDrive
-from replication.sending import describe_machine
+from replication.models import Pairing, SeedDrive
+from replication.sending import describe_machine, get_replicated
 
 logger = logging.getLogger(__name__)
-
-
-def get_replicated(replicated_machine_id: UUID) -> ReplicatedMachine:
-    """Return the machine on its pairing.
-
-    Raises:
-        StepFailed: it is no longer replicated to that core.
-    """
-    rows = ReplicatedMachine.objects.select_related("machine", "pairing")
-    found = rows.filter(pk=replicated_machine_id).first()
-    if found is None:
-        raise StepFailed(
-            "REPLICATION-MACHINE-MISSING",
-            "This machine is no longer replicated to that core.",
-            is_permanent=True,
-        )
-    return found
 
 
 def hold_back(job_id: UUID, replicated_machine_id: UUID, folder: str, requested_by: str) -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from console.jobs.acts import User, start_job
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
+from console.jobs.workflow import StepFailed
 from protected_machines.choices import PointState
 from protected_machines.exports import prove_chain
 from protected_machines.models import Machine, RecoveryPoint
@@ -70,6 +71,23 @@ def start_replications(
             logger.info("replication not started id=%s reason=%s", replicated.pk, error)
         started.append(replicated.machine.name)
     return started
+
+
+def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
+    """Return the machine on its pairing.
+
+    Raises:
+        StepFailed: it is no longer replicated to that core.
+    """
+    rows = ReplicatedMachine.objects.select_related("machine", "pairing")
+    found = rows.filter(pk=replicated_machine_id).first()
+    if found is None:
+        raise StepFailed(
+            "REPLICATION-MACHINE-MISSING",
+            "This machine is no longer replicated to that core.",
+            is_permanent=True,
+        )
+    return found
 
 
 def describe_machine(replicated: ReplicatedMachine) -> dict[str, Any]:

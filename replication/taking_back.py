@@ -31,7 +31,7 @@ from replication import branches
 from replication.errors import FailbackRefused, PeerFaulty
 from replication.models import Pairing, ReplicatedMachine
 from replication.policy import accepts_claim
-from replication.receiving import get_machine_of, owned_elsewhere
+from replication.receiving import get_machine_of, get_replicated_of, owned_elsewhere
 from replication.status import ownership_of
 
 logger = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> 
         PeerFaulty: the peer never introduced the machine.
     """
     core, epoch = this_core(), int(sent["ownership_epoch"])
-    replicated = _replicated(pairing, machine_id)
+    replicated = get_replicated_of(pairing, machine_id)
     since = _time(sent.get("owned_since")) or timezone.now()
     with transaction.atomic():
         record_owner(machine_id, OwnershipClaim(core.id, core.name, epoch, since))
@@ -220,7 +220,7 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> 
 
 def start_snapshot(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> dict[str, Any]:
     """Force a snapshot of a machine that came back; one that is under way already is as good."""
-    machine = _replicated(pairing, machine_id).machine
+    machine = get_replicated_of(pairing, machine_id).machine
     try:
         job = start_job(
             "snapshot",
@@ -238,13 +238,13 @@ def start_snapshot(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
 
 def show_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> dict[str, Any]:
     """Say how a job of this failback stands here."""
-    _replicated(pairing, machine_id)
+    get_replicated_of(pairing, machine_id)
     return job_as_json(_job_of(machine_id, job_id))
 
 
 def stop_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> dict[str, Any]:
     """Cancel a job of this failback; one that has ended stays as it is."""
-    _replicated(pairing, machine_id)
+    get_replicated_of(pairing, machine_id)
     job = _job_of(machine_id, job_id)
     if job.state in OPEN:
         try:
@@ -270,17 +270,6 @@ def job_as_json(job: Job) -> dict[str, Any]:
         "error_text": job.error_text,
         "outputs": {step.name: step.output for step in steps if step.state == StepState.SUCCEEDED},
     }
-
-
-def _replicated(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMachine:
-    replicated = (
-        ReplicatedMachine.objects.select_related("machine")
-        .filter(pairing=pairing, machine_id=machine_id)
-        .first()
-    )
-    if replicated is None:
-        raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
-    return replicated
 
 
 def _job_of(machine_id: uuid.UUID, job_id: uuid.UUID) -> Job:

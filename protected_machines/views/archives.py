@@ -6,6 +6,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods
 
+from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
@@ -19,7 +20,6 @@ from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.views.dialogs import render_dialog
 from protected_machines.workflows.archive import ArchiveParams
 from recovery_store.errors import StoreError
-from vsphere import Finding
 
 POINTS_OFFERED = 200
 
@@ -82,14 +82,14 @@ def _look(machine: Machine, form: ArchiveForm, points: list[RecoveryPoint]) -> d
         needed_bytes = missing_bytes(place, wanted)
     except StoreError as error:
         wanted, needed_bytes = [], 0
-        findings = [Finding(error.code, "error", str(error))]
+        findings = [Finding.error(error.code, str(error))]
     chosen = next((point for point in points if point.pk == point_id), None)
     if chosen is not None and chosen.state == PointState.DAMAGED:
         text = f"The recovery point is damaged: {chosen.damage_text}. Choose another."
-        findings.insert(0, Finding("ARCHIVE-POINT-DAMAGED", "error", text))
+        findings.insert(0, Finding.error("ARCHIVE-POINT-DAMAGED", text))
     return {
         "findings": findings,
-        "has_errors": any(finding.severity == "error" for finding in findings),
+        "has_errors": has_errors(findings),
         "folder": str(place.path),
         "point_count": len(wanted),
         "needed_bytes": needed_bytes,

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods
 
+from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
@@ -21,7 +22,6 @@ from protected_machines.views.dialogs import render_dialog
 from protected_machines.workflows.export import ExportParams
 from recovery_store.errors import StoreError
 from vsphere.errors import VSphereError
-from vsphere.placement import Finding
 
 POINTS_OFFERED = 200
 VCENTER_TIMEOUT_SECONDS = 10.0
@@ -47,7 +47,7 @@ def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         return _render(request, machine, {"form": form, "findings": dialog.findings(form)})
     form = dialog.bound_form(request.POST)
     findings = dialog.findings(form) if form.is_valid() or dialog.unread else []
-    if not form.is_valid() or any(finding.severity == "error" for finding in findings):
+    if not form.is_valid() or has_errors(findings):
         return _render(request, machine, {"form": form, "findings": findings}, 422)
     try:
         start_job(
@@ -100,7 +100,7 @@ class ExportDialog:
             with connect(self.vcenter, VCENTER_TIMEOUT_SECONDS) as session:
                 inventory = session.inventory()
         except (VSphereError, ProtectedMachinesError) as error:
-            self.unread = Finding(error.code, "error", f"{self.vcenter.name}: {error}")
+            self.unread = Finding.error(error.code, f"{self.vcenter.name}: {error}")
             return
         known = {entry.moid for entry in inventory.datacenters}
         datacenter = self.chosen.get("datacenter", "")
@@ -154,7 +154,7 @@ class ExportDialog:
         try:
             return check_export(self.machine, point, form.vm_options())
         except (VSphereError, StoreError, ProtectedMachinesError) as error:
-            return [Finding(error.code, "error", str(error))]
+            return [Finding.error(error.code, str(error))]
 
 
 def _render(
@@ -162,7 +162,7 @@ def _render(
 ) -> HttpResponse:
     values = {
         "machine": machine,
-        "has_errors": any(finding.severity == "error" for finding in context.get("findings", [])),
+        "has_errors": has_errors(context.get("findings", [])),
         **context,
     }
     return render_dialog(

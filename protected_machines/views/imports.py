@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from console.accounts.access import check_can_change
+from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
@@ -23,7 +24,6 @@ from protected_machines.imports import ArchivedMachine, check_room, look_into, p
 from protected_machines.views.dialogs import render_dialog
 from protected_machines.workflows.import_archive import ImportParams
 from recovery_store.errors import StoreError
-from vsphere import Finding
 
 POINTS_OFFERED = 200
 
@@ -89,7 +89,7 @@ class ImportRow:
 
     @property
     def can_be_imported(self) -> bool:
-        return all(finding.severity != "error" for finding in self.findings)
+        return not has_errors(self.findings)
 
     @property
     def is_wanted(self) -> bool:
@@ -100,7 +100,7 @@ def _row(archived: ArchivedMachine, dialog: ImportDialog) -> ImportRow:
     findings = plan_import(archived)
     refusal = dialog.refusal_of(archived)
     if refusal:
-        findings.insert(0, Finding("IMPORT-NOT-OF-THAT-CORE", "error", refusal))
+        findings.insert(0, Finding.error("IMPORT-NOT-OF-THAT-CORE", refusal))
     return ImportRow(archived, findings)
 
 

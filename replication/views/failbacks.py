@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console.htmx import is_fragment, redirect_after, refuse, render_page, with_event
+from console.htmx import redirect_after, refuse
 from console.jobs.acts import User, cancel_job, retry_job
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
@@ -20,9 +20,10 @@ from replication.access import (
     get_replicated_for_change,
 )
 from replication.failback_progress import gather_failback
-from replication.failing_back import Draft, draft_failback, find_failback, start_failback
+from replication.failing_back import FailbackDraft, draft_failback, find_failback, start_failback
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.views.dialogs import render_dialog, steps_of
+from replication.views.groups import act_on_job, sent_request_id, show_live
 from replication.workflows.failback import WORKFLOW
 
 _DIALOG = "replication/_failback.html"
@@ -56,7 +57,7 @@ def _failback(
     now = timezone.now()
     if request.method != "POST":
         return _dialog(request, draft_failback(pairing, now, only=only), 200)
-    known = _known_failback(request)
+    known = find_failback(sent_request_id(request))
     if known is not None:
         return redirect_after(request, _url_of(known))
     draft = draft_failback(pairing, now, request.POST, only=only)
@@ -71,14 +72,7 @@ def _failback(
     return redirect_after(request, _url_of(failback))
 
 
-def _known_failback(request: HttpRequest) -> Failback | None:
-    try:
-        return find_failback(uuid.UUID(request.POST.get("request_id", "")))
-    except ValueError:
-        return None
-
-
-def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
+def _dialog(request: HttpRequest, draft: FailbackDraft, status: int) -> HttpResponse:
     context = {
         "draft": draft,
         "pairing": draft.pairing,
@@ -90,17 +84,10 @@ def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
 
 @require_safe
 def failback_page(request: HttpRequest, failback_id: uuid.UUID) -> HttpResponse:
-    """Show every machine's steps; renewed while a job is open, 204 when nothing is new."""
+    """Show every machine's steps, live."""
     failback = get_failback_for(request.user, failback_id)
-    progress = gather_failback(failback)
-    if is_fragment(request) and request.GET.get("seen") == progress.revision:
-        return HttpResponse(status=204)
-    context = {"failback": failback, "pairing": failback.pairing, "progress": progress}
-    response = render_page(request, "replication/failback.html", context, fragment="live")
-    if is_fragment(request) and not progress.is_open:
-        # The last poll: header and navigation learn at once that it has ended.
-        return with_event(response, "jobs-changed")
-    return response
+    context = {"failback": failback, "pairing": failback.pairing}
+    return show_live(request, "replication/failback.html", gather_failback(failback), context)
 
 
 @require_POST
@@ -155,16 +142,7 @@ def _act(
     what: str,
 ) -> HttpResponse:
     failback = get_failback_for_change(request.user, failback_id)
-    job = Job.objects.in_group(failback.pk).filter(pk=job_id).first()
-    if job is None:
-        raise Http404
-    try:
-        act(job, request.user)
-    except JobConflict as conflict:
-        return refuse(request, conflict.text)
-    return redirect_after(
-        request, _url_of(failback), toast=f"{job.title} of {job.subject_name} {what}."
-    )
+    return act_on_job(request, failback.pk, job_id, act, what, _url_of(failback))
 
 
 def _url_of(failback: Failback) -> str:

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from console.htmx import is_fragment, redirect_after, refuse, render_page, with_event
+from console.htmx import is_fragment, redirect_after, refuse
 from console.jobs.acts import User, cancel_job, retry_job
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
@@ -21,7 +21,7 @@ from replication.access import (
     get_replicated_for_change,
 )
 from replication.failing_over import (
-    Draft,
+    FailoverDraft,
     Rival,
     draft_failover,
     find_failover,
@@ -32,6 +32,7 @@ from replication.failing_over import (
 from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.progress import gather_progress
 from replication.views.dialogs import render_dialog, steps_of
+from replication.views.groups import act_on_job, sent_request_id, show_live
 from replication.workflows.failover import WORKFLOW
 
 _DIALOG = "replication/_fail_over.html"
@@ -66,7 +67,7 @@ def _fail_over(
         # What the dialog holds comes along when a choice in it has changed.
         sent = request.GET if "request_id" in request.GET else None
         return _dialog(request, draft_failover(pairing, now, sent, only=only), 200)
-    known = _known_failover(request)
+    known = find_failover(sent_request_id(request))
     if known is not None:
         return redirect_after(request, _url_of(known))
     rival = find_rival(pairing, request.POST)
@@ -82,14 +83,7 @@ def _fail_over(
     return redirect_after(request, _url_of(failover))
 
 
-def _known_failover(request: HttpRequest) -> Failover | None:
-    try:
-        return find_failover(uuid.UUID(request.POST.get("request_id", "")))
-    except ValueError:
-        return None
-
-
-def _dialog(request: HttpRequest, draft: Draft, status: int) -> HttpResponse:
+def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResponse:
     context = {
         "draft": draft,
         "pairing": draft.pairing,
@@ -107,17 +101,10 @@ def _refuse_for(request: HttpRequest, rival: Rival) -> HttpResponse:
 
 @require_safe
 def failover_page(request: HttpRequest, failover_id: uuid.UUID) -> HttpResponse:
-    """Show every machine's steps; renewed while a job is open, 204 when nothing is new."""
+    """Show every machine's steps, live."""
     failover = get_failover_for(request.user, failover_id)
-    progress = gather_progress(failover)
-    if is_fragment(request) and request.GET.get("seen") == progress.revision:
-        return HttpResponse(status=204)
-    context = {"failover": failover, "pairing": failover.pairing, "progress": progress}
-    response = render_page(request, "replication/failover.html", context, fragment="live")
-    if is_fragment(request) and not progress.is_open:
-        # The last poll: header and navigation learn at once that it has ended.
-        return with_event(response, "jobs-changed")
-    return response
+    context = {"failover": failover, "pairing": failover.pairing}
+    return show_live(request, "replication/failover.html", gather_progress(failover), context)
 
 
 @require_POST
@@ -140,16 +127,7 @@ def _act(
     what: str,
 ) -> HttpResponse:
     failover = get_failover_for_change(request.user, failover_id)
-    job = Job.objects.in_group(failover.pk).filter(pk=job_id).first()
-    if job is None:
-        raise Http404
-    try:
-        act(job, request.user)
-    except JobConflict as conflict:
-        return refuse(request, conflict.text)
-    return redirect_after(
-        request, _url_of(failover), toast=f"The failover of {job.subject_name} {what}."
-    )
+    return act_on_job(request, failover.pk, job_id, act, what, _url_of(failover))
 
 
 def _url_of(failover: Failover) -> str:

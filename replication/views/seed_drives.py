@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
+from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
@@ -25,7 +26,6 @@ from replication.choices import SeedDriveState
 from replication.forms import SeedDriveForm
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
 from replication.params import SeedDriveParams
-from replication.policy import Finding, Severity, has_errors
 from replication.views.dialogs import render_dialog
 
 _TITLE = "Copy to Seed Drive"
@@ -108,16 +108,13 @@ def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
             own = points_to_archive(row.machine_id, None)
             if not own:
                 text = f"{row.machine.name} has no recovery point yet."
-                findings.append(Finding("SEED-DRIVE-NO-POINT", Severity.ERROR, text))
+                findings.append(Finding.error("SEED-DRIVE-NO-POINT", text))
             points += own
-        findings += [
-            Finding(each.code, Severity(each.severity), each.text)
-            for each in check_archive(place, points)
-        ]
+        findings += check_archive(place, points)
         needed_bytes = missing_bytes(place, points)
     except StoreError as error:
         needed_bytes = 0
-        findings.append(Finding(error.code, Severity.ERROR, str(error)))
+        findings.append(Finding.error(error.code, str(error)))
     return {
         "is_looked_at": True,
         "findings": findings,

@@ -6,41 +6,40 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from console.accounts.access import check_can_change
 from console.htmx import redirect_after
-from console.identity import fingerprint_of
-from replication.client import fetch_certificate
 from replication.errors import ReplicationError
-from replication.forms import SourceCoreForm, TargetAddressForm
+from replication.forms import CoreAddressForm, SourceCoreForm
 from replication.models import Pairing
 from replication.pairing import add_source_core, find_replaced
-from replication.views.dialogs import render_dialog
+from replication.views.core_dialogs import CoreDialog, find_fingerprint
 
-_TITLE = "Add Source Core"
+_DIALOG = CoreDialog(
+    title="Add Source Core",
+    text="A core that was set up anew in place of a lost one. The machines that run here can fail "
+    "back to it.",
+    role="new source",
+    confirm_url_name="replication:source-core-confirm",
+)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
     """Ask for the address; then show the certificate that answers there."""
     check_can_change(request.user)
-    form = TargetAddressForm(request.POST or None, initial=_address_given(request))
-    if request.method != "POST" or not form.is_valid():
-        return _address_dialog(request, form, 422 if request.method == "POST" else 200)
-    host, port = form.cleaned_data["host"], form.cleaned_data["port"]
-    try:
-        fingerprint = fingerprint_of(fetch_certificate(host, port))
-    except ReplicationError as error:
-        form.add_error(None, error.text)
-        return _address_dialog(request, form, 422)
-    replaced = find_replaced(Pairing.objects.incoming(), host, port)
+    form = CoreAddressForm(request.POST or None, initial=_address_given(request))
+    fingerprint = find_fingerprint(form) if form.is_valid() else None
+    if fingerprint is None:
+        return _DIALOG.ask_address(request, form)
+    given = form.cleaned_data
+    replaced = find_replaced(Pairing.objects.incoming(), given["host"], given["port"])
     confirming = SourceCoreForm(
         lost=_lost_cores(),
         initial={
-            "host": host,
-            "port": port,
+            **given,
             "fingerprint": fingerprint,
             "replaces": str(replaced.pk) if replaced is not None else "",
         },
     )
-    return _confirm_dialog(request, confirming, 200)
+    return _DIALOG.ask_confirmation(request, confirming)
 
 
 @require_POST
@@ -49,7 +48,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
     check_can_change(request.user)
     form = SourceCoreForm(request.POST, lost=_lost_cores())
     if not form.is_valid():
-        return _confirm_dialog(request, form, 422)
+        return _DIALOG.ask_confirmation(request, form)
     chosen = form.cleaned_data
     lost = Pairing.objects.incoming()
     replaces = lost.filter(pk=chosen["replaces"]).first() if chosen["replaces"] else None
@@ -64,7 +63,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
         )
     except ReplicationError as error:
         form.add_error(None, error.text)
-        return _confirm_dialog(request, form, 422)
+        return _DIALOG.ask_confirmation(request, form)
     count = pairing.machines.count()
     return redirect_after(
         request,
@@ -83,18 +82,3 @@ def _lost_cores() -> list[tuple[str, str]]:
         (str(pairing.pk), f"{pairing.peer_name} ({pairing.address})")
         for pairing in Pairing.objects.incoming()
     ]
-
-
-def _address_dialog(request: HttpRequest, form: TargetAddressForm, status: int) -> HttpResponse:
-    return render_dialog(
-        request, "replication/_add_source_core.html", _TITLE, {"form": form}, status
-    )
-
-
-def _confirm_dialog(request: HttpRequest, form: SourceCoreForm, status: int) -> HttpResponse:
-    context = {
-        "form": form,
-        "fingerprint": form["fingerprint"].value(),
-        "address": f"{form['host'].value()}:{form['port'].value()}",
-    }
-    return render_dialog(request, "replication/_confirm_source_core.html", _TITLE, context, status)

@@ -6,32 +6,29 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from console.accounts.access import check_can_change
 from console.htmx import redirect_after
-from console.identity import fingerprint_of
-from replication.client import fetch_certificate
 from replication.errors import ReplicationError
-from replication.forms import TargetAddressForm, TargetCoreForm
+from replication.forms import CoreAddressForm, TargetCoreForm
 from replication.pairing import add_target_core
-from replication.views.dialogs import render_dialog
+from replication.views.core_dialogs import CoreDialog, find_fingerprint
 
-_TITLE = "Add Target Core"
+_DIALOG = CoreDialog(
+    title="Add Target Core",
+    text="Recovery points of this core's machines will go to the core at this address.",
+    role="target",
+    confirm_url_name="replication:target-core-confirm",
+)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
     """Ask for the address; then show the certificate that answers there."""
     check_can_change(request.user)
-    form = TargetAddressForm(request.POST or None)
-    if request.method != "POST" or not form.is_valid():
-        status = 422 if request.method == "POST" else 200
-        return _address_dialog(request, form, status)
-    host, port = form.cleaned_data["host"], form.cleaned_data["port"]
-    try:
-        fingerprint = fingerprint_of(fetch_certificate(host, port))
-    except ReplicationError as error:
-        form.add_error(None, error.text)
-        return _address_dialog(request, form, 422)
-    confirming = TargetCoreForm(initial={"host": host, "port": port, "fingerprint": fingerprint})
-    return _confirm_dialog(request, confirming, 200)
+    form = CoreAddressForm(request.POST or None)
+    fingerprint = find_fingerprint(form) if form.is_valid() else None
+    if fingerprint is None:
+        return _DIALOG.ask_address(request, form)
+    confirming = TargetCoreForm(initial={**form.cleaned_data, "fingerprint": fingerprint})
+    return _DIALOG.ask_confirmation(request, confirming)
 
 
 @require_POST
@@ -40,7 +37,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
     check_can_change(request.user)
     form = TargetCoreForm(request.POST)
     if not form.is_valid():
-        return _confirm_dialog(request, form, 422)
+        return _DIALOG.ask_confirmation(request, form)
     chosen = form.cleaned_data
     try:
         pairing = add_target_core(
@@ -52,24 +49,9 @@ def confirm(request: HttpRequest) -> HttpResponse:
         )
     except ReplicationError as error:
         form.add_error(None, error.text)
-        return _confirm_dialog(request, form, 422)
+        return _DIALOG.ask_confirmation(request, form)
     return redirect_after(
         request,
         reverse("replication:page"),
         toast=f"{pairing.peer_name} is a target core now. Add machines to replicate.",
     )
-
-
-def _address_dialog(request: HttpRequest, form: TargetAddressForm, status: int) -> HttpResponse:
-    return render_dialog(
-        request, "replication/_add_target_core.html", _TITLE, {"form": form}, status
-    )
-
-
-def _confirm_dialog(request: HttpRequest, form: TargetCoreForm, status: int) -> HttpResponse:
-    context = {
-        "form": form,
-        "fingerprint": form["fingerprint"].value(),
-        "address": f"{form['host'].value()}:{form['port'].value()}",
-    }
-    return render_dialog(request, "replication/_confirm_target_core.html", _TITLE, context, status)

@@ -9,7 +9,6 @@ and a part of one is gone on with next time.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 from django.utils import timezone
 
@@ -24,7 +23,7 @@ from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
 from replication.models import ReplicatedMachine
 from replication.params import ReplicateParams
 from replication.peers import speaking_with
-from replication.sending import Sending, describe_machine
+from replication.sending import Sending, describe_machine, get_replicated
 
 AGAIN_AFTER_CUT_SECONDS = 5.0
 
@@ -37,7 +36,7 @@ def trust_target(context: StepContext) -> dict[str, Any]:
     Undo: nothing to undo; see the step.
     Fails with: MACHINE-NOT-OWNER. An agent that does not answer is told next time.
     """
-    replicated = _get_replicated(context.params.replicated_machine_id)
+    replicated = get_replicated(context.params.replicated_machine_id)
     with _noting_failure(replicated):
         check_owner(replicated.machine)
     if replicated.trusted_at is not None:
@@ -60,7 +59,7 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     Undo: nothing to undo; see the step.
     Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-PEER-….
     """
-    replicated = _get_replicated(context.params.replicated_machine_id)
+    replicated = get_replicated(context.params.replicated_machine_id)
     machine = replicated.machine
     with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
         ownership = client.put_machine(str(machine.pk), describe_machine(replicated))
@@ -86,7 +85,7 @@ def send_points(context: StepContext) -> dict[str, Any]:
     Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is
         no failure: it waits and goes on where it stopped.
     """
-    replicated = _get_replicated(context.params.replicated_machine_id)
+    replicated = get_replicated(context.params.replicated_machine_id)
     try:
         with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
             return Sending(
@@ -97,21 +96,6 @@ def send_points(context: StepContext) -> dict[str, Any]:
         raise Waiting(
             f"{error.text} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS
         ) from error
-
-
-def _get_replicated(replicated_machine_id: UUID) -> ReplicatedMachine:
-    found = (
-        ReplicatedMachine.objects.select_related("machine", "pairing")
-        .filter(pk=replicated_machine_id)
-        .first()
-    )
-    if found is None:
-        raise StepFailed(
-            "REPLICATION-MACHINE-MISSING",
-            "This machine is no longer replicated to that core.",
-            is_permanent=True,
-        )
-    return found
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from console.jobs.workflow import Step, StepContext, Workflow, register
 from protected_machines import archives
 from replication import seed_drives
 from replication.params import SeedDriveParams
+from replication.sending import get_replicated
 
 COPY_LIMIT_SECONDS = 7 * 24 * 3600
 
@@ -18,7 +19,7 @@ COPY_LIMIT_SECONDS = 7 * 24 * 3600
 def look_at_folder(context: StepContext) -> dict[str, Any]:
     """Look whether there is room. See `archives.look_at_folder`."""
     params: SeedDriveParams = context.params
-    replicated = seed_drives.get_replicated(params.replicated_machine_id)
+    replicated = get_replicated(params.replicated_machine_id)
     look = archives.look_at_folder(replicated.machine_id, None, params.folder)
     return {**look, "machine_id": str(replicated.machine_id)}
 

@@ -18,6 +18,7 @@ from protected_machines.workflows.archive import WORKFLOW, ArchiveParams
 from recovery_store.checking import check
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.mounting import mounted_tmpfs
 from tests.protected_machines.archives import Archived, damage, files_below, make_archived
 from tests.protected_machines.conftest import MIB
 
@@ -128,11 +129,8 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, of 8 MiB, that can be unmounted."""
     folder = tmp_path / "mounted"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("file systems may not be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+    with mounted_tmpfs(folder, 8 << 20):
+        yield folder
 
 
 def test_a_disk_that_is_unmounted_in_mid_copy_leaves_its_place_empty(

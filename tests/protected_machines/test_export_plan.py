@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from console.findings import Finding
 from protected_machines.choices import PointState
 from protected_machines.exports import ExportFacts, choose_controller, plan_export
 from tests.factories import DESCRIPTION
-from vsphere.placement import Finding
 
 FINGERPRINT = "ab" * 32
 
@@ -89,6 +89,6 @@ def test_a_core_that_the_agent_does_not_trust_matters_only_when_it_must_answer()
 
 
 def test_errors_come_first() -> None:
-    place = [Finding("VSPHERE-SPACE-LOW", "warning", "…"), Finding("VSPHERE-NAME", "error", "…")]
+    place = [Finding.warning("VSPHERE-SPACE-LOW", "…"), Finding.error("VSPHERE-NAME", "…")]
     findings = plan_export(facts({"firmware": "efi"}), place)
     assert [finding.severity for finding in findings] == ["error", "warning", "warning"]

@@ -18,6 +18,7 @@ from recovery_store.manifest import Manifest
 from recovery_store.store import Store
 from recovery_store.vmdk.layout import GRAIN_BYTES
 from recovery_store.vmdk.writer import StreamWriter
+from tests.mounting import mounted_tmpfs
 from tests.recovery_store.disks import (
     MACHINE_ID,
     MIB,
@@ -37,22 +38,14 @@ _STORE = [sys.executable, "-m", "recovery_store"]
 def small_root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A place where a file of 6 MiB does not fit.
 
-    A file system of its own where this process may mount one, and everywhere a limit on the
-    length of files, which the kernel enforces with an error of its own.
+    A file system of its own, and a limit on the length of files, which the kernel enforces with an
+    error of its own.
     """
     root = tmp_path / "small"
     root.mkdir()
     if request.param == "file system":
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={LIMIT_BYTES}", "none", str(root)]
-        if subprocess.run(mount, capture_output=True).returncode:
-            # Where mounting is not allowed, an unprivileged namespace would not help this
-            # process; the limit on files is what is left.
-            yield from _limited(root)
-            return
-        try:
+        with mounted_tmpfs(root, LIMIT_BYTES):
             yield root
-        finally:
-            subprocess.run(["umount", "-l", str(root)], check=True)
         return
     yield from _limited(root)
 

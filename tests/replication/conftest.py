@@ -10,7 +10,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.test import Client
+from playwright.sync_api import Page
 from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from lab.vcsim.process import Vcsim, running_vcsim
 from protected_machines.exports import VmOptions
@@ -21,6 +23,7 @@ from protected_machines.vcenters import add_vcenter
 from recovery_store.store import Store
 from replication.models import Pairing
 from replication.pairing import add_target_core
+from tests.browser import chromium, page_of
 from tests.conftest import free_port
 from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
 from tests.replication.guests import Guests
@@ -219,3 +222,11 @@ def options(clean_vcenter: VCenter) -> VmOptions:
         cpus=2,
         memory_bytes=512 * 1024**2,
     )
+
+
+@pytest.fixture
+def page(signed_in: Client, live_server: LiveServer) -> Iterator[Page]:
+    """A page of a signed-in administrator, who says yes to every question."""
+    with chromium() as browser, page_of(browser, live_server, signed_in) as page:
+        page.on("dialog", lambda asked: asked.accept())
+        yield page

@@ -11,7 +11,6 @@ from recovery_store.store import Store
 from replication.models import SeedDrive
 from tests.protected_machines.archives import Archived, forget, make_archived
 from tests.replication.rows import make_pairing, make_replicated
-from tests.replication.test_failback_browser import page  # noqa: F401
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
@@ -34,7 +33,7 @@ def run(kind: str) -> Job:
 
 
 def test_an_archive_there_and_back(
-    page: Page,  # noqa: F811
+    page: Page,
     archived: Archived,
     store: Store,
     disk: Path,
@@ -75,7 +74,7 @@ def test_an_archive_there_and_back(
 
 
 def test_a_seed_drive_is_made_and_abandoned(
-    page: Page,  # noqa: F811
+    page: Page,
     archived: Archived,
     disk: Path,
 ) -> None:

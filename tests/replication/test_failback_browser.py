@@ -1,30 +1,20 @@
 """The dialog Failback and its page in a real browser, as a person uses them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from django.test import Client
 from playwright.sync_api import Page, expect
-from pytest_django.live_server_helper import LiveServer
 
 from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from protected_machines.exports import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.pairing import add_source_core
-from tests.browser import chromium, page_of
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
 from tests.replication.failbacks import FailedOver, hand_back, replicating_back, run_here
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def page(signed_in: Client, live_server: LiveServer) -> Iterator[Page]:
-    with chromium() as browser, page_of(browser, live_server, signed_in) as page:
-        page.on("dialog", lambda asked: asked.accept())
-        yield page
 
 
 @pytest.fixture

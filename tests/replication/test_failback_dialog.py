@@ -16,10 +16,11 @@ from console.jobs.testing import run_until_done
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.workflows.snapshot import SnapshotParams
+from replication import drafts
 from replication.credentials import seal
 from replication.models import Failback, Pairing, ReplicatedMachine
 from replication.pairing import add_source_core
-from tests.factories import make_vcenter
+from tests.factories import make_machine, make_vcenter
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_replicated
@@ -89,7 +90,11 @@ def test_the_quote_says_bytes_and_times_before_anything_starts(
 ) -> None:
     page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
     quote = page[page.index('id="failback-quote"') :]
-    assert re.search(r"To send</dt><dd>1\.\d MiB", quote)
+    here_bytes = sum(point.stored_bytes for point in running_here.machine.points.all())
+    said = re.search(r"To send</dt><dd>(\d+\.\d) MiB", quote)
+    assert said is not None
+    # What is here, and at most as much again that is still to be written.
+    assert here_bytes * 0.95 < float(said[1]) * 2**20 < here_bytes * 2
     assert "in 5 recovery points, a base image among them" in quote
     assert "Copying</dt><dd>about a minute" in quote
     assert re.search(r"Downtime</dt><dd>about \d+", quote)
@@ -97,6 +102,55 @@ def test_the_quote_says_bytes_and_times_before_anything_starts(
     assert "holds no recovery point that the newest one builds on" in page
     assert 'aria-disabled="true" title="db-01: Start the machine at DR site from the' in page
     assert not Job.objects.filter(kind="failback").exists()
+
+
+@pytest.fixture
+def without_points(running_here: ReplicatedMachine) -> ReplicatedMachine:
+    """A second machine that runs here, of which no recovery point is left."""
+    machine = make_machine(
+        name="web-01",
+        host="192.0.2.9",
+        kind=MachineKind.FAILED_OVER,
+        source_core_id=running_here.pairing.peer_core_id,
+        vcenter=make_vcenter(name="Second"),
+        vm_moid="vm-2",
+        vm_name="web-01",
+    )
+    return make_replicated(running_here.pairing, machine)
+
+
+def dialog_of_all(signed_in: Client, row: ReplicatedMachine) -> str:
+    address = reverse("replication:pairing-failback", args=[row.pairing_id])
+    return signed_in.get(address, headers=HTMX).content.decode()
+
+
+def test_no_quote_is_given_while_a_chosen_machine_cannot_be_judged(
+    signed_in: Client, running_here: ReplicatedMachine, without_points: ReplicatedMachine
+) -> None:
+    page = dialog_of_all(signed_in, running_here)
+    assert "Not every chosen machine can be judged" in page
+    assert "To send</dt>" not in page
+
+
+def test_machines_that_are_not_listed_are_counted(
+    signed_in: Client,
+    running_here: ReplicatedMachine,
+    without_points: ReplicatedMachine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(drafts, "MACHINES_SHOWN", 1)
+    page = dialog_of_all(signed_in, running_here)
+    assert "1 more machine that runs here is not listed" in page
+    assert f"{running_here.machine_id}-host" in page
+    assert f"{without_points.machine_id}-host" not in page
+
+
+def test_nothing_is_said_of_disks_that_nobody_looked_at(
+    signed_in: Client, running_here: ReplicatedMachine
+) -> None:
+    page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
+    assert "known once each machine to restore onto is named" in page
+    assert "are blank" not in page
 
 
 def test_checking_shows_the_disks_and_starts_nothing(

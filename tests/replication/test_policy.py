@@ -7,19 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.findings import Finding, Severity, has_errors
 from replication.policy import (
     DestinationFacts,
-    Finding,
     MachineFacts,
     PointFacts,
-    Severity,
     SourceFacts,
     accepts_claim,
-    error,
-    has_errors,
     plan_failover,
     span,
-    warning,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -65,13 +61,17 @@ def test_nothing_speaks_against_a_fresh_point_of_a_lost_site() -> None:
         ({"point": None}, "FAILOVER-NO-POINT"),
         ({"point": replace(POINT, trouble_text="Gone.")}, "FAILOVER-POINT-UNREADABLE"),
         (
-            {"point": replace(POINT, export_findings=(error("EXPORT-POINT-DAMAGED", "x"),))},
+            {
+                "point": replace(
+                    POINT, export_findings=(Finding.error("EXPORT-POINT-DAMAGED", "x"),)
+                )
+            },
             "EXPORT-POINT-DAMAGED",
         ),
         ({"place": DestinationFacts(is_chosen=False)}, "FAILOVER-NO-VCENTER"),
         ({"place": DestinationFacts(True, "It is away.")}, "FAILOVER-VSPHERE"),
         (
-            {"place": DestinationFacts(True, findings=(error("VSPHERE-NAME-TAKEN", "x"),))},
+            {"place": DestinationFacts(True, findings=(Finding.error("VSPHERE-NAME-TAKEN", "x"),))},
             "VSPHERE-NAME-TAKEN",
         ),
     ],
@@ -104,11 +104,11 @@ def test_what_a_person_must_weigh_is_a_warning(facts: dict[str, object], code: s
 
 
 def test_errors_come_before_warnings() -> None:
-    point = replace(POINT, consistency="crash", export_findings=(error("A", "x"),))
+    point = replace(POINT, consistency="crash", export_findings=(Finding.error("A", "x"),))
     findings = plan(
         source=replace(SOURCE, is_reachable=True),
         point=point,
-        place=DestinationFacts(True, findings=(warning("B", "x"), error("C", "x"))),
+        place=DestinationFacts(True, findings=(Finding.warning("B", "x"), Finding.error("C", "x"))),
     )
     severities = [finding.severity for finding in findings]
     assert severities == sorted(severities)
