@@ -17,7 +17,7 @@ from lab.qemu import Guest
 from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
-from tests.lab.waiting import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 MARKER = "test-of-the-hypervisor"

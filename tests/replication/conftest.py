@@ -74,9 +74,11 @@ def running_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeerCore]
 
 @pytest.fixture
 def peer(running_peer: PeerCore) -> PeerCore:
-    """Another core that runs, without machines, pairings and points."""
+    """Another core that runs, with a worker, without machines, pairings and points."""
     if running_peer.process is None:
         running_peer.start()
+    if running_peer.worker is None:
+        running_peer.start_worker()
     running_peer.forget_everything()
     shutil.rmtree(running_peer.home / "store", ignore_errors=True)
     return running_peer
@@ -84,9 +86,7 @@ def peer(running_peer: PeerCore) -> PeerCore:
 
 @pytest.fixture
 def source(peer: PeerCore) -> PeerCore:
-    """That other core as a source core, with a worker for its jobs."""
-    if peer.worker is None:
-        peer.start_worker()
+    """That other core as a source core."""
     return peer
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from console.jobs.acts import start_job
-from console.jobs.choices import JobState
+from console.jobs.choices import TERMINAL, JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from protected_machines.workflows.archive import ArchiveParams
@@ -23,16 +23,15 @@ from tests.factories import NOON
 from tests.protected_machines.archives import Archived, files_below, make_archived
 from tests.replication.peer_core import PeerCore
 from tests.replication.rows import make_pairing, make_replicated
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
 CONSUME = """
 from console.jobs.acts import start_job
-from console.jobs.testing import log_of, run_until_done
 from protected_machines.workflows.import_archive import ImportParams
 import uuid
-job = run_until_done(start_job("import_archive", uuid.UUID({id!r}), "m", ImportParams({folder!r})))
-assert job.state == "succeeded", log_of(job)
+print(start_job("import_archive", uuid.UUID({id!r}), "m", ImportParams({folder!r})).id.hex)
 """
 
 
@@ -114,7 +113,17 @@ def replicated(archived: Archived, outgoing: Pairing) -> ReplicatedMachine:
 
 
 def consume(peer: PeerCore, machine_id: object, folder: Path) -> None:
-    peer.manage("shell", "-c", CONSUME.format(id=str(machine_id), folder=str(folder)))
+    queued = peer.manage("shell", "-c", CONSUME.format(id=str(machine_id), folder=str(folder)))
+    job_id = queued.split()[-1]
+
+    def state() -> str:
+        return str(peer.rows("SELECT state FROM jobs_job WHERE id = ?", job_id)[0][0])
+
+    wait_until(lambda: state() in TERMINAL, "the drive to be consumed", limit_seconds=120)
+    log = peer.rows(
+        "SELECT number, step, type, payload FROM jobs_jobevent WHERE job_id = ?", job_id
+    )
+    assert state() == JobState.SUCCEEDED, "\n".join(map(str, log))
 
 
 def held(peer: PeerCore, machine_id: object) -> list[str]:

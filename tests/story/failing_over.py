@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.story.console import Console
 from tests.story.two_sites import MACHINES, Lab
-from tests.story.waiting import wait_until
+from tests.waiting import wait_until
 
 LIMIT_MS = 900_000
 
