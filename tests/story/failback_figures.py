@@ -22,14 +22,14 @@ class Figures:
     quoted_down_seconds: float
     # From the freeze until the machine's agent answered at its source.
     down_seconds: float
-    # By step: the final delta's way, and the machine's own boot.
+    # By step, in their order.
     seconds: dict[str, float]
     is_history_whole: bool
 
     @property
     def overhead_seconds(self) -> float:
         """How long it stood still beyond the final delta's transfer and its own boot."""
-        return self.down_seconds - sum(self.seconds.values())
+        return self.down_seconds - sum(self.seconds[name] for name in EXCUSED_STEPS)
 
     def describe(self) -> str:
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
@@ -40,7 +40,9 @@ class Figures:
         )
 
 
-TRANSFER_STEPS = ("final_point", "send_final_point", "restore_final_delta")
+# The final delta's way to the machine, and the machine's own boot. What the final point takes, with
+# the freeze and the search for what changed, counts as standing still.
+EXCUSED_STEPS = ("send_final_point", "restore_final_delta", "boot_machine")
 
 
 def read_figures(lab: Lab, failback_url: str) -> dict[str, Figures]:
@@ -73,7 +75,7 @@ def _gather(failback_id: str) -> dict[str, Any]:
             ),
             quoted_down_seconds=entry.quote["down_seconds"],
             down_seconds=down.total_seconds(),
-            seconds={name: steps[name].seconds for name in (*TRANSFER_STEPS, "boot_machine")},
+            seconds={name: steps[name].seconds for name in ("final_point", *EXCUSED_STEPS)},
             is_history_whole=steps["replicate_again"].output["builds_on_final_point"],
         )
         found[entry.machine.name] = asdict(figures)
