@@ -67,7 +67,7 @@ class GrainTable:
 
     def __init__(self, path: Path, owner: TableOwner, capacity_bytes: int) -> None:
         self.grains = grain_count(capacity_bytes)
-        self._path = path
+        self.path = path
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -113,7 +113,7 @@ class GrainTable:
         offset = _slices_offset(self.grains) + number * SLICE_BYTES
         data = os.pread(self.fd, SLICE_BYTES, offset)
         if blake3(data).digest() != self.slice_digest(number):
-            raise TableUnfit(f"{self._path}: slice {number} is damaged")
+            raise TableUnfit(f"{self.path}: slice {number} is damaged")
         self._held = (number, data)
         return data
 
@@ -130,12 +130,12 @@ class GrainTable:
     def _read_head(self, owner: TableOwner) -> bytes:
         data = os.pread(self.fd, _slices_offset(self.grains), 0)
         if len(data) < _slices_offset(self.grains):
-            raise TableUnfit(f"{self._path} is cut")
+            raise TableUnfit(f"{self.path} is cut")
         expected = _head(owner, self.grains)
         seal = data[_HEAD.size : _HEAD.size + _SEAL_BYTES]
         slice_digests = data[_HEAD_BYTES:][: _slice_count(self.grains) * _SLICE_DIGEST_BYTES]
         if data[: _HEAD.size] != expected or seal != _seal(expected, slice_digests):
-            raise TableUnfit(f"{self._path} is stale or damaged")
+            raise TableUnfit(f"{self.path} is stale or damaged")
         return slice_digests
 
 
@@ -211,8 +211,10 @@ class GrainTableBuilder:
             self._slice_digests[start : start + _SLICE_DIGEST_BYTES] = parent.slice_digest(number)
 
 
-def rebuild_table(path: Path, disk: MergedDisk, owner: TableOwner) -> None:
+def rebuild_table(path: Path, disk: MergedDisk, owner: TableOwner) -> GrainTable:
     """Write the table of a disk by reading all of it; in place only when whole.
+
+    Returned open: as soon as it is in place, a newer point may have it removed.
 
     Raises:
         VmdkDamaged: the disk cannot be read.
@@ -230,7 +232,10 @@ def rebuild_table(path: Path, disk: MergedDisk, owner: TableOwner) -> None:
             while pending:
                 _put_all(builder, pending.popleft().result())
         builder.finish(owner)
+        table = GrainTable(partial, owner, disk.capacity_bytes)
         partial.replace(path)
+        table.path = path
+        return table
     finally:
         builder.close()
         partial.unlink(missing_ok=True)

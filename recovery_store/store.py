@@ -374,8 +374,7 @@ class Store(Inventory):
             full_store_named(self.root, f"rebuilding the digest table {path}"),
             self.open_disk(manifest.machine_id, manifest.point_id, disk.number) as merged,
         ):
-            rebuild_table(path, merged, owner)
-            return GrainTable(path, owner, disk.capacity_bytes)
+            return rebuild_table(path, merged, owner)
 
     def _parent_of_replica(self, manifest: Manifest) -> Manifest | None:
         if manifest.parent_point_id is None:

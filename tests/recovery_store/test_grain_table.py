@@ -62,6 +62,23 @@ def test_a_missing_table_is_rebuilt_the_same(store: Store) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_rebuilt_table_that_a_newer_point_removes_at_once_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, _ = add_chain(store, {0: 1, 5: 2}, {5: 3})
+    replace = Path.replace
+
+    def replace_and_forget(path: Path, target: Path) -> Path:
+        found = replace(path, target)
+        if target.suffix == ".grains":
+            target.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "replace", replace_and_forget)
+    assert digests_of_parent(store, older) == digests({0: 1, 5: 2}, 64)
+    assert not table_path(store, older).exists()
+
+
 @pytest.mark.parametrize("offset", [0, 8, 12, 16, 60, 90, 100, 4096, 8192, 8192 + 5 * 16])
 def test_a_flipped_byte_makes_it_rebuilt(store: Store, offset: int) -> None:
     point = add_chain(store, {0: 1}, {5: 3})[-1]
