@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import F
 
 from console.jobs.choices import StepState
-from console.jobs.models import JobStep
+from console.jobs.models import Job, JobStep
 from protected_machines.choices import PointKind
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.store import open_store
@@ -42,6 +42,7 @@ def quote_facts(
         restore_bytes=restore_bytes_of(machine, newest),
         capacity_bytes=sum(disk["capacity_bytes"] for disk in machine.disks),
         newest_age_seconds=(now - newest.taken_at).total_seconds(),
+        is_taking_point=Job.objects.open().filter(kind="snapshot", subject_id=machine.pk).exists(),
         can_watch=machine.description.get("can_watch") is True,
         past_points=_past_points(points),
         send_bps=_rate_of("failback", "send_points"),

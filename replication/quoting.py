@@ -45,6 +45,8 @@ class QuoteFacts:
     restore_bytes: int
     capacity_bytes: int
     newest_age_seconds: float
+    # A point is being taken, and will be sent with the others.
+    is_taking_point: bool = False
     # Whether its agent can tell what was written while the last point was sent and restored; if
     # not, whole disks are read while it is frozen.
     can_watch: bool = False
@@ -80,6 +82,9 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
     restore_bps = facts.restore_bps or DEFAULT_RESTORE_BPS
     snapshot_seconds = facts.snapshot_seconds or facts.capacity_bytes / DEFAULT_READ_BPS
     catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds + LOOK_SECONDS)
+    if facts.is_taking_point:
+        catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds)
+        catch_up_bytes += changed_bytes(facts.past_points, LOOK_SECONDS)
     first_bytes = facts.missing_bytes + catch_up_bytes
     restore_bytes = facts.restore_bytes + catch_up_bytes
     first_seconds = (
@@ -100,7 +105,7 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
     )
     return Quote(
         send_bytes=first_bytes + running_bytes + final_bytes,
-        send_points=facts.missing_points + 3,
+        send_points=facts.missing_points + facts.is_taking_point + 3,
         restore_bytes=restore_bytes + running_bytes,
         final_bytes=final_bytes,
         copy_seconds=first_seconds + running_seconds,
@@ -114,7 +119,8 @@ def changed_bytes(past_points: Sequence[PastPoint], seconds: float) -> int:
     """Return how large an incremental will be that is taken so long after its parent.
 
     A machine changes much the same blocks again and again: a longer time is worth less than its
-    share, and a point is never judged above the largest that it lately had.
+    share, and a point is never judged above the largest that it lately had. Nor is it judged below
+    what a shorter time took: some blocks are written however short it is.
     """
     lately = [point for point in past_points if point.interval_seconds > 0][:_LATE_POINTS]
     if not lately:
@@ -122,7 +128,9 @@ def changed_bytes(past_points: Sequence[PastPoint], seconds: float) -> int:
     usual_bytes = median(point.stored_bytes for point in lately)
     usual_seconds = median(point.interval_seconds for point in lately)
     share = math.sqrt(max(0.0, seconds) / usual_seconds)
-    return round(min(usual_bytes * share, max(point.stored_bytes for point in lately)))
+    most_bytes = max(point.stored_bytes for point in lately)
+    shorter = [point.stored_bytes for point in past_points if 0 < point.interval_seconds <= seconds]
+    return round(max(min(usual_bytes * share, most_bytes), min(shorter, default=0)))
 
 
 def add_quotes(quotes: Sequence[Quote]) -> Quote:

@@ -126,9 +126,10 @@ def test_a_source_that_was_kept_gets_only_what_it_lacks(
     assert job.state == JobState.SUCCEEDED, log_of(job)
     assert job.steps.get(name="send_points").output["sent_points"] == 1
     marks = "SELECT is_carried_on, COUNT(*) FROM protected_machines_recoverypoint GROUP BY 1"
-    # Kept, shown, and not sent: the base, the catch-up, the final and the forced point count.
-    assert source.rows(marks) == [(0, 1), (1, 4)]
-    assert failed_over.machine.points.count() == 4
+    # Kept, shown, and not sent. The base, the catch-up, the last running, the final and the forced
+    # point count.
+    assert source.rows(marks) == [(0, 1), (1, 5)]
+    assert failed_over.machine.points.count() == 5
 
 
 def test_a_source_that_lost_the_common_point_gets_a_base_image_and_the_quote_said_so(

@@ -73,6 +73,21 @@ def test_a_longer_time_is_worth_less_than_its_share_and_has_an_end() -> None:
     assert changed_bytes([], 1_000) == 0
 
 
+def test_a_longer_time_is_not_worth_less_than_a_shorter_one_took() -> None:
+    past = [PastPoint(9 * MB, 3600), PastPoint(8 * MB, 10), PastPoint(10 * MB, 3600)]
+    assert changed_bytes(past, 5) < 8 * MB
+    assert changed_bytes(past, 20) == 8 * MB
+
+
+def test_a_point_that_is_being_taken_is_sent_too() -> None:
+    past = [PastPoint(10 * MB, 600)] * 3
+    quiet = make_quote(facts(past_points=past, newest_age_seconds=600))
+    taking = make_quote(facts(past_points=past, newest_age_seconds=600, is_taking_point=True))
+    assert taking.send_points == quiet.send_points + 1
+    look_bytes = changed_bytes(past, LOOK_SECONDS)
+    assert taking.send_bytes == pytest.approx(quiet.send_bytes + look_bytes, rel=0.01)
+
+
 def test_without_any_past_job_there_is_an_answer() -> None:
     quote = make_quote(
         facts(send_bps=None, restore_bps=None, snapshot_seconds=None, boot_seconds=None)
