@@ -17,7 +17,7 @@ from vsphere.api import vmodl
 
 @pytest.fixture(scope="session")
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
-    with running_vcsim(tmp_path_factory.mktemp("vcsim"), lease_timeout=20) as simulator:
+    with running_vcsim(tmp_path_factory.mktemp("vcsim")) as simulator:
         yield simulator
 
 
