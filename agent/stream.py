@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from recovery_store.errors import SourceUnreadable, VmdkError
-from recovery_store.vmdk.imaging import MeasuredWrite, join_runs, stream_disk
+from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
 
 from agent.errors import ProtocolBroken, SnapshotFailed
@@ -143,7 +143,7 @@ def _find_changed(
         or parent.capacity_bytes != disk_view.capacity_bytes
     ):
         return None
-    return join_runs(disk_view.changed, grain_count(disk_view.capacity_bytes))
+    return disk_view.changed
 
 
 def _begin_message(disk_view: DiskView, cid: str, parent: ParentDisk | None) -> dict[str, object]:

@@ -42,8 +42,8 @@ class Disk:
 class DiskView:
     """A disk that stands still; `path` is read instead of the disk itself.
 
-    `changed`: the (first grain, count) of all that was written since the view that was watched;
-    None if that is not known.
+    `changed`: the (first grain, count) of all that was written since the view that was watched,
+    none past the disk's end; None if that is not known.
     """
 
     disk: Disk
