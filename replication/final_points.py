@@ -7,9 +7,12 @@ The agent keeps the file systems frozen for a limited time after the point. It i
 if the VM is off before that time is over; where the machine thawed meanwhile, another is taken.
 """
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid5
 
+from agent.client import AgentClient
 from agent.errors import AgentError, HoldLost
 from console.jobs.workflow import StepContext, StepFailed
 from protected_machines.choices import PointKind
@@ -53,11 +56,7 @@ def take_watched_point(context: StepContext, point_id: str) -> dict[str, Any]:
 
 def end_watch(context: StepContext) -> None:
     """End the watch. An agent that does not answer, or is older, has none, or ends it by itself."""
-    machine = Machine.objects.get(pk=context.subject_id)
-    try:
-        dial(machine, PING_TIMEOUT_SECONDS).end_watch()
-    except (AgentError, ProtectedMachinesError):
-        return
+    _tell_agent(context, AgentClient.end_watch)
 
 
 def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
@@ -71,11 +70,14 @@ def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
 
 def thaw(context: StepContext) -> None:
     """Thaw the machine. One that does not answer is off, or thaws by itself."""
+    _tell_agent(context, AgentClient.release_hold)
+
+
+def _tell_agent(context: StepContext, tell: Callable[[AgentClient], object]) -> None:
+    """Tell the machine's agent; one that does not answer needs not be told."""
     machine = Machine.objects.get(pk=context.subject_id)
-    try:
-        dial(machine, PING_TIMEOUT_SECONDS).release_hold()
-    except (AgentError, ProtectedMachinesError):
-        return
+    with contextlib.suppress(AgentError, ProtectedMachinesError):
+        tell(dial(machine, PING_TIMEOUT_SECONDS))
 
 
 def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> dict[str, Any]:
