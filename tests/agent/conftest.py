@@ -197,15 +197,28 @@ def rescue_machine(folder: Path) -> Iterator[RunningAgent]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[RunningAgent]:
+    with two_disks_agent(tmp_path / "agent") as running:
+        yield running
+
+
+@contextmanager
+def two_disks_agent(folder: Path, module: str = "agent") -> Iterator[RunningAgent]:
     """An agent with two small disks, open for pairing."""
-    folder = tmp_path / "agent"
     folder.mkdir()
     disks = {
         "boot": write_disk(folder / "boot.raw", 8 * MIB, 2 * MIB),
         "data": write_disk(folder / "data.raw", 3 * MIB + 512, 1 * MIB),
     }
-    running = RunningAgent(folder, disks).start()
+    running = RunningAgent(folder, disks, module=module).start()
     yield running
     if running.process is not None:
         running.stop(signal.SIGKILL)
     shutil.rmtree(folder)
+
+
+def trusted_core(agent: RunningAgent, client: AgentClient, folder: Path) -> AgentClient:
+    """Have an agent trust one more core; return how that core speaks to it."""
+    core = make_core(folder / "other-core", "other-core")
+    client.trust(core.certificate_pem, core.name)
+    pem = (agent.folder / "state/agent.pem").read_text()
+    return AgentClient("127.0.0.1", agent.port, core.credentials, pem, 30)

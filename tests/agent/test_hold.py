@@ -10,7 +10,7 @@ import pytest
 from agent.client import AgentClient, SnapshotResult
 from agent.errors import AgentBusy, AgentError, HoldLost
 from agent.providers.freeze import Watchdog
-from tests.agent.conftest import MIB, Core, RunningAgent, make_core, wait_until, write_disk
+from tests.agent.conftest import MIB, Core, RunningAgent, trusted_core, wait_until, write_disk
 from tests.agent.folder_sink import FolderSink
 from tests.agent.test_snapshot import assert_same_disk
 
@@ -167,10 +167,7 @@ def test_while_held_ordinary_points_pairing_and_trust_have_to_wait(
 def test_a_final_point_may_be_taken_anew_by_the_same_core_only(
     agent: RunningAgent, client: AgentClient, sink: FolderSink, tmp_path: Path
 ) -> None:
-    other_core = make_core(tmp_path / "other-core", "other-core")
-    client.trust(other_core.certificate_pem, other_core.name)
-    pem = (agent.folder / "state/agent.pem").read_text()
-    other = AgentClient("127.0.0.1", agent.port, other_core.credentials, pem, 30)
+    other = trusted_core(agent, client, tmp_path)
     hold(client, sink)
 
     with pytest.raises(AgentBusy):

@@ -11,7 +11,7 @@ from agent.client import AgentClient, SnapshotResult
 from agent.errors import AgentBusy, SnapshotFailed
 from agent.protocol import GRAIN_BYTES
 from agent.providers.watch import Watch
-from tests.agent.conftest import MIB, Core, RunningAgent, make_core, wait_until, write_disk
+from tests.agent.conftest import Core, RunningAgent, trusted_core, two_disks_agent, wait_until
 from tests.agent.folder_sink import FolderSink
 from tests.agent.test_snapshot import assert_same_disk, overwrite
 
@@ -19,17 +19,8 @@ from tests.agent.test_snapshot import assert_same_disk, overwrite
 @pytest.fixture
 def watching(tmp_path: Path) -> Iterator[RunningAgent]:
     """An agent that can watch its two disks."""
-    folder = tmp_path / "agent"
-    folder.mkdir()
-    disks = {
-        "boot": write_disk(folder / "boot.raw", 8 * MIB, 2 * MIB),
-        "data": write_disk(folder / "data.raw", 3 * MIB + 512, 1 * MIB),
-    }
-    running = RunningAgent(folder, disks, module="tests.agent.watching_agent").start()
-    yield running
-    if running.process is not None:
-        running.stop()
-    shutil.rmtree(folder)
+    with two_disks_agent(tmp_path / "agent", "tests.agent.watching_agent") as running:
+        yield running
 
 
 @pytest.fixture
@@ -227,28 +218,29 @@ class Lost(Exception):
     """What a core raises in mid-stream."""
 
 
-def test_a_point_that_breaks_off_leaves_no_watch(
-    watching: RunningAgent, client: AgentClient, running_point: FolderSink, tmp_path: Path
-) -> None:
+def break_off(client: AgentClient, parent: FolderSink, **wanted: int) -> None:
+    """Begin a point and leave it in mid-stream."""
+
     def lose(_done_bytes: int, _total_bytes: int) -> None:
         raise Lost
 
-    broken = FolderSink(tmp_path / "broken", running_point)
+    broken = FolderSink(parent.folder.parent / "broken", parent)
     with pytest.raises(Lost):
-        client.take_snapshot(broken, broken.parent_disks(), lose, watch_seconds=600)
+        client.take_snapshot(broken, broken.parent_disks(), lose, **wanted)
+
+
+def test_a_point_that_breaks_off_leaves_no_watch(
+    watching: RunningAgent, client: AgentClient, running_point: FolderSink
+) -> None:
+    break_off(client, running_point, watch_seconds=600)
 
     wait_until(lambda: not is_watched(watching))
 
 
 def test_a_final_point_that_breaks_off_ends_the_watch_and_is_taken_anew(
-    watching: RunningAgent, client: AgentClient, running_point: FolderSink, tmp_path: Path
+    watching: RunningAgent, client: AgentClient, running_point: FolderSink
 ) -> None:
-    def lose(_done_bytes: int, _total_bytes: int) -> None:
-        raise Lost
-
-    broken = FolderSink(tmp_path / "broken", running_point)
-    with pytest.raises(Lost):
-        client.take_snapshot(broken, broken.parent_disks(), lose, hold_seconds=60)
+    break_off(client, running_point, hold_seconds=60)
     wait_until(lambda: not is_watched(watching))
     write(watching, "boot", 7, b"after the thaw", is_noted=False)
     taken: list[FolderSink] = []
@@ -276,10 +268,7 @@ def test_an_agent_that_ends_leaves_no_watch(
 def test_another_core_of_the_machine_may_take_the_final_point(
     watching: RunningAgent, client: AgentClient, running_point: FolderSink, tmp_path: Path
 ) -> None:
-    other_core = make_core(tmp_path / "other-core", "other-core")
-    client.trust(other_core.certificate_pem, other_core.name)
-    pem = (watching.folder / "state/agent.pem").read_text()
-    other = AgentClient("127.0.0.1", watching.port, other_core.credentials, pem, 30)
+    other = trusted_core(watching, client, tmp_path)
 
     assert take_final(other, running_point)[1].why_whole == ""
 
