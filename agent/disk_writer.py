@@ -34,6 +34,7 @@ from agent.protocol import GRAIN_BYTES, MAX_RUN_GRAINS, grain_count
 FLUSH_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 1.0
 REPORT_SECONDS = 2.0
+_THREADS = 3  # a write past the page cache waits; two others inflate meanwhile
 _RUNS_UNDER_WAY = 8
 _UNFLUSHED_LIMIT_BYTES = 4 * FLUSH_BYTES
 _ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, also where zeros have to be looked for
@@ -67,7 +68,6 @@ class DiskWriter:
         fills_gaps: bool,
         report: Callable[[int], object],
         head: bytes = b"",
-        threads: int = 2,
     ) -> None:
         self._path = path
         self._capacity_bytes = capacity_bytes
@@ -77,7 +77,7 @@ class DiskWriter:
         self._descriptor = _open(path)
         self._direct_descriptor = _open_direct(path, self._descriptor)
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="restore")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="restore")
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._pending: deque[tuple[int, Future[int]]] = deque()
         self._flush: tuple[int, int, Future[None]] | None = None

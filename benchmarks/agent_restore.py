@@ -1,9 +1,9 @@
 """A restore through the agent over TLS on loopback, beside what limits it.
 
 The agent is a process of its own and writes to a file in place of a disk; this process is the core
-and sends a point of a store. The peers do with the same grains only one thing, with as many
-threads: read and inflate them, or write as many bytes to the same places of such a file, also past
-the page cache. In turns, after the store's file was read once; the best of three each counts.
+and sends a point of a store. The peers do with the same grains only one thing, with a thread per
+core: read and inflate them, or write as many bytes to the same places of such a file, also past the
+page cache. In turns, after the store's file was read once; the best of three each counts.
 """
 
 import mmap

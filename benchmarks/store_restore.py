@@ -1,6 +1,6 @@
 """A restore plan of a chain, written to a disk by the rescue agent's own writer, without a network.
 
-The disk is a file. The peer only inflates: as many grains, with as many threads, nothing written.
+The disk is a file. The peer only inflates: as many grains, a thread per core, nothing written.
 In turns, after the base image was read once; the best of three each counts.
 """
 
@@ -115,7 +115,7 @@ def _restore(plan: RestorePlan, disk: Path) -> float:
         file.seek(0)
         head = file.read(HEAD_BYTES)
     started = time.monotonic()
-    with DiskWriter(disk, plan.capacity_bytes, 0, False, lambda _: None, head, _THREADS) as writer:
+    with DiskWriter(disk, plan.capacity_bytes, 0, False, lambda _: None, head) as writer:
         for entry in plan.read_runs():
             if entry.zero_grains:
                 writer.zero_run(entry.first_grain, entry.zero_grains)
