@@ -130,15 +130,22 @@ def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
         yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
 
 
-def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> list[Finding]:
+def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
     wanted, there = point.get("firmware"), target.get("firmware")
-    if not wanted or not there or wanted == there:
-        return []
-    text = (
-        f"The machine of this point starts by {str(wanted).upper()}, the target was started by "
-        f"{str(there).upper()}. Change that in the target's firmware settings, or it may not start."
-    )
-    return [Finding.warning("RESTORE-OTHER-FIRMWARE", text)]
+    if wanted and there and wanted != there:
+        text = (
+            f"The machine of this point starts by {str(wanted).upper()}, the target was started "
+            f"by {str(there).upper()}. Change that in the target's firmware settings, or it may "
+            "not start."
+        )
+        yield Finding.warning("RESTORE-OTHER-FIRMWARE", text)
+    if wanted == "efi":
+        text = (
+            "The machine of this point starts by EFI. Its boot entries are kept by the computer, "
+            "not on its disks, so on another one the disk must hold the fallback loader "
+            "EFI/BOOT/BOOTX64.EFI."
+        )
+        yield Finding.warning("RESTORE-EFI-BOOT-ENTRIES", text)
 
 
 def restore_disks(

@@ -1,13 +1,16 @@
 """Restore as an action of a recovery point: pair, look at the disks, start."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from console.jobs.models import Job
+from protected_machines.exports import get_manifest
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.restoring import plan_restore
 from protected_machines.snapshots import take_recovery_point
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
@@ -59,6 +62,35 @@ def test_the_disks_are_shown_before_anything_starts(
     assert "RESTORE-NOT-BLANK" in page
     assert 'class="button button-danger" type="submit">Restore' in page
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "codes"),
+    [
+        ("bios", "bios", []),
+        ("efi", "efi", ["RESTORE-EFI-BOOT-ENTRIES"]),
+        ("bios", "efi", ["RESTORE-OTHER-FIRMWARE"]),
+        ("efi", "bios", ["RESTORE-OTHER-FIRMWARE", "RESTORE-EFI-BOOT-ENTRIES"]),
+        ("efi", None, ["RESTORE-EFI-BOOT-ENTRIES"]),
+        (None, "efi", []),
+    ],
+)
+def test_another_way_to_start_is_a_warning(
+    point: RecoveryPoint, wanted: str | None, there: str | None, codes: list[str]
+) -> None:
+    manifest = get_manifest(point.machine_id, point.pk)
+    description = {**manifest.description, "firmware": wanted}
+    target = {
+        "mode": "restore",
+        "firmware": there,
+        "disks": [
+            {"number": disk.number, "capacity_bytes": disk.capacity_bytes, "device": "/dev/sda"}
+            for disk in manifest.disks
+        ],
+    }
+    plan = plan_restore(replace(manifest, description=description), target)
+    assert [finding.code for finding in plan.findings] == codes
+    assert not plan.has_errors
 
 
 def test_it_starts_once_however_often_it_is_sent(
