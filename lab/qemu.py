@@ -6,6 +6,7 @@ whoever started it.
 """
 
 import contextlib
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ SCSI_CONTROLLERS = {
     "virtio-scsi": "virtio-scsi-pci",
 }
 OTHER_CONTROLLERS = ("ide", "sata", "nvme")
+EFI_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+EFI_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+_OWN_EFI_VARIABLES = "efi-variables.fd"
+# Debian builds that firmware without drivers for the other controllers.
+EFI_CONTROLLERS = ("ide", "sata", "nvme", "virtio-scsi")
 NIC_MODELS = {"vmxnet3": "vmxnet3", "e1000": "e1000", "e1000e": "e1000e", "pcnet32": "pcnet"}
 
 
@@ -50,10 +56,11 @@ class Drive:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The virtual hardware of a machine. `nics` are (model, MAC or nothing).
+    """The virtual hardware of a machine: `nics` as (model, MAC or nothing), `firmware` bios or efi.
 
-    With a `boot_medium` in its CD drive the machine boots from that when it is powered on, and at
-    a restart from inside from its disk, if there is anything to boot on it.
+    With a `boot_medium` in its CD drive a BIOS boots from that when the machine is powered on, and
+    at a restart from inside from its disk, if there is anything to boot on it. EFI always looks at
+    the disk first.
     """
 
     cpus: int
@@ -108,6 +115,8 @@ class Guest:
         pid_file = self.folder.resolve() / "qemu.pid"
         pid_file.unlink(missing_ok=True)
         try:
+            if hardware.firmware == "efi" and not (self.folder / _OWN_EFI_VARIABLES).exists():
+                shutil.copyfile(EFI_VARIABLES, self.folder / _OWN_EFI_VARIABLES)
             run_command(
                 *_command(self.name, hardware, forwards),
                 *("-daemonize", "-pidfile", pid_file),
@@ -169,14 +178,13 @@ class Guest:
 
 
 def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list[str]:
-    if hardware.firmware != "bios":
-        raise GuestFailed(f"{name} wants the firmware {hardware.firmware!r}; the lab has bios only")
     command = [
         "qemu-system-x86_64",
         *("-name", name.replace(",", ",,")),
         *("-machine", "pc", *accelerator_arguments()),
         *("-smp", str(hardware.cpus), "-m", f"{max(hardware.memory_bytes >> 20, 64)}M"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-vga", "std"),
+        *_firmware(name, hardware),
         *("-boot", _boot_order(hardware)),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
@@ -186,11 +194,11 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
     ]
     for bus_id, drive in {drive.bus_id: drive for drive in hardware.drives}.items():
         command += _controller(name, drive.controller, bus_id)
-    has_medium = hardware.boot_medium is not None
+    has_places = _has_places(hardware)
     for number, drive in enumerate(hardware.drives):
-        command += _drive(number, drive, has_place=not has_medium)
+        command += _drive(number, drive, _place(number) if has_places else "")
     if hardware.boot_medium is not None:
-        command += _cd(hardware.boot_medium)
+        command += _cd(hardware.boot_medium, _place(len(hardware.drives)) if has_places else "")
     for number, (model, mac) in enumerate(hardware.nics):
         command += _nic(name, number, model, mac, forwards if number == 0 else ())
     return command
@@ -206,23 +214,52 @@ def _controller(name: str, controller: str, bus_id: str) -> list[str]:
     raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not know")
 
 
+def _firmware(name: str, hardware: Hardware) -> list[str]:
+    firmware, controllers = hardware.firmware, {drive.controller for drive in hardware.drives}
+    if firmware == "bios":
+        return []
+    if firmware != "efi":
+        raise GuestFailed(f"{name} wants the firmware {firmware!r}, which the lab does not know")
+    if hardware.boot_medium is None and not controllers.intersection(EFI_CONTROLLERS):
+        raise GuestFailed(
+            f"{name} starts by EFI, and the lab's EFI finds disks on {', '.join(EFI_CONTROLLERS)} "
+            f"only, not on {', '.join(sorted(controllers))}"
+        )
+    flash = "if=pflash,format=raw,unit"
+    return [
+        *("-drive", f"{flash}=0,readonly=on,file={EFI_CODE}"),
+        *("-drive", f"{flash}=1,file={_OWN_EFI_VARIABLES}"),
+    ]
+
+
+def _has_places(hardware: Hardware) -> bool:
+    """Tell whether the devices have places in the order to boot from.
+
+    A BIOS would keep to them at the first start too, when the medium has to come first. EFI knows
+    nothing else; it goes on to the medium while there is nothing to boot on the disks.
+    """
+    return hardware.boot_medium is None or hardware.firmware == "efi"
+
+
+def _place(number: int) -> str:
+    return f",bootindex={number}"
+
+
 def _boot_order(hardware: Hardware) -> str:
-    # Places of single devices (bootindex) would hold for the first start too, so either or.
-    return "menu=off,strict=on" if hardware.boot_medium is None else "menu=off,order=cd,once=dc"
+    return "menu=off,strict=on" if _has_places(hardware) else "menu=off,order=cd,once=dc"
 
 
-def _cd(path: Path) -> list[str]:
+def _cd(path: Path, place: str) -> list[str]:
     backend = f"file={_escaped(path)},format=raw,if=none,id=cd,readonly=on,media=cdrom"
-    return ["-drive", backend, "-device", "ide-cd,drive=cd"]
+    return ["-drive", backend, "-device", f"ide-cd,drive=cd{place}"]
 
 
 def _escaped(path: Path) -> str:
     return str(path.resolve()).replace(",", ",,")
 
 
-def _drive(number: int, drive: Drive, has_place: bool) -> list[str]:
+def _drive(number: int, drive: Drive, place: str) -> list[str]:
     path = _escaped(drive.path)
-    place = f",bootindex={number}" if has_place else ""
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
     if drive.controller in SCSI_CONTROLLERS:
         device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{place}"

@@ -1,5 +1,8 @@
 """Make the rescue medium: an ISO that boots from CD and, written to a stick, from USB.
 
+A BIOS starts it through ISOLINUX, UEFI through the loaders in a small FAT image, which is the CD's
+second boot image and the stick's second partition.
+
 It is kept under a digest of what goes in, as the machines' disks are.
 """
 
@@ -18,6 +21,11 @@ from lab.rescue.tree import HERE, RescueTree, ensure_packages_tar, packages_dige
 VOLUME_ID = "UNDERSTUDY_RESCUE"
 ISOLINUX = Path("/usr/lib/ISOLINUX")
 LOADER_LIBRARY = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+ARGUMENTS = (
+    "quiet console=ttyS0 console=tty0 panic=10 mitigations=off nowatchdog random.trust_cpu=on"
+)
+EFI_IMAGE_BYTES = 8 << 20
+SECTOR_BYTES = 512
 KEPT_MEDIA = 2
 
 
@@ -51,21 +59,41 @@ def _build(cache: Path, path: Path) -> None:
 
 
 def make_iso(tree: RescueTree, work: Path, path: Path) -> None:
-    """Pack a tree into an initial RAM disk, and that and the kernel into an ISO."""
-    boot = work / "iso/isolinux"
-    boot.mkdir(parents=True)
-    shutil.copy(tree.kernel, boot / "vmlinuz")
-    _pack(tree.folder, boot / "initrd.img")
-    for file in (ISOLINUX / "isolinux.bin", LOADER_LIBRARY, HERE / "files/isolinux.cfg"):
-        shutil.copy(file, boot / file.name)
+    """Pack a tree into an initial RAM disk, and that, the kernel and its loaders into an ISO."""
+    iso = work / "iso"
+    for folder in ("boot/grub", "isolinux"):
+        (iso / folder).mkdir(parents=True)
+    shutil.copy(tree.kernel, iso / "boot/vmlinuz")
+    _pack(tree.folder, iso / "boot/initrd.img")
+    for file in (ISOLINUX / "isolinux.bin", LOADER_LIBRARY):
+        shutil.copy(file, iso / "isolinux" / file.name)
+    _write_configuration("isolinux.cfg", iso / "isolinux")
+    _write_configuration("grub.cfg", iso / "boot/grub")
+    _make_efi_image(tree, iso / "boot/grub/grub.cfg", iso / "boot/efi.img")
     run_command(
         *("xorriso", "-as", "mkisofs", "-quiet", "-o", path, "-V", VOLUME_ID, "-J", "-R"),
         *("-isohybrid-mbr", ISOLINUX / "isohdpfx.bin"),
         *("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat"),
         *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),
-        work / "iso",
+        *("-eltorito-alt-boot", "-e", "boot/efi.img", "-no-emul-boot", "-isohybrid-gpt-basdat"),
+        iso,
         limit_seconds=120,
     )
+
+
+def _write_configuration(name: str, folder: Path) -> None:
+    text = (HERE / "files" / name).read_text()
+    (folder / name).write_text(text.format(arguments=ARGUMENTS, volume_id=VOLUME_ID))
+
+
+def _make_efi_image(tree: RescueTree, configuration: Path, path: Path) -> None:
+    """Make the file system that UEFI looks into: EFI/BOOT, and where GRUB looks from a stick."""
+    sectors = str(EFI_IMAGE_BYTES // SECTOR_BYTES)
+    run_command("mformat", "-C", "-i", path, "-T", sectors, "-h", "255", "-s", "63", "::")
+    run_command("mmd", "-i", path, "::EFI", "::EFI/BOOT", "::boot", "::boot/grub")
+    for name, loader in tree.efi_loaders.items():
+        run_command("mcopy", "-i", path, loader, f"::EFI/BOOT/{name}")
+    run_command("mcopy", "-i", path, configuration, "::boot/grub/grub.cfg")
 
 
 def _pack(tree: Path, path: Path) -> None:

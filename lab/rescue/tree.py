@@ -35,6 +35,11 @@ FOLDERS = ("dev", "proc", "run", "sys", "tmp", "root", "usr/sbin", "var")
 PYTHON = Path("usr/lib/python3.11")
 MODULES = Path("usr/lib/modules")
 AGENT = Path("opt/understudy-agent")
+# The first is signed for firmware with Secure Boot and starts the second, which starts the kernel.
+EFI_LOADERS = {
+    "BOOTX64.EFI": Path("usr/lib/shim/shimx64.efi.signed"),
+    "grubx64.efi": Path("usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed"),
+}
 # Parts of Python's library that a service never imports; half of its bytes.
 NEEDLESS_PYTHON = (
     "__pycache__",
@@ -50,15 +55,19 @@ NEEDLESS_PYTHON = (
     "venv",
     "xmlrpc",
 )
-LOADER = "/lib64/ld-linux-x86-64.so.2"
+LIBRARY_LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 
 @dataclass(frozen=True)
 class RescueTree:
-    """The picked tree and the kernel that belongs to its drivers."""
+    """The picked tree, the kernel that belongs to its drivers, and what starts that by UEFI.
+
+    efi_loaders: files by the names that they have to get in EFI/BOOT.
+    """
 
     folder: Path
     kernel: Path
+    efi_loaders: dict[str, Path]
 
 
 def packages_digest() -> str:
@@ -94,7 +103,8 @@ def pick_tree(packages_tar: Path, work: Path) -> RescueTree:
     _copy_drivers(packages, tree)
     _copy_libraries(packages, tree)
     _add_own_files(packages, tree)
-    return RescueTree(tree, next((packages / "boot").glob("vmlinuz-*")))
+    kernel = next((packages / "boot").glob("vmlinuz-*"))
+    return RescueTree(tree, kernel, {name: packages / at for name, at in EFI_LOADERS.items()})
 
 
 def _add_own_files(packages: Path, tree: Path) -> None:
@@ -172,11 +182,11 @@ def _driver_name(path: str) -> str:
 
 def _copy_libraries(packages: Path, tree: Path) -> None:
     """Copy the shared libraries that the programs in the tree, and its libraries, need."""
-    wanted = {LOADER}
+    wanted = {LIBRARY_LOADER}
     for path in sorted(tree.rglob("*")):
         if path.is_file() and not path.is_symlink() and _is_dynamic(path):
             inside = f"/{path.relative_to(tree)}"
-            said = run_command("chroot", packages, LOADER, "--list", inside)
+            said = run_command("chroot", packages, LIBRARY_LOADER, "--list", inside)
             wanted |= set(re.findall(r"(/\S+) \(0x", said))
     for name in wanted:
         # Under the name that the loader looks for, which is a link as a rule.

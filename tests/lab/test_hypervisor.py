@@ -13,7 +13,8 @@ import vsphere
 from lab.guest.image import ensure_images
 from lab.places import ROOT
 from lab.processes import OwnProcess
-from lab.qemu import Guest
+from lab.qemu import Drive, Guest, GuestFailed, Hardware
+from lab.rescue.medium import ensure_medium
 from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
@@ -103,14 +104,17 @@ def credentials_of(vcsim: Vcsim) -> vsphere.Credentials:
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The disk of a real machine, as the stream that an export would upload."""
-    disk = ensure_images()["web-01"].disks[0]
     path = tmp_path_factory.mktemp("stream") / "disk-0.vmdk"
+    write_stream(ensure_images()["web-01"].disks[0], path)
+    return path
+
+
+def write_stream(disk: Path, path: Path) -> None:
     with disk.open("rb") as source, path.open("wb") as target:
         capacity_bytes = disk.stat().st_size
         writer = StreamWriter(MeasuredWrite(target.write), capacity_bytes, cid="12345678")
         stream_disk(source.fileno(), capacity_bytes, writer, lambda *_: None)
         writer.finish()
-    return path
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
@@ -119,17 +123,24 @@ def read_chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def import_machine(session: vsphere.Session, name: str, stream: Path, capacity_bytes: int) -> str:
+def import_machine(
+    session: vsphere.Session,
+    name: str,
+    stream: Path,
+    capacity_bytes: int,
+    firmware: str = "bios",
+    controller: str = "pvscsi",
+) -> str:
     inventory = session.inventory()
     network = next(network for network in inventory.networks if not network.is_uplink)
     return session.import_vm(
         vsphere.VmSpec(
             name,
             guest_id="debian10_64Guest",
-            firmware="bios",
+            firmware=firmware,
             cpus=1,
             memory_bytes=512 << 20,
-            disks=[vsphere.VmDisk(0, capacity_bytes)],
+            disks=[vsphere.VmDisk(0, capacity_bytes, controller)],
             nics=[vsphere.VmNic(network.moid)],
         ),
         [vsphere.DiskUpload(0, stream.stat().st_size, lambda: read_chunks(stream))],
@@ -230,6 +241,39 @@ def test_a_machine_survives_a_simulator_that_forgets_it(
         wait_until(lambda: not process.is_running, "the power to be off", 60, hypervisor.tail)
         vm.destroy(expected_marker=MARKER)
         wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
+
+
+def test_a_machine_that_starts_by_efi_does_so_here(
+    session: vsphere.Session, hypervisor: HypervisorProcess, tmp_path: Path
+) -> None:
+    medium = ensure_medium()  # as a disk, the smallest one at hand that EFI can start
+    write_stream(medium, tmp_path / "disk.vmdk")
+    capacity_bytes = medium.stat().st_size
+    moid = import_machine(session, "efi", tmp_path / "disk.vmdk", capacity_bytes, "efi", "sata")
+    vm = session.get_vm(moid)
+    vm.power_on()
+    wait_until(
+        lambda: any("understudy-rescue address" in console(guest) for guest in hypervisor.guests()),
+        "the system to be up",
+        BOOT_SECONDS,
+        hypervisor.tail,
+    )
+    (qemu,) = hypervisor.guests()
+    assert "UEFI" in console(qemu)
+    vm.power_off()
+    wait_until(lambda: not qemu.is_running, "the power to be off", 60, hypervisor.tail)
+    vm.destroy(expected_marker=MARKER)
+    wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
+
+
+def test_a_disk_that_the_lab_s_efi_would_not_find_is_refused(tmp_path: Path) -> None:
+    drives = (Drive(tmp_path / "disk.raw", "raw", "pvscsi", 0),)
+    with pytest.raises(GuestFailed, match="not on pvscsi"):
+        Guest(tmp_path / "efi", "efi").start(Hardware(1, 512 << 20, drives, (), "efi"), ())
+
+
+def console(guest: Guest) -> str:
+    return guest.console_log.read_text(errors="replace") if guest.console_log.exists() else ""
 
 
 def test_a_machine_that_cannot_start_is_off_and_says_why(

@@ -123,7 +123,7 @@ def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_it_has_drivers_for_other_hardware(
+def test_uefi_starts_it_from_a_stick_on_other_hardware(
     medium: Path, tmp_path: Path, credentials: CoreCredentials
 ) -> None:
     controllers = ("sata", "nvme", "virtio-scsi", "lsilogic")
@@ -133,17 +133,18 @@ def test_it_has_drivers_for_other_hardware(
         with path.open("wb") as disk:
             disk.truncate((16 + number) * MIB)
         drives.append(Drive(path, "raw", controller, 0))
-    # From a stick: the medium is one more disk, and is not offered for restoring.
+    # The medium is one more disk, and is not offered for restoring.
     stick = tmp_path / "stick.raw"
     subprocess.run(["cp", "--sparse=always", medium, stick], check=True)
     drives.append(Drive(stick, "raw", "sata", 1))
-    hardware = Hardware(1, 512 * MIB, tuple(drives), (("e1000", None),), boot_medium=medium)
+    hardware = Hardware(1, 512 * MIB, tuple(drives), (("e1000", None),), firmware="efi")
     guest = Guest(tmp_path / "other", "other")
     guest.start(hardware, (Forward(ADDRESS, PORT, AGENT_PORT),))
     try:
         code = wait_for_code(guest)
         paired = pair_with_agent(ADDRESS, PORT, code, credentials, "core")
         client = AgentClient(ADDRESS, PORT, credentials, paired.certificate_pem)
+        assert client.describe()["firmware"] == "efi"
 
         def capacities() -> set[int]:
             return {disk["capacity_bytes"] for disk in client.describe()["disks"]}
@@ -155,5 +156,27 @@ def test_it_has_drivers_for_other_hardware(
         )
         assert capacities() == expected
         assert client.describe()["nics"][0]["driver"] == "e1000"
+    finally:
+        guest.kill()
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_uefi_starts_it_from_a_cd_while_the_disk_is_blank(medium: Path, tmp_path: Path) -> None:
+    path = tmp_path / "disk0.raw"
+    with path.open("wb") as disk:
+        disk.truncate(64 * MIB)
+    hardware = Hardware(
+        cpus=1,
+        memory_bytes=512 * MIB,
+        drives=(Drive(path, "raw", "pvscsi", 0),),
+        nics=(("vmxnet3", None),),
+        firmware="efi",
+        boot_medium=medium,
+    )
+    guest = Guest(tmp_path / "blank", "blank")
+    guest.start(hardware, ())
+    try:
+        wait_for_code(guest)
     finally:
         guest.kill()
