@@ -15,11 +15,10 @@ from uuid import UUID, uuid5
 from agent.client import AgentClient
 from agent.errors import AgentError, HoldLost
 from console.jobs.workflow import StepContext, StepFailed
-from protected_machines.choices import PointKind
 from protected_machines.connection import PING_TIMEOUT_SECONDS, dial
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import Machine
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.points_of_jobs import take_point
 from protected_machines.store import open_store
 from replication.models import FailbackMachine
 
@@ -30,23 +29,6 @@ HOLD_SECONDS = 120
 WATCH_SECONDS = 4 * 3600
 _TRIES = 3
 _NAMES = 100
-
-
-def take_point(
-    context: StepContext, point_id: str, hold_seconds: int = 0, watch_seconds: int = 0
-) -> dict[str, Any]:
-    """Take a recovery point of the machine in its VM; see `take_recovery_point`."""
-    point = take_recovery_point(
-        Machine.objects.get(pk=context.subject_id),
-        PointKind.INCREMENTAL,
-        point_id,
-        context.progress,
-        context.check_cancel,
-        context.note,
-        hold_seconds,
-        watch_seconds,
-    )
-    return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}
 
 
 def take_watched_point(context: StepContext, point_id: str) -> dict[str, Any]:
@@ -62,7 +44,7 @@ def end_watch(context: StepContext) -> None:
 def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
     """Take a recovery point and leave the machine frozen; whatever goes wrong thaws it."""
     try:
-        return take_point(context, point_id, HOLD_SECONDS)
+        return take_point(context, point_id, hold_seconds=HOLD_SECONDS)
     except BaseException:
         thaw(context)
         raise

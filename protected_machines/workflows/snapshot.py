@@ -7,14 +7,14 @@ registered for new points (replication) are told.
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, register
-from protected_machines import after_point
+from console.jobs.workflow import Step, StepContext, Workflow, register
+from protected_machines import after_point, points_of_jobs
 from protected_machines.choices import PointKind
-from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.snapshots import remove_recovery_point, take_recovery_point
+from protected_machines.models import RecoveryPoint
+from protected_machines.snapshots import remove_recovery_point
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,6 @@ class SnapshotParams:
 
     # "base_image" or "incremental"; the first point of a machine is a base image in any case.
     kind: str = PointKind.INCREMENTAL
-
-
-def get_machine(machine_id: UUID) -> Machine:
-    """Return the machine of a job.
-
-    Raises:
-        StepFailed: it was removed meanwhile.
-    """
-    machine = Machine.objects.filter(pk=machine_id).first()
-    if machine is None:
-        raise StepFailed(
-            "MACHINE-MISSING", f"Machine {machine_id} is no longer on this core.", is_permanent=True
-        )
-    return machine
 
 
 def reserve_point(context: StepContext) -> dict[str, Any]:
@@ -58,15 +44,8 @@ def take_point(context: StepContext) -> dict[str, Any]:
     Undo: `undo_take_point`.
     Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER, MACHINE-NOT-LIVE.
     """
-    point = take_recovery_point(
-        get_machine(context.subject_id),
-        context.params.kind,
-        context.outputs["reserve_point"]["point_id"],
-        context.progress,
-        context.check_cancel,
-        note=context.note,
-    )
-    return {"kind": point.kind, "stored_bytes": point.stored_bytes}
+    point_id = context.outputs["reserve_point"]["point_id"]
+    return points_of_jobs.take_point(context, point_id, context.params.kind)
 
 
 def undo_take_point(context: StepContext) -> None:

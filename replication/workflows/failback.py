@@ -29,6 +29,7 @@ from protected_machines.connection import dial
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
+from protected_machines.points_of_jobs import take_point
 from protected_machines.store import open_store
 from replication import final_points
 from replication.choices import FailbackState
@@ -161,14 +162,14 @@ def introduce_to_source(context: StepContext) -> dict[str, Any]:
 
 
 def force_catch_up_point(context: StepContext) -> dict[str, Any]:
-    """Take an ordinary recovery point while the machine runs. See `take_recovery_point`.
+    """Take an ordinary recovery point while the machine runs. See `take_point`.
 
     Effect: one complete point in the store and in the index.
     Idempotent because: a point of that id that is there is returned as it is.
     Undo: nothing to undo; a complete point stays.
     Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
-    return final_points.take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
+    return take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
 
 
 def send_points(context: StepContext) -> dict[str, Any]:

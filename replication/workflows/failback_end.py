@@ -17,12 +17,11 @@ from django.utils import timezone
 from console.identity import this_core
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, register
-from protected_machines import after_point, connection, guests
-from protected_machines.choices import MachineKind, PointKind
+from protected_machines import connection, guests, points_of_jobs
+from protected_machines.choices import MachineKind
 from protected_machines.models import Machine
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
-from protected_machines.snapshots import take_recovery_point
 from replication import branches
 from replication.choices import FailbackState
 from replication.models import FailbackMachine
@@ -203,23 +202,9 @@ def protect_here(context: StepContext) -> dict[str, Any]:
 
 
 def force_snapshot(context: StepContext) -> dict[str, Any]:
-    """Take a recovery point of the machine at this site.
-
-    Effect: one complete point in the store and in the index.
-    Idempotent because: a point of that id that is there is returned as it is.
-    Undo: nothing to undo; a complete point stays.
-    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
-    """
-    machine = Machine.objects.get(pk=context.subject_id)
-    point = take_recovery_point(
-        machine,
-        PointKind.INCREMENTAL,
-        context.outputs["reserve_point"]["point_id"],
-        context.progress,
-        context.check_cancel,
-    )
-    after_point.run_hooks(machine, point)
-    return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}
+    """Take a recovery point of the machine at this site. See `points_of_jobs.force_snapshot`."""
+    point_id = context.outputs["reserve_point"]["point_id"]
+    return points_of_jobs.force_snapshot(context, point_id)
 
 
 def _owner_changed(machine: Machine) -> StepFailed:

@@ -16,13 +16,13 @@ from agent.errors import AgentUnreachable
 from console.identity import this_core
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
-from protected_machines import after_point, connection, exports, guests
-from protected_machines.choices import MachineKind, PointKind
+from protected_machines import connection, exports, guests
+from protected_machines.choices import MachineKind
 from protected_machines.exports import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.points_of_jobs import force_snapshot, get_machine
 from protected_machines.store import open_store
 from replication.models import Pairing
 from replication.params import FailoverParams
@@ -59,7 +59,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     """
     core = this_core()
     with transaction.atomic():
-        machine = _get_machine(context.subject_id)
+        machine = get_machine(context.subject_id)
         if machine.kind == MachineKind.PENDING_FAILOVER and machine.is_owned_here:
             return {"ownership_epoch": machine.ownership_epoch}
         if machine.kind != MachineKind.REPLICATED or machine.is_owned_here:
@@ -83,7 +83,7 @@ def undo_take_ownership(context: StepContext) -> None:
     pairing = Pairing.objects.get(pk=context.params.pairing_id)
     source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
     with transaction.atomic():
-        machine = _get_machine(context.subject_id)
+        machine = get_machine(context.subject_id)
         if machine.is_owned_here and not take(machine.pk, source, machine.ownership_epoch):
             raise StepFailed(
                 "FAILOVER-OWNER-CHANGED",
@@ -168,7 +168,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     Undo: none; see `irreversible`.
     Fails with: MACHINE-NOT-OWNER.
     """
-    machine = _get_machine(context.subject_id)
+    machine = get_machine(context.subject_id)
     check_owner(machine)
     answering = context.outputs["wait_for_agent"]
     made = context.outputs["export_vm"]
@@ -185,13 +185,13 @@ def protect_here(context: StepContext) -> dict[str, Any]:
 
 
 def force_snapshot_1(context: StepContext) -> dict[str, Any]:
-    """Take the first recovery point of the machine at its new place. See `_force_snapshot`."""
-    return _force_snapshot(context, "first_point_id")
+    """Take the first recovery point of the machine at its new place. See `force_snapshot`."""
+    return force_snapshot(context, context.outputs["reserve_names"]["first_point_id"])
 
 
 def force_snapshot_2(context: StepContext) -> dict[str, Any]:
-    """Take the second recovery point, which builds on the first. See `_force_snapshot`."""
-    return _force_snapshot(context, "second_point_id")
+    """Take the second recovery point, which builds on the first. See `force_snapshot`."""
+    return force_snapshot(context, context.outputs["reserve_names"]["second_point_id"])
 
 
 def verify_snapshots(context: StepContext) -> dict[str, Any]:
@@ -219,26 +219,6 @@ def verify_snapshots(context: StepContext) -> dict[str, Any]:
     }
 
 
-def _force_snapshot(context: StepContext, name: str) -> dict[str, Any]:
-    """Take an incremental recovery point of the failed-over machine.
-
-    Effect: one complete point in the store and in the index.
-    Idempotent because: a point of that id that is there is returned as it is.
-    Undo: nothing to undo.
-    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
-    """
-    machine = _get_machine(context.subject_id)
-    point = take_recovery_point(
-        machine,
-        PointKind.INCREMENTAL,
-        context.outputs["reserve_names"][name],
-        context.progress,
-        context.check_cancel,
-    )
-    after_point.run_hooks(machine, point)
-    return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}
-
-
 def _history_broken(what: str) -> StepFailed:
     return StepFailed(
         "FAILOVER-HISTORY-BROKEN",
@@ -250,7 +230,7 @@ def _history_broken(what: str) -> StepFailed:
 
 def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
     """Ask the agent which boot runs, where the guest's tools do not tell."""
-    machine = _get_machine(machine_id)
+    machine = get_machine(machine_id)
     try:
         client = connection.dial(machine, connection.PING_TIMEOUT_SECONDS, host=host)
         return str(client.describe()["boot_id"])
@@ -258,15 +238,6 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
         raise Waiting(
             f"The guest runs at {host}; its agent does not answer yet at port {machine.port}."
         ) from error
-
-
-def _get_machine(machine_id: UUID) -> Machine:
-    machine = Machine.objects.filter(pk=machine_id).first()
-    if machine is None:
-        raise StepFailed(
-            "MACHINE-MISSING", f"Machine {machine_id} is no longer on this core.", is_permanent=True
-        )
-    return machine
 
 
 def _marker(context: StepContext) -> str:
