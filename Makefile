@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
 
-.PHONY: setup run test check bench format
+.PHONY: setup run test test-sqlite test-postgresql check bench format
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -29,10 +29,17 @@ check: $(STAMP)  ## style, types, arrows between the rooms, migrations
 	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
 	$(RUN) -m tests.django_checks
 
-test: setup  ## everything on SQLite, what touches the database on PostgreSQL too
+test: setup  ## everything on SQLite, and beside it what touches the database on PostgreSQL too
+	@$(MAKE) --no-print-directory --jobs=2 test-sqlite test-postgresql
+
+test-sqlite:
 	$(VENV)/bin/pytest tests
-	pg_virtualenv -t sh -c 'DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
-	  $(VENV)/bin/pytest -m "not live" $(POSTGRES_TESTS)'
+
+test-postgresql:  ## its output comes in one piece, when it has ended
+	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \
+	  DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
+	  $(VENV)/bin/pytest -q -p no:cacheprovider -m "not live" $(POSTGRES_TESTS)' >$$output 2>&1; \
+	  status=$$?; cat $$output; rm $$output; exit $$status; }
 
 bench: setup  ## the figures of docs/performance.md, measured here and now
 	$(RUN) -m benchmarks
