@@ -26,6 +26,8 @@ SCSI_CONTROLLERS = {
     "lsilogicsas": "mptsas1068",
     "virtio-scsi": "virtio-scsi-pci",
 }
+# A SAS disk without a world wide name is none; these are the ones that anybody may assign.
+_LOCAL_NAME = 0x3000_0000_0000_0001
 OTHER_CONTROLLERS = ("ide", "sata", "nvme")
 EFI_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 EFI_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -263,6 +265,8 @@ def _drive(number: int, drive: Drive, place: str) -> list[str]:
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
     if drive.controller in SCSI_CONTROLLERS:
         device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{place}"
+        if drive.controller == "lsilogicsas":
+            device += f",wwn={_LOCAL_NAME + number:#x}"
     elif drive.controller == "sata":
         device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number}{place}"
     elif drive.controller == "nvme":

@@ -126,7 +126,7 @@ def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
 def test_uefi_starts_it_from_a_stick_on_other_hardware(
     medium: Path, tmp_path: Path, credentials: CoreCredentials
 ) -> None:
-    controllers = ("sata", "nvme", "virtio-scsi", "lsilogic")
+    controllers = ("sata", "nvme", "virtio-scsi", "lsilogic", "lsilogicsas")
     drives = []
     for number, controller in enumerate(controllers):
         path = tmp_path / f"{controller}.raw"
