@@ -27,7 +27,7 @@ SCSI_CONTROLLERS = {
     "virtio-scsi": "virtio-scsi-pci",
 }
 # A SAS disk without a world wide name is none; these are the ones that anybody may assign.
-_LOCAL_NAME = 0x3000_0000_0000_0001
+_LOCAL_WWN = 0x3000_0000_0000_0001
 OTHER_CONTROLLERS = ("ide", "sata", "nvme")
 EFI_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 EFI_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -157,6 +157,13 @@ class Guest:
         """Write what the machine's screen shows as a PNG file."""
         self._monitor("screendump", filename=str(path.resolve()), format="png")
 
+    def console_text(self) -> str:
+        """Return what the serial console has printed; nothing before the first start."""
+        try:
+            return self.console_log.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def wait_for_console(self, text: str, limit_seconds: float) -> None:
         """Wait until the serial console has printed `text`.
 
@@ -165,7 +172,7 @@ class Guest:
         """
         deadline = time.monotonic() + limit_seconds
         while True:
-            log = self.console_log.read_text(errors="replace") if self.console_log.exists() else ""
+            log = self.console_text()
             if text in log:
                 return
             if time.monotonic() > deadline:
@@ -266,7 +273,7 @@ def _drive(number: int, drive: Drive, place: str) -> list[str]:
     if drive.controller in SCSI_CONTROLLERS:
         device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{place}"
         if drive.controller == "lsilogicsas":
-            device += f",wwn={_LOCAL_NAME + number:#x}"
+            device += f",wwn={_LOCAL_WWN + number:#x}"
     elif drive.controller == "sata":
         device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number}{place}"
     elif drive.controller == "nvme":

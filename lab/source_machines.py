@@ -83,10 +83,7 @@ class SourceMachine:
 
     def console_text(self) -> str:
         """Return what the serial console printed since the machine was powered on in rescue."""
-        try:
-            return self.guest.console_log.read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
+        return self.guest.console_text()
 
     def shut_down(self, limit_seconds: float) -> None:
         """Have its system shut down in time; the rescue medium's has nothing to lose."""

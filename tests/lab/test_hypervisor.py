@@ -56,12 +56,8 @@ class HypervisorProcess:
         return [Guest(folder, folder.name) for folder in sorted(self.machines.glob("*/"))]
 
     def tail(self) -> str:
-        consoles = [guest.console_log for guest in self.guests()]
-        return "\n".join(
-            path.read_text(errors="replace")[-3000:]
-            for path in (self.log, *consoles)
-            if path.exists()
-        )
+        consoles = [guest.console_text() for guest in self.guests()]
+        return "\n".join(text[-3000:] for text in (self.log.read_text(), *consoles))
 
 
 @pytest.fixture(scope="module")
@@ -252,14 +248,10 @@ def test_a_machine_that_starts_by_efi_does_so_here(
     moid = import_machine(session, "efi", tmp_path / "disk.vmdk", capacity_bytes, "efi", "sata")
     vm = session.get_vm(moid)
     vm.power_on()
-    wait_until(
-        lambda: any("understudy-rescue address" in console(guest) for guest in hypervisor.guests()),
-        "the system to be up",
-        BOOT_SECONDS,
-        hypervisor.tail,
-    )
+    wait_until(lambda: any(guest.is_running for guest in hypervisor.guests()), "it to run", 60)
     (qemu,) = hypervisor.guests()
-    assert "UEFI" in console(qemu)
+    qemu.wait_for_console("understudy-rescue address", BOOT_SECONDS)
+    assert "UEFI" in qemu.console_text()
     vm.power_off()
     wait_until(lambda: not qemu.is_running, "the power to be off", 60, hypervisor.tail)
     vm.destroy(expected_marker=MARKER)
@@ -270,10 +262,6 @@ def test_a_disk_that_the_lab_s_efi_would_not_find_is_refused(tmp_path: Path) -> 
     drives = (Drive(tmp_path / "disk.raw", "raw", "pvscsi", 0),)
     with pytest.raises(GuestFailed, match="not on pvscsi"):
         Guest(tmp_path / "efi", "efi").start(Hardware(1, 512 << 20, drives, (), "efi"), ())
-
-
-def console(guest: Guest) -> str:
-    return guest.console_log.read_text(errors="replace") if guest.console_log.exists() else ""
 
 
 def test_a_machine_that_cannot_start_is_off_and_says_why(

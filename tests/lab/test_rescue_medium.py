@@ -49,12 +49,13 @@ def machine(medium: Path, tmp_path: Path) -> Iterator[SourceMachine]:
 
 def wait_for_code(guest: Guest) -> str:
     """Wait until the machine has an address and shows a code."""
-
-    def console() -> str:
-        return guest.console_log.read_text(errors="replace") if guest.console_log.exists() else ""
-
-    wait_until(lambda: code_on_console(console()) is not None, "a code", BOOT_SECONDS, console)
-    code = code_on_console(console())
+    wait_until(
+        lambda: code_on_console(guest.console_text()) is not None,
+        "a code",
+        BOOT_SECONDS,
+        guest.console_text,
+    )
+    code = code_on_console(guest.console_text())
     assert code is not None
     return code
 
