@@ -30,8 +30,8 @@ from agent.machine import describe_machine
 from agent.pairing import NONCE_BYTES, Pairing, code_key, proof
 from agent.protecting import ProtectDuty
 from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_text
-from agent.rescue import RescueDuty
-from agent.rescue_console import RescueConsole
+from agent.rescue.console import RescueConsole
+from agent.rescue.duty import RescueDuty
 from agent.state import AgentState, TrustedCore
 from agent.tls import (
     MAX_CERTIFICATE_CHARACTERS,

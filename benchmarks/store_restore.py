@@ -14,7 +14,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from agent.disk_writer import HEAD_BYTES, DiskWriter, write_head
+from agent.rescue.disk_writer import HEAD_BYTES, DiskWriter, write_head
 from benchmarks.disk_image import change_image, copy_image, ensure_disk_image
 from benchmarks.figures import Figure, at_most, run_command
 from recovery_store.manifest import Manifest

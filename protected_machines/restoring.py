@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from agent.client import AgentClient
+from agent.client.restoring import match_disks
 from agent.errors import (
     AgentCertificateChanged,
     AgentError,
@@ -23,7 +24,6 @@ from agent.errors import (
     RestoreRefused,
     RestoreUnknown,
 )
-from agent.restore_client import match_disks
 from console.findings import Finding, errors_first, has_errors
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines import connection

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from agent.connection import connected, receive_message
+from agent.client.connection import connected, receive_message
 from agent.errors import AgentError, ProtocolBroken, RestoreFailed
 from agent.protocol import (
     HEADER,

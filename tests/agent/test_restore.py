@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentClient, RestoredDisk
+from agent.client.restoring import match_disks
 from agent.errors import (
     DiskTooSmall,
     RequestRefused,
@@ -16,7 +17,6 @@ from agent.errors import (
     RestoreUnknown,
     WrongPairingCode,
 )
-from agent.restore_client import match_disks
 from recovery_store.vmdk.deflate import deflate
 from tests.agent.conftest import (
     MIB,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentClient
-from agent.disk_writer import HEAD_BYTES
-from agent.restore_client import match_disks
+from agent.client.restoring import match_disks
+from agent.rescue.disk_writer import HEAD_BYTES
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
 from tests.agent.conftest import MIB, Core, RunningAgent

@@ -14,12 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from agent.connection import CoreCredentials, connected, receive_message
-from agent.errors import AgentCertificateChanged, HoldLost, ProtocolBroken, WrongPairingCode
-from agent.pairing import NONCE_BYTES, code_key, proof
-from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int, get_text
-from agent.receiving import KnownDisk, Receiver, SnapshotSink
-from agent.restore_client import (
+from agent.client.connection import CoreCredentials, connected, receive_message
+from agent.client.receiving import KnownDisk, Receiver, SnapshotSink
+from agent.client.restoring import (
     CheckCancel,
     DiskSender,
     Progress,
@@ -28,20 +25,10 @@ from agent.restore_client import (
     RestoreState,
     read_state,
 )
-from agent.stream import ParentDisk
+from agent.errors import AgentCertificateChanged, HoldLost, ProtocolBroken, WrongPairingCode
+from agent.pairing import NONCE_BYTES, code_key, proof
+from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int, get_text
 from agent.tls import fingerprint_of_der
-
-__all__ = [
-    "AgentClient",
-    "CoreCredentials",
-    "PairedAgent",
-    "ParentDisk",
-    "RestoreState",
-    "RestoredDisk",
-    "SnapshotResult",
-    "SnapshotSink",
-    "pair_with_agent",
-]
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _WHY_OLD_AGENT = "the agent is of an older release"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.restore_target import MachineTarget
+from agent.rescue.disks import MachineTarget
 from tests.agent.conftest import MIB
 from tests.agent.made_up_machine import MadeUpMachine
 from tests.agent.test_disks import MBR

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import PairingClosed, WrongPairingCode
 from agent.pairing import MAX_WRONG_TRIES, Pairing
-from agent.rescue_console import RescueConsole
+from agent.rescue.console import RescueConsole
 from agent.state import AgentState
 from tests.agent.conftest import CODE, Core, RunningAgent, wait_until
 

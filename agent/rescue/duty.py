@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from agent.client.restoring import check_fits
 from agent.configuration import Configuration
-from agent.disk_writer import DiskWriter, write_head
 from agent.duty import Answer
 from agent.errors import (
     AgentBusy,
@@ -37,10 +37,10 @@ from agent.protocol import (
     grain_count,
     split_run,
 )
-from agent.rescue_console import RescueConsole
-from agent.restore_client import check_fits
-from agent.restore_journal import DiskRestore, RestoreJournal
-from agent.restore_target import FileTarget, MachineTarget, RestoreTarget, TargetDisk
+from agent.rescue.console import RescueConsole
+from agent.rescue.disk_writer import DiskWriter, write_head
+from agent.rescue.disks import FileTarget, MachineTarget, RestoreTarget, TargetDisk
+from agent.rescue.journal import DiskRestore, RestoreJournal
 from agent.state import AgentState, TrustedCore, now_text
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.disk_writer import FLUSH_BYTES, HEAD_BYTES, DiskWriter, make_zero, write_head
 from agent.errors import RestoreFailed
+from agent.rescue.disk_writer import FLUSH_BYTES, HEAD_BYTES, DiskWriter, make_zero, write_head
 from recovery_store.vmdk.deflate import deflate
 from tests.agent.conftest import MIB, blank_disk
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from agent.connection import checked_message
+from agent.client.connection import checked_message
 from agent.errors import ProtocolBroken
 from agent.protocol import (
     CONTROL,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agent.connection import checked_message, receive_message
+from agent.client.connection import checked_message, receive_message
 from agent.errors import DiskTooSmall, ProtocolBroken, RestoreRefused
 from agent.protocol import (
     MAX_CAPACITY_BYTES,

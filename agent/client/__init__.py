@@ -1,0 +1,22 @@
+"""What a core uses to talk to its agents; none of it is copied onto a machine.
+
+The agent's own side never imports it.
+"""
+
+from agent.client.client import AgentClient, PairedAgent, SnapshotResult, pair_with_agent
+from agent.client.connection import CoreCredentials
+from agent.client.receiving import SnapshotSink
+from agent.client.restoring import RestoredDisk, RestoreState
+from agent.stream import ParentDisk
+
+__all__ = [
+    "AgentClient",
+    "CoreCredentials",
+    "PairedAgent",
+    "ParentDisk",
+    "RestoreState",
+    "RestoredDisk",
+    "SnapshotResult",
+    "SnapshotSink",
+    "pair_with_agent",
+]

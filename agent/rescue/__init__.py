@@ -1,0 +1,1 @@
+"""The restoring half of the agent, for a machine that was started from the rescue medium."""
