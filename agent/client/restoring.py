@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.client.connection import checked_message, receive_message
-from agent.errors import DiskTooSmall, ProtocolBroken, RestoreRefused
+from agent.errors import ProtocolBroken, RestoreRefused
 from agent.protocol import (
     MAX_CAPACITY_BYTES,
     MAX_RUN_BYTES,
@@ -26,6 +26,7 @@ from agent.protocol import (
     grain_count,
     run_payload,
 )
+from agent.rescue.disks import check_fits
 
 Progress = Callable[[int, int], object]
 CheckCancel = Callable[[], object]
@@ -114,22 +115,6 @@ def match_disks(capacities_bytes: Sequence[int], description: dict[str, Any]) ->
     for capacity_bytes, disk in zip(capacities_bytes, disks):
         check_fits(capacity_bytes, int(disk["capacity_bytes"]), str(disk["device"]))
     return [int(disk["number"]) for disk in disks[: len(capacities_bytes)]]
-
-
-def check_fits(capacity_bytes: int, target_bytes: int, device: str) -> None:
-    """Refuse a disk that is too small.
-
-    Raises:
-        DiskTooSmall: it is.
-    """
-    missing_bytes = capacity_bytes - target_bytes
-    if missing_bytes > 0:
-        raise DiskTooSmall(
-            f"The disk {device} has {target_bytes} bytes, the disk in the recovery point "
-            f"{capacity_bytes}: it is too small by {missing_bytes} bytes. Nothing was written. "
-            "Use a disk of at least that size.",
-            missing_bytes,
-        )
 
 
 class DiskSender:

@@ -107,7 +107,8 @@ def _python_version(root_tree: Path) -> tuple[int, int]:
 
 def _copy_packages(target: Path) -> None:
     without_caches = shutil.ignore_patterns("__pycache__", "ruff.toml", ".*_cache")
-    shutil.copytree(_PROJECT / "agent", target / "agent", ignore=without_caches)
+    without_client = shutil.ignore_patterns("__pycache__", "ruff.toml", ".*_cache", "client")
+    shutil.copytree(_PROJECT / "agent", target / "agent", ignore=without_client)
     store = target / "recovery_store"
     store.mkdir()
     for name in ("__init__.py", "errors.py"):

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from agent.configuration import ConfiguredDisk
 from agent.disks import controller_of, find_disks, hardware_keys, key_of_content
-from agent.errors import RestoreFailed
+from agent.errors import DiskTooSmall, RestoreFailed
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,22 @@ class FileTarget:
     def restart(self) -> None:
         """Leave the mark."""
         (self._folder / "restarted").touch()
+
+
+def check_fits(capacity_bytes: int, target_bytes: int, device: str) -> None:
+    """Refuse a disk that is too small.
+
+    Raises:
+        DiskTooSmall: it is.
+    """
+    missing_bytes = capacity_bytes - target_bytes
+    if missing_bytes > 0:
+        raise DiskTooSmall(
+            f"The disk {device} has {target_bytes} bytes, the disk in the recovery point "
+            f"{capacity_bytes}: it is too small by {missing_bytes} bytes. Nothing was written. "
+            "Use a disk of at least that size.",
+            missing_bytes,
+        )
 
 
 def _read_edges(path: Path) -> tuple[bytes, bytes]:

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from agent.client.restoring import check_fits
 from agent.configuration import Configuration
 from agent.duty import Answer
 from agent.errors import (
@@ -39,7 +38,13 @@ from agent.protocol import (
 )
 from agent.rescue.console import RescueConsole
 from agent.rescue.disk_writer import DiskWriter, write_head
-from agent.rescue.disks import FileTarget, MachineTarget, RestoreTarget, TargetDisk
+from agent.rescue.disks import (
+    FileTarget,
+    MachineTarget,
+    RestoreTarget,
+    TargetDisk,
+    check_fits,
+)
 from agent.rescue.journal import DiskRestore, RestoreJournal
 from agent.state import AgentState, TrustedCore, now_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.install import InstallFailed, install_into
+from agent.install import InstallFailed, install_into, install_rescue
 
 
 @pytest.fixture
@@ -52,6 +52,24 @@ def test_the_installed_agent_imports_nothing_from_elsewhere(tree: Path) -> None:
     library, *files = done.stdout.split()
     assert library == "isal.isal_zlib"
     assert all(file.startswith(str(tree)) for file in files)
+
+
+def test_a_machine_gets_every_module_but_those_that_only_a_core_uses(tree: Path) -> None:
+    install_rescue(tree)
+
+    script = (
+        "import agent, importlib, pkgutil\n"
+        "for module in pkgutil.walk_packages(agent.__path__, 'agent.'):\n"
+        "    if not module.name.endswith('__main__'):\n"
+        "        importlib.import_module(module.name)\n"
+        "    print(module.name)"
+    )
+    done = run_installed(tree, "-c", script)
+
+    assert done.returncode == 0, done.stderr
+    names = set(done.stdout.split())
+    assert {"agent.__main__", "agent.protecting", "agent.rescue.duty"} <= names
+    assert not [name for name in names if name.startswith("agent.client")]
 
 
 def test_the_configuration_is_private_and_the_service_enabled(tree: Path) -> None:
