@@ -5,6 +5,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
+# A file's tests share their places, and stay on one processor.
+WORKERS ?= 2
+IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup run test test-sqlite test-postgresql check bench format
 .DEFAULT_GOAL := run
@@ -33,7 +36,7 @@ test: setup  ## everything on SQLite, and beside it what touches the database on
 	@$(MAKE) --no-print-directory --jobs=2 test-sqlite test-postgresql
 
 test-sqlite:
-	$(VENV)/bin/pytest tests
+	$(VENV)/bin/pytest $(IN_PARALLEL) tests
 
 test-postgresql:  ## its output comes in one piece, when it has ended
 	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \

@@ -19,7 +19,7 @@ from tests.agent.conftest import MIB, Core
 from tests.agent.folder_sink import FolderSink
 from tests.conftest import free_port
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
 
 ADDRESS = "127.0.1.201"
 BOOT_LIMIT_SECONDS = 400  # under software emulation, on a busy computer

@@ -17,7 +17,11 @@ from console.htmx import redirect_after, refuse, with_event, with_toast
 from console.urls import handler403, handler404, handler500, urlpatterns
 from tests.browser import chromium, page_of
 
-pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+]
 
 PAGE = """{% extends "base.html" %}{% load console_format %}
 {% block heading %}Trial{% endblock %}

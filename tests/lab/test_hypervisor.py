@@ -20,7 +20,7 @@ from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
 MARKER = "test-of-the-hypervisor"
 BOOT_SECONDS = 400
 

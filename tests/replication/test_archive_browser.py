@@ -12,7 +12,11 @@ from replication.models import SeedDrive
 from tests.protected_machines.archives import Archived, forget, make_archived
 from tests.replication.rows import make_pairing, make_replicated
 
-pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+]
 
 
 @pytest.fixture

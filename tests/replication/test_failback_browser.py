@@ -14,7 +14,11 @@ from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
 from tests.replication.failbacks import FailedOver, hand_back, replicating_back, run_here
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
-pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+]
 
 
 @pytest.fixture

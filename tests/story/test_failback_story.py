@@ -28,7 +28,7 @@ from tests.story.failing_over import fail_over, lose_headquarters
 from tests.story.journal import DISK_NUMBER, check_goes_on, journal_of_point, read_journal
 from tests.story.two_sites import MACHINES, Lab
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.browser, pytest.mark.slow]
 
 QUOTE_TOLERANCE = 0.2
 
