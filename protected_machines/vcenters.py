@@ -5,9 +5,8 @@ from contextlib import AbstractContextManager
 
 import vsphere
 from protected_machines.models import VCenter
-from vsphere.connection import Credentials
+from vsphere import Credentials, Session
 from vsphere.errors import VSphereError
-from vsphere.session import Session
 
 logger = logging.getLogger(__name__)
 

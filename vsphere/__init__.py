@@ -8,11 +8,13 @@ Knows no Django and nothing of recovery points: a disk is a length and a way to 
         session.get_vm(moid).power_on()
 """
 
-from vsphere.connection import Credentials, connect
+from vsphere.door import Credentials
+from vsphere.guest import Guest
+from vsphere.hardware import Hardware
 from vsphere.inventory import Inventory
-from vsphere.machine import Guest, Hardware, Vm
+from vsphere.machine import Vm
 from vsphere.placement import Finding
-from vsphere.session import About, Session
+from vsphere.session import About, Session, connect
 from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpec
 from vsphere.tls import fetch_thumbprint
 

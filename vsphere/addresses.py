@@ -3,15 +3,13 @@
 import hashlib
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from vsphere.door import Door
 from vsphere.errors import DisksUnmatched
 from vsphere.spec import DiskPlace, VmDisk
 from vsphere.tls import authority_context, pinned_context
-
-if TYPE_CHECKING:
-    from vsphere.connection import Door
 
 HTTPS_PORT = 443
 
@@ -51,7 +49,7 @@ def match_disks(
     return dict(zip((disk.number for disk in disks), devices, strict=True))
 
 
-def upload_address(device: Any, door: "Door") -> tuple[str, ssl.SSLContext]:
+def upload_address(device: Any, door: Door) -> tuple[str, ssl.SSLContext]:
     """Return where to send a disk to, and the context to connect with.
 
     A `*` stands for the host of the connection. What the server says of the host's certificate

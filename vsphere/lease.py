@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vsphere.addresses import match_disks, upload_address
 from vsphere.api import vim, vmodl
+from vsphere.calls import Calls
 from vsphere.errors import (
     DatastoreFull,
     DigestDiffers,
@@ -31,7 +32,7 @@ from vsphere.errors import (
 )
 from vsphere.faults import BROKEN_CONNECTION, describe, translate
 from vsphere.keep_alive import KeepAlive
-from vsphere.machine import NOT_THERE
+from vsphere.machine import NOT_THERE, find_vm_by_marker, get_vm
 from vsphere.placement import network_backing, read_site, require_site
 from vsphere.properties import read, watch
 from vsphere.spec import (
@@ -50,9 +51,6 @@ from vsphere.spec import (
 from vsphere.tasks import wait_for_task
 from vsphere.upload import Sender, Stopped
 
-if TYPE_CHECKING:
-    from vsphere.session import Session
-
 log = logging.getLogger(__name__)
 
 ProgressReport = Callable[[int, int], None]
@@ -68,7 +66,7 @@ JOIN_SECONDS = 30
 
 
 def import_vm(
-    session: "Session",
+    calls: Calls,
     spec: VmSpec,
     disks: Sequence[DiskUpload],
     placement: Placement,
@@ -81,9 +79,9 @@ def import_vm(
     doing = f"Import {spec.name}"
     _check_disks(doing, spec, disks)
     check_cancel()
-    making = session.reading(doing, lambda content: _plan(content, doing, spec, placement, marker))
+    making = calls.reading(doing, lambda content: _plan(content, doing, spec, placement, marker))
     started = time.monotonic()
-    running = _Import(session, doing, spec, disks, making, marker)
+    running = _Import(calls, doing, spec, disks, making, marker)
     try:
         moid = running.run(progress, check_cancel, min(parallel_uploads, MOST_PARALLEL_UPLOADS))
     except BaseException as error:
@@ -156,14 +154,14 @@ class _Import:
 
     def __init__(
         self,
-        session: "Session",
+        calls: Calls,
         doing: str,
         spec: VmSpec,
         disks: Sequence[DiskUpload],
         making: _Making,
         marker: str,
     ) -> None:
-        self.session, self.doing, self.spec = session, doing, spec
+        self.calls, self.doing, self.spec = calls, doing, spec
         self.disks, self.making, self.marker = disks, making, marker
         self.total_bytes = sum(disk.length_bytes for disk in disks)
         self.places = plan_disk_places(spec.disks)
@@ -200,7 +198,7 @@ class _Import:
         making = self.making
         self.has_begun = True  # from here on something may be there to clean up
         try:
-            self.lease = self.session.writing(
+            self.lease = self.calls.writing(
                 self.doing,
                 lambda stub: vim.ResourcePool(making.pool._moId, stub).ImportVApp(
                     spec=vim.vm.VmImportSpec(configSpec=making.config),
@@ -217,7 +215,7 @@ class _Import:
         lease = self.lease
         try:
             seen = watch(
-                self.session.content,
+                self.calls.content,
                 {lease: ("state", "error")},
                 lambda seen: str(seen[lease].get("state")) in ("ready", "error", "done"),
                 doing=self.doing,
@@ -226,7 +224,7 @@ class _Import:
             )
             if str(seen[lease]["state"]) == "error":
                 raise self._lease_error(seen[lease].get("error"))
-            return read(self.session.content, lease, ("info",))["info"]
+            return read(self.calls.content, lease, ("info",))["info"]
         except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
             raise self._session_bound(fault) from fault
 
@@ -256,7 +254,7 @@ class _Import:
         return error
 
     def _start_keep_alive(self) -> None:
-        stub = self.session.door.second_stub(self.session.stub)
+        stub = self.calls.door.second_stub(self.calls.stub)
         lease = vim.HttpNfcLease(self.lease._moId, stub)
         self.keep_alive = KeepAlive(lease, self.lease_seconds)
         self.keep_alive.start()
@@ -269,7 +267,7 @@ class _Import:
         parallel_uploads: int,
     ) -> None:
         for disk in self.disks:
-            address, context = upload_address(urls[disk.number], self.session.door)
+            address, context = upload_address(urls[disk.number], self.calls.door)
             self.senders.append(Sender(address, context, disk, self.stop))
         waiting = list(self.senders)
         next_report = 0.0
@@ -313,7 +311,7 @@ class _Import:
         if status == http.client.BAD_REQUEST:
             return error
         try:
-            of = read(self.session.content, self.lease, ("state", "error"))
+            of = read(self.calls.content, self.lease, ("state", "error"))
         except (vmodl.MethodFault, *BROKEN_CONNECTION):
             return error
         fault = of.get("error")
@@ -361,7 +359,7 @@ class _Import:
 
     def _verify(self, moid: str) -> None:
         """Read the machine's disks back: each must be where and as large as it was meant to be."""
-        found = self.session.get_vm(moid).hardware().disks
+        found = get_vm(self.calls, moid).hardware().disks
         by_place: dict[DiskPlace | None, int] = {disk.place: disk.capacity_bytes for disk in found}
         for disk in self.spec.disks:
             place = self.places[disk.number]
@@ -376,10 +374,10 @@ class _Import:
         note = vim.vm.ConfigSpec(
             extraConfig=[vim.option.OptionValue(key=COMPLETE_KEY, value="true")]
         )
-        task = self.session.writing(
+        task = self.calls.writing(
             self.doing, lambda stub: vim.VirtualMachine(moid, stub).ReconfigVM_Task(spec=note)
         )
-        wait_for_task(self.session, task, self.doing, NOTE_SECONDS)
+        wait_for_task(self.calls, task, self.doing, NOTE_SECONDS)
 
     def undo(self, error: BaseException) -> BaseException:
         """Abort, remove what was made, and return the error to raise."""
@@ -412,7 +410,7 @@ class _Import:
             return
         lease_id = self.lease._moId
         try:
-            self.session.writing(
+            self.calls.writing(
                 self.doing, lambda stub: vim.HttpNfcLease(lease_id, stub).HttpNfcLeaseAbort()
             )
         except VSphereError as problem:  # already over; whether anything is left is looked at next
@@ -423,7 +421,7 @@ class _Import:
         deadline = time.monotonic() + self.lease_seconds + 30
         sure_after = time.monotonic() + (0 if self.lease is not None else 2)
         while True:
-            vm = self.session.find_vm_by_marker(self.marker)
+            vm = find_vm_by_marker(self.calls, self.marker)
             if vm is None:
                 if time.monotonic() >= sure_after:
                     return

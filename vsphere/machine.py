@@ -1,75 +1,24 @@
 """One virtual machine: power, guest, hardware, removal."""
 
-import ipaddress
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from vsphere.api import vim, vmodl
+from vsphere.calls import Calls
 from vsphere.errors import NotOurVm, VmMissing, VSphereFault, WrongPowerState
 from vsphere.faults import translate
+from vsphere.guest import GUEST_PATHS, Guest, read_guest
+from vsphere.hardware import HARDWARE_PATHS, Hardware, read_hardware
+from vsphere.inventory import plain_name
 from vsphere.placement import has_drs
-from vsphere.properties import Properties, read, watch
-from vsphere.spec import BOOT_ID_KEY, CONTROLLERS, MARKER_KEY, DiskPlace
+from vsphere.properties import Properties, extra_config, read, read_inventory, watch
+from vsphere.spec import COMPLETE_KEY, MARKER_KEY
 from vsphere.tasks import wait_for_task
-
-if TYPE_CHECKING:
-    from vsphere.session import Session
 
 ON, OFF = "poweredOn", "poweredOff"
 NOT_THERE = (vmodl.fault.MethodNotFound, vmodl.fault.NotImplemented, vmodl.fault.NotSupported)
-GUEST_PATHS = (
-    "guest.ipAddress",
-    "guest.hostName",
-    "guest.toolsRunningStatus",
-    "guest.net",
-    "config.extraConfig",
-)
-HARDWARE_PATHS = (
-    "config.hardware.numCPU",
-    "config.hardware.memoryMB",
-    "config.firmware",
-    "config.hardware.device",
-)
-
-
-@dataclass(frozen=True)
-class Guest:
-    """What the guest's tools say of it. All is unset until they run."""
-
-    address: str | None
-    hostname: str | None
-    tools_running: bool
-    boot_id: str | None
-
-
-@dataclass(frozen=True)
-class AttachedDisk:
-    """A disk as it came out."""
-
-    key: int
-    place: DiskPlace | None
-    capacity_bytes: int
-    file: str
-
-
-@dataclass(frozen=True)
-class AttachedNic:
-    """A network adapter as it came out."""
-
-    adapter: str
-    mac: str
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a machine is made of; disks in the server's order."""
-
-    cpus: int
-    memory_bytes: int
-    firmware: str
-    disks: tuple[AttachedDisk, ...]
-    nics: tuple[AttachedNic, ...]
 
 
 @dataclass
@@ -80,7 +29,7 @@ class Vm:
     importing process was killed: such a machine is to be removed, not used.
     """
 
-    session: "Session"
+    calls: Calls
     moid: str
     name: str
     power_state: str
@@ -98,11 +47,11 @@ class Vm:
         return f"{self.name} ({self.moid})"
 
     def _target(self, stub: Any = None) -> Any:
-        return vim.VirtualMachine(self.moid, stub or self.session.stub)
+        return vim.VirtualMachine(self.moid, stub or self.calls.stub)
 
     def refresh(self) -> None:
         """Read all of that again."""
-        now = self.session.get_vm(self.moid)
+        now = get_vm(self.calls, self.moid)
         self.name, self.power_state = now.name, now.power_state
         self.marker, self.is_complete = now.marker, now.is_complete
 
@@ -123,7 +72,7 @@ class Vm:
             task = self._start(doing)
             if task is not None:
                 wait_for_task(
-                    self.session,
+                    self.calls,
                     task,
                     doing,
                     limit_seconds,
@@ -139,17 +88,17 @@ class Vm:
 
     def _start(self, doing: str) -> Any:
         """Start to power on, by DRS where there is one; return the task to wait for, if any."""
-        of = self.session.read_vm(self.moid, ("resourcePool", "parent"))
-        datacenter = self.session.reading(doing, lambda content: self._find_drs(content, of))
+        of = read_vm(self.calls, self.moid, ("resourcePool", "parent"))
+        datacenter = self.calls.reading(doing, lambda content: self._find_drs(content, of))
         if datacenter is None:
-            return self.session.writing(doing, lambda stub: self._target(stub).PowerOnVM_Task())
+            return self.calls.writing(doing, lambda stub: self._target(stub).PowerOnVM_Task())
         try:
-            task = self.session.writing(doing, lambda stub: self._power_on_multi(datacenter, stub))
+            task = self.calls.writing(doing, lambda stub: self._power_on_multi(datacenter, stub))
         except VSphereFault as error:
             if isinstance(error.__cause__, NOT_THERE):
-                return self.session.writing(doing, lambda stub: self._target(stub).PowerOnVM_Task())
+                return self.calls.writing(doing, lambda stub: self._target(stub).PowerOnVM_Task())
             raise
-        result = wait_for_task(self.session, task, doing, 120)
+        result = wait_for_task(self.calls, task, doing, 120)
         for refused in getattr(result, "notAttempted", None) or ():
             raise translate(refused.fault, doing)
         return next(
@@ -175,7 +124,7 @@ class Vm:
 
     def _wait_for_power(self, wanted: str, doing: str, limit_seconds: float) -> None:
         target = self._target()
-        self.session.reading(
+        self.calls.reading(
             doing,
             lambda content: watch(
                 content,
@@ -194,8 +143,8 @@ class Vm:
         if self.power_state == OFF:
             return
         try:
-            task = self.session.writing(doing, lambda stub: self._target(stub).PowerOffVM_Task())
-            wait_for_task(self.session, task, doing, limit_seconds)
+            task = self.calls.writing(doing, lambda stub: self._target(stub).PowerOffVM_Task())
+            wait_for_task(self.calls, task, doing, limit_seconds)
         except WrongPowerState:
             self.refresh()
             if self.power_state != OFF:
@@ -210,30 +159,22 @@ class Vm:
         """
         doing = f"Reboot the guest of {self.title}"
         try:
-            self.session.writing(doing, lambda stub: self._target(stub).RebootGuest())
+            self.calls.writing(doing, lambda stub: self._target(stub).RebootGuest())
             return "guest"
         except (VSphereFault, WrongPowerState) as error:
             if not isinstance(error.__cause__, (vim.fault.ToolsUnavailable, *NOT_THERE)):
                 raise
-        task = self.session.writing(doing, lambda stub: self._target(stub).ResetVM_Task())
-        wait_for_task(self.session, task, doing, limit_seconds)
+        task = self.calls.writing(doing, lambda stub: self._target(stub).ResetVM_Task())
+        wait_for_task(self.calls, task, doing, limit_seconds)
         return "reset"
 
     def guest(self, mac: str | None = None) -> Guest:
         """Return what is known of the guest; its address by adapter `mac`, or by any."""
-        of = self.session.read_vm(self.moid, GUEST_PATHS)
-        running = of.get("guest.toolsRunningStatus") == "guestToolsRunning"
-        extra = {option.key: option.value for option in of.get("config.extraConfig", ())}
-        return Guest(
-            address=choose_address(of, mac),
-            hostname=of.get("guest.hostName") or None,
-            tools_running=running,
-            boot_id=extra.get(BOOT_ID_KEY) or None,
-        )
+        return read_guest(read_vm(self.calls, self.moid, GUEST_PATHS), mac)
 
     def hardware(self) -> Hardware:
         """Return CPUs, memory, firmware, disks and adapters."""
-        return read_hardware(self.session.read_vm(self.moid, HARDWARE_PATHS))
+        return read_hardware(read_vm(self.calls, self.moid, HARDWARE_PATHS))
 
     def destroy(self, expected_marker: str, limit_seconds: float = 300) -> None:
         """Remove the machine with its disks, if it bears the marker. Gone already is success.
@@ -251,65 +192,56 @@ class Vm:
                     f"{expected_marker}. This job did not make it, so it stays; remove it yourself "
                     "if it is not needed."
                 )
-            task = self.session.writing(doing, lambda stub: self._target(stub).Destroy_Task())
-            wait_for_task(self.session, task, doing, limit_seconds)
+            task = self.calls.writing(doing, lambda stub: self._target(stub).Destroy_Task())
+            wait_for_task(self.calls, task, doing, limit_seconds)
         except VmMissing:
             return
 
 
-def choose_address(of: Properties, mac: str | None) -> str | None:
-    """Return the guest's address to connect to: of the adapter `mac` if given, IPv4 before IPv6."""
-    found: list[str] = []
-    for nic in of.get("guest.net", ()):
-        if mac and (nic.macAddress or "").lower() != mac.lower():
-            continue
-        configured = nic.ipConfig.ipAddress if nic.ipConfig else ()
-        found += [
-            one.ipAddress for one in configured if one.state in (None, "preferred", "unknown")
-        ]
-        if not configured:
-            found += nic.ipAddress or ()
-    if not mac and not found and of.get("guest.ipAddress"):
-        found.append(of["guest.ipAddress"])
-    usable = [address for address in found if _is_usable(address)]
-    return min(usable, key=lambda address: ":" in address, default=None)
+def get_vm(calls: Calls, moid: str) -> Vm:
+    """Return a machine by its id.
+
+    Raises:
+        VmMissing: it is not there.
+    """
+    of = read_vm(calls, moid, ("name", "runtime.powerState", "config.extraConfig"))
+    extra = extra_config(of)
+    return Vm(
+        calls=calls,
+        moid=moid,
+        name=plain_name(of.get("name", "")),
+        power_state=str(of.get("runtime.powerState", "")),
+        marker=extra.get(MARKER_KEY),
+        is_complete=extra.get(COMPLETE_KEY) == "true",
+    )
 
 
-def _is_usable(address: str) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return not (parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast)
+def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
+    """Return the machine that was made with `marker`, none when there is none.
+
+    The annotation tells which to look at, the machine's own configuration decides.
+    """
+    doing = f"Look for the machine with marker {marker}"
+    paths = {vim.VirtualMachine: ("name", "config.annotation")}
+    candidates = calls.reading(
+        doing,
+        lambda content: [
+            target._moId
+            for target, of in read_inventory(content, content.rootFolder, paths)
+            if marker in of.get("config.annotation", "")
+        ],
+    )
+    for moid in candidates:
+        with contextlib.suppress(VmMissing):
+            vm = get_vm(calls, moid)
+            if vm.marker == marker:
+                return vm
+    return None
 
 
-def read_hardware(of: Properties) -> Hardware:
-    """Return the hardware in a machine's properties."""
-    controllers: dict[int, tuple[str, int]] = {}
-    devices = of.get("config.hardware.device", ())
-    for device in devices:
-        for name, kind in CONTROLLERS.items():
-            if type(device) is kind.make:
-                controllers[device.key] = (name, device.busNumber)
-    disks, nics = [], []
-    for device in devices:
-        if isinstance(device, vim.vm.device.VirtualDisk):
-            at = controllers.get(device.controllerKey)
-            disks.append(
-                AttachedDisk(
-                    key=device.key,
-                    place=DiskPlace(*at, device.unitNumber) if at else None,
-                    capacity_bytes=device.capacityInBytes or device.capacityInKB * 1024,
-                    file=getattr(device.backing, "fileName", ""),
-                )
-            )
-        elif isinstance(device, vim.vm.device.VirtualEthernetCard):
-            adapter = type(device).__name__.rpartition(".")[2].removeprefix("Virtual").lower()
-            nics.append(AttachedNic(adapter=adapter, mac=(device.macAddress or "").lower()))
-    return Hardware(
-        cpus=of.get("config.hardware.numCPU", 0),
-        memory_bytes=of.get("config.hardware.memoryMB", 0) << 20,
-        firmware=of.get("config.firmware", ""),
-        disks=tuple(disks),
-        nics=tuple(nics),
+def read_vm(calls: Calls, moid: str, paths: tuple[str, ...]) -> Properties:
+    """Return properties of a machine; raise VmMissing when it is not there."""
+    return calls.reading(
+        f"Read virtual machine {moid}",
+        lambda content: read(content, vim.VirtualMachine(moid, calls.stub), paths),
     )

@@ -141,3 +141,8 @@ def _apply(updates: Any, seen: dict[Any, Properties]) -> None:
                     properties[change.name] = change.val
                 else:
                     properties.pop(change.name, None)
+
+
+def extra_config(of: Properties) -> dict[str, str]:
+    """Return a machine's further configuration as a dictionary."""
+    return {option.key: str(option.value) for option in of.get("config.extraConfig", ())}

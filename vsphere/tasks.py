@@ -1,22 +1,20 @@
 """Waits for tasks of vSphere, and for the questions that hold them up."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vsphere.api import vim
+from vsphere.calls import Calls
 from vsphere.errors import VmAsks
 from vsphere.faults import translate
 from vsphere.properties import Properties, watch
-
-if TYPE_CHECKING:
-    from vsphere.session import Session
 
 TASK_PATHS = ("info.state", "info.error", "info.result")
 SURE_ANSWERS = {"msg.uuid.altered": "copied"}  # question → word in the choice to take
 
 
 def wait_for_task(
-    session: "Session",
+    calls: Calls,
     task: Any,
     doing: str,
     limit_seconds: float,
@@ -43,7 +41,7 @@ def wait_for_task(
             answered.add(question.id)
         return str(seen[task].get("info.state")) in ("success", "error")
 
-    seen = session.reading(
+    seen = calls.reading(
         doing,
         lambda content: watch(
             content,

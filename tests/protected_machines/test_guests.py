@@ -24,6 +24,7 @@ from protected_machines.places import places_in, split_compute
 from protected_machines.snapshots import take_recovery_point
 from protected_machines.vcenters import connect
 from tests.protected_machines.conftest import AgentProcess
+from vsphere.machine import read_vm
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +42,7 @@ class Guest:
         with connect(self.vcenter) as session:
             vm = session.find_vm_by_marker(self.marker)
             assert vm is not None
-            target = vim.VirtualMachine(vm.moid, session.stub)
+            target = vim.VirtualMachine(vm.moid, session.calls.stub)
             target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(extraConfig=options))
 
     def is_up(self, boot_id: str, address: str = "127.0.0.1") -> None:
@@ -57,7 +58,7 @@ class Guest:
         with connect(self.vcenter) as session:
             vm = session.find_vm_by_marker(self.marker)
             assert vm is not None
-            of = session.read_vm(vm.moid, ("config.extraConfig",))
+            of = read_vm(session.calls, vm.moid, ("config.extraConfig",))
         extra = {option.key: option.value for option in of["config.extraConfig"]}
         return str(extra.get("lab.reboot_request", "0"))
 

@@ -69,7 +69,7 @@ class Lease:
 
 def open_lease(world: World, change: Callable[[Any], None] | None = None, **changes: Any) -> Lease:
     spec = world.spec(**changes)
-    content = world.session.content
+    content = world.session.calls.content
     config = build_config(
         spec,
         datastore_name=world.datastore.name,
@@ -80,7 +80,7 @@ def open_lease(world: World, change: Callable[[Any], None] | None = None, **chan
     )
     if change:
         change(config)
-    pool = vim.ResourcePool(world.placement.resource_pool, world.session.stub)
-    folder = vim.Folder(world.inventory.datacenters[0].folder, world.session.stub)
+    pool = vim.ResourcePool(world.placement.resource_pool, world.session.calls.stub)
+    folder = vim.Folder(world.inventory.datacenters[0].folder, world.session.calls.stub)
     managed = pool.ImportVApp(spec=vim.vm.VmImportSpec(configSpec=config), folder=folder)
     return Lease(world, managed)

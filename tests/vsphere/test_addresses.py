@@ -10,7 +10,7 @@ from tests.vsphere.disks import MIB, disk_of
 from vsphere import Credentials
 from vsphere.addresses import match_disks, upload_address
 from vsphere.api import vim
-from vsphere.connection import Door
+from vsphere.door import Door
 from vsphere.errors import DisksUnmatched
 from vsphere.spec import plan_disk_places
 from vsphere.tls import PinnedContext

@@ -101,19 +101,19 @@ def test_a_write_is_done_once_in_a_new_session(world: World) -> None:
 def test_an_unused_session_ends_and_is_replaced(start: Callable[..., Vcsim]) -> None:
     simulator = start(session_timeout=1)
     with connect(credentials_of(simulator)) as session:
-        key = session.content.sessionManager.currentSession.key
+        key = session.calls.content.sessionManager.currentSession.key
         for _ in range(3):
-            assert session.content.sessionManager.currentSession.key == key
+            assert session.calls.content.sessionManager.currentSession.key == key
         simulator.faults(expire_sessions=True)
         assert session.inventory().hosts
-        assert session.content.sessionManager.currentSession.key != key
+        assert session.calls.content.sessionManager.currentSession.key != key
 
 
 def test_the_session_ends_with_the_block_also_after_a_failure(vcsim: Vcsim) -> None:
     with connect(credentials_of(vcsim)) as watcher:
 
         def sessions() -> int:
-            return len(watcher.content.sessionManager.sessionList)
+            return len(watcher.calls.content.sessionManager.sessionList)
 
         def fail() -> None:
             with connect(credentials_of(vcsim)):

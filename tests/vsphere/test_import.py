@@ -11,6 +11,7 @@ from tests.vsphere.disks import MIB, disk_of, make_stream, upload_of
 from tests.vsphere.site import MARKER, STREAM, World
 from vsphere import VmNic
 from vsphere.errors import SpecRefused
+from vsphere.machine import read_vm
 from vsphere.spec import CONTROLLERS, MARKER_KEY
 
 
@@ -90,7 +91,7 @@ def test_a_stand_alone_host_takes_it_too(esx: World) -> None:
 def test_a_host_that_was_chosen_is_the_one(world: World) -> None:
     host = world.cluster.hosts[1]
     moid = world.import_one(placement=dataclasses.replace(world.placement, host=host))
-    runs_on = world.session.read_vm(moid, ("runtime.host",))["runtime.host"]
+    runs_on = read_vm(world.session.calls, moid, ("runtime.host",))["runtime.host"]
     assert runs_on._moId == host
 
 
@@ -133,7 +134,7 @@ def vim_option(key: str, value: str) -> object:
 def reconfigure(world: World, moid: str, **changes: object) -> None:
     from vsphere.api import vim
 
-    target = vim.VirtualMachine(moid, world.session.stub)
+    target = vim.VirtualMachine(moid, world.session.calls.stub)
     target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(**changes))
 
 

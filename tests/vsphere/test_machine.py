@@ -18,7 +18,8 @@ from vsphere.errors import (
     VSphereUnreachable,
     WrongPowerState,
 )
-from vsphere.machine import Vm, choose_address
+from vsphere.guest import choose_address
+from vsphere.machine import Vm, get_vm, read_vm
 from vsphere.spec import BOOT_ID_KEY
 
 ALTERED = {
@@ -45,7 +46,7 @@ def configure(vm: Vm, **options: str) -> None:
 
 
 def further(vm: Vm) -> dict[str, str]:
-    options = vm.session.read_vm(vm.moid, ("config.extraConfig",))["config.extraConfig"]
+    options = read_vm(vm.calls, vm.moid, ("config.extraConfig",))["config.extraConfig"]
     return {option.key: option.value for option in options}
 
 
@@ -63,10 +64,10 @@ def start_guest(vm: Vm, address: str = "127.0.2.1") -> None:
 def test_power_on_and_off_may_be_repeated(vm: Vm) -> None:
     for _ in range(2):
         vm.power_on()
-        assert vm.session.get_vm(vm.moid).is_on
+        assert get_vm(vm.calls, vm.moid).is_on
     for _ in range(2):
         vm.power_off()
-        assert not vm.session.get_vm(vm.moid).is_on
+        assert not get_vm(vm.calls, vm.moid).is_on
 
 
 def test_a_machine_outside_of_clusters_is_powered_on_too(world: World) -> None:
@@ -169,7 +170,7 @@ def test_reboot_asks_the_guest_where_tools_run(vm: Vm) -> None:
     assert vm.reboot_guest() == "guest"
     assert further(vm)["lab.reboot_request"] == "1"
     assert not vm.guest().tools_running
-    assert vm.session.get_vm(vm.moid).is_on
+    assert get_vm(vm.calls, vm.moid).is_on
 
 
 def test_reboot_resets_where_no_tools_run(vm: Vm) -> None:
@@ -177,7 +178,7 @@ def test_reboot_resets_where_no_tools_run(vm: Vm) -> None:
     for count in ("1", "2"):
         assert vm.reboot_guest() == "reset"
         assert further(vm)["lab.reset_request"] == count
-    assert vm.session.get_vm(vm.moid).is_on
+    assert get_vm(vm.calls, vm.moid).is_on
 
 
 def test_a_shutdown_is_the_guest_s_own(vm: Vm) -> None:
@@ -187,7 +188,7 @@ def test_a_shutdown_is_the_guest_s_own(vm: Vm) -> None:
     start_guest(vm)
     vm._target().ShutdownGuest()
     assert further(vm)["lab.shutdown_request"] == "1"
-    assert vm.session.get_vm(vm.moid).is_on
+    assert get_vm(vm.calls, vm.moid).is_on
 
 
 def test_a_machine_that_is_off_cannot_be_rebooted(vm: Vm) -> None:

@@ -81,7 +81,7 @@ def test_missing_privileges_are_named_with_the_object(world: World) -> None:
 def test_hosts_in_maintenance_do_not_count(world: World, action: str, code: str) -> None:
     from vsphere.api import vim
 
-    hosts = [vim.HostSystem(moid, world.session.stub) for moid in world.cluster.hosts]
+    hosts = [vim.HostSystem(moid, world.session.calls.stub) for moid in world.cluster.hosts]
     hosts[0].EnterMaintenanceMode_Task(timeout=0)
     try:
         assert codes(findings(world)) == [("PLACEMENT-FEWER-HOSTS", "warning")]

@@ -177,7 +177,7 @@ def test_a_thick_disk_needs_its_space_at_once(start: Callable[..., Vcsim]) -> No
 
 
 def test_calls_without_a_session_are_refused(vcsim: Vcsim) -> None:
-    from vsphere.connection import Door
+    from vsphere.door import Door
 
     door = Door(credentials_of(vcsim), 10)
     stub = door._first_stub()
@@ -193,14 +193,14 @@ def test_calls_without_a_session_are_refused(vcsim: Vcsim) -> None:
 
 def test_a_terminated_session_is_over(world: World) -> None:
     with connect(credentials_of(world.vcsim)) as other:
-        key = other.content.sessionManager.currentSession.key
-        world.session.content.sessionManager.TerminateSession(sessionId=[key])
+        key = other.calls.content.sessionManager.currentSession.key
+        world.session.calls.content.sessionManager.TerminateSession(sessionId=[key])
         with pytest.raises(vim.fault.NotAuthenticated):
-            other.content.rootFolder.Destroy_Task()
+            other.calls.content.rootFolder.Destroy_Task()
 
 
 def test_unset_properties_read_as_unset(world: World) -> None:
-    target = vim.VirtualMachine(world.import_one(), world.session.stub)
+    target = vim.VirtualMachine(world.import_one(), world.session.calls.stub)
     assert target.snapshot is None
     assert target.parentVApp is None
     assert target.runtime.powerState == "poweredOff"
@@ -231,7 +231,7 @@ ODD_REQUESTS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("name", ODD_REQUESTS)
 def test_odd_requests_are_answered_with_faults(world: World, name: str) -> None:
-    target = vim.VirtualMachine(world.import_one(), world.session.stub)
+    target = vim.VirtualMachine(world.import_one(), world.session.calls.stub)
     with pytest.raises(vmodl.MethodFault):
         raise ODD_REQUESTS[name](target).info.error
     assert world.machine_names() == ["web-01"]

@@ -1,21 +1,14 @@
-"""Signs in to a vCenter or a stand-alone ESXi host, and out again."""
+"""Whom to sign in to, and the signing in."""
 
-import contextlib
-import logging
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vsphere.api import SoapStubAdapter, vim, vmodl
-from vsphere.errors import VSphereError
 from vsphere.faults import BROKEN_CONNECTION, translate
-from vsphere.session import Session
 from vsphere.tls import authority_context, pinned_context
 from vsphere.versions import negotiate
-
-log = logging.getLogger(__name__)
 
 LONGEST_CALL_SECONDS = 120
 
@@ -93,21 +86,3 @@ class Door:
             sslContext=self.context,
             httpConnectionTimeout=max(self.timeout_seconds, LONGEST_CALL_SECONDS),
         )
-
-
-@contextlib.contextmanager
-def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[Session]:
-    """Sign in for the length of a `with` block; sign out at its end, whatever happens in it.
-
-    Raises:
-        VSphereUnreachable: nothing answers, or no vSphere.
-        CertificateChanged: the certificate is not the one with the thumbprint.
-        WrongPassword: the user or the password is wrong.
-    """
-    session = Session(Door(credentials, timeout_seconds))
-    log.info("vsphere signed in host=%s user=%s", credentials.address, credentials.username)
-    try:
-        yield session
-    finally:
-        with contextlib.suppress(VSphereError, vmodl.MethodFault, *BROKEN_CONNECTION):
-            session.sign_out()

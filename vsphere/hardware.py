@@ -1,0 +1,75 @@
+"""What a machine is made of, as it came out."""
+
+from dataclasses import dataclass
+
+from vsphere.api import vim
+from vsphere.properties import Properties
+from vsphere.spec import CONTROLLERS, DiskPlace
+
+HARDWARE_PATHS = (
+    "config.hardware.numCPU",
+    "config.hardware.memoryMB",
+    "config.firmware",
+    "config.hardware.device",
+)
+
+
+@dataclass(frozen=True)
+class AttachedDisk:
+    """A disk as it came out."""
+
+    key: int
+    place: DiskPlace | None
+    capacity_bytes: int
+    file: str
+
+
+@dataclass(frozen=True)
+class AttachedNic:
+    """A network adapter as it came out."""
+
+    adapter: str
+    mac: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a machine is made of; disks in the server's order."""
+
+    cpus: int
+    memory_bytes: int
+    firmware: str
+    disks: tuple[AttachedDisk, ...]
+    nics: tuple[AttachedNic, ...]
+
+
+def read_hardware(of: Properties) -> Hardware:
+    """Return the hardware in a machine's properties."""
+    controllers: dict[int, tuple[str, int]] = {}
+    devices = of.get("config.hardware.device", ())
+    for device in devices:
+        for name, kind in CONTROLLERS.items():
+            if type(device) is kind.make:
+                controllers[device.key] = (name, device.busNumber)
+    disks, nics = [], []
+    for device in devices:
+        if isinstance(device, vim.vm.device.VirtualDisk):
+            at = controllers.get(device.controllerKey)
+            disks.append(
+                AttachedDisk(
+                    key=device.key,
+                    place=DiskPlace(*at, device.unitNumber) if at else None,
+                    capacity_bytes=device.capacityInBytes or device.capacityInKB * 1024,
+                    file=getattr(device.backing, "fileName", ""),
+                )
+            )
+        elif isinstance(device, vim.vm.device.VirtualEthernetCard):
+            adapter = type(device).__name__.rpartition(".")[2].removeprefix("Virtual").lower()
+            nics.append(AttachedNic(adapter=adapter, mac=(device.macAddress or "").lower()))
+    return Hardware(
+        cpus=of.get("config.hardware.numCPU", 0),
+        memory_bytes=of.get("config.hardware.memoryMB", 0) << 20,
+        firmware=of.get("config.firmware", ""),
+        disks=tuple(disks),
+        nics=tuple(nics),
+    )
