@@ -1,5 +1,6 @@
 """Several processes on one store: writers of one point exclude each other, others do not."""
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recovery_store.errors import StoreBusy
-from recovery_store.folders import machine_lock
+from recovery_store.folders import WriterLock, is_being_written, machine_lock
 from recovery_store.store import Store
 from tests.recovery_store.disks import (
     MACHINE_ID,
@@ -83,6 +84,26 @@ def test_children_of_one_parent_written_at_once_all_arrive(store: Store) -> None
         thread.join(60)
     assert failures == []
     assert len(store.check().good_points) == 7
+
+
+def test_a_lock_taken_on_a_removed_name_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder removes the name between the next one's open and lock."""
+    holder = WriterLock(tmp_path, "x")
+    flock = fcntl.flock
+
+    def flock_late(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        holder.release()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with WriterLock(tmp_path, "x"):
+        assert is_being_written(tmp_path, "x")
+        with pytest.raises(StoreBusy):
+            WriterLock(tmp_path, "x")
+    assert not is_being_written(tmp_path, "x")
 
 
 def test_a_machine_locked_for_too_long_is_named(store: Store) -> None:
