@@ -73,13 +73,13 @@ def _part_of(image: Path, target: Path) -> Path:
 
 def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     begin_core()
-    from protected_machines.store import open_store
-    from replication.failback_facts import quote_facts
+    from protected_machines.points.store import open_store
+    from replication.failback.facts import quote_facts
+    from replication.failback.quote import make_quote
     from replication.models import ReplicatedMachine
-    from replication.pairing import add_source_core
-    from replication.peers import speaking_with
-    from replication.quoting import make_quote
-    from replication.sending import Sending, describe_machine
+    from replication.peers.connection import speaking_with
+    from replication.peers.pairing import add_source_core
+    from replication.transfer.sending import Sending, describe_machine
     from tests.replication.peer_core import ADMINISTRATOR
 
     machine = index_store()
@@ -128,8 +128,8 @@ class _Writing:
 
     def take_point(self, since_newest: timedelta) -> Any:
         """Write as much as the machine does in that time, and take an incremental."""
-        from protected_machines.index import index_point
-        from protected_machines.store import open_store
+        from protected_machines.points.index import index_point
+        from protected_machines.points.store import open_store
         from recovery_store.importing import import_images
 
         fraction = _CHANGED_FRACTION * (since_newest / _INTERVAL)

@@ -45,9 +45,9 @@ def run(work: Path) -> list[Figure]:
 def _measure(peer_home: Path) -> dict[str, float]:
     begin_core()
     from replication.models import ReplicatedMachine
-    from replication.pairing import add_target_core
-    from replication.peers import speaking_with
-    from replication.sending import Sending, describe_machine
+    from replication.peers.connection import speaking_with
+    from replication.peers.pairing import add_target_core
+    from replication.transfer.sending import Sending, describe_machine
     from tests.replication.peer_core import ADMINISTRATOR
 
     machine = index_store()

@@ -71,9 +71,9 @@ def peer_behind_link(home: Path, name: str) -> Iterator[tuple[Any, Any]]:
 def index_store() -> Any:
     """Make rows of the store's only machine, which this core owns, and of its points."""
     from console.identity import this_core
-    from protected_machines.index import index_point
     from protected_machines.models import Machine
-    from protected_machines.store import open_store
+    from protected_machines.points.index import index_point
+    from protected_machines.points.store import open_store
 
     core, store = this_core(), open_store()
     (machine_id,) = store.machine_ids()

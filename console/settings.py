@@ -84,7 +84,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "console.context.frame",
-                "protected_machines.context.navigation",
+                "protected_machines.navigation.navigation",
             ],
         },
     }

@@ -10,8 +10,8 @@ class ProtectedMachinesConfig(AppConfig):
         """Bring along what the frame's home and settings pages show of this room."""
         from console.readiness import register_provider
         from console.sections import SettingsSection, register_section
+        from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.readiness import readiness
-        from protected_machines.settings_page import vcenter_section
 
         register_provider(readiness)
         register_section(

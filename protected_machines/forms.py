@@ -7,9 +7,9 @@ from uuid import UUID, uuid4
 from django import forms
 
 from protected_machines.choices import PointKind
-from protected_machines.exports import VmOptions
+from protected_machines.exports.places import Places, split_compute
+from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from protected_machines.places import Places, split_compute
 
 INTERVALS = (
     (60, "Every minute"),

@@ -12,9 +12,9 @@ from redis import Redis
 from redis.exceptions import LockError
 
 from console.identity import this_core
-from protected_machines import schedule
-from protected_machines.index import reindex_store as compare_store_and_index
-from protected_machines.store import open_store
+from protected_machines.points import schedule
+from protected_machines.points.index import reindex_store as compare_store_and_index
+from protected_machines.points.store import open_store
 
 LOCK_SECONDS = 120
 

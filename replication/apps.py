@@ -9,8 +9,10 @@ class ReplicationConfig(AppConfig):
     def ready(self) -> None:
         """Register with the rooms below: new points are sent, peers asked, readiness reported."""
         from console.readiness import register_provider
-        from replication import peers, readiness, reconcile
+        from replication import reconcile
+        from replication.pages import readiness
+        from replication.peers import connection
 
-        peers.register_hooks()
+        connection.register_hooks()
         reconcile.register_hooks()
         register_provider(readiness.readiness)

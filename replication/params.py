@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from protected_machines.exports import VmOptions
+from protected_machines.exports.plan import VmOptions
 
 
 @dataclass(frozen=True)

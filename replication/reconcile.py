@@ -10,15 +10,15 @@ from console.identity import this_core
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
-from protected_machines import after_point
 from protected_machines.models import Machine, RecoveryPoint
-from replication import status
+from protected_machines.points import hooks
+from replication import heartbeat
 from replication.errors import ReplicationError
-from replication.lag import note_local_point, refresh_lag
 from replication.models import Pairing, ReplicatedMachine
-from replication.peers import speaking_with
-from replication.seed_drives import note_consumed
-from replication.sending import start_replication
+from replication.peers.connection import speaking_with
+from replication.seed_drives.drives import note_consumed
+from replication.transfer.lag import note_local_point, refresh_lag
+from replication.transfer.sending import start_replication
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def refresh_core(pairing: Pairing) -> bool:
             answer_timeout_seconds=_STATUS_ANSWER_SECONDS,
             connect_timeout_seconds=_STATUS_CONNECT_SECONDS,
         ) as client:
-            status.record_peer_status(pairing, client.send_status(status.status_of(pairing)))
+            heartbeat.record_peer_status(pairing, client.send_status(heartbeat.status_of(pairing)))
             note_consumed(pairing, client)
     except ReplicationError as error:
         logger.info("peer not refreshed pairing_id=%s error=%s", pairing.pk, error)
@@ -119,4 +119,4 @@ def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
 
 def register_hooks() -> None:
     """Have every new point replicated."""
-    after_point.register(replicate_after_point)
+    hooks.register(replicate_after_point)

@@ -6,7 +6,8 @@
 from celery import shared_task
 from django.utils import timezone
 
-from replication import ending_failbacks, reconcile
+from replication import reconcile
+from replication.failback import end
 
 
 @shared_task(name="replication.start_due_replications", soft_time_limit=120, time_limit=150)
@@ -21,4 +22,4 @@ def refresh_cores() -> None:
 
 @shared_task(name="replication.commit_due_failbacks", soft_time_limit=60, time_limit=90)
 def commit_due_failbacks() -> None:
-    ending_failbacks.commit_due_failbacks(timezone.now())
+    end.commit_due_failbacks(timezone.now())

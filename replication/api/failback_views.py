@@ -5,10 +5,10 @@ import uuid
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
-from replication import taking_back
 from replication.api.gate import for_peers
 from replication.api.views import read_json
 from replication.errors import PeerFaulty
+from replication.failback import source_side
 from replication.models import Pairing
 
 
@@ -17,7 +17,7 @@ from replication.models import Pairing
 def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Pair with a rescue machine near this core."""
     _require_target(pairing)
-    return JsonResponse(taking_back.look_at_target(read_json(request)))
+    return JsonResponse(source_side.look_at_target(read_json(request)))
 
 
 @require_http_methods(["GET"])
@@ -25,7 +25,7 @@ def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say which points of the machine this core holds."""
     _require_target(pairing)
-    return JsonResponse({"point_ids": taking_back.point_ids(pairing, machine_id)})
+    return JsonResponse({"point_ids": source_side.point_ids(pairing, machine_id)})
 
 
 @require_http_methods(["POST"])
@@ -33,7 +33,7 @@ def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Jso
 def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Write a point to a rescue machine."""
     _require_target(pairing)
-    return JsonResponse(taking_back.start_restore(pairing, machine_id, read_json(request)))
+    return JsonResponse(source_side.start_restore(pairing, machine_id, read_json(request)))
 
 
 @require_http_methods(["POST"])
@@ -41,7 +41,7 @@ def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> J
 def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Start the rescue machine from its own disk."""
     _require_target(pairing)
-    return JsonResponse(taking_back.restart_target(pairing, machine_id, read_json(request)))
+    return JsonResponse(source_side.restart_target(pairing, machine_id, read_json(request)))
 
 
 @require_http_methods(["POST"])
@@ -49,7 +49,7 @@ def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say whether the machine's own agent answers."""
     _require_target(pairing)
-    return JsonResponse(taking_back.ask_machine(pairing, machine_id, read_json(request)))
+    return JsonResponse(source_side.ask_machine(pairing, machine_id, read_json(request)))
 
 
 @require_http_methods(["POST"])
@@ -57,7 +57,7 @@ def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonRe
 def take_over(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Become the owner of a machine that was handed over."""
     _require_target(pairing)
-    return JsonResponse(taking_back.take_over(pairing, machine_id, read_json(request)))
+    return JsonResponse(source_side.take_over(pairing, machine_id, read_json(request)))
 
 
 @require_http_methods(["POST"])
@@ -65,7 +65,7 @@ def take_over(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 def snapshots(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Force a snapshot."""
     _require_target(pairing)
-    return JsonResponse(taking_back.start_snapshot(pairing, machine_id, read_json(request)))
+    return JsonResponse(source_side.start_snapshot(pairing, machine_id, read_json(request)))
 
 
 @require_http_methods(["GET"])
@@ -75,7 +75,7 @@ def job(
 ) -> JsonResponse:
     """Say how a job stands."""
     _require_target(pairing)
-    return JsonResponse(taking_back.show_job(pairing, machine_id, job_id))
+    return JsonResponse(source_side.show_job(pairing, machine_id, job_id))
 
 
 @require_http_methods(["POST"])
@@ -85,7 +85,7 @@ def job_cancel(
 ) -> JsonResponse:
     """Cancel a job."""
     _require_target(pairing)
-    return JsonResponse(taking_back.stop_job(pairing, machine_id, job_id))
+    return JsonResponse(source_side.stop_job(pairing, machine_id, job_id))
 
 
 def _require_target(pairing: Pairing) -> None:

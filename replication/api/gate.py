@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from protected_machines.errors import ProtectedMachinesError
 from recovery_store.errors import ReplicaDamaged, StoreError, StoreFull
-from replication.credentials import is_secret
 from replication.errors import (
     DamagedOnArrival,
     FailbackRefused,
@@ -25,6 +24,7 @@ from replication.errors import (
     ReplicationError,
 )
 from replication.models import Pairing
+from replication.peers.credentials import is_secret
 
 logger = logging.getLogger(__name__)
 View = Callable[..., JsonResponse]

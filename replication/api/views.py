@@ -8,12 +8,14 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
 from protected_machines.models import Machine
-from replication import receiving, status, taking_back
+from replication import heartbeat
 from replication.api.gate import answers_in_json, for_peers
 from replication.errors import PeerFaulty
+from replication.failback import source_side
 from replication.models import Pairing
-from replication.pairing import accept_pairing
-from replication.sending import start_replications
+from replication.peers.pairing import accept_pairing
+from replication.transfer import receiving
+from replication.transfer.sending import start_replications
 
 SLICE_LIMIT_BYTES = 64 * 1024 * 1024
 _JSON_LIMIT_BYTES = 64 * 1024 * 1024
@@ -31,8 +33,8 @@ def pair(request: HttpRequest) -> JsonResponse:
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange how the two cores stand on this pairing."""
     if request.method == "POST":
-        status.record_peer_status(pairing, read_json(request))
-    return JsonResponse(status.status_of(pairing))
+        heartbeat.record_peer_status(pairing, read_json(request))
+    return JsonResponse(heartbeat.status_of(pairing))
 
 
 @require_http_methods(["GET"])
@@ -40,15 +42,15 @@ def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say who owns a machine of this pairing as this core knows it."""
     machine = Machine.objects.filter(pk=machine_id, replications__pairing=pairing).first()
-    return JsonResponse(status.ownership_of(machine) if machine else {"owner_core_id": ""})
+    return JsonResponse(heartbeat.ownership_of(machine) if machine else {"owner_core_id": ""})
 
 
 @require_http_methods(["PUT"])
 @for_peers
 def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Record a machine that the source core replicates here, or that its owner brings back here."""
-    accept = taking_back.accept_machine if pairing.is_outgoing else receiving.accept_machine
-    return JsonResponse(status.ownership_of(accept(pairing, machine_id, read_json(request))))
+    accept = source_side.accept_machine if pairing.is_outgoing else receiving.accept_machine
+    return JsonResponse(heartbeat.ownership_of(accept(pairing, machine_id, read_json(request))))
 
 
 @require_http_methods(["POST"])

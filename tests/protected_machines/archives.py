@@ -6,9 +6,9 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protected_machines.index import index_point
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.store import open_store
+from protected_machines.points.index import index_point
+from protected_machines.points.store import open_store
 from recovery_store.importing import import_images
 from recovery_store.store import Store
 from tests.factories import make_machine

@@ -17,10 +17,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.agents.pairing import protect_machine
+from protected_machines.exports.vcenters import add_vcenter
 from protected_machines.models import Machine, VCenter
-from protected_machines.protect import protect_machine
-from protected_machines.store import open_store
-from protected_machines.vcenters import add_vcenter
+from protected_machines.points.store import open_store
 from recovery_store.store import Store
 
 CODE = "QUIET-RIVER-4711"

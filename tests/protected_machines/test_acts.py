@@ -13,7 +13,7 @@ from console.jobs.models import Job
 from lab.vcsim.process import Vcsim
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.points.taking import take_recovery_point
 from tests.factories import make_machine, make_recovery_point, make_vcenter
 from tests.protected_machines.conftest import CODE, AgentProcess
 

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from console.environment import env_paths
-from protected_machines.archive_places import (
+from protected_machines.archives.folder import (
     Place,
     look_at_place,
     plan_archive_to_read,

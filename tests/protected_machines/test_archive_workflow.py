@@ -12,9 +12,9 @@ from console.jobs.acts import cancel_job, start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines import archives
+from protected_machines.archives import steps
+from protected_machines.archives.workflow import WORKFLOW, ArchiveParams
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.workflows.archive import WORKFLOW, ArchiveParams
 from recovery_store.checking import check
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
@@ -104,7 +104,7 @@ def test_a_second_archive_copies_what_is_new(archived: Archived, disk: Path) -> 
 
 def while_copying(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
     """Have something happen once, when a part was copied; looks at the disk go on as they do."""
-    looked = archives.check_disk
+    looked = steps.check_disk
     calls = iter(range(100_000))
 
     def look(found: dict[str, object]) -> None:
@@ -112,7 +112,7 @@ def while_copying(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) 
             happens()
         looked(found)
 
-    monkeypatch.setattr(archives, "check_disk", look)
+    monkeypatch.setattr(steps, "check_disk", look)
 
 
 def test_a_disk_that_is_removed_in_mid_copy_is_told(

@@ -6,7 +6,7 @@ import pytest
 
 from console.findings import Finding
 from protected_machines.choices import PointState
-from protected_machines.exports import ExportFacts, choose_controller, plan_export
+from protected_machines.exports.plan import ExportFacts, choose_controller, plan_export
 from tests.factories import DESCRIPTION
 
 FINGERPRINT = "ab" * 32

@@ -14,12 +14,12 @@ from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from lab.vcsim.process import Vcsim
 from protected_machines.choices import PointKind, PointState
-from protected_machines.exports import VmOptions
+from protected_machines.exports.places import places_in, split_compute
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.vcenters import connect
+from protected_machines.exports.workflow import WORKFLOW, ExportParams
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from protected_machines.places import places_in, split_compute
-from protected_machines.snapshots import take_recovery_point
-from protected_machines.vcenters import connect
-from protected_machines.workflows.export import WORKFLOW, ExportParams
+from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite

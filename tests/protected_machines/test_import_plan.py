@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from protected_machines.imports import ArchivedMachine, check_room, plan_import
+from protected_machines.archives.import_steps import ArchivedMachine, check_room, plan_import
 from recovery_store.manifest import BASE_IMAGE, Manifest
 from tests.factories import NOON, make_machine
 

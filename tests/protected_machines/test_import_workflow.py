@@ -12,10 +12,10 @@ from console.jobs.acts import start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
+from protected_machines.archives.import_steps import PointFacts, points_beside_history
+from protected_machines.archives.import_workflow import WORKFLOW, ImportParams
 from protected_machines.choices import MachineKind, PointState
-from protected_machines.imports import PointFacts, points_beside_history
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.workflows.import_archive import WORKFLOW, ImportParams
 from recovery_store.archiving import archive
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase

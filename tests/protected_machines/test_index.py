@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from protected_machines.choices import MachineKind, PointKind, PointState
-from protected_machines.index import MISSING_TEXT, index_point, reindex_store
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.points.index import MISSING_TEXT, index_point, reindex_store
+from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import MIB, write_disk

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protected_machines.places import places_in, split_compute
+from protected_machines.exports.places import places_in, split_compute
 from vsphere.inventory import Cluster, Datacenter, Datastore, Host, Inventory, Network, ResourcePool
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protected_machines.choices import PointKind
-from protected_machines.policy import (
+from protected_machines.points.policy import (
     ParentCandidate,
     ScheduleFacts,
     due_machines,

@@ -12,9 +12,9 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
-from protected_machines.rescue_machines import pair_target
-from protected_machines.snapshots import take_recovery_point
-from protected_machines.workflows.restore import (
+from protected_machines.points.taking import take_recovery_point
+from protected_machines.restores.rescue_machines import pair_target
+from protected_machines.restores.workflow import (
     DISKS_WORKFLOW,
     WORKFLOW,
     RestoreDisksParams,

@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from console.jobs.choices import JobState
 from console.jobs.models import Job
-from protected_machines import schedule
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.proofs import ChainProof, prove_lately
-from protected_machines.snapshots import take_recovery_point
+from protected_machines.points import schedule
+from protected_machines.points.proofs import ChainProof, prove_lately
+from protected_machines.points.taking import take_recovery_point
 from protected_machines.tasks import alone
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point

@@ -8,9 +8,9 @@ import pytest
 from console.jobs.acts import start_job
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines import after_point
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.workflows.snapshot import WORKFLOW, SnapshotParams
+from protected_machines.points import hooks
+from protected_machines.points.workflow import WORKFLOW, SnapshotParams
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.conftest import AgentProcess
 
@@ -25,10 +25,10 @@ def told() -> Iterator[list[uuid.UUID]]:
     def tell(machine: Machine, point: RecoveryPoint) -> None:
         points.append(point.pk)
 
-    before = list(after_point._hooks)
-    after_point._hooks[:] = [tell]
+    before = list(hooks._hooks)
+    hooks._hooks[:] = [tell]
     yield points
-    after_point._hooks[:] = before
+    hooks._hooks[:] = before
 
 
 def start(machine: Machine) -> Job:

@@ -16,7 +16,7 @@ from protected_machines import ownership
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
 from protected_machines.errors import MachineNotLive, NotTheOwner
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.snapshots import remove_recovery_point, take_recovery_point
+from protected_machines.points.taking import remove_recovery_point, take_recovery_point
 from recovery_store.errors import StoreFull
 from recovery_store.store import Store
 from tests.factories import NOON

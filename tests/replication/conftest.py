@@ -15,14 +15,14 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from lab.vcsim.process import Vcsim, running_vcsim
-from protected_machines.exports import VmOptions
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.vcenters import add_vcenter
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from protected_machines.snapshots import take_recovery_point
-from protected_machines.store import open_store
-from protected_machines.vcenters import add_vcenter
+from protected_machines.points.store import open_store
+from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from replication.models import Pairing
-from replication.pairing import add_target_core
+from replication.peers.pairing import add_target_core
 from tests.browser import chromium, page_of
 from tests.conftest import free_port
 from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
@@ -127,7 +127,7 @@ def paired_agent(
     """The agent's certificate and description; this core is paired with it once."""
     from agent.client import pair_with_agent
     from console.identity import this_core
-    from protected_machines.connection import core_credentials
+    from protected_machines.agents.connection import core_credentials
 
     paired = pair_with_agent(
         "127.0.0.1", running_agent.port, CODE, core_credentials(), this_core().name
@@ -207,7 +207,7 @@ def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
 @pytest.fixture
 def options(clean_vcenter: VCenter) -> VmOptions:
     """A place that the simulator offers."""
-    from replication.destination import Place, look_at
+    from replication.failover.destination import Place, look_at
 
     look = look_at(clean_vcenter, Place(), list, is_strict=False)
     assert not look.trouble_text, look.trouble_text

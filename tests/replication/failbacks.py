@@ -13,18 +13,18 @@ from console.jobs.acts import start_job
 from console.jobs.doors import doors
 from console.jobs.models import Job
 from console.jobs.workflow import Step, StepAction
-from protected_machines import exports
+from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.connection import dial
-from protected_machines.exports import VmOptions
+from protected_machines.exports import plan
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.vcenters import connect
 from recovery_store.store import Store
-from replication import receiving
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.params import FailbackParams
-from replication.peers import speaking_with
-from replication.sending import describe_machine
+from replication.peers.connection import speaking_with
+from replication.transfer import receiving
+from replication.transfer.sending import describe_machine
 from tests.protected_machines.conftest import RESCUE_CODE
 from tests.replication.peer_core import PeerCore
 
@@ -46,11 +46,11 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     """Make the VM of the machine's newest point, as a failover would have, and power it on."""
     point = machine.points.order_by("-taken_at").first()
     assert point is not None
-    marker = exports.reserve_vm()["marker"]
-    made = exports.import_vm(
+    marker = plan.reserve_vm()["marker"]
+    made = plan.import_vm(
         machine.pk, point.pk, options, marker, lambda done, total: None, lambda: None
     )
-    with connect(exports.get_vcenter(options.vcenter_id)) as session:
+    with connect(plan.get_vcenter(options.vcenter_id)) as session:
         session.get_vm(made["vm_moid"]).power_on()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_OVER,
@@ -168,7 +168,7 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
     final = machine.points.order_by("-taken_at").first()
     assert final is not None
     assert machine.vcenter_id is not None
-    with connect(exports.get_vcenter(machine.vcenter_id)) as session:
+    with connect(plan.get_vcenter(machine.vcenter_id)) as session:
         session.get_vm(machine.vm_moid).power_off()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_BACK,

@@ -15,8 +15,8 @@ from typing import Any
 
 from console.identity import fingerprint_of
 from recovery_store.store import Store
-from replication.client import fetch_certificate
 from replication.errors import PeerUnreachable
+from replication.peers.client import fetch_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMINISTRATOR = ("dr-admin", "correct horse battery staple")

@@ -7,12 +7,12 @@ from django.urls import reverse
 
 from console.identity import this_core
 from protected_machines.models import Machine
-from replication.client import PeerClient, short_fingerprint
 from replication.errors import PeerFaulty, PeerRefusedAdministrator
 from replication.models import Failover, Pairing, ReplicatedMachine
-from replication.pairing import add_source_core
-from replication.peers import speaking_with
-from replication.sending import describe_machine
+from replication.peers.client import PeerClient, short_fingerprint
+from replication.peers.connection import speaking_with
+from replication.peers.pairing import add_source_core
+from replication.transfer.sending import describe_machine
 from tests.factories import make_machine
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replica, make_replicated

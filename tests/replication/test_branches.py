@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from protected_machines.models import Machine, RecoveryPoint
-from replication.branches import keep_history_of, mark_by_history, mark_unsent
-from replication.lag import refresh_lag
 from replication.models import ReplicatedMachine
+from replication.transfer.history import keep_history_of, mark_by_history, mark_unsent
+from replication.transfer.lag import refresh_lag
 from tests.factories import NOON, make_machine, make_recovery_point
 from tests.replication.rows import make_pairing, make_replicated
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from console.identity import this_core
-from replication.client import ANSWER_TIMEOUT_SECONDS, PeerClient
+from replication.peers.client import ANSWER_TIMEOUT_SECONDS, PeerClient
 
 GIGABYTE = 10**9
 

@@ -15,11 +15,11 @@ from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.workflows.snapshot import SnapshotParams
+from protected_machines.points.workflow import SnapshotParams
 from replication import drafts
-from replication.credentials import seal
 from replication.models import Failback, Pairing, ReplicatedMachine
-from replication.pairing import add_source_core
+from replication.peers.credentials import seal
+from replication.peers.pairing import add_source_core
 from tests.factories import make_machine, make_vcenter
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore

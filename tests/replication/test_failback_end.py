@@ -15,15 +15,15 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
-from protected_machines.exports import VmOptions
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.vcenters import connect
 from recovery_store.store import Store
-from replication.ending_failbacks import COMMIT, ROLL_BACK, commit_due_failbacks, end_failback
+from replication.failback.end import COMMIT, ROLL_BACK, commit_due_failbacks, end_failback
+from replication.failback.end_workflow import COMMIT as COMMIT_WORKFLOW
+from replication.failback.end_workflow import ROLL_BACK as ROLL_BACK_WORKFLOW
 from replication.models import FailbackMachine
-from replication.pairing import add_source_core
-from replication.workflows.failback_end import COMMIT as COMMIT_WORKFLOW
-from replication.workflows.failback_end import ROLL_BACK as ROLL_BACK_WORKFLOW
+from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.failbacks import FailedOver, hand_back, owner_at, run_here
 from tests.replication.guests import Guests

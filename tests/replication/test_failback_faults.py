@@ -16,21 +16,21 @@ from console.jobs.acts import cancel_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
+from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.connection import dial
 from protected_machines.errors import OwnershipDisputed
-from protected_machines.exports import VmOptions
-from protected_machines.index import MISSING_TEXT
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.snapshots import take_recovery_point
-from protected_machines.vcenters import connect
+from protected_machines.points.index import MISSING_TEXT
+from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
-from replication.failback_facts import quote_facts
+from replication.failback.facts import quote_facts
+from replication.failback.quote import Quote, make_quote
 from replication.models import FailbackMachine, ReplicatedMachine
-from replication.pairing import add_source_core
-from replication.peers import speaking_with
-from replication.quoting import Quote, make_quote
-from replication.sending import Sending, describe_machine
+from replication.peers.connection import speaking_with
+from replication.peers.pairing import add_source_core
+from replication.transfer.sending import Sending, describe_machine
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,

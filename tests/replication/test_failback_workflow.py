@@ -10,12 +10,12 @@ from console.jobs.choices import EventType, JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
-from protected_machines.exports import VmOptions
+from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
+from replication.failback.workflow import VERSION_1, WORKFLOW
 from replication.models import FailbackMachine
-from replication.pairing import add_source_core
-from replication.workflows.failback import VERSION_1, WORKFLOW
+from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (

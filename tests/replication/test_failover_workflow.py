@@ -11,12 +11,12 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
-from protected_machines.exports import VmOptions
+from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
+from replication.failover.workflow import WORKFLOW
 from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.params import FailoverParams
-from replication.workflows.failover import WORKFLOW
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.guests import Guests
 from tests.replication.rows import hand_over

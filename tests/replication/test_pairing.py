@@ -12,8 +12,8 @@ from replication.errors import (
     PeerUnreachable,
 )
 from replication.models import Pairing
-from replication.pairing import add_target_core
-from replication.peers import speaking_with
+from replication.peers.connection import speaking_with
+from replication.peers.pairing import add_target_core
 from tests.conftest import free_port
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.findings import Finding, Severity, has_errors
-from replication.policy import (
+from replication.failover.policy import (
     DestinationFacts,
     MachineFacts,
     PointFacts,

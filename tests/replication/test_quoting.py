@@ -2,7 +2,7 @@
 
 import pytest
 
-from replication.quoting import (
+from replication.failback.quote import (
     FREEZE_SECONDS,
     LOOK_SECONDS,
     OVERHEAD_SECONDS,

@@ -11,7 +11,7 @@ from console.readiness import Readiness, ReadinessState
 from protected_machines.choices import MachineKind, PointState
 from replication.choices import ConnectionState
 from replication.models import Pairing, ReplicatedMachine
-from replication.readiness import readiness
+from replication.pages.readiness import readiness
 from tests.factories import NOON, make_recovery_point
 from tests.replication.rows import make_pairing, make_replicated
 

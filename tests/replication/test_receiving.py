@@ -9,9 +9,9 @@ import pytest
 from console.identity import this_core
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
-from replication import receiving
 from replication.errors import OffsetMismatch, OwnedElsewhere
 from replication.models import ArrivingPoint, Pairing
+from replication.transfer import receiving
 from tests.replication.rows import hand_over
 
 

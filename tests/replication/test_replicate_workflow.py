@@ -11,16 +11,16 @@ from console.jobs.choices import JobState
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines.connection import core_credentials
+from protected_machines.agents.connection import core_credentials
 from protected_machines.errors import NotTheOwner
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import check_owner
 from recovery_store.store import Store
-from replication.machines import replicate_machine
 from replication.models import Pairing, ReplicatedMachine
 from replication.reconcile import refresh_cores, start_due_replications
-from replication.sending import start_replication
-from replication.workflows.replicate import WORKFLOW
+from replication.transfer.sending import start_replication
+from replication.transfer.start import replicate_machine
+from replication.transfer.workflow import WORKFLOW
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.peer_core import PeerCore
 

@@ -9,15 +9,15 @@ from console.jobs.acts import start_job
 from console.jobs.choices import TERMINAL, JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines.workflows.archive import ArchiveParams
+from protected_machines.archives.workflow import ArchiveParams
 from recovery_store.checking import check
 from recovery_store.store import Store
 from replication.choices import SeedDriveState
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
 from replication.params import SeedDriveParams
 from replication.reconcile import refresh_core, start_due_replications
-from replication.sending import start_replication
-from replication.workflows.seed_drive import WORKFLOW
+from replication.seed_drives.workflow import WORKFLOW
+from replication.transfer.sending import start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
 from tests.protected_machines.archives import Archived, files_below, make_archived
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 CONSUME = """
 from console.jobs.acts import start_job
-from protected_machines.workflows.import_archive import ImportParams
+from protected_machines.archives.import_workflow import ImportParams
 import uuid
 print(start_job("import_archive", uuid.UUID({id!r}), "m", ImportParams({folder!r})).id.hex)
 """

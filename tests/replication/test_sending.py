@@ -11,8 +11,8 @@ from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.errors import DamagedOnArrival, PeerUnreachable
 from replication.models import Pairing, ReplicatedMachine
-from replication.peers import speaking_with
-from replication.sending import Sending, describe_machine, start_replication
+from replication.peers.connection import speaking_with
+from replication.transfer.sending import Sending, describe_machine, start_replication
 from tests.replication.peer_core import PeerCore
 from tests.replication.proxy import Link
 

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 import vsphere
-from protected_machines.vcenters import add_vcenter
+from protected_machines.exports.vcenters import add_vcenter
 from vsphere.errors import VSphereError
 
 

@@ -6,8 +6,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agent.errors import AgentError
+from protected_machines.agents.pairing import protect_machine
 from protected_machines.models import Machine
-from protected_machines.protect import protect_machine
 
 
 class Command(BaseCommand):

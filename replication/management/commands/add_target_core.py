@@ -5,10 +5,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from replication.client import short_fingerprint
 from replication.errors import ReplicationError
 from replication.models import Pairing
-from replication.pairing import add_target_core
+from replication.peers.client import short_fingerprint
+from replication.peers.pairing import add_target_core
 
 
 class Command(BaseCommand):

@@ -1,0 +1,1 @@
+"""The agents of protected machines: pairing and the connection."""

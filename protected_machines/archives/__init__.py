@@ -1,0 +1,1 @@
+"""Archives: points copied to a folder, and brought back from one."""

@@ -1,0 +1,300 @@
+"""Import an archive's points: what is in it, what speaks against it, and the step functions.
+
+The points keep the owner that they were taken under. A machine that this core does not know
+becomes one of recovery points only; of one that it knows, neither owner nor kind is changed.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from console.findings import Finding
+from console.identity import this_core
+from console.jobs.workflow import StepFailed
+from console.templatetags.console_format import bytes_human
+from protected_machines.archives.folder import look_at_place, plan_archive_to_read
+from protected_machines.archives.steps import naming_good_points
+from protected_machines.choices import PointState
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points import hooks
+from protected_machines.points.index import ensure_machine, index_point
+from protected_machines.points.store import open_store
+from recovery_store.archiving import consume, withdraw
+from recovery_store.errors import StoreError, StoreFull
+from recovery_store.inventory import Inventory
+from recovery_store.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+CheckCancel = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class ArchivedMachine:
+    """One machine of an archive, and what of it this core lacks."""
+
+    machine_id: UUID
+    # Oldest first.
+    points: Sequence[Manifest]
+    new_point_ids: frozenset[str]
+    # The machine as this core knows it; none when it does not.
+    machine: Machine | None
+    # Texts for points in the archive whose manifest cannot be read.
+    unreadable: Sequence[str] = ()
+    has_name_of_another: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.machine.name if self.machine else self.points[-1].machine_name
+
+    @property
+    def owner_name(self) -> str:
+        return self.points[-1].owner_core_name or "nobody"
+
+    @property
+    def newest(self) -> Manifest:
+        return self.points[-1]
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(point.stored_bytes for point in self.points)
+
+    @property
+    def new_bytes(self) -> int:
+        return sum(
+            point.stored_bytes for point in self.points if point.point_id in self.new_point_ids
+        )
+
+
+def look_into(folder: Path) -> list[ArchivedMachine]:
+    """Return the machines of an archive that have points, by name.
+
+    Raises:
+        StoreUnusable: the archive cannot be read.
+    """
+    source, store = Inventory(folder), open_store()
+    found = []
+    for machine_id in source.machine_ids():
+        readable, findings = source.readable_points(machine_id)
+        points = sorted(
+            (point for _, point in readable), key=lambda point: (point.taken_at, point.point_id)
+        )
+        if not points:
+            continue
+        here = store.folders(machine_id)
+        machine = Machine.objects.filter(pk=machine_id).first()
+        found.append(
+            ArchivedMachine(
+                UUID(machine_id),
+                points,
+                frozenset(point.point_id for point in points if point.point_id not in here),
+                machine,
+                tuple(finding.text for finding in findings if finding.point_id not in here),
+                machine is None and _is_name_taken(points[-1]),
+            )
+        )
+    return sorted(found, key=lambda each: (each.name, each.machine_id))
+
+
+def _is_name_taken(newest: Manifest) -> bool:
+    """Whether another machine was first protected here under the name of one that was, too."""
+    if newest.owner_core_id != this_core().id:
+        return False
+    return Machine.objects.filter(name=newest.machine_name, source_core_id=None).exists()
+
+
+def plan_import(archived: ArchivedMachine) -> list[Finding]:
+    """Return what speaks against importing a machine's points, errors first. Pure."""
+    findings = []
+    if archived.has_name_of_another:
+        text = f"Another machine that is protected here is called {archived.name}."
+        findings.append(Finding.error("IMPORT-NAME-TAKEN", text))
+    for text in archived.unreadable:
+        findings.append(Finding.warning("IMPORT-DAMAGED", f"Damaged in the archive: {text}."))
+    machine = archived.machine
+    if machine is not None and archived.newest.ownership_epoch > machine.ownership_epoch:
+        text = (
+            f"The archive's points were taken by {archived.owner_name} under ownership epoch "
+            f"{archived.newest.ownership_epoch}; here {machine.owner_core_name} owns "
+            f"{machine.name} with epoch {machine.ownership_epoch}. That stays so: an archive does "
+            "not change who owns a machine."
+        )
+        findings.append(Finding.warning("IMPORT-OTHER-OWNER", text))
+    return findings
+
+
+def check_room(needed_bytes: int) -> list[Finding]:
+    """Return what speaks against so many more bytes in this core's store."""
+    try:
+        open_store().check_space(needed_bytes, "importing an archive")
+    except StoreFull:
+        text = f"{bytes_human(needed_bytes)} do not fit into this core's store. Make room there."
+        return [Finding.error("IMPORT-STORE-FULL", text)]
+    return []
+
+
+def look_at_archive(
+    machine_id: UUID | str, point_id: UUID | str | None, folder: str
+) -> dict[str, Any]:
+    """Look at what the archive holds of the machine, and note what this core lacks.
+
+    Effect: none; the note is saved before anything is brought.
+    Idempotent because: it only looks.
+    Undo: nothing to undo.
+    Fails with: ARCHIVE-… and IMPORT-… as the dialog says beforehand; STORE-….
+    """
+    place = look_at_place(folder)
+    findings = plan_archive_to_read(place)
+    here = open_store().folders(str(machine_id))
+    points: list[Manifest] = []
+    if not findings:
+        source = Inventory(place.path)
+        source.check_machine(str(machine_id))
+        points = (
+            source.points(str(machine_id))
+            if point_id is None
+            else source.chain(str(machine_id), str(point_id))
+        )
+        findings = check_room(
+            sum(point.stored_bytes for point in points if point.point_id not in here)
+        )
+    for finding in findings:
+        raise StepFailed(finding.code, finding.text)
+    return {
+        "path": str(place.path),
+        "is_machine_known": Machine.objects.filter(pk=machine_id).exists(),
+        "point_ids": [point.point_id for point in points if point.point_id not in here],
+    }
+
+
+def make_machine(machine_id: UUID | str, point_id: UUID | str | None, look: dict[str, Any]) -> None:
+    """Have a row for the machine, so that its page shows what is being brought.
+
+    Effect: the machine is known here, as recovery points only if it was not.
+    Idempotent because: the row is found by its id.
+    Undo: `undo_make_machine`, which also takes out what was brought.
+    Fails with: STORE-MANIFEST-DAMAGED.
+    """
+    source = Inventory(Path(look["path"]))
+    newest = (
+        source.points(str(machine_id))[-1]
+        if point_id is None
+        else source.get_point(str(machine_id), str(point_id))
+    )
+    ensure_machine(newest)
+
+
+def undo_make_machine(machine_id: UUID | str, look: dict[str, Any]) -> None:
+    """Take out the points that this job brought, and the machine if it was not known before."""
+    staying = withdraw(open_store(), str(machine_id), look["point_ids"])
+    with transaction.atomic():
+        gone = set(look["point_ids"]) - set(staying)
+        RecoveryPoint.objects.filter(machine_id=machine_id, pk__in=gone).delete()
+        if not look["is_machine_known"] and not staying:
+            Machine.objects.filter(pk=machine_id).delete()
+
+
+def copy_points(
+    machine_id: UUID | str,
+    point_id: UUID | str | None,
+    look: dict[str, Any],
+    progress: Progress,
+    check_cancel: CheckCancel,
+) -> dict[str, Any]:
+    """Bring the points that this core lacks; every byte is proven when it is here.
+
+    Effect: the store holds the points.
+    Idempotent because: what is here whole stays, and half a file is gone on with.
+    Undo: `undo_make_machine`.
+    Fails with: STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-NOT-READABLE.
+    """
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        check_cancel()
+        progress(done_bytes, total_bytes)
+
+    path = Path(look["path"])
+    wanted = None if point_id is None else str(point_id)
+    try:
+        with naming_good_points(machine_id):
+            ids = consume(open_store(), path, on_progress, str(machine_id), wanted)
+    except OSError as error:
+        text = f"{path} cannot be read: {error.strerror}."
+        raise StepFailed("ARCHIVE-NOT-READABLE", text) from error
+    except StoreError as error:
+        if path.is_dir():
+            raise
+        text = f"The disk with {path} is gone. Put it back and start again."
+        raise StepFailed("ARCHIVE-DISK-GONE", text) from error
+    return {"point_ids": ids}
+
+
+def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, Any]:
+    """List the points, as proven: every byte was compared with its digest as it came.
+
+    Effect: the index knows the points, and whatever waits for a new point is told.
+    Idempotent because: a point that is listed is left as it is.
+    Undo: nothing to undo; it is the last step.
+    Fails with: STORE-MANIFEST-DAMAGED.
+    """
+    store = open_store()
+    machine = Machine.objects.get(pk=machine_id)
+    with transaction.atomic():
+        for point_id in point_ids:
+            point = index_point(machine, store.get_point(str(machine_id), point_id))
+            if point.state == PointState.UNPROVEN and _is_parent_proven(point):
+                point.mark_proven()
+        known = machine.points.values_list("pk", "parent_id", "ownership_epoch", "taken_at")
+        strays = points_beside_history([PointFacts(*facts) for facts in known])
+        machine.points.filter(pk__in=strays & {UUID(each) for each in point_ids}).update(
+            is_carried_on=False
+        )
+    newest = RecoveryPoint.objects.filter(pk__in=point_ids).newest_first().first()
+    if newest is not None:
+        hooks.run_hooks(machine, newest)
+    return {"points": len(point_ids)}
+
+
+def _is_parent_proven(point: RecoveryPoint) -> bool:
+    if point.parent_id is None:
+        return True
+    return RecoveryPoint.objects.proven().filter(pk=point.parent_id).exists()
+
+
+@dataclass(frozen=True)
+class PointFacts:
+    """What tells where a point stands in its machine's history."""
+
+    point_id: UUID
+    parent_id: UUID | None
+    ownership_epoch: int
+    taken_at: datetime
+
+
+def points_beside_history(points: Sequence[PointFacts]) -> set[UUID]:
+    """Return the points that the machine's newest owner did not go on from. Pure.
+
+    Those taken under an earlier epoch, later than the newest point that the newest epoch's points
+    build on. Without such a point nothing is said of any.
+    """
+    by_id = {point.point_id: point for point in points}
+    epoch = max((point.ownership_epoch for point in points), default=0)
+    forks = []
+    for point in points:
+        parent = by_id.get(point.parent_id) if point.parent_id else None
+        if point.ownership_epoch == epoch and parent and parent.ownership_epoch < epoch:
+            forks.append(parent.taken_at)
+    if not forks:
+        return set()
+    return {
+        point.point_id
+        for point in points
+        if point.ownership_epoch < epoch and point.taken_at > max(forks)
+    }

@@ -1,0 +1,110 @@
+"""Archive recovery points of a machine into a folder of this core."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_http_methods
+
+from console.dialogs import render_dialog
+from console.findings import Finding, has_errors
+from console.htmx import redirect_after, refuse
+from console.jobs.acts import start_job
+from console.jobs.errors import JobConflict
+from console.templatetags.console_format import bytes_human
+from protected_machines.access import get_machine_for_change
+from protected_machines.archives.folder import look_at_place
+from protected_machines.archives.steps import check_archive, missing_bytes, points_to_archive
+from protected_machines.archives.workflow import ArchiveParams
+from protected_machines.choices import PointState
+from protected_machines.forms import ArchiveForm
+from protected_machines.models import Machine, RecoveryPoint
+from recovery_store.errors import StoreError
+
+POINTS_OFFERED = 200
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Choose the points and the folder; show what speaks against it; start the archive.
+
+    A post with `check` only shows the findings of what was chosen.
+    """
+    machine = get_machine_for_change(request.user, machine_id)
+    points = list(machine.points.newest_first()[:POINTS_OFFERED])
+    if request.method != "POST":
+        initial = {"point_id": request.GET.get("point_id", "")}
+        return _render(request, machine, points, _form(None, machine, points, initial))
+    form = _form(request.POST, machine, points, {})
+    if not points:
+        return refuse(request, f"{machine.name} has no recovery point yet.")
+    if not form.is_valid():
+        if "check" in request.POST:
+            form = _form(None, machine, points, request.POST.dict())
+            return _render(request, machine, points, form)
+        return _render(request, machine, points, form, status=422)
+    look = _look(machine, form, points)
+    if "check" in request.POST:
+        return _render(request, machine, points, form, look)
+    if look["has_errors"]:
+        return _render(request, machine, points, form, look, 422)
+    try:
+        job = start_job(
+            "archive",
+            machine.pk,
+            machine.name,
+            ArchiveParams(look["folder"], form.cleaned_data["point_id"]),
+            requested_by=request.user,
+            request_id=form.cleaned_data["request_id"],
+        )
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    return redirect_after(
+        request, job.get_absolute_url(), f"{machine.name} is being archived to {look['folder']}."
+    )
+
+
+def _form(
+    data: Any, machine: Machine, points: list[RecoveryPoint], initial: dict[str, Any]
+) -> ArchiveForm:
+    totals = machine.points.totals()
+    all_text = f"All {totals['count']}, {bytes_human(totals['stored_bytes'])}"
+    return ArchiveForm(data, points=points, all_text=all_text, initial=initial)
+
+
+def _look(machine: Machine, form: ArchiveForm, points: list[RecoveryPoint]) -> dict[str, Any]:
+    """Look at what was chosen: what is copied, and what speaks against it."""
+    point_id = form.cleaned_data["point_id"]
+    place = look_at_place(form.cleaned_data["folder"])
+    try:
+        wanted = points_to_archive(machine.pk, point_id)
+        findings = check_archive(place, wanted)
+        needed_bytes = missing_bytes(place, wanted)
+    except StoreError as error:
+        wanted, needed_bytes = [], 0
+        findings = [Finding.error(error.code, str(error))]
+    chosen = next((point for point in points if point.pk == point_id), None)
+    if chosen is not None and chosen.state == PointState.DAMAGED:
+        text = f"The recovery point is damaged: {chosen.damage_text}. Choose another."
+        findings.insert(0, Finding.error("ARCHIVE-POINT-DAMAGED", text))
+    return {
+        "findings": findings,
+        "has_errors": has_errors(findings),
+        "folder": str(place.path),
+        "point_count": len(wanted),
+        "needed_bytes": needed_bytes,
+        "free_bytes": place.free_bytes,
+    }
+
+
+def _render(
+    request: HttpRequest,
+    machine: Machine,
+    points: list[RecoveryPoint],
+    form: ArchiveForm,
+    look: dict[str, Any] | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    obstacle = "" if points else f"{machine.name} has no recovery point yet that could be archived."
+    values = {"machine": machine, "form": form, "obstacle": obstacle, "look": look, **(look or {})}
+    return render_dialog(request, "protected_machines/_archive.html", "Archive", values, status)

@@ -1,0 +1,1 @@
+"""Virtual machines made of recovery points, and the vCenters that they go to."""

@@ -1,0 +1,163 @@
+"""Start a VM that was made of a recovery point and wait for the machine inside it.
+
+Step functions on ids, as in `exports`: each says its Effect, why it is Idempotent, its Undo and
+what it Fails with. A wait raises `Waiting`, which frees the worker.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from agent.errors import AgentUnreachable
+from console.jobs.workflow import Waiting
+from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, dial
+from protected_machines.errors import VmMissing
+from protected_machines.exports.plan import get_vcenter
+from protected_machines.exports.vcenters import connect
+from protected_machines.models import Machine
+from vsphere import Vm
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is None:
+            raise VmMissing(
+                "the VM that this job made is no longer in vSphere; somebody removed it. "
+                "Start again."
+            )
+        yield vm
+
+
+def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Start the VM.
+
+    Effect: the VM runs.
+    Idempotent because: a VM that runs is left alone.
+    Undo: `undo_power_on_vm`.
+    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    """
+    with _vm(vcenter_id, marker) as vm:
+        vm.power_on()
+
+
+def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Stop the VM. A VM that is off or gone is as good."""
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is not None:
+            vm.power_off()
+
+
+def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
+    """Return the guest's `address`, `hostname` and `boot_id` once its tools report them.
+
+    Effect: none; it reads.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+
+    Raises:
+        Waiting: the guest does not report yet.
+    """
+    with _vm(vcenter_id, marker) as vm:
+        guest = vm.guest()
+    if not guest.tools_running:
+        raise Waiting("The guest is starting: its tools do not report yet.")
+    if not guest.address:
+        raise Waiting("The guest runs, but has no address yet.")
+    return {"address": guest.address, "hostname": guest.hostname, "boot_id": guest.boot_id}
+
+
+def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> None:
+    """Ask the guest to reboot, unless it has since `boot_id_before`.
+
+    Effect: the guest shuts down and starts again.
+    Idempotent because: a guest with another boot id has rebooted, and one whose tools are down
+        is about to; only one that still runs that boot is asked.
+    Undo: nothing to undo.
+    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    """
+    with _vm(vcenter_id, marker) as vm:
+        guest = vm.guest()
+        if guest.tools_running and (guest.boot_id or "") == boot_id_before:
+            vm.reboot_guest()
+
+
+def wait_for_agent(
+    machine_id: UUID | str, vcenter_id: UUID | str, marker: str, boot_id_before: str = ""
+) -> dict[str, Any]:
+    """Return `host`, `port` and `description` once the machine's agent answers from the VM.
+
+    The agent must show the certificate that was pinned when the machine was paired. With
+    `boot_id_before` it must have rebooted since that boot.
+
+    Effect: none; it reads.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: AGENT-… when another agent answers or this core is refused; MACHINE-VM-MISSING.
+
+    Raises:
+        Waiting: the agent does not answer yet, or the reboot is not over.
+    """
+    guest = wait_for_guest(vcenter_id, marker)
+    if boot_id_before and guest["boot_id"] == boot_id_before:
+        raise Waiting("The guest has not rebooted yet.")
+    machine = Machine.objects.get(pk=machine_id)
+    host, port = guest["address"], machine.port
+    try:
+        description = dial(machine, PING_TIMEOUT_SECONDS, host=host, port=port).describe()
+    except AgentUnreachable as error:
+        raise Waiting(f"The agent at {host}:{port} does not answer yet.") from error
+    if boot_id_before and description.get("boot_id") == boot_id_before:
+        raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
+    return {"host": host, "port": port, "description": description}
+
+
+def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Stop the VM at once, as by pulling the plug.
+
+    Effect: the VM is off.
+    Idempotent because: a VM that is off is left alone.
+    Undo: `power_on_vm`.
+    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    """
+    with _vm(vcenter_id, marker) as vm:
+        vm.power_off()
+
+
+def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
+    """Tell whether the VM is on; fails with MACHINE-VM-MISSING, VSPHERE-…."""
+    with _vm(vcenter_id, marker) as vm:
+        return vm.is_on
+
+
+def find_marker(vcenter_id: UUID | str | None, vm_moid: str) -> str:
+    """Return the marker of a VM that is known by its id; empty when it bears none."""
+    if vcenter_id is None or not vm_moid:
+        return ""
+    with connect(get_vcenter(vcenter_id)) as session:
+        return session.get_vm(vm_moid).marker or ""
+
+
+def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Remove the VM with its disks; it must be off. Gone already is as good.
+
+    Raises:
+        WrongPowerState: it is on.
+    """
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is not None:
+            vm.destroy(marker)
+
+
+def has_vm(vcenter_id: UUID | str, marker: str) -> bool:
+    """Tell whether the VM is there at all; fails with VSPHERE-…."""
+    with connect(get_vcenter(vcenter_id)) as session:
+        return session.find_vm_by_marker(marker) is not None

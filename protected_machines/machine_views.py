@@ -1,0 +1,229 @@
+"""The list of machines, a machine's page, and protecting a new one."""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from agent.errors import AgentError, AgentUnreachable, PairingClosed, WrongPairingCode
+from console.dialogs import render_dialog
+from console.htmx import is_fragment, redirect_after, render_page
+from console.identity import this_core
+from console.jobs.models import Job
+from protected_machines.access import get_machine_for, get_machine_for_change
+from protected_machines.agents.pairing import protect_machine
+from protected_machines.choices import MachineKind
+from protected_machines.forms import ProtectMachineForm, ScheduleForm
+from protected_machines.models import Machine
+from protected_machines.navigation import state_of
+
+MACHINES_PER_PAGE = 100
+POINTS_PER_PAGE = 50
+JOBS_SHOWN = 8
+
+
+@require_safe
+def machine_list(request: HttpRequest) -> HttpResponse:
+    """Show every machine that this core protects or holds points of."""
+    wanted = request.GET.get("q", "").strip()
+    kind = request.GET.get("kind", "")
+    machines = Machine.objects.with_newest_point().defer("agent_certificate_pem", "description")
+    if wanted:
+        machines = machines.filter(Q(name__icontains=wanted) | Q(host__icontains=wanted))
+    if kind in MachineKind.values:
+        machines = machines.filter(kind=kind)
+    page = Paginator(machines, MACHINES_PER_PAGE).get_page(request.GET.get("page"))
+    core_id = this_core().id
+    rows = [
+        {"machine": machine, "state": state_of(machine, core_id)} for machine in page.object_list
+    ]
+    context = {
+        "rows": rows,
+        "page": page,
+        "wanted": wanted,
+        "kind": kind,
+        "kinds": MachineKind.choices,
+    }
+    return render_page(request, "protected_machines/machines.html", context, "machine-table")
+
+
+@require_safe
+def machine(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Show one machine: what it is, its points as one history, and its jobs.
+
+    The body renews itself; 204 when it looks as it did (`seen`).
+    """
+    found = get_machine_for(request.user, machine_id)
+    context = _machine_context(request, found)
+    if not is_fragment(request):
+        return render(request, "protected_machines/machine.html", context)
+    template = "protected_machines/machine.html#machine-body"
+    # What changes by itself from one look to the next, the ages, does not count as a change.
+    seen = _digest_of(context)
+    if request.GET.get("seen") == seen:
+        return HttpResponse(status=204)
+    return HttpResponse(render_to_string(template, context, request=request))
+
+
+def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
+    now = timezone.now()
+    points = found.points.newest_first()
+    page = Paginator(points, POINTS_PER_PAGE).get_page(request.GET.get("page"))
+    newest = points.first() if page.number != 1 else next(iter(page.object_list), None)
+    state_word, state_text = state_of(found, this_core().id)
+    jobs = list(Job.objects.filter(subject_id=found.pk).order_by("-created_at")[:JOBS_SHOWN])
+    branch_count = points.filter(is_carried_on=False).count()
+    context: dict[str, Any] = {
+        "branch_count": branch_count,
+        "branch_text": branch_text(branch_count),
+        "machine": found,
+        "state_word": state_word,
+        "state_text": state_text,
+        "newest_point": newest,
+        "next_snapshot_at": found.next_snapshot_at(newest.taken_at if newest else None),
+        "now": now,
+        "page": page,
+        "totals": points.totals(),
+        "jobs": jobs,
+        "open_jobs": [job for job in jobs if job.is_open],
+        "is_base_image_next": newest is None,
+        "act_refusal": act_refusal(found),
+    }
+    context["seen"] = _digest_of(context)
+    return context
+
+
+def branch_text(count: int) -> str:
+    """Return what a person must know of points that the machine went on without."""
+    points, they = (
+        ("1 recovery point", "It") if count == 1 else (f"{count} recovery points", "They")
+    )
+    return (
+        f"The machine went on without {points} of those below. {they} can be restored and "
+        "exported, and no later point builds on what was written then."
+    )
+
+
+def act_refusal(found: Machine) -> str:
+    """Return why this core may not act on the machine; empty when it may."""
+    if not found.is_owned_here:
+        return (
+            f"{found.owner_core_name} owns this machine since "
+            f"{found.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch {found.ownership_epoch}). "
+            "Only the owner takes recovery points of it and acts on it."
+        )
+    if not found.is_live:
+        return f"This machine is {found.get_kind_display().lower()} here: it has no agent to ask."
+    return ""
+
+
+def _digest_of(context: dict[str, Any]) -> str:
+    found: Machine = context["machine"]
+    facts = [
+        found.kind,
+        found.host,
+        found.port,
+        found.connection_state,
+        found.connection_error,
+        found.is_paused,
+        found.snapshot_interval_seconds,
+        found.owner_core_id,
+        found.description,
+        context["page"].number,
+        context["totals"],
+        context["branch_count"],
+        [(point.pk, point.state) for point in context["page"].object_list],
+        [(job.pk, job.revision) for job in context["jobs"]],
+        # So that the ages on the page never go stale by more than half a minute.
+        int(context["now"].timestamp()) // 30,
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def machine_protect(request: HttpRequest) -> HttpResponse:
+    """Protect a machine by the address and the one-time code of its agent."""
+    form = ProtectMachineForm(request.POST or None)
+    if request.method != "POST":
+        return _protect_dialog(request, form)
+    if not form.is_valid():
+        return _protect_dialog(request, form, status=422)
+    try:
+        protected = protect_machine(**form.cleaned_data)
+    except ValidationError as error:
+        for field, texts in _by_field(error, form).items():
+            form.add_error(field or None, texts)
+    except (WrongPairingCode, PairingClosed) as error:
+        form.add_error("code", str(error))
+    except AgentUnreachable as error:
+        form.add_error("host", str(error))
+    except AgentError as error:
+        form.add_error(None, f"{error} [{error.code}]")
+    else:
+        text = f"{protected.name} is protected. Its base image is taken next."
+        return redirect_after(request, protected.get_absolute_url(), text)
+    return _protect_dialog(request, form, status=422)
+
+
+def _by_field(error: ValidationError, form: ProtectMachineForm) -> dict[str, list[str]]:
+    """Return the texts under the form's own fields; what fits none under the empty name."""
+    found: dict[str, list[str]] = {}
+    for field, texts in error.message_dict.items():
+        found.setdefault(field if field in form.fields else "", []).extend(texts)
+    return found
+
+
+def _protect_dialog(
+    request: HttpRequest, form: ProtectMachineForm, status: int = 200
+) -> HttpResponse:
+    return render_dialog(
+        request,
+        "protected_machines/_protect_machine.html",
+        "Protect a machine",
+        {"form": form},
+        status,
+    )
+
+
+@require_POST
+def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Stop taking points of the machine until it is resumed."""
+    found = get_machine_for_change(request.user, machine_id)
+    found.set_paused(True)
+    return redirect_after(
+        request, found.get_absolute_url(), f"Protection of {found.name} is paused."
+    )
+
+
+@require_POST
+def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Take points of the machine by its schedule again."""
+    found = get_machine_for_change(request.user, machine_id)
+    found.set_paused(False)
+    return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} goes on.")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def schedule(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Set how often recovery points of the machine are taken."""
+    found = get_machine_for_change(request.user, machine_id)
+    form = ScheduleForm(request.POST or None, machine=found)
+    if request.method == "POST" and form.is_valid():
+        found.snapshot_interval_seconds = form.cleaned_data["interval_seconds"]
+        found.save(update_fields=["snapshot_interval_seconds"])
+        return redirect_after(request, found.get_absolute_url(), f"{found.name}: schedule saved.")
+    return render_dialog(
+        request,
+        "protected_machines/_schedule.html",
+        "Snapshot schedule",
+        {"form": form, "machine": found},
+        422 if request.method == "POST" else 200,
+    )

@@ -1,0 +1,1 @@
+"""Recovery points: the schedule, taking them, their index and their proof."""

@@ -1,0 +1,108 @@
+"""Prove recovery points by reading them, and keep in the index what that showed.
+
+A whole chain is read before it is used, and once a week anyway. In between, the background reads
+only a new point's own files where everything it builds on was proven lately: the chain of a
+machine may be terabytes, its newest increment is megabytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from protected_machines.choices import PointState
+from protected_machines.models import RecoveryPoint
+from protected_machines.points.store import open_store
+from recovery_store.errors import ChainBroken, ChainDamaged
+from recovery_store.manifest import Manifest
+from recovery_store.proof import prove_files
+
+Progress = Callable[[int, int], None]
+
+# How long the proof of what a point builds on is good enough for the background.
+CHAIN_PROOF_HOLDS = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class ChainProof:
+    """What was read: how many points, and whether that was the whole chain."""
+
+    points: int
+    is_whole_chain: bool
+
+
+def prove_whole_chain(
+    machine_id: UUID | str, point_id: UUID | str, progress: Progress | None = None
+) -> ChainProof:
+    """Read the point and all it builds on, and save what that showed.
+
+    Raises:
+        PointMissing: the store holds no such point.
+        ChainBroken, ChainDamaged: what is missing or damaged, and which points are still good.
+    """
+    began_at = timezone.now()
+    try:
+        proof = open_store().prove(str(machine_id), str(point_id), progress)
+    except (ChainBroken, ChainDamaged) as error:
+        record_damage(machine_id, point_id, error, began_at)
+        raise
+    _record_proof(proof.manifests)
+    return ChainProof(len(proof.manifests), is_whole_chain=True)
+
+
+def prove_lately(
+    machine_id: UUID | str, point_id: UUID | str, progress: Progress | None = None
+) -> ChainProof:
+    """Read the point's own files, and its whole chain only where that was not done lately.
+
+    Raises as `prove_whole_chain`.
+    """
+    began_at = timezone.now()
+    store = open_store()
+    try:
+        chain = store.chain(str(machine_id), str(point_id))
+    except ChainBroken as error:
+        record_damage(machine_id, point_id, error, began_at)
+        raise
+    ancestors = [manifest.point_id for manifest in chain[:-1]]
+    proven_lately = RecoveryPoint.objects.filter(
+        pk__in=ancestors,
+        state=PointState.PROVEN,
+        proven_at__gte=timezone.now() - CHAIN_PROOF_HOLDS,
+    ).count()
+    if not ancestors or proven_lately < len(ancestors):
+        return prove_whole_chain(machine_id, point_id, progress)
+    folder = store.get_folder(str(machine_id), str(point_id))
+    if prove_files([(folder, chain[-1])], progress):
+        # Reads more, to say what is still good.
+        return prove_whole_chain(machine_id, point_id, progress)
+    RecoveryPoint.objects.get(pk=point_id).mark_proven()
+    return ChainProof(1, is_whole_chain=False)
+
+
+def _record_proof(manifests: tuple[Manifest, ...]) -> None:
+    RecoveryPoint.objects.filter(pk__in=[manifest.point_id for manifest in manifests]).update(
+        state=PointState.PROVEN, proven_at=timezone.now(), damage_text=""
+    )
+
+
+@transaction.atomic
+def record_damage(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    error: ChainBroken | ChainDamaged,
+    began_at: datetime,
+) -> None:
+    """Mark the point damaged, and the others of the machine that the proof did not find good.
+
+    Points that came since it began were not looked at, so nothing is said of them.
+    """
+    good = set(error.good_point_ids)
+    for point in RecoveryPoint.objects.filter(machine_id=machine_id, indexed_at__lt=began_at):
+        if str(point.pk) == str(point_id):
+            point.mark_damaged(str(error))
+        elif str(point.pk) not in good and point.state != PointState.DAMAGED:
+            point.mark_damaged(f"It builds on what is damaged: {error}")

@@ -1,0 +1,147 @@
+"""Look at every machine and do what is due. May run at any time, twice, or late."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import close_old_connections, connection
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from console.jobs.acts import start_job
+from console.jobs.choices import OPEN
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from protected_machines.agents.connection import refresh_connection
+from protected_machines.choices import PointKind, PointState
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points import policy
+from protected_machines.points.proofs import prove_lately
+from protected_machines.points.workflow import SnapshotParams
+from recovery_store.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+# A look at the connections asks at most this many agents, those not asked for the longest first.
+PINGS_PER_RUN = 100
+PARALLEL_PINGS = 8
+# An agent that was asked within this time is not asked again.
+PING_AGAIN_SECONDS = 20
+# Proofs go on with the next point until this much time is over.
+PROVE_SECONDS_PER_RUN = 60
+POINTS_LOOKED_AT = 2000
+KEEP_ALIVE_SECONDS = 10
+
+
+def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
+    """Start a snapshot job for every machine whose schedule asks for one; return the machines."""
+    now = now or timezone.now()
+    started = []
+    for machine_id in policy.due_machines(_schedule_facts(), now):
+        machine = Machine.objects.get(pk=machine_id)
+        kind = PointKind.INCREMENTAL if machine.points.exists() else PointKind.BASE_IMAGE
+        Machine.objects.filter(pk=machine_id).update(snapshot_tried_at=now)
+        try:
+            start_job("snapshot", machine.pk, machine.name, SnapshotParams(kind=kind))
+        except JobConflict as error:
+            logger.info("snapshot not started machine_id=%s reason=%s", machine_id, error)
+            continue
+        started.append(machine_id)
+    return started
+
+
+def _schedule_facts() -> list[policy.ScheduleFacts]:
+    open_jobs = Job.objects.filter(subject_id=OuterRef("pk"), is_exclusive=True, state__in=OPEN)
+    # The two annotations are no fields of the model's type.
+    machines: Iterable[Any] = (
+        Machine.objects.live()
+        .filter(is_paused=False)
+        .with_newest_point_at()
+        .annotate(has_open_job=Exists(open_jobs))
+        .defer("agent_certificate_pem", "description")
+    )
+    return [
+        policy.ScheduleFacts(
+            machine_id=machine.pk,
+            is_paused=machine.is_paused,
+            has_open_job=machine.has_open_job,
+            interval_seconds=machine.snapshot_interval_seconds,
+            newest_point_at=machine.newest_point_at,
+            tried_at=machine.snapshot_tried_at,
+        )
+        for machine in machines
+    ]
+
+
+def refresh_connections(now: datetime | None = None) -> int:
+    """Ask the agents that were not asked for the longest; return how many were.
+
+    Constant effort: however many machines there are, a run asks a bounded number.
+    """
+    now = now or timezone.now()
+    stale = Machine.objects.live().exclude(
+        connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
+    )
+    # Never asked comes first on every database.
+    machines = sorted(
+        stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
+        key=lambda machine: (
+            machine.connection_checked_at or datetime.min.replace(tzinfo=now.tzinfo)
+        ),
+    )
+    if connection.in_atomic_block or len(machines) < 2:
+        for machine in machines:
+            refresh_connection(machine)
+        return len(machines)
+    with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
+        list(pool.map(_refresh_in_thread, machines))
+    return len(machines)
+
+
+def _refresh_in_thread(machine: Machine) -> None:
+    try:
+        refresh_connection(machine)
+    finally:
+        close_old_connections()
+        connection.close()
+
+
+def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
+    """Prove the newest unproven point of each machine, until the run's time is over.
+
+    `keep_alive` is called every few seconds while a long point is read.
+    """
+    started = time.monotonic()
+    told = started
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        nonlocal told
+        if keep_alive is not None and time.monotonic() - told > KEEP_ALIVE_SECONDS:
+            told = time.monotonic()
+            keep_alive()
+
+    proven = []
+    for point_id, machine_id in _newest_unproven():
+        if time.monotonic() - started > PROVE_SECONDS_PER_RUN:
+            break
+        try:
+            prove_lately(machine_id, point_id, on_progress)
+        except StoreError as error:
+            # A damaged point is marked so, one that is not there is left to `reindex_store`.
+            logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
+            continue
+        proven.append(point_id)
+    return proven
+
+
+def _newest_unproven() -> list[tuple[UUID, UUID]]:
+    """Return one point of each machine that has an unproven one, the newest first."""
+    newest: dict[UUID, UUID] = {}
+    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
+    for point_id, machine_id in unproven.values_list("pk", "machine_id")[:POINTS_LOOKED_AT]:
+        newest.setdefault(machine_id, point_id)
+    return [(point_id, machine_id) for machine_id, point_id in newest.items()]

@@ -1,0 +1,68 @@
+"""The recovery points that a job's steps take of its machine."""
+
+from typing import Any
+from uuid import UUID
+
+from console.jobs.workflow import StepContext, StepFailed
+from protected_machines.choices import PointKind
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points import hooks
+from protected_machines.points.taking import take_recovery_point
+
+
+def get_machine(machine_id: UUID) -> Machine:
+    """Return the machine of a job.
+
+    Raises:
+        StepFailed: it was removed meanwhile.
+    """
+    machine = Machine.objects.filter(pk=machine_id).first()
+    if machine is None:
+        raise StepFailed(
+            "MACHINE-MISSING", f"Machine {machine_id} is no longer on this core.", is_permanent=True
+        )
+    return machine
+
+
+def take_point(
+    context: StepContext,
+    point_id: str,
+    kind: str = PointKind.INCREMENTAL,
+    *,
+    hold_seconds: int = 0,
+    watch_seconds: int = 0,
+) -> dict[str, Any]:
+    """Take a recovery point; return what a step's output says of it. See `take_recovery_point`."""
+    return _describe(_take(context, point_id, kind, hold_seconds, watch_seconds))
+
+
+def force_snapshot(context: StepContext, point_id: str) -> dict[str, Any]:
+    """Take an incremental recovery point of the machine, and start what follows a new point.
+
+    Effect: one complete point in the store and in the index.
+    Idempotent because: a point of that id that is there is returned as it is.
+    Undo: nothing to undo; a complete point stays.
+    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    """
+    point = _take(context, point_id, PointKind.INCREMENTAL)
+    hooks.run_hooks(point.machine, point)
+    return _describe(point)
+
+
+def _take(
+    context: StepContext, point_id: str, kind: str, hold_seconds: int = 0, watch_seconds: int = 0
+) -> RecoveryPoint:
+    return take_recovery_point(
+        get_machine(context.subject_id),
+        kind,
+        point_id,
+        context.progress,
+        context.check_cancel,
+        context.note,
+        hold_seconds,
+        watch_seconds,
+    )
+
+
+def _describe(point: RecoveryPoint) -> dict[str, Any]:
+    return {"point_id": str(point.pk), "kind": point.kind, "stored_bytes": point.stored_bytes}

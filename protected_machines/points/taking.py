@@ -1,0 +1,153 @@
+"""Take one recovery point: the agent's stream of disks into the store, and into the index."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+
+from agent.client import ParentDisk
+from protected_machines import ownership
+from protected_machines.agents.connection import dial, recording_connection
+from protected_machines.choices import LIVE_KINDS, PointKind, PointState
+from protected_machines.errors import MachineNotLive
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points.index import index_point
+from protected_machines.points.policy import ParentCandidate, PointPlan, plan_point
+from protected_machines.points.store import open_store
+from recovery_store.errors import ChainBroken
+from recovery_store.store import Store
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+def take_recovery_point(
+    machine: Machine,
+    kind: PointKind | str,
+    point_id: UUID | str,
+    progress: Progress | None = None,
+    check_cancel: Callable[[], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    hold_seconds: int = 0,
+    watch_seconds: int = 0,
+) -> RecoveryPoint:
+    """Take a recovery point of a machine that this core owns. Idempotent by `point_id`.
+
+    With `hold_seconds` the machine's file systems stay frozen afterwards, so that nothing can be
+    written past the point, until they are released or that time is over. With `watch_seconds` the
+    agent is asked to watch what is written after it, at most that long, so that a point with a
+    hold on top of it reads only that. `note` is told where whole disks have to be read instead.
+
+    An incremental falls back to a base image where no earlier point can be its parent; `note`
+    is told why. Failing or being cancelled at any moment leaves nothing in
+    the store.
+
+    Raises:
+        NotTheOwner: another core owns the machine.
+        MachineNotLive: this core holds copies only.
+        AgentError: the agent cannot be reached, is not the paired one, or broke off.
+        StoreError: the store is full, or refused what arrived.
+    """
+    store = open_store()
+    manifest = store.find_point(str(point_id))
+    if manifest is not None:
+        return index_point(machine, manifest)
+    ownership.check_owner(machine, ask=True)
+    if machine.kind not in LIVE_KINDS:
+        raise MachineNotLive(
+            f"{machine.name} is {machine.get_kind_display().lower()} on this core: "
+            "there is no agent to ask for a recovery point."
+        )
+    started = time.monotonic()
+    plan, parent_id = plan_parent(store, machine, PointKind(kind))
+    logger.info(
+        "take point start machine_id=%s point_id=%s kind=%s parent_id=%s reason=%s",
+        machine.pk,
+        point_id,
+        plan.kind,
+        parent_id,
+        plan.reason,
+    )
+
+    if plan.reason and note is not None:
+        note(f"A base image is taken: {plan.reason}.")
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        if check_cancel is not None:
+            check_cancel()
+        if progress is not None:
+            progress(done_bytes, total_bytes)
+
+    epoch = machine.ownership_epoch
+    with store.begin_point(
+        str(machine.pk), machine.name, str(point_id), parent_id, taken_at=timezone.now()
+    ) as writer:
+        with recording_connection(machine):
+            client = dial(machine)
+            parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
+            result = client.take_snapshot(writer, parents, on_progress, hold_seconds, watch_seconds)
+        # The copy may have taken hours: the point counts only if the machine is still ours.
+        ownership.check_owner(machine)
+        manifest = writer.commit(
+            result.description,
+            result.consistency,
+            str(machine.owner_core_id),
+            machine.owner_core_name,
+            epoch,
+        )
+    point = index_point(machine, manifest)
+    machine.record_description(result.description)
+    logger.info(
+        "take point end machine_id=%s point_id=%s stored_bytes=%s is_watched=%s why_whole=%s "
+        "seconds=%.1f",
+        machine.pk,
+        point_id,
+        point.stored_bytes,
+        result.is_watched,
+        result.why_whole or "-",
+        time.monotonic() - started,
+    )
+    if note is not None and watch_seconds and not result.is_watched:
+        note("The agent does not watch what is written from now on: the final point reads all.")
+    if note is not None and result.why_whole:
+        note(f"Whole disks were read while the machine was frozen: {result.why_whole}.")
+    return point
+
+
+def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
+    """Remove a point from the store and from the index. Idempotent.
+
+    Raises:
+        PointInUse: other points build on it.
+    """
+    store = open_store()
+    if store.find_point(str(point_id)) is not None:
+        store.delete_point(str(machine_id), str(point_id))
+    RecoveryPoint.objects.filter(pk=point_id, machine_id=machine_id).delete()
+
+
+def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[PointPlan, str | None]:
+    """Return what will be taken, and on which parent: the newest point with a whole chain."""
+    # A point that the machine went on without is as little a parent as a damaged one.
+    unfit = machine.points.filter(Q(state=PointState.DAMAGED) | Q(is_carried_on=False))
+    damaged = {str(point_id) for point_id in unfit.values_list("pk", flat=True)}
+    candidates = [
+        ParentCandidate(manifest.point_id, manifest.point_id in damaged)
+        for manifest in store.points(str(machine.pk))
+    ]
+    plan = plan_point(asked, candidates)
+    for parent_id in plan.parent_ids:
+        try:
+            store.chain(str(machine.pk), parent_id)
+        except ChainBroken as error:
+            logger.warning("parent not usable point_id=%s error=%s", parent_id, error)
+            continue
+        return plan, parent_id
+    if plan.kind == PointKind.INCREMENTAL:
+        plan = PointPlan(PointKind.BASE_IMAGE, (), "no earlier recovery point has a whole chain")
+    return plan, None

@@ -1,0 +1,125 @@
+"""Rescue machines: pair with one that runs the rescue medium, and speak with its agent."""
+
+import hashlib
+import hmac
+import logging
+from uuid import UUID
+
+from django.utils import timezone
+
+from agent.client import AgentClient, pair_with_agent
+from agent.errors import AgentError
+from console.identity import this_core
+from console.jobs.workflow import StepFailed
+from protected_machines.agents import connection
+from protected_machines.errors import NotARescueMachine
+from protected_machines.models import RestoreTarget
+
+logger = logging.getLogger(__name__)
+
+PAIRING_TIMEOUT_SECONDS = 15.0
+
+
+def pair_target(host: str, port: int, code: str) -> RestoreTarget:
+    """Pair with the rescue agent by the code on its screen; nothing is written to its disks.
+
+    A second call with the same code returns the same target, although the code is used up; with the
+    code that its screen shows since then, it is paired with once more.
+
+    Raises:
+        WrongPairingCode, PairingClosed, AgentUnreachable: see agent/errors.py; nothing is saved.
+        NotARescueMachine: the machine there runs its own system.
+    """
+    digest = _digest_of(host, port, code)
+    known = RestoreTarget.objects.filter(host=host, port=port).first()
+    if (
+        known is not None
+        and hmac.compare_digest(known.code_digest, digest)
+        and still_answers(known)
+    ):
+        return known
+    core = this_core()
+    paired = pair_with_agent(
+        host,
+        port,
+        code,
+        connection.core_credentials(),
+        core.name,
+        timeout_seconds=PAIRING_TIMEOUT_SECONDS,
+    )
+    if paired.description.get("mode") != "restore":
+        raise NotARescueMachine(
+            f"The machine at {host}:{port} runs its own system, not the rescue medium. Nothing is "
+            "overwritten there. Start it from the rescue medium, and type the code that it shows."
+        )
+    target, _ = RestoreTarget.objects.update_or_create(
+        host=host,
+        port=port,
+        defaults={
+            "agent_certificate_pem": paired.certificate_pem,
+            "code_digest": digest,
+            "description": paired.description,
+            "paired_at": timezone.now(),
+        },
+    )
+    logger.info("paired with rescue agent target_id=%s address=%s", target.pk, target.address)
+    return target
+
+
+def still_answers(target: RestoreTarget) -> bool:
+    """Tell whether the rescue medium that was paired with runs there still."""
+    try:
+        refresh_target(target)
+    except (AgentError, NotARescueMachine):
+        return False
+    return True
+
+
+def _digest_of(host: str, port: int, code: str) -> str:
+    plain = "".join(letter for letter in code.upper() if letter.isalnum())
+    return hashlib.sha256(f"{host}:{port}:{plain}".encode()).hexdigest()
+
+
+def get_target(target_id: UUID | str) -> RestoreTarget:
+    """Return a rescue machine that this core has paired with.
+
+    Raises:
+        StepFailed: there is none of that id.
+    """
+    target = RestoreTarget.objects.filter(pk=target_id).first()
+    if target is None:
+        raise StepFailed(
+            "RESTORE-TARGET-MISSING",
+            f"This core knows no rescue machine {target_id}; pair with it again.",
+            is_permanent=True,
+        )
+    return target
+
+
+def dial_target(
+    target: RestoreTarget, timeout_seconds: float = connection.CALL_TIMEOUT_SECONDS
+) -> AgentClient:
+    """Return a client of the rescue agent, which must show the certificate of the pairing."""
+    return AgentClient(
+        target.host,
+        target.port,
+        connection.core_credentials(),
+        target.agent_certificate_pem,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def refresh_target(target: RestoreTarget) -> None:
+    """Ask the rescue agent what its disks are now, and save it.
+
+    Raises:
+        AgentError: it does not answer, or is another one.
+        NotARescueMachine: the machine has started its own system meanwhile.
+    """
+    description = dial_target(target, connection.PING_TIMEOUT_SECONDS).describe()
+    if description.get("mode") != "restore":
+        raise NotARescueMachine(
+            f"The machine at {target.address} does not run the rescue medium any more."
+        )
+    target.description = description
+    target.save(update_fields=["description"])

@@ -1,0 +1,330 @@
+"""Restore a recovery point onto a machine that runs the rescue medium (bare metal restore).
+
+First what speaks against the restore; then the step functions, which take ids and plain choices, so
+that the restore of a point and a failback share them. Each says its Effect, why it is Idempotent,
+its Undo and what it Fails with; none knows a job.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from agent.client import AgentClient
+from agent.client.restoring import match_disks
+from agent.errors import (
+    AgentCertificateChanged,
+    AgentError,
+    AgentGone,
+    AgentRefusedCore,
+    AgentUnreachable,
+    DiskTooSmall,
+    RestoreRefused,
+    RestoreUnknown,
+)
+from console.findings import Finding, errors_first, has_errors
+from console.jobs.workflow import StepFailed, Waiting
+from protected_machines.agents import connection
+from protected_machines.choices import PointState
+from protected_machines.exports.plan import get_manifest
+from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.ownership import check_owner
+from protected_machines.points.store import open_store
+from protected_machines.restores.rescue_machines import (
+    dial_target,
+    get_target,
+    refresh_target,
+    still_answers,
+)
+from recovery_store.manifest import Manifest
+from recovery_store.vmdk.restore import RestorePlan as StoredPlan
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+CheckCancel = Callable[[], None]
+
+AGAIN_AFTER_CUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class DiskPair:
+    """One disk of a point and the disk of the rescue machine that it is written to."""
+
+    number: int
+    capacity_bytes: int
+    target_number: int
+    target_device: str
+    target_capacity_bytes: int
+    # What is on the disk now, in words; empty when it is blank.
+    content: str
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What a restore would do: which disk goes where, what speaks against it."""
+
+    pairs: Sequence[DiskPair]
+    findings: Sequence[Finding]
+
+    @property
+    def has_errors(self) -> bool:
+        return has_errors(self.findings)
+
+    @property
+    def overwritten(self) -> list[DiskPair]:
+        """The disks that hold something now."""
+        return [pair for pair in self.pairs if pair.content]
+
+
+def plan_restore(
+    manifest: Manifest, target_description: dict[str, Any], point: RecoveryPoint | None = None
+) -> RestorePlan:
+    """Return which disk goes where and what speaks against it, errors first. Pure."""
+    findings = list(_point_findings(point)) if point is not None else []
+    findings += _firmware_findings(manifest.description, target_description)
+    by_number = {
+        disk["number"]: disk
+        for disk in target_description.get("disks") or []
+        if isinstance(disk, dict) and isinstance(disk.get("number"), int)
+    }
+    pairs: list[DiskPair] = []
+    try:
+        numbers = match_disks([disk.capacity_bytes for disk in manifest.disks], target_description)
+    except (DiskTooSmall, RestoreRefused) as error:
+        findings.append(Finding.error(error.code, str(error)))
+    else:
+        pairs = [
+            _pair(disk.number, disk.capacity_bytes, number, by_number.get(number, {}))
+            for disk, number in zip(manifest.disks, numbers, strict=True)
+        ]
+    if any(pair.content for pair in pairs):
+        texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
+        text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
+        findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
+    return RestorePlan(pairs, errors_first(findings))
+
+
+def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str, Any]) -> DiskPair:
+    content = str(target.get("content") or "")
+    if not content and target.get("is_blank") is False:
+        content = "data"
+    return DiskPair(
+        number=number,
+        capacity_bytes=capacity_bytes,
+        target_number=target_number,
+        target_device=str(target.get("device") or f"disk {target_number}"),
+        target_capacity_bytes=int(target.get("capacity_bytes") or 0),
+        content=content,
+    )
+
+
+def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
+    if point.state == PointState.DAMAGED:
+        text = f"The recovery point is damaged: {point.damage_text}. Choose another."
+        yield Finding.error("RESTORE-POINT-DAMAGED", text)
+    elif point.state == PointState.UNPROVEN:
+        text = "The recovery point was not proven yet; it is proven before anything is written."
+        yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
+
+
+def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
+    wanted, there = point.get("firmware"), target.get("firmware")
+    if wanted and there and wanted != there:
+        text = (
+            f"The machine of this point starts by {str(wanted).upper()}, the target was started "
+            f"by {str(there).upper()}. Change that in the target's firmware settings, or it may "
+            "not start."
+        )
+        yield Finding.warning("RESTORE-OTHER-FIRMWARE", text)
+    if wanted == "efi":
+        text = (
+            "The machine of this point starts by EFI. Its boot entries are kept by the computer, "
+            "not on its disks, so on another one the disk must hold the fallback loader "
+            "EFI/BOOT/BOOTX64.EFI."
+        )
+        yield Finding.warning("RESTORE-EFI-BOOT-ENTRIES", text)
+
+
+def restore_disks(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    target_id: UUID | str,
+    since_point_id: UUID | str | None = None,
+    progress: Progress | None = None,
+    check_cancel: CheckCancel | None = None,
+    note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Write the point to the disks of the rescue machine; with `since_point_id` only the changes.
+
+    Effect: the disks hold the point, and are synced.
+    Idempotent because: the rescue agent knows what it holds of which point, and goes on there.
+    Undo: nothing to undo; the disks are there to be overwritten.
+    Fails with: AGENT-…, STORE-…, RESTORE-….
+
+    Raises:
+        Waiting: the connection broke; what is on the disks stays.
+    """
+    manifest = get_manifest(machine_id, point_id)
+    target = get_target(target_id)
+    with _waiting_for(target):
+        refresh_target(target)
+        plan = plan_restore(manifest, target.description)
+        for finding in plan.findings:
+            if finding.is_error:
+                raise StepFailed(finding.code, finding.text, is_permanent=True)
+        client = dial_target(target)
+        run = _Restore(manifest, client, progress, check_cancel)
+        try:
+            written_bytes = run.write(plan.pairs, str(since_point_id) if since_point_id else None)
+        except RestoreUnknown:
+            if since_point_id is None:
+                raise
+            if note is not None:
+                note("The rescue machine does not hold the earlier point; all of it is written.")
+            written_bytes = run.write(plan.pairs, None)
+        client.finish_restore(str(point_id))
+    return {"disks": len(plan.pairs), "written_bytes": written_bytes}
+
+
+class _Restore:
+    """One run of writing a point's disks, in order."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        client: AgentClient,
+        progress: Progress | None,
+        check_cancel: CheckCancel | None,
+    ) -> None:
+        self._manifest = manifest
+        self._client = client
+        self._progress = progress
+        self._check_cancel = check_cancel
+        self._store = open_store()
+
+    def write(self, pairs: Sequence[DiskPair], since_point_id: str | None) -> int:
+        """Write every disk; return how many bytes of the store that took."""
+        plans = [
+            self._store.plan_restore(
+                self._manifest.machine_id, self._manifest.point_id, pair.number, since_point_id
+            )
+            for pair in pairs
+        ]
+        try:
+            total_bytes = sum(plan.data_bytes for plan in plans)
+            before_bytes = 0
+            for pair, plan in zip(pairs, plans, strict=True):
+                self._write_disk(pair, plan, since_point_id, before_bytes, total_bytes)
+                before_bytes += plan.data_bytes
+        finally:
+            for plan in plans:
+                plan.close()
+        return total_bytes
+
+    def _write_disk(
+        self,
+        pair: DiskPair,
+        plan: StoredPlan,
+        since_point_id: str | None,
+        before_bytes: int,
+        total_bytes: int,
+    ) -> None:
+        def on_progress(done_bytes: int, _disk_bytes: int) -> None:
+            if self._progress is not None:
+                self._progress(before_bytes + done_bytes, total_bytes)
+
+        self._client.restore_disk(
+            pair.target_number,
+            plan,
+            self._manifest.point_id,
+            since_point_id,
+            on_progress,
+            self._check_cancel,
+        )
+
+
+def restart_target(target_id: UUID | str) -> None:
+    """Have the rescue machine start from its own disk.
+
+    Effect: the machine restarts.
+    Idempotent because: a rescue agent that is away has restarted, or is about to.
+    Undo: nothing to undo.
+    Fails with: AGENT-… when it refuses.
+    """
+    target = get_target(target_id)
+    try:
+        dial_target(target, connection.PING_TIMEOUT_SECONDS).restart_from_disk()
+    except (AgentUnreachable, AgentGone, AgentCertificateChanged, AgentRefusedCore) as error:
+        logger.info("rescue agent is away target_id=%s error_code=%s", target.pk, error.code)
+
+
+def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str, Any]:
+    """Return `host`, `port` and `description` once the machine's own agent answers at its place.
+
+    That is where the rescue agent answered before; the port may also be that of the machine's
+    connection details, where the rescue medium was given another one.
+
+    Effect: none; it reads.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: AGENT-… when another agent answers than the one pinned, or this core is refused.
+
+    Raises:
+        Waiting: it does not answer yet, or the rescue medium still runs.
+    """
+    machine = Machine.objects.get(pk=machine_id)
+    target = get_target(target_id)
+    trouble: AgentError | None = None
+    for port in dict.fromkeys((target.port, machine.port)):
+        try:
+            description = connection.dial(
+                machine, connection.PING_TIMEOUT_SECONDS, host=target.host, port=port
+            ).describe()
+        except AgentUnreachable:
+            continue
+        except (AgentCertificateChanged, AgentRefusedCore) as error:
+            if port != target.port or not still_answers(target):
+                trouble = error
+            continue
+        return {"host": target.host, "port": port, "description": description}
+    if trouble is not None:
+        raise trouble
+    raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")
+
+
+def adopt_machine(machine_id: UUID | str, answering: dict[str, Any]) -> None:
+    """Protect the machine at the place where it answers now.
+
+    Effect: the machine's network connection details are those.
+    Idempotent because: the row is made equal.
+    Undo: nothing to undo.
+    Fails with: MACHINE-NOT-OWNER.
+    """
+    machine = Machine.objects.get(pk=machine_id)
+    check_owner(machine)
+    connection.record_place(
+        machine.pk,
+        host=answering["host"],
+        port=answering["port"],
+        description=answering["description"],
+    )
+
+
+@contextmanager
+def _waiting_for(target: RestoreTarget) -> Iterator[None]:
+    """A cut is no failure: what is on the disks stays, and the next run goes on there."""
+    try:
+        yield
+    except (AgentUnreachable, AgentGone) as error:
+        raise Waiting(f"{error} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS) from error
+    except AgentCertificateChanged as error:
+        raise StepFailed(
+            "RESTORE-TARGET-RESTARTED",
+            f"The rescue machine at {target.address} was started anew, or another machine answers "
+            "there: it shows another certificate. Pair with it again by the new code on its "
+            "screen, and start the restore anew.",
+            is_permanent=True,
+        ) from error

@@ -1,1 +1,0 @@
-"""Pages and acts of protected machines, by object."""

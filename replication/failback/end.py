@@ -1,0 +1,81 @@
+"""Commit failbacks or roll them back: by a person, and by the days that were set."""
+
+import datetime
+import logging
+import uuid
+
+from django.db.models import F
+
+from console.jobs.acts import User, close_job, start_job
+from console.jobs.choices import JobState
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from protected_machines.choices import MachineKind
+from replication.choices import FailbackState
+from replication.failback.progress import gather_failback
+from replication.models import FailbackMachine
+from replication.params import FailbackEndParams
+
+logger = logging.getLogger(__name__)
+
+COMMIT, ROLL_BACK = "failback_commit", "failback_roll_back"
+# A commit that was due and failed is tried again after so long.
+_AGAIN_SECONDS = 3600
+
+
+def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -> Job:
+    """Start the job that commits one machine's failback, or rolls it back.
+
+    A failback that needs attention past its hand-over is closed when it is rolled back: the roll
+    back sees to what it left.
+
+    Raises:
+        JobConflict: it cannot be ended like that now; the text says why.
+    """
+    progress = next(
+        one for one in gather_failback(entry.failback).machines if one.entry.pk == entry.pk
+    )
+    act = progress.commit if kind == COMMIT else progress.roll_back
+    if not act.is_possible:
+        raise JobConflict(f"{entry.machine.name}: {act.refusal}", progress.shown_job)
+    if progress.job is not None and progress.job.state == JobState.NEEDS_ATTENTION:
+        close_job(progress.job, requested_by)
+    tries = progress.attempts
+    return start_job(
+        kind,
+        entry.machine_id,
+        entry.machine.name,
+        FailbackEndParams(
+            failback_id=entry.failback_id,
+            entry_id=entry.pk,
+            pairing_id=entry.failback.pairing_id,
+        ),
+        requested_by,
+        # A double click, or a second person, gets the same job.
+        uuid.uuid5(entry.pk, f"{kind}:{tries}"),
+        entry.failback_id,
+    )
+
+
+def commit_due_failbacks(now: datetime.datetime) -> int:
+    """Commit what nobody rolled back in the days that were set; return how many were started."""
+    started = 0
+    waiting = FailbackMachine.objects.filter(
+        state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK
+    )
+    for entry in waiting.select_related("failback", "machine").order_by(F("failed_back_at")):
+        if entry.commit_at is None or entry.commit_at > now or _was_tried_lately(entry, now):
+            continue
+        try:
+            end_failback(entry, COMMIT)
+        except JobConflict as conflict:
+            logger.info("failback not committed entry_id=%s reason=%s", entry.pk, conflict)
+            continue
+        started += 1
+    return started
+
+
+def _was_tried_lately(entry: FailbackMachine, now: datetime.datetime) -> bool:
+    since = now - datetime.timedelta(seconds=_AGAIN_SECONDS)
+    commits = Job.objects.in_group(entry.failback_id).filter(kind=COMMIT, created_at__gt=since)
+    return commits.filter(subject_id=entry.machine_id).exists()

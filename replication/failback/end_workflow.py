@@ -1,0 +1,317 @@
+"""End a failback of one machine: commit it, or roll it back to the VM at this site.
+
+Commit removes the VM; the machine is an ordinary replica here from then on. It needs no source
+core: whoever lost that again commits, and fails over anew.
+
+Roll back takes the machine's ownership first, so that the source core acts on it no longer, and
+powers the VM on, which goes on where it was frozen. What the machine wrote at its source since then
+is left there as a branch that was not carried on. Until its agent answers, all can be taken back.
+"""
+
+from typing import Any
+from uuid import uuid4
+
+from django.db import transaction
+from django.utils import timezone
+
+from console.identity import this_core
+from console.jobs.choices import Queue
+from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, register
+from protected_machines.agents import connection
+from protected_machines.choices import MachineKind
+from protected_machines.exports import guests
+from protected_machines.models import Machine
+from protected_machines.ownership import check_owner
+from protected_machines.ownership import take_ownership as take
+from protected_machines.points import steps
+from replication.choices import FailbackState
+from replication.failback.source_jobs import get_pairing
+from replication.failback.workflow import tell_source
+from replication.models import FailbackMachine
+from replication.params import FailbackEndParams
+from replication.peers.connection import SourceCore
+from replication.transfer import history
+
+GUEST_LIMIT_SECONDS = 1800
+
+
+def check_failed_back(context: StepContext) -> dict[str, Any]:
+    """Look whether the machine is at its source and its VM is off.
+
+    Effect: none; it reads.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS.
+    """
+    machine = Machine.objects.get(pk=context.subject_id)
+    entry = _get_entry(context)
+    if machine.kind != MachineKind.FAILED_BACK or machine.is_owned_here:
+        raise StepFailed(
+            "FAILBACK-NOT-FAILED-BACK",
+            f"{machine.name} is {machine.get_kind_display().lower()} here now, so there is nothing "
+            "to commit.",
+            is_permanent=True,
+        )
+    vm = entry.vm
+    if guests.has_vm(vm["vcenter_id"], vm["marker"]) and guests.is_vm_on(
+        vm["vcenter_id"], vm["marker"]
+    ):
+        raise StepFailed(
+            "FAILBACK-VM-RUNS",
+            f"The VM {vm['vm_name']} is powered on, though {machine.name} runs at "
+            f"{machine.owner_core_name}. Find out who started it and power it off, then try again.",
+        )
+    return {"vcenter_id": vm["vcenter_id"], "marker": vm["marker"], "vm_name": vm["vm_name"]}
+
+
+def remove_vm(context: StepContext) -> None:
+    """Remove the VM of this site with its disks.
+
+    Effect: the VM is gone.
+    Idempotent because: gone already is as good.
+    Undo: none; see `irreversible`.
+    Fails with: VSPHERE-….
+    """
+    vm = context.outputs["check_failed_back"]
+    guests.remove_vm(vm["vcenter_id"], vm["marker"])
+
+
+def become_replica(context: StepContext) -> None:
+    """Make the machine an ordinary replica of its source core.
+
+    Effect: the machine is replicated here; its failback is committed.
+    Idempotent because: the rows are made equal.
+    Undo: nothing to undo; the VM is gone.
+    Fails with: nothing.
+    """
+    with transaction.atomic():
+        Machine.objects.filter(pk=context.subject_id, kind=MachineKind.FAILED_BACK).update(
+            kind=MachineKind.REPLICATED, vcenter=None, vm_moid="", vm_name=""
+        )
+        _get_entry(context).move(
+            FailbackState.FAILED_BACK, FailbackState.COMMITTED, ended_at=timezone.now()
+        )
+
+
+def reserve_point(context: StepContext) -> dict[str, Any]:
+    """Make the id of the recovery point to come.
+
+    Effect: none outside; it is this step's output.
+    Idempotent because: an id that nothing was made with is as good as another.
+    Undo: nothing to undo.
+    Fails with: nothing.
+    """
+    return {"point_id": str(uuid4())}
+
+
+def take_ownership(context: StepContext) -> dict[str, Any]:
+    """Own the machine here again, by compare-and-set on the ownership epoch.
+
+    Effect: this core is the owner; the source core is refused from now on.
+    Idempotent because: a machine that is pending and belongs to this core is left as it is.
+    Undo: `undo_take_ownership`.
+    Fails with: FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED.
+    """
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        if machine.kind == MachineKind.PENDING_FAILBACK and machine.is_owned_here:
+            return {"ownership_epoch": machine.ownership_epoch}
+        if machine.kind != MachineKind.FAILED_BACK:
+            raise StepFailed(
+                "FAILBACK-NOT-FAILED-BACK",
+                f"{machine.name} is {machine.get_kind_display().lower()} here now; there is no VM "
+                "of it to go back to.",
+                is_permanent=True,
+            )
+        if not take(machine.pk, this_core(), machine.ownership_epoch):
+            raise _owner_changed(machine)
+        Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PENDING_FAILBACK)
+    return {"ownership_epoch": machine.ownership_epoch + 1}
+
+
+def undo_take_ownership(context: StepContext) -> None:
+    """Give the machine to its source core again, with an epoch that is higher again."""
+    pairing = get_pairing(context)
+    source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        if machine.is_owned_here and not take(machine.pk, source, machine.ownership_epoch):
+            raise _owner_changed(machine)
+        Machine.objects.filter(pk=machine.pk, kind=MachineKind.PENDING_FAILBACK).update(
+            kind=MachineKind.FAILED_BACK
+        )
+    # The status that the two cores exchange tells the source; it acts again as soon as it knows.
+
+
+def refuse_source(context: StepContext) -> dict[str, Any]:
+    """Tell the source core that it owns the machine no longer.
+
+    Effect: the source core's row.
+    Idempotent because: it only tells what is so.
+    Undo: nothing to undo; the source is told again when the machine is given back.
+    Fails with: nothing: a source that is away learns it when it is back, before it acts.
+    """
+    return {"is_told": tell_source(context)}
+
+
+def power_on_vm(context: StepContext) -> None:
+    """Power the VM on. See `guests.power_on_vm`."""
+    vm = _get_entry(context).vm
+    guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+
+
+def undo_power_on_vm(context: StepContext) -> None:
+    """Power the VM off. See `guests.undo_power_on_vm`."""
+    vm = _get_entry(context).vm
+    guests.undo_power_on_vm(vm["vcenter_id"], vm["marker"])
+
+
+def wait_for_agent(context: StepContext) -> dict[str, Any]:
+    """Wait until the machine's agent answers this core from the VM. See `guests`."""
+    context.check_cancel()
+    vm = _get_entry(context).vm
+    return guests.wait_for_agent(context.subject_id, vm["vcenter_id"], vm["marker"])
+
+
+def protect_here(context: StepContext) -> dict[str, Any]:
+    """Protect the machine here, in its VM, from now on.
+
+    Effect: the machine is failed over and online on this core; its schedule runs. What came from
+        the source core meanwhile is marked as not carried on.
+    Idempotent because: the rows are made equal.
+    Undo: none; see `irreversible`.
+    Fails with: MACHINE-NOT-OWNER.
+    """
+    machine = Machine.objects.get(pk=context.subject_id)
+    check_owner(machine)
+    entry = _get_entry(context)
+    answering = context.outputs["wait_for_agent"]
+    with transaction.atomic():
+        connection.protect_here(
+            machine.pk,
+            host=answering["host"],
+            port=answering["port"],
+            description=answering["description"],
+            vcenter_id=entry.vm["vcenter_id"],
+            vm_moid=entry.vm["vm_moid"],
+            vm_name=entry.vm["vm_name"],
+        )
+        final_id = entry.vm.get("held", {}).get("point_id")
+        if final_id:
+            history.keep_history_of(machine, final_id)
+        entry.move(FailbackState.FAILED_BACK, FailbackState.ROLLED_BACK, ended_at=timezone.now())
+    return {"host": answering["host"], "port": answering["port"]}
+
+
+def force_snapshot(context: StepContext) -> dict[str, Any]:
+    """Take a recovery point of the machine at this site. See `points_of_jobs.force_snapshot`."""
+    point_id = context.outputs["reserve_point"]["point_id"]
+    return steps.force_snapshot(context, point_id)
+
+
+def _owner_changed(machine: Machine) -> StepFailed:
+    return StepFailed(
+        "FAILBACK-OWNER-CHANGED",
+        f"The owner of {machine.name} changed at the same moment; look again.",
+    )
+
+
+def _get_entry(context: StepContext) -> FailbackMachine:
+    return FailbackMachine.objects.get(pk=context.params.entry_id)
+
+
+COMMIT = register(
+    Workflow(
+        kind="failback_commit",
+        title="Commit the failback",
+        queue=Queue.CONTROL,
+        params=FailbackEndParams,
+        subject_url_name="protected_machines:machine",
+        steps=(
+            Step(
+                "check_failed_back",
+                "Look whether the VM is off",
+                check_failed_back,
+                nothing_to_undo="it only reads",
+                limit_seconds=120,
+                attempts=2,
+            ),
+            Step(
+                "remove_vm",
+                "Remove the VM",
+                remove_vm,
+                irreversible="the VM and its disks are gone; its recovery points stay",
+                limit_seconds=600,
+            ),
+            Step(
+                "become_replica",
+                "Make the machine a replica again",
+                become_replica,
+                nothing_to_undo="the VM is gone",
+                limit_seconds=60,
+            ),
+        ),
+    )
+)
+
+ROLL_BACK = register(
+    Workflow(
+        kind="failback_roll_back",
+        title="Roll the failback back",
+        queue=Queue.CONTROL,
+        params=FailbackEndParams,
+        subject_url_name="protected_machines:machine",
+        steps=(
+            Step(
+                "reserve_point",
+                "Name the recovery point to come",
+                reserve_point,
+                nothing_to_undo="only an id was made",
+                limit_seconds=30,
+            ),
+            Step(
+                "take_ownership",
+                "Own the machine here again",
+                take_ownership,
+                undo=undo_take_ownership,
+                limit_seconds=60,
+            ),
+            Step(
+                "refuse_source",
+                "Tell the source core",
+                refuse_source,
+                nothing_to_undo="the source is told again when the machine is given back",
+                limit_seconds=120,
+            ),
+            Step(
+                "power_on_vm",
+                "Power the VM on",
+                power_on_vm,
+                undo=undo_power_on_vm,
+                limit_seconds=300,
+                attempts=2,
+            ),
+            Step(
+                "wait_for_agent",
+                "Wait for the agent to answer this core",
+                wait_for_agent,
+                nothing_to_undo="it only waits",
+                limit_seconds=GUEST_LIMIT_SECONDS,
+            ),
+            Step(
+                "protect_here",
+                "Protect the machine here",
+                protect_here,
+                irreversible="the machine is live here from now on, and writes data of its own",
+                limit_seconds=60,
+            ),
+            Step(
+                "force_snapshot",
+                "Force a snapshot",
+                force_snapshot,
+                nothing_to_undo="a complete recovery point stays",
+                limit_seconds=24 * 3600,
+            ),
+        ),
+    )
+)

@@ -1,0 +1,96 @@
+"""The last points of a machine that goes back; nothing may be written after the final one.
+
+While the machine still runs, a point is taken that the agent watches: of the final one it then
+reads only what was written since, so that the machine is not frozen while whole disks are read.
+
+The agent keeps the file systems frozen for a limited time after the point. It is the last one only
+if the VM is off before that time is over; where the machine thawed meanwhile, another is taken.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid5
+
+from agent.client import AgentClient
+from agent.errors import AgentError, HoldLost
+from console.jobs.workflow import StepContext, StepFailed
+from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, dial
+from protected_machines.errors import ProtectedMachinesError
+from protected_machines.models import Machine
+from protected_machines.points.steps import take_point
+from protected_machines.points.store import open_store
+from replication.models import FailbackMachine
+
+# How long file systems stay frozen without a word from this core.
+HOLD_SECONDS = 120
+# How long sending and restoring the last point before the freeze may take at most, if the final
+# point is to read only what was written since.
+WATCH_SECONDS = 4 * 3600
+_TRIES = 3
+_NAMES = 100
+
+
+def take_watched_point(context: StepContext, point_id: str) -> dict[str, Any]:
+    """Take a recovery point and have the agent watch what is written from then on, if it can."""
+    return take_point(context, point_id, watch_seconds=WATCH_SECONDS)
+
+
+def end_watch(context: StepContext) -> None:
+    """End the watch. An agent that does not answer, or is older, has none, or ends it by itself."""
+    _tell_agent(context, AgentClient.end_watch)
+
+
+def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
+    """Take a recovery point and leave the machine frozen; whatever goes wrong thaws it."""
+    try:
+        return take_point(context, point_id, hold_seconds=HOLD_SECONDS)
+    except BaseException:
+        thaw(context)
+        raise
+
+
+def thaw(context: StepContext) -> None:
+    """Thaw the machine. One that does not answer is off, or thaws by itself."""
+    _tell_agent(context, AgentClient.release_hold)
+
+
+def _tell_agent(context: StepContext, tell: Callable[[AgentClient], object]) -> None:
+    """Tell the machine's agent; one that does not answer needs not be told."""
+    machine = Machine.objects.get(pk=context.subject_id)
+    with contextlib.suppress(AgentError, ProtectedMachinesError):
+        tell(dial(machine, PING_TIMEOUT_SECONDS))
+
+
+def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> dict[str, Any]:
+    """Return the final point and until when nothing can be written after it; saved on the entry.
+
+    first_id: of the first final point; those that had to be taken after it have ids made of it.
+
+    Raises:
+        StepFailed: the machine thawed again and again.
+    """
+    ids = [first_id, *[str(uuid5(UUID(first_id), str(number))) for number in range(1, _NAMES)]]
+    store = open_store()
+    taken = [point_id for point_id in ids if store.find_point(point_id) is not None]
+    for _ in range(_TRIES):
+        try:
+            until = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()
+        except HoldLost:
+            context.note("The machine was thawed meanwhile; the final point is taken anew.")
+            taken.append(ids[len(taken)])
+            take_final_point(context, taken[-1])
+            continue
+        held = {"point_id": taken[-1], "until": until.isoformat()}
+        FailbackMachine.objects.filter(pk=entry.pk).update(
+            vm={**without_hold(entry.vm), "held": held}
+        )
+        return held
+    raise StepFailed(
+        "FAILBACK-HOLD-LOST", "The file systems did not stay frozen after the final point."
+    )
+
+
+def without_hold(vm: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of the VM, without what was said of its being frozen."""
+    return {name: value for name, value in vm.items() if name != "held"}

@@ -1,0 +1,259 @@
+"""A failback as its page shows it: each machine's jobs, how it stands, and what can be done now.
+
+The buttons are greyed by the same answers by which `ending_failbacks` refuses.
+"""
+
+import datetime
+from dataclasses import dataclass
+
+from console.jobs import policy as job_policy
+from console.jobs.choices import JobState, StepState
+from console.jobs.models import Job
+from console.jobs.policy import Act
+from replication.choices import FailbackOutcome, FailbackState
+from replication.models import Failback, FailbackMachine
+from replication.pages.states import RESTORING_STEPS
+
+_LOOKS = {
+    FailbackOutcome.FAILED_BACK: "warn",
+    FailbackOutcome.COMMITTED: "ok",
+    FailbackOutcome.ROLLED_BACK: "off",
+    FailbackOutcome.FAILED: "bad",
+    FailbackOutcome.NEEDS_ATTENTION: "bad",
+}
+_ENDED = (
+    FailbackOutcome.FAILED_BACK,
+    FailbackOutcome.COMMITTED,
+    FailbackOutcome.ROLLED_BACK,
+)
+
+
+@dataclass
+class MachineProgress:
+    """One machine of a failback: its newest failback job, and what ended it, if anything did."""
+
+    entry: FailbackMachine
+    job: Job | None
+    end_job: Job | None
+    attempts: int
+
+    @property
+    def outcome(self) -> FailbackOutcome:
+        if self.entry.state == FailbackState.COMMITTED:
+            return FailbackOutcome.COMMITTED
+        if self.end_job is not None and self.end_job.state != JobState.FAILED:
+            return self._outcome_of_end(self.end_job)
+        if self.entry.state == FailbackState.ROLLED_BACK:
+            return FailbackOutcome.ROLLED_BACK
+        return self._outcome_of_job()
+
+    def _outcome_of_end(self, job: Job) -> FailbackOutcome:
+        if job.state == JobState.NEEDS_ATTENTION:
+            return FailbackOutcome.NEEDS_ATTENTION
+        if job.kind == "failback_commit":
+            return FailbackOutcome.COMMITTING
+        if job.state == JobState.SUCCEEDED:
+            return FailbackOutcome.ROLLED_BACK
+        return FailbackOutcome.ROLLING_BACK
+
+    def _outcome_of_job(self) -> FailbackOutcome:
+        if self.job is None or self.job.state == JobState.FAILED:
+            is_back = self.entry.state == FailbackState.FAILED_BACK
+            return FailbackOutcome.FAILED_BACK if is_back else FailbackOutcome.FAILED
+        if self.job.state == JobState.RUNNING:
+            is_restoring = self.job.current_step in RESTORING_STEPS
+            return FailbackOutcome.RESTORING if is_restoring else FailbackOutcome.PENDING
+        return {
+            JobState.QUEUED: FailbackOutcome.WAITING,
+            JobState.UNWINDING: FailbackOutcome.UNWINDING,
+            JobState.SUCCEEDED: FailbackOutcome.FAILED_BACK,
+            JobState.NEEDS_ATTENTION: FailbackOutcome.NEEDS_ATTENTION,
+        }[JobState(self.job.state)]
+
+    @property
+    def look(self) -> str:
+        return _LOOKS.get(self.outcome, "busy")
+
+    @property
+    def shown_job(self) -> Job | None:
+        """The job whose steps are shown first."""
+        return self.end_job or self.job
+
+    @property
+    def is_open(self) -> bool:
+        return any(job is not None and job.is_open for job in (self.job, self.end_job))
+
+    @property
+    def acts(self) -> job_policy.Acts | None:
+        return job_policy.plan_acts(self.shown_job) if self.shown_job else None
+
+    @property
+    def commit(self) -> Act:
+        return Act(refuse_commit(self.entry, self.job, self.end_job))
+
+    @property
+    def roll_back(self) -> Act:
+        return Act(refuse_roll_back(self.entry, self.job, self.end_job))
+
+    @property
+    def address(self) -> str:
+        """Where the machine answers its source core now."""
+        if self.job is None:
+            return ""
+        for step in self.job.steps.all():
+            if step.name == "accept_at_source" and step.output:
+                return f"{step.output['host']}:{step.output['port']}"
+        return ""
+
+    @property
+    def may_run_there(self) -> bool:
+        """Whether the computer at the source was started, though the machine runs here again."""
+        if self.outcome != FailbackOutcome.FAILED or self.job is None:
+            return False
+        return any(
+            step.name == "boot_machine" and step.started_at is not None
+            for step in self.job.steps.all()
+        )
+
+    @property
+    def down_seconds(self) -> float | None:
+        """How long the machine stood still; until now while it does."""
+        if self.job is None:
+            return None
+        steps = {step.name: step for step in self.job.steps.all()}
+        begun, ended = steps.get("final_point"), steps.get("boot_machine")
+        if begun is None or ended is None or begun.started_at is None:
+            return None
+        if ended.state != StepState.SUCCEEDED or ended.finished_at is None:
+            return None
+        return (ended.finished_at - begun.started_at).total_seconds()
+
+
+@dataclass
+class FailbackProgress:
+    """A failback with all its machines."""
+
+    failback: Failback
+    machines: list[MachineProgress]
+
+    @property
+    def revision(self) -> str:
+        """A word that changes when any of its jobs does."""
+        parts = []
+        for one in self.machines:
+            revisions = [str(job.revision) if job else "0" for job in (one.job, one.end_job)]
+            parts.append(f"{one.attempts}.{'.'.join(revisions)}.{one.entry.state}")
+        return "-".join(parts)
+
+    @property
+    def is_open(self) -> bool:
+        return any(one.is_open for one in self.machines)
+
+    @property
+    def step_count(self) -> int:
+        return sum(len(one.shown_job.steps.all()) for one in self.machines if one.shown_job)
+
+    @property
+    def done_step_count(self) -> int:
+        return sum(
+            step.state == StepState.SUCCEEDED
+            for one in self.machines
+            if one.shown_job
+            for step in one.shown_job.steps.all()
+        )
+
+    def count(self, *outcomes: FailbackOutcome) -> int:
+        return sum(one.outcome in outcomes for one in self.machines)
+
+    @property
+    def back_count(self) -> int:
+        return self.count(FailbackOutcome.FAILED_BACK, FailbackOutcome.COMMITTED)
+
+    @property
+    def uncommitted_count(self) -> int:
+        return self.count(FailbackOutcome.FAILED_BACK)
+
+    @property
+    def committed_count(self) -> int:
+        return self.count(FailbackOutcome.COMMITTED)
+
+    @property
+    def rolled_back_count(self) -> int:
+        return self.count(FailbackOutcome.ROLLED_BACK)
+
+    @property
+    def failed_count(self) -> int:
+        return self.count(FailbackOutcome.FAILED)
+
+    @property
+    def attention_count(self) -> int:
+        return self.count(FailbackOutcome.NEEDS_ATTENTION)
+
+    @property
+    def commit_at(self) -> datetime.datetime | None:
+        """When the first machine is committed by itself; none where nothing waits for that."""
+        times = [
+            one.entry.commit_at
+            for one in self.machines
+            if one.outcome == FailbackOutcome.FAILED_BACK and one.entry.commit_at is not None
+        ]
+        return min(times, default=None)
+
+
+def refuse_commit(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
+    """Say why this machine's failback cannot be committed now; empty when it can."""
+    refusal = _refuse_end(entry, job, end_job)
+    if refusal:
+        return refusal
+    if job is not None and job.state == JobState.NEEDS_ATTENTION:
+        return "It is not protected at its source yet. Retry that first, or roll back."
+    return ""
+
+
+def refuse_roll_back(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
+    """Say why this machine's failback cannot be rolled back now; empty when it can."""
+    return _refuse_end(entry, job, end_job)
+
+
+def _refuse_end(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
+    if entry.state == FailbackState.COMMITTED:
+        return "It is committed: the VM is gone."
+    if entry.state == FailbackState.ROLLED_BACK:
+        return "It is rolled back already."
+    if end_job is not None and end_job.is_open:
+        return f"{end_job.title} is under way."
+    if end_job is not None and end_job.state == JobState.NEEDS_ATTENTION:
+        return f"{end_job.title} needs attention; see to that first."
+    if job is not None and job.is_open:
+        return "The failback is under way. Until it is handed over, Cancel takes everything back."
+    if entry.state != FailbackState.FAILED_BACK:
+        return "It has not failed back."
+    return ""
+
+
+def gather_failback(failback: Failback) -> FailbackProgress:
+    """Return how a failback stands; a retried machine shows its newest jobs."""
+    jobs: dict[object, list[Job]] = {}
+    found = (
+        Job.objects.in_group(failback.pk)
+        .select_related("requested_by", "retry_of")
+        .prefetch_related("steps")
+        .order_by("created_at")
+    )
+    for job in found:
+        jobs.setdefault(job.subject_id, []).append(job)
+    entries = failback.machines.select_related("machine", "failback")
+    return FailbackProgress(
+        failback, [_machine_progress(entry, jobs.get(entry.machine_id, [])) for entry in entries]
+    )
+
+
+def _machine_progress(entry: FailbackMachine, jobs: list[Job]) -> MachineProgress:
+    failbacks = [job for job in jobs if job.kind == "failback"]
+    ends = [job for job in jobs if job.kind != "failback"]
+    return MachineProgress(
+        entry,
+        failbacks[-1] if failbacks else None,
+        ends[-1] if ends else None,
+        len(jobs),
+    )

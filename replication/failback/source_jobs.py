@@ -1,0 +1,102 @@
+"""Follow, from the core that owns a machine, what the source core does during a failback.
+
+A step asks for the job and looks at it each time it runs; the source core knows one that is under
+way already, so that asking twice starts nothing twice.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid5
+
+from console.jobs.choices import OPEN
+from console.jobs.workflow import JobCancelled, StepContext, StepFailed, StepTimedOut, Waiting
+from replication.errors import FailbackRefused, PeerUnreachable, ReplicationError
+from replication.models import Pairing
+from replication.peers.client import PeerClient
+from replication.peers.connection import speaking_with
+
+AGAIN_AFTER_CUT_SECONDS = 3.0
+AGAIN_SECONDS = 1.0
+
+
+@contextmanager
+def source_core(context: StepContext) -> Iterator[PeerClient]:
+    """Speak with the source core; while it is away the step waits, up to its limit.
+
+    Raises:
+        Waiting: it does not answer.
+        StepFailed: it refuses for good.
+    """
+    pairing = get_pairing(context)
+    try:
+        with speaking_with(pairing) as client:
+            yield client
+    except PeerUnreachable as error:
+        context.check_cancel()
+        raise Waiting(
+            f"{error.text} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS
+        ) from error
+    except FailbackRefused as error:
+        raise StepFailed(error.code, f"{pairing.peer_name}: {error.text}") from error
+
+
+def get_pairing(context: StepContext) -> Pairing:
+    """Return the pairing with the source core.
+
+    Raises:
+        StepFailed: it was removed.
+    """
+    pairing = Pairing.objects.filter(pk=context.params.pairing_id).first()
+    if pairing is None:
+        raise StepFailed(
+            "FAILBACK-PAIRING-MISSING", "The pairing with the source core was removed."
+        )
+    return pairing
+
+
+def request_id(context: StepContext, name: str) -> UUID:
+    """Return an id that a repeat of this attempt has too, and another attempt has not."""
+    return uuid5(context.job_id, f"{name}:{context.attempt}")
+
+
+def follow_job(
+    context: StepContext, ask: Callable[[PeerClient], dict[str, Any]], *, is_stoppable: bool = False
+) -> dict[str, Any]:
+    """Ask the source core for a job and return it once it has succeeded; mirror its progress.
+
+    With `is_stoppable` a step that is cancelled or out of time cancels the job too.
+
+    Raises:
+        Waiting: it is not done yet.
+        StepFailed: it failed there, with its code.
+    """
+    try:
+        context.check_cancel()
+    except (JobCancelled, StepTimedOut):
+        if is_stoppable:
+            cancel_quietly(context, lambda client: ask(client)["job_id"])
+        raise
+    name = get_pairing(context).peer_name
+    with source_core(context) as client:
+        job = ask(client)
+    if job["total_bytes"]:
+        context.progress(int(job["done_bytes"]), int(job["total_bytes"]))
+    if job["state"] == "succeeded":
+        return job
+    if job["state"] in OPEN:
+        doing = job["note"] or job["step_title"] or "waiting for a worker"
+        raise Waiting(f"{name}: {doing}", AGAIN_SECONDS)
+    raise StepFailed(
+        job["error_code"] or "FAILBACK-SOURCE-JOB-FAILED",
+        f"{name}: {job['error_text'] or 'its job did not succeed.'}",
+    )
+
+
+def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], str]) -> None:
+    """Cancel a job of the source core; one whose core is away only writes to scratch disks."""
+    try:
+        with speaking_with(get_pairing(context)) as client:
+            client.cancel_job(str(context.subject_id), find_job_id(client))
+    except ReplicationError as error:
+        context.note(f"The job of the source core was not cancelled: {error.text}")

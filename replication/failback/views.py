@@ -1,0 +1,150 @@
+"""Failback: the dialog with its quote, the start, the page that shows it live, and its end."""
+
+import uuid
+from collections.abc import Callable
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from console.dialogs import render_dialog, steps_of
+from console.htmx import redirect_after, refuse
+from console.jobs.acts import User, cancel_job, retry_job
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from replication.access import (
+    get_failback_for,
+    get_failback_for_change,
+    get_pairing_for_change,
+    get_replicated_for_change,
+)
+from replication.failback import end
+from replication.failback.draft import FailbackDraft, draft_failback, find_failback, start_failback
+from replication.failback.progress import gather_failback
+from replication.failback.workflow import WORKFLOW
+from replication.groups import act_on_job, sent_request_id, show_live
+from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
+from replication.pages import menus
+
+_DIALOG = "replication/_failback.html"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def failback_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
+    """Choose among all machines of a source core that run here."""
+    pairing = get_pairing_for_change(request.user, pairing_id)
+    if pairing.is_outgoing:
+        raise Http404
+    return _failback(request, pairing, None)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def failback_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
+    """Fail one machine back."""
+    replicated = get_replicated_for_change(request.user, replicated_id)
+    if replicated.pairing.is_outgoing:
+        raise Http404
+    refusal = menus.refuse_machine_failback(replicated)
+    if refusal and request.method != "POST":
+        return refuse(request, f"{replicated.machine.name} cannot be failed back: {refusal}")
+    return _failback(request, replicated.pairing, replicated)
+
+
+def _failback(
+    request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
+) -> HttpResponse:
+    """Show the dialog; a post with `check` only looks at what was typed so far."""
+    now = timezone.now()
+    if request.method != "POST":
+        return _dialog(request, draft_failback(pairing, now, only=only), 200)
+    known = find_failback(sent_request_id(request))
+    if known is not None:
+        return redirect_after(request, _url_of(known))
+    draft = draft_failback(pairing, now, request.POST, only=only)
+    if "check" in request.POST:
+        return _dialog(request, draft, 200)
+    if not draft.is_valid():
+        return _dialog(request, draft, 422)
+    try:
+        failback = start_failback(draft, request.user)
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    return redirect_after(request, _url_of(failback))
+
+
+def _dialog(request: HttpRequest, draft: FailbackDraft, status: int) -> HttpResponse:
+    context = {
+        "draft": draft,
+        "pairing": draft.pairing,
+        "form": draft.form,
+        "steps": steps_of(WORKFLOW),
+    }
+    return render_dialog(request, _DIALOG, "Failback", context, status)
+
+
+@require_safe
+def failback_page(request: HttpRequest, failback_id: uuid.UUID) -> HttpResponse:
+    """Show every machine's steps, live."""
+    failback = get_failback_for(request.user, failback_id)
+    context = {"failback": failback, "pairing": failback.pairing}
+    return show_live(request, "replication/failback.html", gather_failback(failback), context)
+
+
+@require_POST
+def commit(request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID) -> HttpResponse:
+    """Remove one machine's VM: it stays at its source."""
+    return _end(request, failback_id, entry_id, end.COMMIT, "is being committed")
+
+
+@require_POST
+def roll_back(request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID) -> HttpResponse:
+    """Run one machine at this site again."""
+    return _end(request, failback_id, entry_id, end.ROLL_BACK, "is being rolled back")
+
+
+def _end(
+    request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID, kind: str, what: str
+) -> HttpResponse:
+    failback = get_failback_for_change(request.user, failback_id)
+    entry = (
+        FailbackMachine.objects.select_related("failback", "machine")
+        .filter(failback=failback, pk=entry_id)
+        .first()
+    )
+    if entry is None:
+        raise Http404
+    try:
+        end.end_failback(entry, kind, request.user)
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    return redirect_after(
+        request, _url_of(failback), toast=f"The failback of {entry.machine.name} {what}."
+    )
+
+
+@require_POST
+def cancel(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Ask one machine's failback to stop and to take back what it did."""
+    return _act(request, failback_id, job_id, cancel_job, "is being cancelled")
+
+
+@require_POST
+def retry(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Try one machine's job again, or let it go on where it stopped."""
+    return _act(request, failback_id, job_id, retry_job, "goes on")
+
+
+def _act(
+    request: HttpRequest,
+    failback_id: uuid.UUID,
+    job_id: uuid.UUID,
+    act: Callable[[Job, User], object],
+    what: str,
+) -> HttpResponse:
+    failback = get_failback_for_change(request.user, failback_id)
+    return act_on_job(request, failback.pk, job_id, act, what, _url_of(failback))
+
+
+def _url_of(failback: Failback) -> str:
+    return reverse("replication:failback", args=[failback.pk])

@@ -1,0 +1,707 @@
+"""Bring one machine back to its source core, with what was written here meanwhile.
+
+While the machine runs on here, the source core is told of it and sent the points that it lacks, and
+restores the newest one onto the blank machine at its site. What was written during those hours
+follows as one more point, after which the agent watches what is written. Then the file systems of
+the machine are frozen, the last changes become the final point, and the VM is powered off without
+thawing, so that nothing can be written after it. The final point follows onto the blank machine,
+which starts from its own disk; its agent answers the source core, which becomes the owner. Up to
+there everything can be taken back: the VM is powered on again and is owned here. Then the machine
+is live at its source. Going back from there is a decision: Roll back, until the failback is
+committed.
+"""
+
+import datetime
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from console.identity import this_core
+from console.jobs.choices import Queue
+from console.jobs.models import Job
+from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from protected_machines.agents.connection import dial
+from protected_machines.choices import MachineKind
+from protected_machines.exports import guests
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.ownership import check_owner
+from protected_machines.ownership import take_ownership as take
+from protected_machines.points.steps import take_point
+from protected_machines.points.store import open_store
+from replication.choices import FailbackState
+from replication.errors import ReplicationError
+from replication.failback import final_points
+from replication.failback.source_jobs import (
+    cancel_quietly,
+    follow_job,
+    get_pairing,
+    request_id,
+    source_core,
+)
+from replication.models import FailbackMachine, ReplicatedMachine
+from replication.params import FailbackParams
+from replication.peers.client import PeerClient
+from replication.peers.connection import SourceCore
+from replication.transfer.sending import Sending, describe_machine
+
+COPY_LIMIT_SECONDS = 24 * 3600
+# The machine stands still during these: a link that stays away longer gives it back to this site.
+FINAL_LIMIT_SECONDS = 3600
+BOOT_LIMIT_SECONDS = 1800
+
+
+def reserve_names(context: StepContext) -> dict[str, Any]:
+    """Make the ids of the recovery points to come.
+
+    Effect: none outside; they are this step's output.
+    Idempotent because: a name that nothing was made with is as good as another.
+    Undo: nothing to undo.
+    Fails with: nothing.
+    """
+    return {
+        "catch_up_point_id": str(uuid4()),
+        "running_point_id": str(uuid4()),
+        "final_point_id": str(uuid4()),
+    }
+
+
+def begin_failback(context: StepContext) -> dict[str, Any]:
+    """Switch the machine to failback mode: no other failover or failback of it can begin.
+
+    Effect: no other exclusive job of the machine can start; it is pending failback; the entry
+        knows its VM.
+    Idempotent because: a machine that is pending failback already is left as it is.
+    Undo: `undo_begin_failback`.
+    Fails with: FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
+    """
+    context.check_cancel()
+    _wait_for_other_jobs(context)
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        check_owner(machine)
+        if machine.kind not in (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK):
+            raise StepFailed(
+                "FAILBACK-NOT-FAILED-OVER",
+                f"{machine.name} is {machine.get_kind_display().lower()} here now; only a machine "
+                "that failed over to this core can go back.",
+                is_permanent=True,
+            )
+        vm = describe_vm(machine)
+        FailbackMachine.objects.filter(pk=context.params.entry_id).update(vm=vm)
+        Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PENDING_FAILBACK)
+    return vm
+
+
+def _wait_for_other_jobs(context: StepContext) -> None:
+    """Make this job the machine's exclusive one, as soon as the snapshot of it that runs has ended.
+
+    A machine that is snapshot all the time could else hardly be failed back.
+    """
+    try:
+        with transaction.atomic():
+            Job.objects.filter(pk=context.job_id).update(is_exclusive=True)
+    except IntegrityError as error:
+        rival = Job.objects.open_for(context.subject_id).filter(is_exclusive=True).first()
+        what = rival.title if rival is not None else "Another job"
+        raise Waiting(f"{what} of this machine has to end first.", 1.0) from error
+
+
+def undo_begin_failback(context: StepContext) -> None:
+    """Make the machine an ordinary failed-over one again."""
+    Machine.objects.filter(pk=context.subject_id, kind=MachineKind.PENDING_FAILBACK).update(
+        kind=MachineKind.FAILED_OVER
+    )
+
+
+def trust_source(context: StepContext) -> None:
+    """Have the machine's agent answer the source core too: the restored machine will.
+
+    Effect: the agent knows the source core's certificate; it is in every point from now on.
+    Idempotent because: an agent that is told again changes nothing.
+    Undo: nothing to undo; see the step.
+    Fails with: AGENT-….
+    """
+    pairing = get_pairing(context)
+    machine = Machine.objects.get(pk=context.subject_id)
+    dial(machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
+
+
+def introduce_to_source(context: StepContext) -> dict[str, Any]:
+    """Tell the source core what the machine is and who owns it.
+
+    Effect: the source core has the machine's row, owned by this core.
+    Idempotent because: the row is found by its id and made equal.
+    Undo: nothing to undo; see the step.
+    Fails with: REPLICATION-…; REPLICATION-OWNED-ELSEWHERE when the source knows a later owner.
+    """
+    replicated = _get_replicated(context)
+    entry = _get_entry(context)
+    sent = {
+        **describe_machine(replicated),
+        "host": entry.target_host,
+        "point_ids": [
+            str(key)
+            for key in RecoveryPoint.objects.filter(machine_id=context.subject_id).values_list(
+                "pk", flat=True
+            )
+        ],
+    }
+    with source_core(context) as client:
+        ownership = client.put_machine(str(context.subject_id), sent)
+    if ownership.owner_core_id != this_core().id:
+        raise StepFailed(
+            "FAILBACK-OWNER-DISPUTED",
+            f"{get_pairing(context).peer_name} says that {ownership.owner_core_name} owns the "
+            f"machine (ownership epoch {ownership.epoch}). Settle that first.",
+            is_permanent=True,
+        )
+    return {"ownership_epoch": ownership.epoch}
+
+
+def force_catch_up_point(context: StepContext) -> dict[str, Any]:
+    """Take an ordinary recovery point while the machine runs. See `take_point`.
+
+    Effect: one complete point in the store and in the index.
+    Idempotent because: a point of that id that is there is returned as it is.
+    Undo: nothing to undo; a complete point stays.
+    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    """
+    return take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
+
+
+def send_points(context: StepContext) -> dict[str, Any]:
+    """Send the source core every point that it lacks, oldest first. See `_send`."""
+    return _send(context)
+
+
+def restore_disks(context: StepContext) -> dict[str, Any]:
+    """Have the source core write the newest point to the blank machine, while this one runs on.
+
+    Effect: a restore job of the source core; the disks of the rescue machine.
+    Idempotent because: the source core knows a restore that is under way, and the rescue machine
+        what it holds.
+    Undo: `undo_restore_disks`.
+    Fails with: what the source core's job fails with.
+    """
+    return _restore(context, context.outputs["force_catch_up_point"]["point_id"], None)
+
+
+def undo_restore_disks(context: StepContext) -> None:
+    """Cancel the source core's job, should it still run; the target's disks are scratch."""
+    cancel_quietly(context, lambda _: context.output["job_id"])
+
+
+def last_running_point(context: StepContext) -> dict[str, Any]:
+    """Take what was written during the copying, while the machine runs on, and begin a watch.
+
+    Effect: one complete point; the agent watches what is written, for a limited time.
+    Idempotent because: a point of that id that is there is returned as it is. Whether the watch
+        still stands is the agent's to say; without it the final point reads whole disks.
+    Undo: `undo_last_running_point`.
+    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    """
+    return final_points.take_watched_point(
+        context, context.outputs["reserve_names"]["running_point_id"]
+    )
+
+
+def undo_last_running_point(context: StepContext) -> None:
+    """End the watch; the point is complete and stays."""
+    final_points.end_watch(context)
+
+
+def send_last_running_point(context: StepContext) -> dict[str, Any]:
+    """Send the source core that point. See `_send`."""
+    return _send(context)
+
+
+def restore_running_delta(context: StepContext) -> dict[str, Any]:
+    """Have the source core write that point's changes to the blank machine. See `restore_disks`."""
+    return _restore(
+        context,
+        context.outputs["last_running_point"]["point_id"],
+        context.outputs["force_catch_up_point"]["point_id"],
+    )
+
+
+def undo_restore_running_delta(context: StepContext) -> None:
+    """Cancel the source core's job, should it still run."""
+    cancel_quietly(context, lambda _: context.output["job_id"])
+
+
+def final_point(context: StepContext) -> dict[str, Any]:
+    """Freeze the machine and take what changed since; it stays frozen.
+
+    Effect: one complete point; the file systems stay frozen for a limited time.
+    Idempotent because: a point of that id that is there is returned; that it is still the last
+        one is looked at in the next step, which takes another one if it is not.
+    Undo: `undo_final_point`.
+    Fails with: AGENT-…, STORE-…; the machine thaws and goes on.
+    """
+    return final_points.take_final_point(
+        context, context.outputs["reserve_names"]["final_point_id"]
+    )
+
+
+def undo_final_point(context: StepContext) -> None:
+    """Thaw the machine. See `final_points.thaw`."""
+    final_points.thaw(context)
+
+
+def power_off_vm(context: StepContext) -> dict[str, Any]:
+    """Power the VM off without thawing it, so that nothing is written after the final point.
+
+    The machine is off before the agent's own time for thawing, or the point was not the final one.
+
+    Effect: the VM is off.
+    Idempotent because: the entry says by when it was to be off; off is off.
+    Undo: `undo_power_off_vm`.
+    Fails with: FAILBACK-HOLD-LOST, MACHINE-VM-MISSING, VSPHERE-…, AGENT-….
+    """
+    vm = context.outputs["begin_failback"]
+    entry = _get_entry(context)
+    held = entry.vm.get("held")
+    if guests.is_vm_on(vm["vcenter_id"], vm["marker"]):
+        first_id = context.outputs["reserve_names"]["final_point_id"]
+        held = final_points.hold_frozen(context, entry, first_id)
+        try:
+            guests.power_off_vm(vm["vcenter_id"], vm["marker"])
+        except BaseException:
+            final_points.thaw(context)
+            raise
+    if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
+        # Off, but nobody can say that it was off in time: it must go on where it stopped.
+        guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+        raise StepFailed(
+            "FAILBACK-HOLD-LOST",
+            "The VM was not off within the time that its file systems stay frozen, or somebody "
+            "else powered it off: something could have been written after the final point. It is "
+            "powered on again and goes on here.",
+        )
+    return {"final_point_id": held["point_id"]}
+
+
+def undo_power_off_vm(context: StepContext) -> None:
+    """Power the VM on: it goes on where it stopped."""
+    vm = context.outputs["begin_failback"]
+    _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
+    guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+
+
+def send_final_point(context: StepContext) -> dict[str, Any]:
+    """Send the source core the final point. See `_send`."""
+    return _send(context)
+
+
+def restore_final_delta(context: StepContext) -> dict[str, Any]:
+    """Have the source core write only what changed to the machine's disks. See `restore_disks`."""
+    # Plans of version 1 have no last running point.
+    restored = context.outputs.get("last_running_point") or context.outputs["force_catch_up_point"]
+    return _restore(
+        context, context.outputs["power_off_vm"]["final_point_id"], restored["point_id"]
+    )
+
+
+def undo_restore_final_delta(context: StepContext) -> None:
+    """Cancel the source core's job, should it still run."""
+    cancel_quietly(context, lambda _: context.output["job_id"])
+
+
+def boot_machine(context: StepContext) -> dict[str, Any]:
+    """Have the machine start from its own disk, and wait for its agent to answer the source core.
+
+    Effect: the machine restarts.
+    Idempotent because: a rescue machine that is away has restarted.
+    Undo: nothing to undo; see the step.
+    Fails with: AGENT-…, JOBS-STEP-TIMED-OUT.
+    """
+    context.check_cancel()
+    machine_id, target_id = str(context.subject_id), str(context.params.target_id)
+    with source_core(context) as client:
+        client.restart_target(machine_id, target_id)
+        answer = client.ask_machine(machine_id, target_id)
+    if not answer["answers"]:
+        raise Waiting(str(answer["text"]), 1.0)
+    return {
+        "host": answer["host"],
+        "port": answer["port"],
+        "description": answer["description"],
+    }
+
+
+def hand_over(context: StepContext) -> dict[str, Any]:
+    """Give the machine to the source core, by compare-and-set on the ownership epoch.
+
+    Effect: this core is the owner no longer; the epoch is higher.
+    Idempotent because: a machine that has failed back already is left as it is.
+    Undo: `undo_hand_over`.
+    Fails with: FAILBACK-OWNER-CHANGED.
+    """
+    pairing = get_pairing(context)
+    source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        if machine.kind == MachineKind.FAILED_BACK and str(machine.owner_core_id) == source.id:
+            return {"ownership_epoch": machine.ownership_epoch}
+        if not machine.is_owned_here or not take(machine.pk, source, machine.ownership_epoch):
+            raise StepFailed(
+                "FAILBACK-OWNER-CHANGED",
+                f"The owner of {machine.name} changed at the same moment; look again.",
+            )
+        Machine.objects.filter(pk=machine.pk).update(
+            kind=MachineKind.FAILED_BACK, source_core_id=pairing.peer_core_id
+        )
+        _get_entry_row(context).update(
+            state=FailbackState.FAILED_BACK, failed_back_at=timezone.now()
+        )
+    return {"ownership_epoch": machine.ownership_epoch + 1}
+
+
+def undo_hand_over(context: StepContext) -> None:
+    """Own the machine here again, with an epoch that is higher again, and tell the source core."""
+    with transaction.atomic():
+        machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        if not machine.is_owned_here and not take(machine.pk, this_core(), machine.ownership_epoch):
+            raise StepFailed(
+                "FAILBACK-OWNER-CHANGED",
+                f"The owner of {machine.name} changed at the same moment; look again.",
+            )
+        Machine.objects.filter(pk=machine.pk, kind=MachineKind.FAILED_BACK).update(
+            kind=MachineKind.PENDING_FAILBACK
+        )
+        _get_entry_row(context).update(state=FailbackState.UNDER_WAY, failed_back_at=None)
+    tell_source(context)
+
+
+def accept_at_source(context: StepContext) -> dict[str, Any]:
+    """Have the source core own and protect the machine at its new place.
+
+    Effect: the source core's row: owner, network connection details, schedule.
+    Idempotent because: the row is made equal.
+    Undo: none; see `irreversible`.
+    Fails with: REPLICATION-….
+    """
+    answering = context.outputs["boot_machine"]
+    machine = Machine.objects.get(pk=context.subject_id)
+    sent = {
+        **answering,
+        "ownership_epoch": context.outputs["hand_over"]["ownership_epoch"],
+        "owned_since": machine.owned_since.isoformat(),
+    }
+    with source_core(context) as client:
+        client.take_over(str(context.subject_id), sent)
+    return {"host": answering["host"], "port": answering["port"]}
+
+
+def protect_at_source(context: StepContext) -> dict[str, Any]:
+    """Have the source core take a recovery point of the machine.
+
+    Effect: a snapshot job of the source core, and its point.
+    Idempotent because: the source core knows a snapshot that was asked for or is under way.
+    Undo: nothing to undo; a complete point stays.
+    Fails with: what the source core's job fails with.
+    """
+    machine_id, asked = str(context.subject_id), str(request_id(context, "snapshot"))
+    job = follow_job(context, lambda client: client.force_snapshot(machine_id, asked))
+    return {"point_id": job["outputs"]["reserve_point"]["point_id"]}
+
+
+def replicate_again(context: StepContext) -> dict[str, Any]:
+    """Wait until the source core has replicated that point to this one, and look at its history.
+
+    Effect: the source core's own replication, which it would begin by itself too.
+    Idempotent because: what is here is not sent again.
+    Undo: nothing to undo.
+    Fails with: JOBS-STEP-TIMED-OUT.
+    """
+    context.check_cancel()
+    point_id = context.outputs["protect_at_source"]["point_id"]
+    point = RecoveryPoint.objects.filter(pk=point_id, machine_id=context.subject_id).first()
+    if point is None:
+        replicated = _get_replicated(context)
+        if replicated.is_paused or replicated.pairing.is_paused:
+            raise Waiting("Replication is paused on this core; resume it to go on.", 5.0)
+        with source_core(context) as client:
+            client.ask_to_send([str(context.subject_id)])
+        raise Waiting(f"{get_pairing(context).peer_name} sends its newest recovery points.", 2.0)
+    chain = open_store().chain(str(context.subject_id), point_id)
+    final_id = context.outputs["power_off_vm"]["final_point_id"]
+    return {
+        "kind": point.kind,
+        "builds_on_final_point": final_id in [manifest.point_id for manifest in chain],
+    }
+
+
+def describe_vm(machine: Machine) -> dict[str, Any]:
+    """Return the VM that the machine runs in here, and where it answers in it.
+
+    Raises:
+        StepFailed: this core did not make a VM for it.
+    """
+    failover = (
+        Job.objects.filter(kind="failover", subject_id=machine.pk, state="succeeded")
+        .order_by("-created_at")
+        .first()
+    )
+    names = failover.steps.get(name="reserve_names").output if failover is not None else None
+    marker = names["marker"] if names else guests.find_marker(machine.vcenter_id, machine.vm_moid)
+    if not marker or machine.vcenter_id is None:
+        raise StepFailed(
+            "FAILBACK-NO-VM",
+            f"{machine.name} runs in no VM that this core made.",
+            is_permanent=True,
+        )
+    return {
+        "vcenter_id": str(machine.vcenter_id),
+        "marker": marker,
+        "vm_name": machine.vm_name,
+        "vm_moid": machine.vm_moid,
+        "host": machine.host,
+        "port": machine.port,
+    }
+
+
+def tell_source(context: StepContext) -> bool:
+    """Tell the source core who owns the machine; one that is away learns it when it is back."""
+    try:
+        with source_core(context) as client:
+            client.put_machine(str(context.subject_id), describe_machine(_get_replicated(context)))
+    except (Waiting, StepFailed, ReplicationError) as error:
+        context.note(f"The source core was not told yet: {error}")
+        return False
+    return True
+
+
+def _send(context: StepContext) -> dict[str, Any]:
+    """Send the source core every point that it lacks, oldest first.
+
+    Effect: the source core holds the points.
+    Idempotent because: the source says what it lacks, and up to where it holds each file.
+    Undo: nothing to undo; a complete point stays.
+    Fails with: REPLICATION-…, STORE-…. A cut is no failure: it goes on where it stopped.
+    """
+    with source_core(context) as client:
+        return Sending(
+            _get_replicated(context),
+            client,
+            context.progress,
+            context.check_cancel,
+            context.note,
+            is_pausable=False,
+        ).send_missing()
+
+
+def _restore(context: StepContext, point_id: str, since_point_id: str | None) -> dict[str, Any]:
+    asked = str(request_id(context, f"restore:{point_id}"))
+
+    def ask(client: PeerClient) -> dict[str, Any]:
+        return client.start_restore(
+            str(context.subject_id),
+            asked,
+            str(context.params.target_id),
+            point_id,
+            since_point_id,
+        )
+
+    job = follow_job(context, ask, is_stoppable=True)
+    return {"job_id": job["job_id"], **job["outputs"].get("restore_disks", {})}
+
+
+def _get_replicated(context: StepContext) -> ReplicatedMachine:
+    found = (
+        ReplicatedMachine.objects.select_related("machine", "pairing")
+        .filter(pairing_id=context.params.pairing_id, machine_id=context.subject_id)
+        .first()
+    )
+    if found is None:
+        raise StepFailed(
+            "FAILBACK-PAIRING-MISSING",
+            "The machine is no longer on the pairing with its source core.",
+            is_permanent=True,
+        )
+    return found
+
+
+def _get_entry(context: StepContext) -> FailbackMachine:
+    return FailbackMachine.objects.get(pk=context.params.entry_id)
+
+
+def _get_entry_row(context: StepContext) -> Any:
+    return FailbackMachine.objects.filter(pk=context.params.entry_id)
+
+
+_POINT_STAYS = "a complete recovery point stays"
+_ONLY_TELLS = "it only tells what is so"
+
+WORKFLOW = register(
+    Workflow(
+        kind="failback",
+        version=2,
+        title="Failback",
+        queue=Queue.CONTROL,
+        params=FailbackParams,
+        # It becomes exclusive in its second step, which waits for a snapshot that is under way.
+        is_exclusive=False,
+        subject_url_name="protected_machines:machine",
+        steps=(
+            Step(
+                "reserve_names",
+                "Name the recovery points to come",
+                reserve_names,
+                nothing_to_undo="only ids were made",
+                limit_seconds=30,
+            ),
+            Step(
+                "begin_failback",
+                "Switch the machine to failback mode",
+                begin_failback,
+                undo=undo_begin_failback,
+                limit_seconds=COPY_LIMIT_SECONDS,
+            ),
+            Step(
+                "trust_source",
+                "Have the agent trust the source core",
+                trust_source,
+                nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+                limit_seconds=120,
+                attempts=3,
+            ),
+            Step(
+                "introduce_to_source",
+                "Tell the source core about the machine",
+                introduce_to_source,
+                nothing_to_undo=_ONLY_TELLS,
+                limit_seconds=300,
+                attempts=3,
+            ),
+            Step(
+                "force_catch_up_point",
+                "Take a recovery point while the machine runs",
+                force_catch_up_point,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "send_points",
+                "Send the source core the points that it lacks",
+                send_points,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=7 * 24 * 3600,
+                attempts=2,
+            ),
+            Step(
+                "restore_disks",
+                "Restore the blank machine, while the machine runs here",
+                restore_disks,
+                undo=undo_restore_disks,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "last_running_point",
+                "Take a last recovery point while the machine runs",
+                last_running_point,
+                undo=undo_last_running_point,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "send_last_running_point",
+                "Send the last point before the freeze",
+                send_last_running_point,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "restore_running_delta",
+                "Restore what changed meanwhile, while the machine runs here",
+                restore_running_delta,
+                undo=undo_restore_running_delta,
+                limit_seconds=COPY_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "final_point",
+                "Freeze the machine and take the final point",
+                final_point,
+                undo=undo_final_point,
+                limit_seconds=FINAL_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "power_off_vm",
+                "Power the VM off without thawing it",
+                power_off_vm,
+                undo=undo_power_off_vm,
+                limit_seconds=600,
+            ),
+            Step(
+                "send_final_point",
+                "Send the final point",
+                send_final_point,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=FINAL_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "restore_final_delta",
+                "Restore only what changed since",
+                restore_final_delta,
+                undo=undo_restore_final_delta,
+                limit_seconds=FINAL_LIMIT_SECONDS,
+                attempts=2,
+            ),
+            Step(
+                "boot_machine",
+                "Start the machine from its own disk and wait for its agent",
+                boot_machine,
+                nothing_to_undo="switch it off, or start it from the rescue medium again",
+                limit_seconds=BOOT_LIMIT_SECONDS,
+            ),
+            Step(
+                "hand_over",
+                "Hand the machine over to the source core",
+                hand_over,
+                undo=undo_hand_over,
+                limit_seconds=60,
+            ),
+            Step(
+                "accept_at_source",
+                "Protect the machine at its new place",
+                accept_at_source,
+                irreversible="the machine is live at its source. Until the commit, Roll back "
+                "still returns to the VM here, without what was written there",
+                limit_seconds=600,
+            ),
+            Step(
+                "protect_at_source",
+                "Force a snapshot at the source core",
+                protect_at_source,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=COPY_LIMIT_SECONDS,
+            ),
+            Step(
+                "replicate_again",
+                "Replicate to this core again",
+                replicate_again,
+                nothing_to_undo=_POINT_STAYS,
+                limit_seconds=COPY_LIMIT_SECONDS,
+            ),
+        ),
+    )
+)
+
+_SINCE_VERSION_2 = ("last_running_point", "send_last_running_point", "restore_running_delta")
+# For jobs that began with it.
+VERSION_1 = register(
+    replace(
+        WORKFLOW,
+        version=1,
+        steps=tuple(step for step in WORKFLOW.steps if step.name not in _SINCE_VERSION_2),
+    )
+)

@@ -1,0 +1,1 @@
+"""All of failover: the dialog, its findings, the start, the workflow, its progress."""

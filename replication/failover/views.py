@@ -1,0 +1,134 @@
+"""Fail Over: the dialog with its findings, the start, and the page that shows it live."""
+
+import uuid
+from collections.abc import Callable
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from console.dialogs import render_dialog, steps_of
+from console.htmx import is_fragment, redirect_after, refuse
+from console.jobs.acts import User, cancel_job, retry_job
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from replication.access import (
+    get_failover_for,
+    get_failover_for_change,
+    get_pairing_for_change,
+    get_replicated_for_change,
+)
+from replication.failover.draft import (
+    FailoverDraft,
+    Rival,
+    draft_failover,
+    find_failover,
+    find_rival,
+    rival_of,
+    start_failover,
+)
+from replication.failover.progress import gather_progress
+from replication.failover.workflow import WORKFLOW
+from replication.groups import act_on_job, sent_request_id, show_live
+from replication.models import Failover, Pairing, ReplicatedMachine
+from replication.pages import menus
+
+_DIALOG = "replication/_fail_over.html"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def fail_over_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
+    """Choose among all machines of a source core."""
+    pairing = get_pairing_for_change(request.user, pairing_id)
+    if pairing.is_outgoing:
+        raise Http404
+    return _fail_over(request, pairing, None)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
+    """Fail one machine over."""
+    replicated = get_replicated_for_change(request.user, replicated_id)
+    if replicated.pairing.is_outgoing:
+        raise Http404
+    refusal = menus.refuse_machine_failover(replicated)
+    if refusal and request.method != "POST":
+        return refuse(request, f"{replicated.machine.name} cannot be failed over: {refusal}")
+    return _fail_over(request, replicated.pairing, replicated)
+
+
+def _fail_over(
+    request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
+) -> HttpResponse:
+    now = timezone.now()
+    if request.method != "POST":
+        # What the dialog holds comes along when a choice in it has changed.
+        sent = request.GET if "request_id" in request.GET else None
+        return _dialog(request, draft_failover(pairing, now, sent, only=only), 200)
+    known = find_failover(sent_request_id(request))
+    if known is not None:
+        return redirect_after(request, _url_of(known))
+    rival = find_rival(pairing, request.POST)
+    if rival is not None:
+        return _refuse_for(request, rival)
+    draft = draft_failover(pairing, now, request.POST, is_strict=True, only=only)
+    if not draft.is_valid():
+        return _dialog(request, draft, 422)
+    try:
+        failover = start_failover(draft, request.user)
+    except JobConflict as conflict:
+        return _refuse_for(request, rival_of(conflict))
+    return redirect_after(request, _url_of(failover))
+
+
+def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResponse:
+    context = {
+        "draft": draft,
+        "pairing": draft.pairing,
+        "form": draft.form,
+        "steps": steps_of(WORKFLOW),
+        "query_path": request.path,
+    }
+    return render_dialog(request, _DIALOG, "Fail Over", context, status)
+
+
+def _refuse_for(request: HttpRequest, rival: Rival) -> HttpResponse:
+    template = "_rival" if is_fragment(request) else "rival"
+    return render(request, f"replication/{template}.html", {"rival": rival}, status=409)
+
+
+@require_safe
+def failover_page(request: HttpRequest, failover_id: uuid.UUID) -> HttpResponse:
+    """Show every machine's steps, live."""
+    failover = get_failover_for(request.user, failover_id)
+    context = {"failover": failover, "pairing": failover.pairing}
+    return show_live(request, "replication/failover.html", gather_progress(failover), context)
+
+
+@require_POST
+def cancel(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Ask one machine's failover to stop and to take back what it did."""
+    return _act(request, failover_id, job_id, cancel_job, "is being cancelled")
+
+
+@require_POST
+def retry(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
+    """Try one machine's failover again, or let it go on where it stopped."""
+    return _act(request, failover_id, job_id, retry_job, "goes on")
+
+
+def _act(
+    request: HttpRequest,
+    failover_id: uuid.UUID,
+    job_id: uuid.UUID,
+    act: Callable[[Job, User], object],
+    what: str,
+) -> HttpResponse:
+    failover = get_failover_for_change(request.user, failover_id)
+    return act_on_job(request, failover.pk, job_id, act, what, _url_of(failover))
+
+
+def _url_of(failover: Failover) -> str:
+    return reverse("replication:failover", args=[failover.pk])

@@ -1,0 +1,1 @@
+"""The Replication page and those of one pairing or one replicated machine."""

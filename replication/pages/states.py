@@ -1,0 +1,172 @@
+"""How cores and replicated machines stand, in the words of the Replication page."""
+
+import datetime
+from dataclasses import dataclass
+
+from console.jobs.choices import JobState
+from console.jobs.models import Job
+from protected_machines.choices import MachineKind
+from replication.choices import ConnectionState, MachineState
+from replication.failover.policy import span
+from replication.models import Pairing, ReplicatedMachine
+
+# Jobs with a page of their own, shown by the group they were started in.
+JOB_PAGES = {
+    "failover": "replication:failover",
+    "failback": "replication:failback",
+    "failback_commit": "replication:failback",
+    "failback_roll_back": "replication:failback",
+}
+# The steps of a failback during which the blank machine is written and started.
+RESTORING_STEPS = (
+    "restore_disks",
+    "restore_running_delta",
+    "restore_final_delta",
+    "boot_machine",
+)
+
+WITHOUT_LAG = (
+    MachineState.FAILED_OVER,
+    MachineState.PENDING_FAILBACK,
+    MachineState.RESTORING,
+    MachineState.ROLLING_BACK,
+    MachineState.OWNED_ELSEWHERE,
+)
+
+MACHINE_LOOKS = {
+    MachineState.REPLICATED: "ok",
+    MachineState.BEHIND: "warn",
+    MachineState.REPLICATING: "busy",
+    MachineState.PAUSED: "warn",
+    MachineState.FAILED: "bad",
+    MachineState.NOT_STARTED: "off",
+    MachineState.FAILING_OVER: "busy",
+    MachineState.FAILED_OVER: "ok",
+    MachineState.PENDING_FAILBACK: "busy",
+    MachineState.RESTORING: "busy",
+    MachineState.FAILED_BACK: "warn",
+    MachineState.ROLLING_BACK: "busy",
+    MachineState.NEEDS_ATTENTION: "bad",
+    MachineState.OWNED_ELSEWHERE: "warn",
+    MachineState.SEED_DRIVE: "warn",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """A state as pages draw it: the word of its icon, its text, and the reason in its title."""
+
+    look: str
+    text: str
+    reason: str = ""
+
+
+def core_state(pairing: Pairing, now: datetime.datetime) -> State:
+    """Return how a core stands, in the words of the console being mirrored."""
+    if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
+        return State("bad", "Authentication error", pairing.connection_error)
+    if pairing.connection_state == ConnectionState.UNREACHABLE:
+        seconds = (now - (pairing.unreachable_since or now)).total_seconds()
+        for_how_long = f" for {span(seconds)}" if seconds >= 60 else ""
+        return State("bad", f"Unreachable{for_how_long}", pairing.connection_error)
+    if pairing.is_paused:
+        return State("warn", "Paused", "Paused on this core.")
+    if pairing.is_paused_by_peer:
+        return State("warn", "Paused", f"Paused on {pairing.peer_name}.")
+    if pairing.connection_state == ConnectionState.UNKNOWN:
+        return State("off", "Not seen yet", "The two cores have not spoken since they were paired.")
+    # It calls this core, but cannot be dialled: nothing is lost, but it cannot be asked to send.
+    return State("ok", "Online", pairing.connection_error)
+
+
+def machine_state(
+    replicated: ReplicatedMachine, job: Job | None, core_id: str, is_on_seed_drive: bool = False
+) -> MachineState:
+    """Return how one machine stands; what a person must know first wins."""
+    machine, pairing = replicated.machine, replicated.pairing
+    is_owned_here = str(machine.owner_core_id) == core_id
+    if pairing.is_outgoing:
+        if job is not None and job.kind == "restore_disks" and job.is_open:
+            return MachineState.RESTORING
+        if not is_owned_here:
+            return MachineState.OWNED_ELSEWHERE
+        if is_on_seed_drive:
+            return MachineState.SEED_DRIVE
+        if job is not None and job.kind == "replicate" and job.is_open:
+            return MachineState.REPLICATING
+    elif job is not None and job.kind == "failover":
+        is_stuck = job.state == JobState.NEEDS_ATTENTION
+        return MachineState.NEEDS_ATTENTION if is_stuck else MachineState.FAILING_OVER
+    elif job is not None and job.kind in JOB_PAGES:
+        return _failback_state(job)
+    elif machine.kind == MachineKind.PENDING_FAILOVER:
+        return MachineState.FAILING_OVER
+    elif machine.kind == MachineKind.PENDING_FAILBACK:
+        return MachineState.PENDING_FAILBACK
+    elif machine.kind == MachineKind.FAILED_BACK:
+        return MachineState.FAILED_BACK
+    elif machine.kind == MachineKind.FAILED_OVER and is_owned_here:
+        return MachineState.FAILED_OVER
+    if _pause_text(replicated):
+        return MachineState.PAUSED
+    if replicated.error_code:
+        return MachineState.FAILED
+    if replicated.last_point_at is None:
+        return MachineState.NOT_STARTED
+    return MachineState.BEHIND if replicated.behind_points else MachineState.REPLICATED
+
+
+def _failback_state(job: Job) -> MachineState:
+    if job.state == JobState.NEEDS_ATTENTION:
+        return MachineState.NEEDS_ATTENTION
+    if job.kind == "failback_commit":
+        return MachineState.FAILED_BACK
+    if job.kind == "failback_roll_back" or job.state == JobState.UNWINDING:
+        return MachineState.ROLLING_BACK
+    return (
+        MachineState.RESTORING
+        if job.current_step in RESTORING_STEPS
+        else MachineState.PENDING_FAILBACK
+    )
+
+
+def reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
+    """Return why it stands so, in a sentence; empty where the state says it all."""
+    machine = replicated.machine
+    if state == MachineState.OWNED_ELSEWHERE:
+        return f"{machine.owner_core_name} is its owner; this core does not act on it."
+    if state == MachineState.FAILED_OVER:
+        return f"Runs here; {replicated.pairing.peer_name} is refused."
+    if state == MachineState.FAILED_BACK:
+        return f"Runs at {machine.owner_core_name}. Its VM is kept here, powered off."
+    if state == MachineState.SEED_DRIVE:
+        return (
+            f"Nothing is sent until {replicated.pairing.peer_name} has consumed the seed drive, or "
+            "it is abandoned."
+        )
+    if state == MachineState.PAUSED:
+        return _pause_text(replicated)
+    if state in (MachineState.FAILED, MachineState.NOT_STARTED):
+        return replicated.error_text
+    if state == MachineState.NEEDS_ATTENTION and job is not None:
+        return job.error_text
+    return ""
+
+
+def _pause_text(replicated: ReplicatedMachine) -> str:
+    pairing = replicated.pairing
+    if replicated.is_paused or pairing.is_paused:
+        return "Paused on this core."
+    if replicated.is_paused_by_peer or pairing.is_paused_by_peer:
+        return f"Paused on {pairing.peer_name}."
+    return ""
+
+
+def lag_text(points: int, waiting_bytes: int, seconds: float) -> str:
+    """Return how far behind in words; empty when nothing waits."""
+    if not points:
+        return ""
+    count = "1 point" if points == 1 else f"{points} points"
+    if not seconds:
+        return count
+    return f"{span(seconds)}, {count}"

@@ -1,0 +1,261 @@
+"""Pair two cores: one asks, on the word of an administrator of the other.
+
+Usually the source asks its target. After a disaster that left no source core, the target asks one
+that was set up anew to become the source, and the machines that run at the target go over to it.
+"""
+
+import base64
+import binascii
+import logging
+import uuid
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import authenticate
+from django.core.cache import cache
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from console.identity import fingerprint_of, this_core
+from protected_machines.models import Machine
+from replication.choices import ConnectionState, Direction
+from replication.errors import (
+    PairingRefused,
+    PeerFaulty,
+    PeerRefusedAdministrator,
+)
+from replication.models import Pairing
+from replication.peers.client import PeerClient, fetch_certificate
+from replication.peers.credentials import digest_of, make_secret, seal
+
+logger = logging.getLogger(__name__)
+
+_WRONG_TRIES_LIMIT = 10
+_WRONG_TRIES_SECONDS = 300
+
+
+def add_target_core(
+    host: str, port: int, username: str, password: str, fingerprint: str = ""
+) -> Pairing:
+    """Pair this core, as the source, with the core at this address; pairing again renews it.
+
+    The certificate found there is pinned; with `fingerprint` it must be that one.
+
+    Raises:
+        PeerUnreachable: nobody answers there.
+        PairingRefused: another certificate, or it is this core itself.
+        PeerRefusedAdministrator: the target does not accept user name and password.
+    """
+    return _ask_to_pair(Direction.OUTGOING, host, port, username, password, fingerprint)
+
+
+def add_source_core(
+    host: str,
+    port: int,
+    username: str,
+    password: str,
+    fingerprint: str = "",
+    replaces: Pairing | None = None,
+) -> Pairing:
+    """Pair this core, as the target, with a core that is to be the source from now on.
+
+    replaces: the pairing with a source core that is lost; its machines that this core owns go over
+        to the new one, to fail back to. The pairing goes when no machine is left on it.
+
+    Raises as `add_target_core`.
+    """
+    pairing = _ask_to_pair(Direction.INCOMING, host, port, username, password, fingerprint)
+    if replaces is not None and replaces.pk != pairing.pk:
+        take_machines_over(replaces, pairing)
+    return pairing
+
+
+def find_replaced(pairings: QuerySet[Pairing], host: str, port: int) -> Pairing | None:
+    """Return the lost source core whose address a new one has, if there is one."""
+    return pairings.filter(direction=Direction.INCOMING, host=host, port=port).first()
+
+
+@transaction.atomic
+def take_machines_over(lost: Pairing, new: Pairing) -> int:
+    """Move the machines that this core owns from a lost source core to a new one."""
+    core_id = this_core().id
+    rows = lost.machines.filter(machine__owner_core_id=core_id)
+    machine_ids = list(rows.values_list("machine_id", flat=True))
+    rows.exclude(machine__replications__pairing=new).update(pairing=new)
+    Machine.objects.filter(pk__in=machine_ids).update(source_core_id=new.peer_core_id)
+    if not lost.machines.exclude(machine__owner_core_id=core_id).exists():
+        lost.failovers.update(pairing=new)
+        lost.failbacks.update(pairing=new)
+        lost.delete()
+    logger.info("machines taken over pairing_id=%s machines=%s", new.pk, len(machine_ids))
+    return len(machine_ids)
+
+
+def _ask_to_pair(
+    direction: Direction, host: str, port: int, username: str, password: str, fingerprint: str
+) -> Pairing:
+    certificate_pem = fetch_certificate(host, port)
+    _check_certificate(certificate_pem, fingerprint, f"{host}:{port}")
+    core = this_core()
+    presented_here = make_secret()
+    request = {
+        "pairing_id": str(uuid.uuid4()),
+        "core_id": core.id,
+        "name": core.name,
+        "host": settings.UNDERSTUDY_ADDRESS,
+        "port": settings.UNDERSTUDY_CORE_PORT,
+        "certificate_pem": core.certificate_pem,
+        "secret": presented_here,
+        # What the core that asks will be.
+        "role": "source" if direction == Direction.OUTGOING else "target",
+    }
+    with PeerClient(host, port, certificate_pem) as client:
+        answer = client.pair(username, password, request)
+    pairing = _keep(
+        direction,
+        pairing_id=uuid.UUID(answer["pairing_id"]),
+        peer={**answer, "host": host, "port": port, "certificate_pem": certificate_pem},
+        presented_there=answer["secret"],
+        presented_here=presented_here,
+        is_asking=True,
+    )
+    pairing.note_seen(timezone.now(), force=True)
+    return pairing
+
+
+def accept_pairing(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
+    """Become the target, or the source, of the core that asks; return what it must know.
+
+    Raises:
+        PeerRefusedAdministrator: no administrator of this core vouches for it.
+        PairingRefused: it is this core itself.
+    """
+    username = _administrator(request)
+    core = this_core()
+    if str(asked["core_id"]) == core.id:
+        raise PairingRefused("A core cannot be its own target; give another core's address.")
+    fingerprint = fingerprint_of(str(asked["certificate_pem"]))
+    presented_here = make_secret()
+    wants_source = asked.get("role") == "target"
+    pairing = _keep(
+        Direction.OUTGOING if wants_source else Direction.INCOMING,
+        pairing_id=uuid.UUID(str(asked["pairing_id"])),
+        peer=asked,
+        presented_there=str(asked["secret"]),
+        presented_here=presented_here,
+    )
+    logger.info(
+        "paired as %s pairing_id=%s peer=%s fingerprint=%s by=%s",
+        "source" if wants_source else "target",
+        pairing.pk,
+        pairing.peer_name,
+        fingerprint,
+        username,
+    )
+    return {
+        "pairing_id": str(pairing.pk),
+        "core_id": core.id,
+        "name": core.name,
+        "secret": presented_here,
+    }
+
+
+def _check_certificate(certificate_pem: str, fingerprint: str, address: str) -> None:
+    found = fingerprint_of(certificate_pem)
+    wanted = fingerprint.replace(":", "").replace(" ", "").lower()
+    if wanted and wanted != found:
+        raise PairingRefused(
+            f"The core at {address} shows a certificate with the fingerprint {found}, "
+            f"not {wanted}. Compare it at the target core before you go on."
+        )
+    if found == this_core().fingerprint:
+        raise PairingRefused(
+            f"{address} is this core itself; give the address of the core at the other site."
+        )
+
+
+@transaction.atomic
+def _keep(
+    direction: Direction,
+    pairing_id: uuid.UUID,
+    peer: dict[str, Any],
+    presented_there: str,
+    presented_here: str,
+    *,
+    is_asking: bool = False,
+) -> Pairing:
+    """Save a pairing, or renew the one with the same core; its machines stay."""
+    fields = {
+        "peer_name": str(peer["name"])[:200],
+        "host": str(peer["host"])[:253],
+        "port": int(peer["port"]),
+        "peer_certificate_pem": str(peer["certificate_pem"]),
+        "sealed_secret": seal(presented_there),
+        "peer_secret_digest": digest_of(presented_here),
+        "connection_state": ConnectionState.UNKNOWN,
+        "connection_error": "",
+    }
+    core_id = uuid.UUID(str(peer["core_id"]))
+    known = (
+        Pairing.objects.select_for_update()
+        .filter(direction=direction, peer_core_id=core_id)
+        .first()
+    )
+    if known is None:
+        return Pairing.objects.create(
+            pk=pairing_id, direction=direction, peer_core_id=core_id, **fields
+        )
+    if known.pk != pairing_id and is_asking:
+        # The peer forgot this core meanwhile and made the pairing anew under another id.
+        return _move(known, pairing_id, fields)
+    Pairing.objects.filter(pk=known.pk).update(**fields)
+    known.refresh_from_db()
+    return known
+
+
+def _move(known: Pairing, pairing_id: uuid.UUID, fields: dict[str, Any]) -> Pairing:
+    machines = list(known.machines.values_list("pk", flat=True))
+    moved = Pairing(
+        pk=pairing_id, direction=known.direction, peer_core_id=known.peer_core_id, **fields
+    )
+    # One pairing per core and direction: the old row makes room before its machines move over.
+    Pairing.objects.filter(pk=known.pk).update(peer_core_id=uuid.uuid4())
+    moved.save(force_insert=True)
+    moved.machines.model.objects.filter(pk__in=machines).update(pairing=moved)
+    known.failovers.update(pairing=moved)
+    known.failbacks.update(pairing=moved)
+    known.delete()
+    return moved
+
+
+def _administrator(request: HttpRequest) -> str:
+    """Return the user name of the administrator whose password came along."""
+    tries_key = f"replication-pairing-tries:{request.META.get('REMOTE_ADDR', '')}"
+    tries = int(cache.get(tries_key) or 0)
+    if tries >= _WRONG_TRIES_LIMIT:
+        raise PeerRefusedAdministrator(
+            "Too many wrong passwords came from this address; try again in a few minutes."
+        )
+    username, password = _basic_authorization(request)
+    user = authenticate(None, username=username, password=password)
+    if user is None or not user.is_active or not getattr(user, "is_superuser", False):
+        cache.set(tries_key, tries + 1, _WRONG_TRIES_SECONDS)
+        logger.warning("pairing refused username=%s", username)
+        raise PeerRefusedAdministrator(
+            f"{this_core().name} knows no administrator with this user name and password."
+        )
+    return username
+
+
+def _basic_authorization(request: HttpRequest) -> tuple[str, str]:
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        raise PeerFaulty("Pairing needs an administrator's user name and password.")
+    try:
+        decoded = base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise PeerFaulty("User name and password cannot be read.") from error
+    username, _, password = decoded.partition(":")
+    return username, password

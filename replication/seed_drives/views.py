@@ -1,0 +1,187 @@
+"""Seed drives: copy points to one here, consume one that was brought, abandon one."""
+
+import uuid
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from console.dialogs import render_dialog
+from console.findings import Finding, has_errors
+from console.htmx import redirect_after, refuse
+from console.jobs.acts import start_job
+from console.jobs.errors import JobConflict
+from protected_machines.archives.folder import look_at_place
+from protected_machines.archives.import_steps import ArchivedMachine
+from protected_machines.archives.import_views import ImportDialog, run_import_dialog
+from protected_machines.archives.steps import check_archive, missing_bytes, points_to_archive
+from recovery_store.errors import StoreError
+from replication.access import (
+    get_pairing_for_change,
+    get_replicated_for_change,
+    get_seed_drive_for_change,
+)
+from replication.choices import SeedDriveState
+from replication.models import Pairing, ReplicatedMachine, SeedDrive
+from replication.pages.forms import SeedDriveForm
+from replication.params import SeedDriveParams
+
+_TITLE = "Copy to Seed Drive"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def copy_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
+    """Copy points of machines that are replicated to a target core."""
+    pairing = get_pairing_for_change(request.user, pairing_id)
+    return _copy(request, pairing, pairing.machines.all())
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def copy_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
+    """Copy one machine's points."""
+    replicated = get_replicated_for_change(request.user, replicated_id)
+    rows = replicated.pairing.machines.filter(pk=replicated.pk)
+    return _copy(request, replicated.pairing, rows)
+
+
+def _copy(request: HttpRequest, pairing: Pairing, wanted: Any) -> HttpResponse:
+    """Choose machines and folder; a post with `check` only shows what speaks against it."""
+    outstanding = SeedDrive.objects.outstanding().values("replicated_id")
+    rows: dict[uuid.UUID, ReplicatedMachine] = {
+        row.pk: row
+        for row in wanted.select_related("machine").exclude(pk__in=outstanding)
+        if row.machine.is_owned_here
+    }
+    obstacle = _obstacle(pairing, rows)
+    if obstacle and request.method == "POST":
+        return refuse(request, obstacle)
+    choices = [(key, row.machine.name) for key, row in rows.items()]
+    is_check = "check" in request.POST
+    form = SeedDriveForm(
+        request.POST or None, choices=choices, initial={"machines": [str(key) for key in rows]}
+    )
+    context: dict[str, Any] = {"form": form, "pairing": pairing, "obstacle": obstacle}
+    if request.method != "POST":
+        return _render(request, context)
+    if not form.is_valid():
+        if is_check:
+            kept = {**request.POST.dict(), "machines": request.POST.getlist("machines")}
+            context["form"] = SeedDriveForm(choices=choices, initial=kept)
+        return _render(request, context, 200 if is_check else 422)
+    chosen = [rows[key] for key in form.cleaned_data["machines"]]
+    context.update(_look(chosen, form.cleaned_data["folder"]))
+    if is_check or context["has_errors"]:
+        return _render(request, context, 200 if is_check else 422)
+    try:
+        for row in chosen:
+            start_job(
+                "seed_drive",
+                row.pk,
+                f"{row.machine.name} → {pairing.peer_name}",
+                SeedDriveParams(row.pk, context["folder"]),
+                request.user,
+                uuid.uuid5(form.cleaned_data["request_id"], str(row.pk)),
+            )
+    except JobConflict as conflict:
+        return refuse(request, conflict.text)
+    names = ", ".join(row.machine.name for row in chosen)
+    return _after(request, f"{names}: being copied to {context['folder']}.")
+
+
+def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str:
+    if not pairing.is_outgoing:
+        return f"{pairing.peer_name} replicates to this core; seed drives are made there."
+    if not rows:
+        return "A seed drive is outstanding already, or another core owns what is replicated."
+    return ""
+
+
+def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
+    """Look at folder and points: what is copied, and what speaks against it."""
+    place = look_at_place(folder)
+    points = []
+    findings = []
+    try:
+        for row in chosen:
+            own = points_to_archive(row.machine_id, None)
+            if not own:
+                text = f"{row.machine.name} has no recovery point yet."
+                findings.append(Finding.error("SEED-DRIVE-NO-POINT", text))
+            points += own
+        findings += check_archive(place, points)
+        needed_bytes = missing_bytes(place, points)
+    except StoreError as error:
+        needed_bytes = 0
+        findings.append(Finding.error(error.code, str(error)))
+    return {
+        "is_looked_at": True,
+        "findings": findings,
+        "has_errors": has_errors(findings),
+        "folder": str(place.path),
+        "point_count": len(points),
+        "needed_bytes": needed_bytes,
+        "free_bytes": place.free_bytes,
+    }
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
+    """Take the points of a seed drive that a source core made into this core's store."""
+    pairing = get_pairing_for_change(request.user, pairing_id)
+    if pairing.is_outgoing:
+        return refuse(request, f"{pairing.peer_name} is a target core; it consumes what is made.")
+
+    def refusal_of(archived: ArchivedMachine) -> str:
+        is_of_it = archived.newest.owner_core_id == str(pairing.peer_core_id) or (
+            pairing.machines.filter(machine_id=archived.machine_id).exists()
+        )
+        if is_of_it:
+            return ""
+        return f"{archived.name} is not a machine of {pairing.peer_name}. Use Import Archive."
+
+    return run_import_dialog(
+        request,
+        ImportDialog(
+            title="Consume Seed Drive",
+            text=f"Points that {pairing.peer_name} copied to a seed drive come here; what is newer "
+            "goes over the link afterwards.",
+            button="Consume",
+            back_url=reverse("replication:page"),
+            refusal_of=refusal_of,
+        ),
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def abandon(request: HttpRequest, seed_drive_id: uuid.UUID) -> HttpResponse:
+    """Give a seed drive up: its points go over the link. The disk is left as it is."""
+    drive = get_seed_drive_for_change(request.user, seed_drive_id)
+    name = drive.replicated.machine.name
+    if request.method != "POST":
+        context = {"drive": drive, "machine": drive.replicated.machine, "refusal": _refusal(drive)}
+        return render_dialog(request, "replication/_abandon.html", "Abandon Seed Drive", context)
+    refusal = _refusal(drive)
+    if refusal:
+        return refuse(request, refusal)
+    if not drive.end(SeedDriveState.ABANDONED, timezone.now()):
+        return refuse(request, f"The seed drive is {drive.get_state_display().lower()} already.")
+    return _after(request, f"The seed drive of {name} is abandoned; its points go over the link.")
+
+
+def _refusal(drive: SeedDrive) -> str:
+    if drive.state != SeedDriveState.OUTSTANDING:
+        return f"The seed drive is {drive.get_state_display().lower()} already."
+    if not drive.is_copied:
+        return "It is still being copied. Cancel that job instead."
+    return ""
+
+
+def _render(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    template = "replication/_copy_to_seed_drive.html"
+    return render_dialog(request, template, _TITLE, context, status)
+
+
+def _after(request: HttpRequest, toast: str) -> HttpResponse:
+    return redirect_after(request, reverse("replication:page"), toast=toast)

@@ -1,0 +1,1 @@
+"""Points on their way from a source core to a target core."""

@@ -1,0 +1,293 @@
+"""The sending side: start replications, and send what a target core lacks.
+
+Points are immutable files. Each goes in slices that name their offset, so that a cut costs at most
+one slice; the receiver checks every digest before a point counts.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from console.jobs.acts import User, start_job
+from console.jobs.errors import JobConflict
+from console.jobs.models import Job
+from console.jobs.workflow import StepFailed
+from protected_machines.choices import PointState
+from protected_machines.exports.plan import prove_chain
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points.store import open_store
+from recovery_store.errors import StoreError
+from recovery_store.manifest import Manifest
+from replication.errors import DamagedHere, DamagedOnArrival, OffsetMismatch
+from replication.models import Pairing, ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.params import ReplicateParams
+from replication.peers.client import PeerClient
+from replication.transfer.lag import refresh_lag
+
+logger = logging.getLogger(__name__)
+
+SLICE_BYTES = 8 * 1024 * 1024
+_STRAY_OFFSETS_LIMIT = 20
+_TRANSFERS_OF_A_POINT = 2
+
+Progress = Callable[[int, int], None]
+
+
+def start_replication(
+    replicated: ReplicatedMachine, requested_by: User = None, request_id: uuid.UUID | None = None
+) -> Job:
+    """Start the job that sends what the target lacks of one machine.
+
+    Raises:
+        JobConflict: it is being sent already.
+    """
+    pairing = replicated.pairing
+    return start_job(
+        "replicate",
+        replicated.pk,
+        f"{replicated.machine.name} → {pairing.peer_name}",
+        ReplicateParams(replicated_machine_id=replicated.pk),
+        requested_by,
+        request_id,
+    )
+
+
+def start_replications(
+    pairing: Pairing, wanted: ReplicatedMachineQuerySet | None, requested_by: User
+) -> list[str]:
+    """Start every replication of a pairing that can be; return the machines' names."""
+    started = []
+    rows = pairing.machines.all() if wanted is None else wanted
+    rows.update(next_attempt_at=None)
+    for replicated in rows.select_related("machine", "pairing"):
+        if replicated.is_paused or pairing.is_paused or not replicated.machine.is_owned_here:
+            continue
+        try:
+            start_replication(replicated, requested_by)
+        except JobConflict as error:
+            logger.info("replication not started id=%s reason=%s", replicated.pk, error)
+        started.append(replicated.machine.name)
+    return started
+
+
+def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
+    """Return the machine on its pairing.
+
+    Raises:
+        StepFailed: it is no longer replicated to that core.
+    """
+    rows = ReplicatedMachine.objects.select_related("machine", "pairing")
+    found = rows.filter(pk=replicated_machine_id).first()
+    if found is None:
+        raise StepFailed(
+            "REPLICATION-MACHINE-MISSING",
+            "This machine is no longer replicated to that core.",
+            is_permanent=True,
+        )
+    return found
+
+
+def describe_machine(replicated: ReplicatedMachine) -> dict[str, Any]:
+    """Return what a target core must know of the machine, as JSON."""
+    machine = replicated.machine
+    newest_at = replicated.newest_point_at
+    return {
+        "name": machine.name,
+        "host": machine.host,
+        "port": machine.port,
+        "agent_certificate_pem": machine.agent_certificate_pem,
+        "description": machine.description,
+        "snapshot_interval_seconds": machine.snapshot_interval_seconds,
+        "ownership_epoch": machine.ownership_epoch,
+        "owned_since": machine.owned_since.isoformat(),
+        "newest_point_at": newest_at.isoformat() if newest_at else None,
+        "behind_points": replicated.behind_points,
+        "behind_bytes": replicated.behind_bytes,
+    }
+
+
+class Sending:
+    """One run of sending what a target lacks of one machine."""
+
+    def __init__(
+        self,
+        replicated: ReplicatedMachine,
+        client: PeerClient,
+        progress: Progress,
+        check_cancel: Callable[[], None],
+        note: Callable[[str], None],
+        slice_bytes: int = SLICE_BYTES,
+        *,
+        is_pausable: bool = True,
+    ) -> None:
+        # A failback goes on while replication is paused: a person began it after that.
+        self._is_pausable = is_pausable
+        self._slice_bytes = slice_bytes
+        self._replicated = replicated
+        self._machine: Machine = replicated.machine
+        self._client = client
+        self._progress = progress
+        self._check_cancel = check_cancel
+        self._note = note
+        self._store = open_store()
+        self._sent_bytes = 0
+        self._total_bytes = 0
+
+    def send_missing(self) -> dict[str, Any]:
+        """Send every point that the target lacks, oldest first, and those that come meanwhile.
+
+        Raises:
+            PeerError, OwnedElsewhere: the target cannot or will not take them.
+            DamagedHere, DamagedOnArrival: a point cannot be sent whole.
+        """
+        sent_points = 0
+        while True:
+            if self._is_on_seed_drive():
+                self._note("Its points are on a seed drive; nothing goes over the link meanwhile.")
+                return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
+            sendable, damaged = self._sendable_points()
+            missing = self._client.missing_points(str(self._machine.pk), sendable)
+            if not missing:
+                break
+            manifests = [self._store.get_point(str(self._machine.pk), found) for found in missing]
+            self._total_bytes = self._sent_bytes + sum(map(_file_bytes, manifests))
+            for number, manifest in enumerate(manifests, start=1):
+                if self._is_on_seed_drive():
+                    break
+                if self._is_paused():
+                    self._note("Paused; the rest stays for later.")
+                    return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
+                self._note(
+                    f"Point {number} of {len(manifests)}, taken {manifest.taken_at:%H:%M:%S}"
+                )
+                self._send_point(manifest)
+                sent_points += 1
+        self._conclude(sendable, damaged)
+        return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
+
+    def _sendable_points(self) -> tuple[list[str], list[str]]:
+        """Return the ids of what can be sent, oldest first, and of what is damaged here."""
+        sendable: list[str] = []
+        damaged: set[str] = set()
+        points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
+        points = points.order_by("taken_at", "pk")
+        for point_id, parent_id, state in points.values_list("pk", "parent_id", "state"):
+            if state == PointState.DAMAGED or str(parent_id) in damaged:
+                damaged.add(str(point_id))
+            else:
+                sendable.append(str(point_id))
+        return sendable, sorted(damaged)
+
+    def _send_point(self, manifest: Manifest) -> None:
+        for transfer in range(1, _TRANSFERS_OF_A_POINT + 1):
+            sent_before_bytes = self._sent_bytes
+            try:
+                self._send_files(manifest)
+                self._client.commit_replica(
+                    str(self._machine.pk), manifest.point_id, _file_bytes(manifest)
+                )
+                break
+            except DamagedOnArrival as error:
+                self._look_for_damage_here(manifest)
+                if transfer == _TRANSFERS_OF_A_POINT:
+                    raise DamagedOnArrival(
+                        f"{error.text}. It was sent {transfer} times and is sound here, so "
+                        "something on the way or the target's storage changes what is sent.",
+                    ) from error
+                logger.warning("sending again point_id=%s error=%s", manifest.point_id, error)
+                self._note(f"{error.text}. Sending it again.")
+                self._sent_bytes = sent_before_bytes
+        now = timezone.now()
+        self._replicated.note_synced(manifest.point_id, manifest.taken_at, now)
+        refresh_lag([self._replicated])
+
+    def _send_files(self, manifest: Manifest) -> None:
+        machine_id = str(self._machine.pk)
+        held_bytes = self._client.begin_replica(machine_id, manifest.to_bytes())
+        for disk in manifest.disks:
+            offset_bytes = held_bytes.get(disk.file, 0)
+            self._advance(offset_bytes)
+            strays = 0
+            while offset_bytes < disk.file_bytes:
+                self._check_cancel()
+                data = self._read(manifest, disk.file, offset_bytes, disk.file_bytes)
+                before_bytes = offset_bytes
+                try:
+                    offset_bytes = self._client.put_slice(
+                        machine_id, manifest.point_id, disk.file, offset_bytes, data
+                    )
+                except OffsetMismatch as error:
+                    # An answer was lost, or another process wrote: the receiver knows best.
+                    strays += 1
+                    if strays > _STRAY_OFFSETS_LIMIT:
+                        raise
+                    offset_bytes = error.offset_bytes
+                self._advance(offset_bytes - before_bytes)
+
+    def _read(self, manifest: Manifest, name: str, offset_bytes: int, end_bytes: int) -> bytes:
+        count_bytes = min(self._slice_bytes, end_bytes - offset_bytes)
+        try:
+            data = self._store.read_file(
+                manifest.machine_id, manifest.point_id, name, offset_bytes, count_bytes
+            )
+        except StoreError:
+            self._look_for_damage_here(manifest)
+            raise
+        if not data:
+            self._look_for_damage_here(manifest)
+            raise DamagedHere(
+                f"{name} of point {manifest.point_id} ends at byte {offset_bytes} in this core's "
+                f"store; its manifest says {end_bytes}."
+            )
+        return data
+
+    def _look_for_damage_here(self, manifest: Manifest) -> None:
+        """Prove the point in this core's own store; it is marked damaged when it is.
+
+        Raises:
+            DamagedHere: naming what is damaged, and what is still good.
+        """
+        try:
+            prove_chain(manifest.machine_id, manifest.point_id, check_cancel=self._check_cancel)
+        except StoreError as error:
+            raise DamagedHere(
+                f"Point {manifest.point_id} is damaged in this core's own store and is not sent: "
+                f"{error}"
+            ) from error
+
+    def _conclude(self, sendable: list[str], damaged: list[str]) -> None:
+        if damaged:
+            raise DamagedHere(
+                f"{len(damaged)} points are not sent because they, or what they build on, are "
+                f"damaged in this core's store ({damaged[0]} and so on). Take a new base image."
+                if len(damaged) > 1
+                else f"Point {damaged[0]} is not sent because it is damaged in this core's store. "
+                "Take a new base image."
+            )
+        now = timezone.now()
+        if sendable:
+            # Points may have come there by hand, so that none was sent.
+            newest = RecoveryPoint.objects.get(pk=sendable[-1])
+            self._replicated.note_synced(str(newest.pk), newest.taken_at, now)
+        self._replicated.note_up_to_date(now)
+        refresh_lag([self._replicated])
+
+    def _advance(self, count_bytes: int) -> None:
+        self._sent_bytes += count_bytes
+        self._progress(self._sent_bytes, max(self._total_bytes, self._sent_bytes))
+
+    def _is_on_seed_drive(self) -> bool:
+        return self._is_pausable and self._replicated.seed_drives.outstanding().exists()
+
+    def _is_paused(self) -> bool:
+        if not self._is_pausable:
+            return False
+        row = ReplicatedMachine.objects.select_related("pairing").get(pk=self._replicated.pk)
+        return row.is_paused or row.pairing.is_paused
+
+
+def _file_bytes(manifest: Manifest) -> int:
+    return sum(disk.file_bytes for disk in manifest.disks)

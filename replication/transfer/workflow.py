@@ -1,0 +1,154 @@
+"""Replicate one machine: send the target core every recovery point that it lacks.
+
+The agent is told once to trust the target core, so that the machine would answer there. The target
+is told what the machine is, and says whether it accepts this core as the owner. Then the missing
+points go over, oldest first. Nothing needs an undo: a point that has arrived whole is a good one,
+and a part of one is gone on with next time.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.utils import timezone
+
+from agent.errors import AgentError
+from console.jobs.choices import Queue
+from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from protected_machines.agents.connection import dial
+from protected_machines.errors import ProtectedMachinesError
+from protected_machines.ownership import OwnershipClaim, check_owner, record_owner
+from recovery_store.errors import StoreError
+from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
+from replication.models import ReplicatedMachine
+from replication.params import ReplicateParams
+from replication.peers.connection import speaking_with
+from replication.transfer.sending import Sending, describe_machine, get_replicated
+
+AGAIN_AFTER_CUT_SECONDS = 5.0
+
+
+def trust_target(context: StepContext) -> dict[str, Any]:
+    """Have the machine's agent answer the target core too, from the next point on.
+
+    Effect: the agent knows the target's certificate.
+    Idempotent because: once told is noted, and an agent that is told again changes nothing.
+    Undo: nothing to undo; see the step.
+    Fails with: MACHINE-NOT-OWNER. An agent that does not answer is told next time.
+    """
+    replicated = get_replicated(context.params.replicated_machine_id)
+    with _noting_failure(replicated):
+        check_owner(replicated.machine)
+    if replicated.trusted_at is not None:
+        return {"is_trusted": True}
+    pairing = replicated.pairing
+    try:
+        dial(replicated.machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
+    except AgentError as error:
+        context.note(f"The agent could not be told yet: {error}")
+        return {"is_trusted": False}
+    replicated.note_trusted(timezone.now())
+    return {"is_trusted": True}
+
+
+def introduce_machine(context: StepContext) -> dict[str, Any]:
+    """Tell the target core what the machine is; learn whether it accepts this core as owner.
+
+    Effect: the machine is a row on the target core.
+    Idempotent because: the row is found by its id and made equal.
+    Undo: nothing to undo; see the step.
+    Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-PEER-….
+    """
+    replicated = get_replicated(context.params.replicated_machine_id)
+    machine = replicated.machine
+    with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
+        ownership = client.put_machine(str(machine.pk), describe_machine(replicated))
+    # An epoch that rose at the target while this core was away, though the owner is this core.
+    record_owner(
+        machine.pk,
+        OwnershipClaim(
+            ownership.owner_core_id,
+            ownership.owner_core_name,
+            ownership.epoch,
+            ownership.owned_since or timezone.now(),
+        ),
+    )
+    return {"ownership_epoch": ownership.epoch}
+
+
+def send_points(context: StepContext) -> dict[str, Any]:
+    """Send the points that the target lacks, oldest first, and those that come meanwhile.
+
+    Effect: the target holds the points.
+    Idempotent because: the target says what it lacks, and up to where it holds each file.
+    Undo: nothing to undo; see the step.
+    Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is
+        no failure: it waits and goes on where it stopped.
+    """
+    replicated = get_replicated(context.params.replicated_machine_id)
+    try:
+        with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
+            return Sending(
+                replicated, client, context.progress, context.check_cancel, context.note
+            ).send_missing()
+    except PeerUnreachable as error:
+        context.check_cancel()
+        raise Waiting(
+            f"{error.text} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS
+        ) from error
+
+
+@contextmanager
+def _noting_failure(replicated: ReplicatedMachine) -> Iterator[None]:
+    """Keep what went wrong on the machine's row, and learn from a refusal who owns it."""
+    try:
+        yield
+    except OwnedElsewhere as error:
+        record_owner(
+            replicated.machine_id,
+            OwnershipClaim(
+                error.owner_core_id,
+                error.owner_core_name,
+                error.epoch,
+                error.owned_since or timezone.now(),
+            ),
+        )
+        replicated.note_failed(error.code, error.text, timezone.now())
+        raise StepFailed(error.code, error.text, is_permanent=True) from error
+    except (ReplicationError, StoreError, ProtectedMachinesError) as error:
+        replicated.note_failed(error.code, str(error), timezone.now())
+        raise
+
+
+WORKFLOW = register(
+    Workflow(
+        kind="replicate",
+        title="Replicate",
+        queue=Queue.TRANSFER,
+        params=ReplicateParams,
+        subject_url_name="replication:machine",
+        steps=(
+            Step(
+                "trust_target",
+                "Have the agent trust the target core",
+                trust_target,
+                nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+                limit_seconds=120,
+            ),
+            Step(
+                "introduce_machine",
+                "Tell the target core about the machine",
+                introduce_machine,
+                nothing_to_undo="it only tells what is so",
+                limit_seconds=120,
+            ),
+            Step(
+                "send_points",
+                "Send the missing recovery points",
+                send_points,
+                nothing_to_undo="a point that arrived whole is a good one",
+                limit_seconds=7 * 24 * 3600,
+            ),
+        ),
+    )
+)

@@ -1,1 +1,0 @@
-"""Pages and acts of replication, one module per object."""
