@@ -136,3 +136,14 @@ def record_owner(machine_id: UUID | str, claim: OwnershipClaim) -> bool:
             claim.ownership_epoch,
         )
     return bool(changed)
+
+
+def accepts_claim(
+    owner_core_id: str, owner_epoch: int, claimant_core_id: str, claimed_epoch: int
+) -> bool:
+    """Tell whether a core that claims to own a machine is believed by another.
+
+    It is, when this core knows it as the owner too, or when its epoch is the higher one: epochs
+    only rise, so a higher one is newer knowledge.
+    """
+    return owner_core_id == claimant_core_id or claimed_epoch > owner_epoch

@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import LockError
 
 from console.identity import this_core
+from protected_machines.agents import connection
 from protected_machines.points import schedule
 from protected_machines.points.index import reindex_store as compare_store_and_index
 from protected_machines.points.store import open_store
@@ -63,7 +64,7 @@ def start_due_snapshots() -> None:
 def refresh_connections() -> None:
     with alone("refresh-connections") as keep_alive:
         if keep_alive is not None:
-            schedule.refresh_connections()
+            connection.refresh_connections()
 
 
 @shared_task(

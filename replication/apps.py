@@ -9,10 +9,10 @@ class ReplicationConfig(AppConfig):
     def ready(self) -> None:
         """Register with the rooms below: new points are sent, peers asked, readiness reported."""
         from console.readiness import register_provider
-        from replication import reconcile
         from replication.pages import readiness
         from replication.peers import connection
+        from replication.transfer import start
 
         connection.register_hooks()
-        reconcile.register_hooks()
+        start.register_hooks()
         register_provider(readiness.readiness)

@@ -1,18 +1,26 @@
 """What two cores tell each other every few seconds: who owns what, what is paused, what waits."""
 
 import datetime
+import logging
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from django.db import transaction
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from console.identity import this_core
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim, record_owner
+from replication.errors import ReplicationError
 from replication.models import Pairing, ReplicatedMachine
+from replication.peers.connection import speaking_with
+from replication.seed_drives.drives import note_consumed
 from replication.transfer.history import mark_unsent
+from replication.transfer.lag import refresh_lag
+
+logger = logging.getLogger(__name__)
 
 
 def ownership_of(machine: Machine) -> dict[str, Any]:
@@ -113,3 +121,48 @@ def _record_behind(pairing: Pairing, behind: dict[str, dict[str, Any]]) -> None:
 
 def _time(text: Any) -> datetime.datetime | None:
     return parse_datetime(text) if isinstance(text, str) else None
+
+
+_STATUS_ANSWER_SECONDS = 10.0
+
+
+_STATUS_CONNECT_SECONDS = 3.0
+
+
+_PARALLEL_PEERS = 8
+
+
+def refresh_cores() -> None:
+    """Exchange status with every peer: reachability, pauses, ownership and lag, both ways."""
+    refresh_lag(ReplicatedMachine.objects.outgoing().select_related("machine"))
+    pairings = list(Pairing.objects.all())
+    if connection.in_atomic_block or len(pairings) < 2:
+        for pairing in pairings:
+            refresh_core(pairing)
+        return
+    with ThreadPoolExecutor(_PARALLEL_PEERS) as pool:
+        list(pool.map(_refresh_in_thread, pairings))
+
+
+def refresh_core(pairing: Pairing) -> bool:
+    """Exchange status with one peer; return whether it answered. What went wrong is saved."""
+    try:
+        with speaking_with(
+            pairing,
+            answer_timeout_seconds=_STATUS_ANSWER_SECONDS,
+            connect_timeout_seconds=_STATUS_CONNECT_SECONDS,
+        ) as client:
+            record_peer_status(pairing, client.send_status(status_of(pairing)))
+            note_consumed(pairing, client)
+    except ReplicationError as error:
+        logger.info("peer not refreshed pairing_id=%s error=%s", pairing.pk, error)
+        return False
+    return True
+
+
+def _refresh_in_thread(pairing: Pairing) -> None:
+    try:
+        refresh_core(pairing)
+    finally:
+        close_old_connections()
+        connection.close()

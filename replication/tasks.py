@@ -6,18 +6,19 @@
 from celery import shared_task
 from django.utils import timezone
 
-from replication import reconcile
+from replication import heartbeat
 from replication.failback import end
+from replication.transfer import start
 
 
 @shared_task(name="replication.start_due_replications", soft_time_limit=120, time_limit=150)
 def start_due_replications() -> None:
-    reconcile.start_due_replications()
+    start.start_due_replications()
 
 
 @shared_task(name="replication.refresh_cores", soft_time_limit=60, time_limit=90)
 def refresh_cores() -> None:
-    reconcile.refresh_cores()
+    heartbeat.refresh_cores()
 
 
 @shared_task(name="replication.commit_due_failbacks", soft_time_limit=60, time_limit=90)

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
 from agent.client import AgentClient, CoreCredentials
@@ -120,3 +122,47 @@ def protect_here(
         )
         record_place(machine_id, host=host, port=port, description=description)
     logger.info("protect here machine_id=%s host=%s port=%s", machine_id, host, port)
+
+
+# A look at the connections asks at most this many agents, those not asked for the longest first.
+PINGS_PER_RUN = 100
+
+
+PARALLEL_PINGS = 8
+
+
+# An agent that was asked within this time is not asked again.
+PING_AGAIN_SECONDS = 20
+
+
+def refresh_connections(now: datetime | None = None) -> int:
+    """Ask the agents that were not asked for the longest; return how many were.
+
+    Constant effort: however many machines there are, a run asks a bounded number.
+    """
+    now = now or timezone.now()
+    stale = Machine.objects.live().exclude(
+        connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
+    )
+    # Never asked comes first on every database.
+    machines = sorted(
+        stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
+        key=lambda machine: (
+            machine.connection_checked_at or datetime.min.replace(tzinfo=now.tzinfo)
+        ),
+    )
+    if connection.in_atomic_block or len(machines) < 2:
+        for machine in machines:
+            refresh_connection(machine)
+        return len(machines)
+    with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
+        list(pool.map(_refresh_in_thread, machines))
+    return len(machines)
+
+
+def _refresh_in_thread(machine: Machine) -> None:
+    try:
+        refresh_connection(machine)
+    finally:
+        close_old_connections()
+        connection.close()

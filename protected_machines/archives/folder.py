@@ -11,7 +11,7 @@ from pathlib import Path
 from django.conf import settings
 
 from console.findings import Finding
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 
 # What a disk has at its top that is no one's content.
 _NO_CONTENT = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}

@@ -17,7 +17,7 @@ from django.db import transaction
 from console.findings import Finding
 from console.identity import this_core
 from console.jobs.workflow import StepFailed
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 from protected_machines.archives.folder import look_at_place, plan_archive_to_read
 from protected_machines.archives.steps import naming_good_points
 from protected_machines.choices import PointState

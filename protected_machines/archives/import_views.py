@@ -18,8 +18,9 @@ from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 from protected_machines.archives.folder import look_at_place, plan_archive_to_read
+from protected_machines.archives.forms import ArchiveFolderForm, ImportArchiveForm
 from protected_machines.archives.import_steps import (
     ArchivedMachine,
     check_room,
@@ -27,7 +28,6 @@ from protected_machines.archives.import_steps import (
     plan_import,
 )
 from protected_machines.archives.import_workflow import ImportParams
-from protected_machines.forms import ArchiveFolderForm, ImportArchiveForm
 from recovery_store.errors import StoreError
 
 POINTS_OFFERED = 200

@@ -11,13 +11,13 @@ from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 from protected_machines.access import get_machine_for_change
 from protected_machines.archives.folder import look_at_place
+from protected_machines.archives.forms import ArchiveForm
 from protected_machines.archives.steps import check_archive, missing_bytes, points_to_archive
 from protected_machines.archives.workflow import ArchiveParams
 from protected_machines.choices import PointState
-from protected_machines.forms import ArchiveForm
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.errors import StoreError
 

@@ -14,8 +14,7 @@ from agent.errors import AgentUnreachable
 from console.jobs.workflow import Waiting
 from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, dial
 from protected_machines.errors import VmMissing
-from protected_machines.exports.plan import get_vcenter
-from protected_machines.exports.vcenters import connect
+from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine
 from vsphere import Vm
 

@@ -13,8 +13,8 @@ import vsphere
 from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
 from protected_machines.access import get_vcenter_for_change
+from protected_machines.exports.forms import VCenterAddressForm, VCenterForm, VCenterPasswordForm
 from protected_machines.exports.vcenters import add_vcenter, check_vcenter
-from protected_machines.forms import VCenterAddressForm, VCenterForm, VCenterPasswordForm
 from protected_machines.models import VCenter
 from vsphere.errors import VSphereError
 

@@ -2,8 +2,10 @@
 
 import logging
 from contextlib import AbstractContextManager
+from uuid import UUID
 
 import vsphere
+from console.jobs.workflow import StepFailed
 from protected_machines.models import VCenter
 from vsphere import Credentials, Session
 from vsphere.errors import VSphereError
@@ -75,4 +77,19 @@ def add_vcenter(
     else:
         vcenter.save(update_fields=["host", "port", "username", "thumbprint", "password_encrypted"])
     vcenter.record_check(True, f"{about.name} {about.version}".strip())
+    return vcenter
+
+
+def get_vcenter(vcenter_id: UUID | str) -> VCenter:
+    """Return the vCenter.
+
+    Raises:
+        StepFailed: it was removed from this core's settings.
+    """
+    vcenter = VCenter.objects.filter(pk=vcenter_id).first()
+    if vcenter is None:
+        raise StepFailed(
+            "MACHINE-VCENTER-MISSING",
+            f"The vCenter {vcenter_id} is no longer among this core's settings.",
+        )
     return vcenter

@@ -14,11 +14,11 @@ from console.jobs.errors import JobConflict
 from protected_machines.access import User, get_machine_for_change, list_vcenters_for
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
+from protected_machines.exports.forms import ExportForm
 from protected_machines.exports.places import Places, places_in
 from protected_machines.exports.plan import check_export
 from protected_machines.exports.vcenters import connect
 from protected_machines.exports.workflow import ExportParams
-from protected_machines.forms import ExportForm
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from recovery_store.errors import StoreError
 from vsphere.errors import VSphereError

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, Workflow, register
-from protected_machines.exports import plan
+from protected_machines.exports import plan, steps
+from protected_machines.points import proofs
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,19 @@ class ExportParams:
 
 def reserve_vm(context: StepContext) -> dict[str, Any]:
     """Make the VM's marker. See `exports.reserve_vm`."""
-    return plan.reserve_vm()
+    return steps.reserve_vm()
 
 
 def prove_chain(context: StepContext) -> dict[str, Any]:
     """Prove the point and what it builds on. See `exports.prove_chain`."""
-    return plan.prove_chain(
+    return proofs.prove_chain(
         context.subject_id, context.params.point_id, context.progress, context.check_cancel
     )
 
 
 def import_vm(context: StepContext) -> dict[str, Any]:
     """Make the VM and upload its disks. See `exports.import_vm`."""
-    return plan.import_vm(
+    return steps.import_vm(
         context.subject_id,
         context.params.point_id,
         context.params.options,
@@ -48,7 +49,7 @@ def import_vm(context: StepContext) -> dict[str, Any]:
 
 def undo_import_vm(context: StepContext) -> None:
     """Remove the VM. See `exports.undo_import_vm`."""
-    plan.undo_import_vm(context.params.options.vcenter_id, context.outputs["reserve_vm"]["marker"])
+    steps.undo_import_vm(context.params.options.vcenter_id, context.outputs["reserve_vm"]["marker"])
 
 
 WORKFLOW = register(

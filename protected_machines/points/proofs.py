@@ -8,12 +8,14 @@ machine may be terabytes, its newest increment is megabytes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
 from protected_machines.choices import PointState
+from protected_machines.errors import PointNotFound
 from protected_machines.models import RecoveryPoint
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, ChainDamaged
@@ -21,6 +23,7 @@ from recovery_store.manifest import Manifest
 from recovery_store.proof import prove_files
 
 Progress = Callable[[int, int], None]
+CheckCancel = Callable[[], None]
 
 # How long the proof of what a point builds on is good enough for the background.
 CHAIN_PROOF_HOLDS = timedelta(days=7)
@@ -106,3 +109,43 @@ def record_damage(
             point.mark_damaged(str(error))
         elif str(point.pk) not in good and point.state != PointState.DAMAGED:
             point.mark_damaged(f"It builds on what is damaged: {error}")
+
+
+def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
+    """Return the manifest of a point of a machine.
+
+    Raises:
+        PointNotFound: the store does not hold it.
+    """
+    manifest = open_store().find_point(str(point_id))
+    if manifest is None or manifest.machine_id != str(machine_id):
+        raise PointNotFound(
+            f"Recovery point {point_id} of machine {machine_id} is not in this core's store. "
+            "Choose another."
+        )
+    return manifest
+
+
+def prove_chain(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    progress: Progress | None = None,
+    check_cancel: CheckCancel | None = None,
+) -> dict[str, Any]:
+    """Prove the point and everything it builds on, by the store's own digests.
+
+    Effect: none outside; the index says proven or damaged afterwards.
+    Idempotent because: it reads.
+    Undo: nothing to undo.
+    Fails with: STORE-… naming what is damaged or missing, and the points that are still good.
+    """
+    manifest = get_manifest(machine_id, point_id)
+
+    def on_progress(done_bytes: int, total_bytes: int) -> None:
+        if check_cancel is not None:
+            check_cancel()
+        if progress is not None:
+            progress(done_bytes, total_bytes)
+
+    proof = prove_whole_chain(machine_id, point_id, on_progress)
+    return {"manifest_digest": manifest.digest, "points": proof.points}

@@ -3,12 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import close_old_connections, connection
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
@@ -16,7 +14,6 @@ from console.jobs.acts import start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
-from protected_machines.agents.connection import refresh_connection
 from protected_machines.choices import PointKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import policy
@@ -26,11 +23,6 @@ from recovery_store.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-# A look at the connections asks at most this many agents, those not asked for the longest first.
-PINGS_PER_RUN = 100
-PARALLEL_PINGS = 8
-# An agent that was asked within this time is not asked again.
-PING_AGAIN_SECONDS = 20
 # Proofs go on with the next point until this much time is over.
 PROVE_SECONDS_PER_RUN = 60
 POINTS_LOOKED_AT = 2000
@@ -75,39 +67,6 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
         )
         for machine in machines
     ]
-
-
-def refresh_connections(now: datetime | None = None) -> int:
-    """Ask the agents that were not asked for the longest; return how many were.
-
-    Constant effort: however many machines there are, a run asks a bounded number.
-    """
-    now = now or timezone.now()
-    stale = Machine.objects.live().exclude(
-        connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
-    )
-    # Never asked comes first on every database.
-    machines = sorted(
-        stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
-        key=lambda machine: (
-            machine.connection_checked_at or datetime.min.replace(tzinfo=now.tzinfo)
-        ),
-    )
-    if connection.in_atomic_block or len(machines) < 2:
-        for machine in machines:
-            refresh_connection(machine)
-        return len(machines)
-    with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
-        list(pool.map(_refresh_in_thread, machines))
-    return len(machines)
-
-
-def _refresh_in_thread(machine: Machine) -> None:
-    try:
-        refresh_connection(machine)
-    finally:
-        close_old_connections()
-        connection.close()
 
 
 def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:

@@ -8,30 +8,25 @@ its Undo and what it Fails with; none knows a job.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from agent.client import AgentClient
-from agent.client.restoring import match_disks
 from agent.errors import (
     AgentCertificateChanged,
     AgentError,
     AgentGone,
     AgentRefusedCore,
     AgentUnreachable,
-    DiskTooSmall,
-    RestoreRefused,
     RestoreUnknown,
 )
-from console.findings import Finding, errors_first, has_errors
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
-from protected_machines.choices import PointState
-from protected_machines.exports.plan import get_manifest
-from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.models import Machine, RestoreTarget
 from protected_machines.ownership import check_owner
+from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
+from protected_machines.restores.plan import DiskPair, plan_restore
 from protected_machines.restores.rescue_machines import (
     dial_target,
     get_target,
@@ -47,105 +42,6 @@ Progress = Callable[[int, int], None]
 CheckCancel = Callable[[], None]
 
 AGAIN_AFTER_CUT_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class DiskPair:
-    """One disk of a point and the disk of the rescue machine that it is written to."""
-
-    number: int
-    capacity_bytes: int
-    target_number: int
-    target_device: str
-    target_capacity_bytes: int
-    # What is on the disk now, in words; empty when it is blank.
-    content: str
-
-
-@dataclass(frozen=True)
-class RestorePlan:
-    """What a restore would do: which disk goes where, what speaks against it."""
-
-    pairs: Sequence[DiskPair]
-    findings: Sequence[Finding]
-
-    @property
-    def has_errors(self) -> bool:
-        return has_errors(self.findings)
-
-    @property
-    def overwritten(self) -> list[DiskPair]:
-        """The disks that hold something now."""
-        return [pair for pair in self.pairs if pair.content]
-
-
-def plan_restore(
-    manifest: Manifest, target_description: dict[str, Any], point: RecoveryPoint | None = None
-) -> RestorePlan:
-    """Return which disk goes where and what speaks against it, errors first. Pure."""
-    findings = list(_point_findings(point)) if point is not None else []
-    findings += _firmware_findings(manifest.description, target_description)
-    by_number = {
-        disk["number"]: disk
-        for disk in target_description.get("disks") or []
-        if isinstance(disk, dict) and isinstance(disk.get("number"), int)
-    }
-    pairs: list[DiskPair] = []
-    try:
-        numbers = match_disks([disk.capacity_bytes for disk in manifest.disks], target_description)
-    except (DiskTooSmall, RestoreRefused) as error:
-        findings.append(Finding.error(error.code, str(error)))
-    else:
-        pairs = [
-            _pair(disk.number, disk.capacity_bytes, number, by_number.get(number, {}))
-            for disk, number in zip(manifest.disks, numbers, strict=True)
-        ]
-    if any(pair.content for pair in pairs):
-        texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
-        text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
-        findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
-    return RestorePlan(pairs, errors_first(findings))
-
-
-def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str, Any]) -> DiskPair:
-    content = str(target.get("content") or "")
-    if not content and target.get("is_blank") is False:
-        content = "data"
-    return DiskPair(
-        number=number,
-        capacity_bytes=capacity_bytes,
-        target_number=target_number,
-        target_device=str(target.get("device") or f"disk {target_number}"),
-        target_capacity_bytes=int(target.get("capacity_bytes") or 0),
-        content=content,
-    )
-
-
-def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
-    if point.state == PointState.DAMAGED:
-        text = f"The recovery point is damaged: {point.damage_text}. Choose another."
-        yield Finding.error("RESTORE-POINT-DAMAGED", text)
-    elif point.state == PointState.UNPROVEN:
-        text = "The recovery point was not proven yet; it is proven before anything is written."
-        yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
-
-
-def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
-    wanted, there = point.get("firmware"), target.get("firmware")
-    if wanted and there and wanted != there:
-        text = (
-            f"The machine of this point starts by {str(wanted).upper()}, the target was started "
-            f"by {str(there).upper()}. Change that in the target's firmware settings, or it may "
-            "not start."
-        )
-        yield Finding.warning("RESTORE-OTHER-FIRMWARE", text)
-    if wanted == "efi":
-        text = (
-            "The machine of this point starts by EFI. Its boot entries are kept by the computer, "
-            "not on its disks, so on another one the disk must hold the fallback loader "
-            "EFI/BOOT/BOOTX64.EFI."
-        )
-        yield Finding.warning("RESTORE-EFI-BOOT-ENTRIES", text)
 
 
 def restore_disks(

@@ -12,11 +12,11 @@ from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from protected_machines.access import get_machine_for_change, get_point_for, get_restore_target_for
 from protected_machines.errors import NotARescueMachine, ProtectedMachinesError
-from protected_machines.exports.plan import get_manifest
-from protected_machines.forms import RescueAddressForm, RestoreForm
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.points.proofs import get_manifest
+from protected_machines.restores.forms import RescueAddressForm, RestoreForm
+from protected_machines.restores.plan import plan_restore
 from protected_machines.restores.rescue_machines import pair_target, refresh_target
-from protected_machines.restores.steps import plan_restore
 from protected_machines.restores.workflow import RestoreParams
 
 _TITLE = "Restore"

@@ -15,8 +15,8 @@ from uuid import UUID
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, Workflow, register
 from protected_machines.choices import PointState
-from protected_machines.exports import plan
 from protected_machines.models import RecoveryPoint
+from protected_machines.points import proofs
 from protected_machines.restores import steps
 
 COPY_LIMIT_SECONDS = 24 * 3600
@@ -55,7 +55,7 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
         point = RecoveryPoint.objects.filter(pk=context.params.point_id).first()
         if point is not None and point.state == PointState.PROVEN:
             return {"points": 0}
-    return plan.prove_chain(
+    return proofs.prove_chain(
         context.subject_id, context.params.point_id, context.progress, context.check_cancel
     )
 

@@ -15,7 +15,7 @@ from replication.failback import source_side
 from replication.models import Pairing
 from replication.peers.pairing import accept_pairing
 from replication.transfer import receiving
-from replication.transfer.sending import start_replications
+from replication.transfer.start import start_replications
 
 SLICE_LIMIT_BYTES = 64 * 1024 * 1024
 _JSON_LIMIT_BYTES = 64 * 1024 * 1024

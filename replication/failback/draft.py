@@ -13,20 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.cache import cache
-from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from agent.errors import WrongPairingCode
 from console.findings import Finding
-from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.exports.plan import get_manifest
 from protected_machines.models import RecoveryPoint
-from protected_machines.restores.steps import RestorePlan, plan_restore
+from protected_machines.points.proofs import get_manifest
+from protected_machines.restores.plan import RestorePlan, plan_restore
 from replication.drafts import Draft, find_candidates
 from replication.errors import (
     FailbackRefused,
@@ -34,13 +32,12 @@ from replication.errors import (
     PeerRefusedSecret,
     ReplicationError,
 )
+from replication.failback import policy
 from replication.failback import quote as failback_quote
 from replication.failback.facts import quote_facts
+from replication.failback.forms import FailbackForm, FailbackMachineForm
 from replication.failback.quote import Quote
-from replication.failover import policy
-from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
-from replication.pages.forms import FailbackForm, FailbackMachineForm
-from replication.params import FailbackParams
+from replication.models import Pairing, ReplicatedMachine
 from replication.peers.client import PeerClient
 from replication.peers.connection import speaking_with
 
@@ -274,66 +271,4 @@ def _open_job_text(job: Job) -> str:
     return (
         f"{job.title} of {job.subject_name} is under way, asked for by "
         f"{job.requested_by_name}. Wait for its end."
-    )
-
-
-def find_failback(request_id: uuid.UUID | None) -> Failback | None:
-    """Return the failback that this request started already, if it did."""
-    return Failback.objects.filter(request_id=request_id).first() if request_id else None
-
-
-def start_failback(draft: FailbackDraft, requested_by: User) -> Failback:
-    """Start one job for each chosen machine, all or none. A repeated request starts nothing.
-
-    Raises:
-        FailbackRefused: the draft is not fit to be started.
-        JobConflict: another job holds one of the machines.
-    """
-    if not draft.is_valid():
-        raise FailbackRefused(draft.refusal or "Something in the form is not right.")
-    values = draft.form.cleaned_data
-    try:
-        with transaction.atomic():
-            failback = Failback.objects.create(
-                pairing=draft.pairing,
-                request_id=values["request_id"],
-                requested_by_id=requested_by.pk if requested_by is not None else None,
-                reason=values["reason"],
-                commit_days=values["commit_days"],
-            )
-            for machine in draft.chosen:
-                _start_machine(failback, machine, requested_by)
-    except IntegrityError:
-        known = find_failback(values["request_id"])
-        if known is None:
-            raise
-        return known
-    return failback
-
-
-def _start_machine(failback: Failback, machine: DraftMachine, requested_by: User) -> None:
-    assert machine.target is not None
-    chosen = machine.form.cleaned_data
-    row = machine.replicated.machine
-    entry = FailbackMachine.objects.create(
-        failback=failback,
-        machine=row,
-        target_id=uuid.UUID(machine.target.target_id),
-        target_host=chosen["host"],
-        target_port=chosen["port"],
-        quote=machine.quote.as_json() if machine.quote is not None else {},
-    )
-    start_job(
-        "failback",
-        row.pk,
-        row.name,
-        FailbackParams(
-            failback_id=failback.pk,
-            entry_id=entry.pk,
-            pairing_id=failback.pairing_id,
-            target_id=entry.target_id,
-        ),
-        requested_by,
-        uuid.uuid5(failback.request_id, str(row.pk)),
-        failback.pk,
     )

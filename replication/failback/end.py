@@ -12,9 +12,9 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
 from replication.choices import FailbackState
+from replication.failback.end_workflow import FailbackEndParams
 from replication.failback.progress import gather_failback
 from replication.models import FailbackMachine
-from replication.params import FailbackEndParams
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ powers the VM on, which goes on where it was frozen. What the machine wrote at i
 is left there as a branch that was not carried on. Until its agent answers, all can be taken back.
 """
 
+from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.utils import timezone
@@ -28,11 +29,19 @@ from replication.choices import FailbackState
 from replication.failback.source_jobs import get_pairing
 from replication.failback.workflow import tell_source
 from replication.models import FailbackMachine
-from replication.params import FailbackEndParams
 from replication.peers.connection import SourceCore
 from replication.transfer import history
 
 GUEST_LIMIT_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class FailbackEndParams:
+    """Which machine's failback is to be committed or rolled back."""
+
+    failback_id: UUID
+    entry_id: UUID
+    pairing_id: UUID
 
 
 def check_failed_back(context: StepContext) -> dict[str, Any]:

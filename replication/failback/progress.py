@@ -12,7 +12,6 @@ from console.jobs.models import Job
 from console.jobs.policy import Act
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
-from replication.pages.states import RESTORING_STEPS
 
 _LOOKS = {
     FailbackOutcome.FAILED_BACK: "warn",
@@ -257,3 +256,12 @@ def _machine_progress(entry: FailbackMachine, jobs: list[Job]) -> MachineProgres
         ends[-1] if ends else None,
         len(jobs),
     )
+
+
+# The steps of a failback during which the blank machine is written and started.
+RESTORING_STEPS = (
+    "restore_disks",
+    "restore_running_delta",
+    "restore_final_delta",
+    "boot_machine",
+)

@@ -24,13 +24,12 @@ from protected_machines.agents import connection
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.ownership import OwnershipClaim, record_owner
+from protected_machines.ownership import OwnershipClaim, accepts_claim, record_owner
 from protected_machines.points.workflow import SnapshotParams
 from protected_machines.restores import rescue_machines
 from protected_machines.restores import steps as restores_steps
 from protected_machines.restores.workflow import RestoreDisksParams
 from replication.errors import FailbackRefused, PeerFaulty
-from replication.failover.policy import accepts_claim
 from replication.heartbeat import ownership_of
 from replication.models import Pairing, ReplicatedMachine
 from replication.transfer import history

@@ -19,13 +19,13 @@ from replication.access import (
     get_pairing_for_change,
     get_replicated_for_change,
 )
-from replication.failback import end
-from replication.failback.draft import FailbackDraft, draft_failback, find_failback, start_failback
+from replication.failback import end, policy
+from replication.failback.draft import FailbackDraft, draft_failback
 from replication.failback.progress import gather_failback
+from replication.failback.start import find_failback, start_failback
 from replication.failback.workflow import WORKFLOW
 from replication.groups import act_on_job, sent_request_id, show_live
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
-from replication.pages import menus
 
 _DIALOG = "replication/_failback.html"
 
@@ -45,7 +45,7 @@ def failback_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResp
     replicated = get_replicated_for_change(request.user, replicated_id)
     if replicated.pairing.is_outgoing:
         raise Http404
-    refusal = menus.refuse_machine_failback(replicated)
+    refusal = policy.refuse_machine_failback(replicated)
     if refusal and request.method != "POST":
         return refuse(request, f"{replicated.machine.name} cannot be failed back: {refusal}")
     return _failback(request, replicated.pairing, replicated)

@@ -12,9 +12,9 @@ committed.
 """
 
 import datetime
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -42,7 +42,6 @@ from replication.failback.source_jobs import (
     source_core,
 )
 from replication.models import FailbackMachine, ReplicatedMachine
-from replication.params import FailbackParams
 from replication.peers.client import PeerClient
 from replication.peers.connection import SourceCore
 from replication.transfer.sending import Sending, describe_machine
@@ -51,6 +50,18 @@ COPY_LIMIT_SECONDS = 24 * 3600
 # The machine stands still during these: a link that stays away longer gives it back to this site.
 FINAL_LIMIT_SECONDS = 3600
 BOOT_LIMIT_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class FailbackParams:
+    """What one machine's failback was asked to do."""
+
+    failback_id: UUID
+    # The row that says how far this machine's failback has come.
+    entry_id: UUID
+    pairing_id: UUID
+    # The rescue machine, by the source core's id of it.
+    target_id: UUID
 
 
 def reserve_names(context: StepContext) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 
 from console.findings import Finding
-from console.templatetags.console_format import bytes_human
+from console.wording import bytes_human
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.plan import check_placement

@@ -5,17 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from console.findings import Finding, errors_first
-
-
-def accepts_claim(
-    owner_core_id: str, owner_epoch: int, claimant_core_id: str, claimed_epoch: int
-) -> bool:
-    """Tell whether a core that claims to own a machine is believed by another.
-
-    It is, when this core knows it as the owner too, or when its epoch is the higher one: epochs
-    only rise, so a higher one is newer knowledge.
-    """
-    return owner_core_id == claimant_core_id or claimed_epoch > owner_epoch
+from console.wording import ago, span
+from protected_machines.choices import MachineKind
+from replication.models import Pairing, ReplicatedMachine
 
 
 @dataclass(frozen=True)
@@ -180,102 +172,26 @@ def _destination_findings(destination: DestinationFacts) -> Iterable[Finding]:
     yield from destination.findings
 
 
-def span(seconds: float) -> str:
-    """Return a length of time in words, rounded to what a person cares for."""
-    whole = int(max(0, seconds))
-    for unit_seconds, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if whole >= unit_seconds * (1 if name == "minute" else 2) or (
-            name == "hour" and whole >= unit_seconds
-        ):
-            count = round(whole / unit_seconds)
-            return f"{count} {name}" if count == 1 else f"{count} {name}s"
-    return "1 second" if whole == 1 else f"{whole} seconds"
+def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count: int) -> str:
+    if not machine_count:
+        return f"{pairing.peer_name} replicates no machine to this core."
+    if failed_over_count >= machine_count:
+        return "All its machines are failed over already."
+    return ""
 
 
-def ago(then: datetime.datetime | None, now: datetime.datetime | None) -> str:
-    """Return how long ago something was, in words."""
-    if then is None:
-        return "never"
-    now = now or datetime.datetime.now(datetime.UTC)
-    seconds = (now - then).total_seconds()
-    return "just now" if seconds < 2 else f"{span(seconds)} ago"
-
-
-@dataclass(frozen=True)
-class FailbackFacts:
-    """What a failback must know of one machine, as far as it could be looked at."""
-
-    name: str
-    kind: str
-    kind_title: str
-    is_owned_here: bool
-    owner_core_name: str
-    source_name: str
-    is_agent_online: bool
-    agent_trouble: str = ""
-    open_job_text: str = ""
-    # Why the source core could not be asked, in words; empty when it could.
-    source_trouble_text: str = ""
-    has_points: bool = True
-    has_common_point: bool = True
-    send_text: str = ""
-    # Why the rescue machine cannot be used, in words; empty when it can, or is not named yet.
-    target_trouble_code: str = ""
-    target_trouble_text: str = ""
-    is_target_named: bool = False
-    target_findings: Sequence[Finding] = field(default_factory=tuple)
-
-
-def plan_failback(facts: FailbackFacts) -> list[Finding]:
-    """Return what speaks against the failback of one machine, errors first. Pure."""
-    findings = [*_failback_machine_findings(facts), *_failback_source_findings(facts)]
-    if not facts.source_trouble_text:
-        findings += _failback_target_findings(facts)
-    return errors_first(findings)
-
-
-def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
-    if facts.kind != "failed_over" or not facts.is_owned_here:
-        yield Finding.error(
-            "FAILBACK-NOT-FAILED-OVER",
-            f"{facts.name} is {facts.kind_title.lower()} here and belongs to "
-            f"{facts.owner_core_name}; only a machine that failed over to this core can go back.",
-        )
-    if facts.open_job_text:
-        yield Finding.error("FAILBACK-JOB-OPEN", facts.open_job_text)
-    if not facts.has_points:
-        yield Finding.error(
-            "FAILBACK-NO-POINT",
-            f"No recovery point of {facts.name} is here; force a snapshot first.",
-        )
-    if not facts.is_agent_online:
-        yield Finding.error(
-            "FAILBACK-AGENT-AWAY",
-            f"The agent of {facts.name} does not answer: {facts.agent_trouble or 'not seen yet'} "
-            "Without it nothing can be frozen and taken.",
-        )
-
-
-def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
-    if facts.source_trouble_text:
-        yield Finding.error("FAILBACK-SOURCE-AWAY", facts.source_trouble_text)
-    elif facts.has_points and not facts.has_common_point:
-        yield Finding.warning(
-            "FAILBACK-NO-COMMON-POINT",
-            f"{facts.source_name} holds no recovery point that the newest one builds on, so a base "
-            f"image is sent: {facts.send_text}.",
-        )
-
-
-def _failback_target_findings(facts: FailbackFacts) -> Iterable[Finding]:
-    if not facts.is_target_named:
-        yield Finding.error(
-            "FAILBACK-NO-TARGET",
-            f"Start the machine at {facts.source_name} from the rescue medium, and type here the "
-            "address and the code that it shows.",
-        )
-    elif facts.target_trouble_text:
-        yield Finding.error(
-            facts.target_trouble_code or "FAILBACK-TARGET", facts.target_trouble_text
-        )
-    yield from facts.target_findings
+def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
+    machine = replicated.machine
+    if machine.kind == MachineKind.FAILED_OVER:
+        return "It is failed over already."
+    if machine.kind == MachineKind.PENDING_FAILOVER:
+        return "It is being failed over."
+    if machine.kind == MachineKind.PENDING_FAILBACK:
+        return "It is being failed back."
+    if machine.kind == MachineKind.FAILED_BACK:
+        return "It failed back, and that is not committed yet. Commit that first."
+    if machine.kind != MachineKind.REPLICATED:
+        return "It is not replicated to this core."
+    if replicated.last_point_at is None:
+        return "No recovery point of it has arrived here yet."
+    return ""

@@ -20,20 +20,13 @@ from replication.access import (
     get_pairing_for_change,
     get_replicated_for_change,
 )
-from replication.failover.draft import (
-    FailoverDraft,
-    Rival,
-    draft_failover,
-    find_failover,
-    find_rival,
-    rival_of,
-    start_failover,
-)
+from replication.failover import policy
+from replication.failover.draft import FailoverDraft, draft_failover
 from replication.failover.progress import gather_progress
+from replication.failover.start import Rival, find_failover, find_rival, rival_of, start_failover
 from replication.failover.workflow import WORKFLOW
 from replication.groups import act_on_job, sent_request_id, show_live
 from replication.models import Failover, Pairing, ReplicatedMachine
-from replication.pages import menus
 
 _DIALOG = "replication/_fail_over.html"
 
@@ -53,7 +46,7 @@ def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpRes
     replicated = get_replicated_for_change(request.user, replicated_id)
     if replicated.pairing.is_outgoing:
         raise Http404
-    refusal = menus.refuse_machine_failover(replicated)
+    refusal = policy.refuse_machine_failover(replicated)
     if refusal and request.method != "POST":
         return refuse(request, f"{replicated.machine.name} cannot be failed over: {refusal}")
     return _fail_over(request, replicated.pairing, replicated)

@@ -7,6 +7,7 @@ removed and the source core owns the machine again. With `protect_here` the mach
 two forced snapshots prove that it is protected.
 """
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,21 +19,33 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
-from protected_machines.exports import guests, plan
+from protected_machines.exports import guests, steps
 from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
+from protected_machines.points import proofs
 from protected_machines.points.steps import force_snapshot, get_machine
 from protected_machines.points.store import open_store
 from replication.models import Pairing
-from replication.params import FailoverParams
 from replication.peers.connection import SourceCore
 
 GUEST_LIMIT_SECONDS = 1800
 AGENT_LIMIT_SECONDS = 1800
 SNAPSHOT_LIMIT_SECONDS = 24 * 3600
 COPY_LIMIT_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class FailoverParams:
+    """What one machine's failover was asked to do."""
+
+    failover_id: UUID
+    pairing_id: UUID
+    # The recovery point that the machine goes on from.
+    point_id: UUID
+    # Where the VM goes, and its name, memory and CPUs.
+    options: VmOptions
 
 
 def reserve_names(context: StepContext) -> dict[str, Any]:
@@ -44,7 +57,7 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
     Fails with: nothing.
     """
     return {
-        **plan.reserve_vm(),
+        **steps.reserve_vm(),
         "first_point_id": str(uuid4()),
         "second_point_id": str(uuid4()),
     }
@@ -97,14 +110,14 @@ def undo_take_ownership(context: StepContext) -> None:
 
 def prove_chain(context: StepContext) -> dict[str, Any]:
     """Prove the recovery point and all it builds on. See `exports.prove_chain`."""
-    return plan.prove_chain(
+    return proofs.prove_chain(
         context.subject_id, context.params.point_id, context.progress, context.check_cancel
     )
 
 
 def export_vm(context: StepContext) -> dict[str, Any]:
     """Make the VM and upload its disks. See `exports.import_vm`."""
-    return plan.import_vm(
+    return steps.import_vm(
         context.subject_id,
         context.params.point_id,
         context.params.options,
@@ -116,7 +129,7 @@ def export_vm(context: StepContext) -> dict[str, Any]:
 
 def undo_export_vm(context: StepContext) -> None:
     """Remove the VM. See `exports.undo_import_vm`."""
-    plan.undo_import_vm(_vcenter_id(context), _marker(context))
+    steps.undo_import_vm(_vcenter_id(context), _marker(context))
 
 
 def power_on(context: StepContext) -> None:
@@ -205,7 +218,7 @@ def verify_snapshots(context: StepContext) -> dict[str, Any]:
     """
     names = context.outputs["reserve_names"]
     machine_id, second_point_id = context.subject_id, names["second_point_id"]
-    proof = plan.prove_chain(machine_id, second_point_id, context.progress, context.check_cancel)
+    proof = proofs.prove_chain(machine_id, second_point_id, context.progress, context.check_cancel)
     chain_ids = [
         manifest.point_id for manifest in open_store().chain(str(machine_id), second_point_id)
     ]

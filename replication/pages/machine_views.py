@@ -25,8 +25,7 @@ from replication.pages import menus
 from replication.pages.forms import ChooseTargetForm
 from replication.pages.overview import MachineRow, machine_row
 from replication.peers.connection import speaking_with
-from replication.transfer.sending import start_replication
-from replication.transfer.start import replicate_machine
+from replication.transfer.start import replicate_machine, start_replication
 
 _JOBS_SHOWN = 20
 _KINDS_SHOWN = (

@@ -10,6 +10,8 @@ from django.urls import reverse
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
 from replication.choices import MachineState
+from replication.failback.policy import refuse_core_failback, refuse_machine_failback
+from replication.failover.policy import refuse_core_failover, refuse_machine_failover
 from replication.models import Pairing, ReplicatedMachine
 
 _HELD_HERE = (
@@ -182,14 +184,6 @@ def _refuse_transfer(pairing: Pairing) -> str:
     return ""
 
 
-def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count: int) -> str:
-    if not machine_count:
-        return f"{pairing.peer_name} replicates no machine to this core."
-    if failed_over_count >= machine_count:
-        return "All its machines are failed over already."
-    return ""
-
-
 def refuse_machine_pause(replicated: ReplicatedMachine) -> str:
     return "It is paused already." if replicated.is_paused else ""
 
@@ -227,42 +221,6 @@ def refuse_machine_seed_drive(replicated: ReplicatedMachine, state: MachineState
         return f"{owner} owns it; this core does not act on it."
     if state == MachineState.SEED_DRIVE:
         return "A seed drive of it is outstanding already."
-    return ""
-
-
-def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
-    machine = replicated.machine
-    if machine.kind == MachineKind.FAILED_OVER:
-        return "It is failed over already."
-    if machine.kind == MachineKind.PENDING_FAILOVER:
-        return "It is being failed over."
-    if machine.kind == MachineKind.PENDING_FAILBACK:
-        return "It is being failed back."
-    if machine.kind == MachineKind.FAILED_BACK:
-        return "It failed back, and that is not committed yet. Commit that first."
-    if machine.kind != MachineKind.REPLICATED:
-        return "It is not replicated to this core."
-    if replicated.last_point_at is None:
-        return "No recovery point of it has arrived here yet."
-    return ""
-
-
-def refuse_core_failback(failed_over_count: int) -> str:
-    return "" if failed_over_count else "None of its machines runs at this site."
-
-
-def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
-    machine = replicated.machine
-    if machine.kind == MachineKind.PENDING_FAILBACK:
-        return "It is being failed back."
-    if machine.kind == MachineKind.FAILED_BACK:
-        return "It failed back already. Commit it, or roll it back."
-    if machine.kind == MachineKind.PENDING_FAILOVER:
-        return "It is being failed over."
-    if machine.kind != MachineKind.FAILED_OVER:
-        return "It is not failed over."
-    if not machine.is_owned_here:
-        return f"{machine.owner_core_name} owns it; this core does not act on it."
     return ""
 
 

@@ -16,15 +16,15 @@ from protected_machines.errors import NotTheOwner
 from protected_machines.models import Machine
 from replication.access import get_pairing_for, get_pairing_for_change
 from replication.errors import ReplicationError
+from replication.heartbeat import refresh_core
 from replication.models import Pairing
 from replication.pages import menus
-from replication.pages.forms import ChooseMachinesForm, PairingSettingsForm
+from replication.pages.forms import ChooseMachinesForm
 from replication.pages.overview import gather_overview
 from replication.pages.states import core_state
 from replication.peers.connection import speaking_with
-from replication.reconcile import refresh_core
-from replication.transfer.sending import start_replications
-from replication.transfer.start import replicate_machine
+from replication.peers.forms import PairingSettingsForm
+from replication.transfer.start import replicate_machine, start_replications
 
 _FAILOVERS_SHOWN = 20
 

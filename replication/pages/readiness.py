@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 
 from console.readiness import Readiness, ReadinessState
-from console.templatetags.console_format import age_text
+from console.wording import age_text
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import RecoveryPoint
 from replication.choices import ConnectionState, Direction

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from console.jobs.choices import JobState
 from console.jobs.models import Job
+from console.wording import span
 from protected_machines.choices import MachineKind
 from replication.choices import ConnectionState, MachineState
-from replication.failover.policy import span
+from replication.failback.progress import RESTORING_STEPS
 from replication.models import Pairing, ReplicatedMachine
 
 # Jobs with a page of their own, shown by the group they were started in.
@@ -17,13 +18,6 @@ JOB_PAGES = {
     "failback_commit": "replication:failback",
     "failback_roll_back": "replication:failback",
 }
-# The steps of a failback during which the blank machine is written and started.
-RESTORING_STEPS = (
-    "restore_disks",
-    "restore_running_delta",
-    "restore_final_delta",
-    "boot_machine",
-)
 
 WITHOUT_LAG = (
     MachineState.FAILED_OVER,

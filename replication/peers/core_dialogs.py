@@ -8,8 +8,8 @@ from django.urls import reverse
 from console.dialogs import render_dialog
 from console.identity import fingerprint_of
 from replication.errors import ReplicationError
-from replication.pages.forms import CoreAddressForm, TargetCoreForm
 from replication.peers.client import fetch_certificate
+from replication.peers.forms import CoreAddressForm, TargetCoreForm
 
 
 @dataclass(frozen=True)

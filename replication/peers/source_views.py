@@ -8,8 +8,8 @@ from console.accounts.access import check_can_change
 from console.htmx import redirect_after
 from replication.errors import ReplicationError
 from replication.models import Pairing
-from replication.pages.forms import CoreAddressForm, SourceCoreForm
 from replication.peers.core_dialogs import CoreDialog, find_fingerprint
+from replication.peers.forms import CoreAddressForm, SourceCoreForm
 from replication.peers.pairing import add_source_core, find_replaced
 
 _DIALOG = CoreDialog(

@@ -7,8 +7,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from console.accounts.access import check_can_change
 from console.htmx import redirect_after
 from replication.errors import ReplicationError
-from replication.pages.forms import CoreAddressForm, TargetCoreForm
 from replication.peers.core_dialogs import CoreDialog, find_fingerprint
+from replication.peers.forms import CoreAddressForm, TargetCoreForm
 from replication.peers.pairing import add_target_core
 
 _DIALOG = CoreDialog(

@@ -25,8 +25,8 @@ from replication.access import (
 )
 from replication.choices import SeedDriveState
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
-from replication.pages.forms import SeedDriveForm
-from replication.params import SeedDriveParams
+from replication.seed_drives.forms import SeedDriveForm
+from replication.seed_drives.workflow import SeedDriveParams
 
 _TITLE = "Copy to Seed Drive"
 

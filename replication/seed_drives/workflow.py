@@ -4,16 +4,26 @@ It is an archive of all its points. From its beginning on nothing of the machine
 until the target core has consumed the drive or an administrator abandons it.
 """
 
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, Workflow, register
 from protected_machines.archives import steps
-from replication.params import SeedDriveParams
 from replication.seed_drives import drives
 from replication.transfer.sending import get_replicated
 
 COPY_LIMIT_SECONDS = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class SeedDriveParams:
+    """Which machine's points are copied, and where to."""
+
+    replicated_machine_id: UUID
+    # The seed drive's folder, by its path on this core.
+    folder: str
 
 
 def look_at_folder(context: StepContext) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.utils.dateparse import parse_datetime
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.ownership import OwnershipClaim, record_owner
+from protected_machines.ownership import OwnershipClaim, accepts_claim, record_owner
 from protected_machines.points.index import MISSING_TEXT, index_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import OffsetDiffers, PointInUse
@@ -31,7 +31,6 @@ from replication.errors import (
     PeerFaulty,
     PeerPausedReplication,
 )
-from replication.failover.policy import accepts_claim
 from replication.models import ArrivingPoint, Pairing, ReplicatedMachine
 from replication.transfer.lag import note_local_point
 

@@ -11,19 +11,15 @@ from typing import Any
 
 from django.utils import timezone
 
-from console.jobs.acts import User, start_job
-from console.jobs.errors import JobConflict
-from console.jobs.models import Job
 from console.jobs.workflow import StepFailed
 from protected_machines.choices import PointState
-from protected_machines.exports.plan import prove_chain
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points.proofs import prove_chain
 from protected_machines.points.store import open_store
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
 from replication.errors import DamagedHere, DamagedOnArrival, OffsetMismatch
-from replication.models import Pairing, ReplicatedMachine, ReplicatedMachineQuerySet
-from replication.params import ReplicateParams
+from replication.models import ReplicatedMachine
 from replication.peers.client import PeerClient
 from replication.transfer.lag import refresh_lag
 
@@ -34,43 +30,6 @@ _STRAY_OFFSETS_LIMIT = 20
 _TRANSFERS_OF_A_POINT = 2
 
 Progress = Callable[[int, int], None]
-
-
-def start_replication(
-    replicated: ReplicatedMachine, requested_by: User = None, request_id: uuid.UUID | None = None
-) -> Job:
-    """Start the job that sends what the target lacks of one machine.
-
-    Raises:
-        JobConflict: it is being sent already.
-    """
-    pairing = replicated.pairing
-    return start_job(
-        "replicate",
-        replicated.pk,
-        f"{replicated.machine.name} → {pairing.peer_name}",
-        ReplicateParams(replicated_machine_id=replicated.pk),
-        requested_by,
-        request_id,
-    )
-
-
-def start_replications(
-    pairing: Pairing, wanted: ReplicatedMachineQuerySet | None, requested_by: User
-) -> list[str]:
-    """Start every replication of a pairing that can be; return the machines' names."""
-    started = []
-    rows = pairing.machines.all() if wanted is None else wanted
-    rows.update(next_attempt_at=None)
-    for replicated in rows.select_related("machine", "pairing"):
-        if replicated.is_paused or pairing.is_paused or not replicated.machine.is_owned_here:
-            continue
-        try:
-            start_replication(replicated, requested_by)
-        except JobConflict as error:
-            logger.info("replication not started id=%s reason=%s", replicated.pk, error)
-        started.append(replicated.machine.name)
-    return started
 
 
 def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:

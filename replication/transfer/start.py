@@ -1,17 +1,25 @@
 """Have a machine replicated to a target core."""
 
 import logging
+import uuid
 
 from django.db import transaction
+from django.utils import timezone
 
-from console.jobs.acts import User
+from console.identity import this_core
+from console.jobs.acts import User, start_job
+from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
-from protected_machines.models import Machine
+from console.jobs.models import Job
+from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import check_owner
-from replication.errors import PairingRefused
-from replication.models import Pairing, ReplicatedMachine
-from replication.transfer.lag import refresh_lag
-from replication.transfer.sending import start_replication
+from protected_machines.points import hooks
+from replication.errors import (
+    PairingRefused,
+)
+from replication.models import Pairing, ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.transfer.lag import note_local_point, refresh_lag
+from replication.transfer.workflow import ReplicateParams
 
 logger = logging.getLogger(__name__)
 
@@ -44,3 +52,101 @@ def replicate_machine(
             except JobConflict as error:
                 logger.info("replication not started id=%s reason=%s", replicated.pk, error)
     return replicated, is_new
+
+
+def start_replication(
+    replicated: ReplicatedMachine, requested_by: User = None, request_id: uuid.UUID | None = None
+) -> Job:
+    """Start the job that sends what the target lacks of one machine.
+
+    Raises:
+        JobConflict: it is being sent already.
+    """
+    pairing = replicated.pairing
+    return start_job(
+        "replicate",
+        replicated.pk,
+        f"{replicated.machine.name} → {pairing.peer_name}",
+        ReplicateParams(replicated_machine_id=replicated.pk),
+        requested_by,
+        request_id,
+    )
+
+
+def start_replications(
+    pairing: Pairing, wanted: ReplicatedMachineQuerySet | None, requested_by: User
+) -> list[str]:
+    """Start every replication of a pairing that can be; return the machines' names."""
+    started = []
+    rows = pairing.machines.all() if wanted is None else wanted
+    rows.update(next_attempt_at=None)
+    for replicated in rows.select_related("machine", "pairing"):
+        if replicated.is_paused or pairing.is_paused or not replicated.machine.is_owned_here:
+            continue
+        try:
+            start_replication(replicated, requested_by)
+        except JobConflict as error:
+            logger.info("replication not started id=%s reason=%s", replicated.pk, error)
+        started.append(replicated.machine.name)
+    return started
+
+
+_STARTED_PER_RUN = 50
+
+
+def start_due_replications() -> int:
+    """Start a job for every machine whose target lacks points; return how many were started."""
+    now = timezone.now()
+    core_id = this_core().id
+    due = ReplicatedMachine.objects.due(now).filter(machine__owner_core_id=core_id)
+    rows = list(due.select_related("machine", "pairing"))
+    refresh_lag(rows)
+    busy = set(
+        Job.objects.filter(kind="replicate", state__in=OPEN).values_list("subject_id", flat=True)
+    )
+    started = 0
+    for replicated in rows:
+        if replicated.pk in busy or not _has_something_to_send(replicated):
+            continue
+        if started == _STARTED_PER_RUN:
+            break
+        try:
+            start_replication(replicated)
+        except JobConflict:
+            continue
+        started += 1
+    return started
+
+
+def _has_something_to_send(replicated: ReplicatedMachine) -> bool:
+    return (
+        replicated.behind_points > 0
+        or replicated.last_synced_at is None
+        or replicated.trusted_at is None
+        or bool(replicated.error_code)
+    )
+
+
+def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
+    """Start sending a new point at once, to every target that can be reached."""
+    note_local_point(machine.pk, point)
+    if not machine.is_owned_here:
+        # One that came from an archive: whoever owns the machine sends it.
+        return
+    rows = list(
+        ReplicatedMachine.objects.due(timezone.now())
+        .filter(machine=machine)
+        .select_related("machine", "pairing")
+    )
+    refresh_lag(rows)
+    for replicated in rows:
+        try:
+            start_replication(replicated)
+        except JobConflict:
+            # The job that is open sends this point too before it ends, or the next look does.
+            continue
+
+
+def register_hooks() -> None:
+    """Have every new point replicated."""
+    hooks.register(replicate_after_point)

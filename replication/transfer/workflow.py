@@ -8,7 +8,9 @@ and a part of one is gone on with next time.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.utils import timezone
 
@@ -21,11 +23,18 @@ from protected_machines.ownership import OwnershipClaim, check_owner, record_own
 from recovery_store.errors import StoreError
 from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
 from replication.models import ReplicatedMachine
-from replication.params import ReplicateParams
 from replication.peers.connection import speaking_with
 from replication.transfer.sending import Sending, describe_machine, get_replicated
 
 AGAIN_AFTER_CUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ReplicateParams:
+    """What is to be sent."""
+
+    # The machine on the pairing whose target lacks points.
+    replicated_machine_id: UUID
 
 
 def trust_target(context: StepContext) -> dict[str, Any]:

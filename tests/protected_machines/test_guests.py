@@ -13,15 +13,11 @@ from protected_machines.agents.connection import protect_here
 from protected_machines.errors import VmMissing
 from protected_machines.exports import guests
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.plan import (
-    VmOptions,
-    import_vm,
-    prove_chain,
-    reserve_vm,
-    undo_import_vm,
-)
+from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.steps import import_vm, reserve_vm, undo_import_vm
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, VCenter
+from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
 from tests.protected_machines.conftest import AgentProcess
 from vsphere.machine import read_vm

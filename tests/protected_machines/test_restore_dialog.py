@@ -8,10 +8,10 @@ from django.test import Client
 from django.urls import reverse
 
 from console.jobs.models import Job
-from protected_machines.exports.plan import get_manifest
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
+from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
-from protected_machines.restores.steps import plan_restore
+from protected_machines.restores.plan import plan_restore
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from console.jobs.choices import JobState
 from console.jobs.models import Job
+from protected_machines.agents import connection
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import schedule
@@ -78,15 +79,15 @@ def test_connections_are_refreshed_and_told_apart(machine: Machine, agent: Agent
     away = make_machine(
         host="127.0.0.1", port=1, agent_certificate_pem=machine.agent_certificate_pem
     )
-    assert schedule.refresh_connections() == 2
+    assert connection.refresh_connections() == 2
     machine.refresh_from_db()
     away.refresh_from_db()
     assert machine.connection_state == ConnectionState.ONLINE
     assert away.connection_state == ConnectionState.UNREACHABLE
     assert "127.0.0.1:1" in away.connection_error
-    assert schedule.refresh_connections() == 0, "both were asked just now"
+    assert connection.refresh_connections() == 0, "both were asked just now"
     agent.reinstall()
-    schedule.refresh_connections(timezone.now() + timedelta(minutes=1))
+    connection.refresh_connections(timezone.now() + timedelta(minutes=1))
     machine.refresh_from_db()
     assert machine.connection_state == ConnectionState.AUTHENTICATION_ERROR
 
@@ -97,17 +98,17 @@ def test_many_agents_are_asked_at_once(machine: Machine) -> None:
     for port in range(1, 6):
         make_machine(host="127.0.0.1", port=port, agent_certificate_pem=pem)
     Machine.objects.update(connection_checked_at=None)
-    assert schedule.refresh_connections() == 6
+    assert connection.refresh_connections() == 6
     states = Machine.objects.values_list("connection_state", flat=True)
     assert sorted(states) == ["online"] + ["unreachable"] * 5
 
 
 def test_a_run_asks_a_bounded_number_of_agents(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "PINGS_PER_RUN", 2)
+    monkeypatch.setattr(connection, "PINGS_PER_RUN", 2)
     first = [make_machine(host="127.0.0.1", port=port).pk for port in range(1, 4)]
     Machine.objects.update(agent_certificate_pem=_some_certificate())
-    assert schedule.refresh_connections() == 2
-    assert schedule.refresh_connections() == 1
+    assert connection.refresh_connections() == 2
+    assert connection.refresh_connections() == 1
     asked = Machine.objects.exclude(connection_checked_at=None).values_list("pk", flat=True)
     assert set(asked) == set(first)
 

@@ -15,13 +15,13 @@ from console.jobs.models import Job
 from console.jobs.workflow import Step, StepAction
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.exports import plan
+from protected_machines.exports import steps, vcenters
 from protected_machines.exports.plan import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
+from replication.failback.workflow import FailbackParams
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
-from replication.params import FailbackParams
 from replication.peers.connection import speaking_with
 from replication.transfer import receiving
 from replication.transfer.sending import describe_machine
@@ -46,11 +46,11 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     """Make the VM of the machine's newest point, as a failover would have, and power it on."""
     point = machine.points.order_by("-taken_at").first()
     assert point is not None
-    marker = plan.reserve_vm()["marker"]
-    made = plan.import_vm(
+    marker = steps.reserve_vm()["marker"]
+    made = steps.import_vm(
         machine.pk, point.pk, options, marker, lambda done, total: None, lambda: None
     )
-    with connect(plan.get_vcenter(options.vcenter_id)) as session:
+    with connect(vcenters.get_vcenter(options.vcenter_id)) as session:
         session.get_vm(made["vm_moid"]).power_on()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_OVER,
@@ -168,7 +168,7 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
     final = machine.points.order_by("-taken_at").first()
     assert final is not None
     assert machine.vcenter_id is not None
-    with connect(plan.get_vcenter(machine.vcenter_id)) as session:
+    with connect(vcenters.get_vcenter(machine.vcenter_id)) as session:
         session.get_vm(machine.vm_moid).power_off()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_BACK,

@@ -198,7 +198,7 @@ def _pair(credentials: str) -> Any:
 
 
 def test_a_source_that_calls_but_cannot_be_dialled_is_reachable(pairing: Pairing) -> None:
-    from replication.reconcile import refresh_core
+    from replication.heartbeat import refresh_core
 
     assert call("GET", "/status", pairing).status_code == 200
     pairing.refresh_from_db()

@@ -21,7 +21,8 @@ from lab.vcsim.process import Vcsim
 from protected_machines.choices import MachineKind
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from replication.failover.draft import draft_failover, start_failover
+from replication.failover.draft import draft_failover
+from replication.failover.start import start_failover
 from replication.models import Failover, Pairing, ReplicatedMachine
 from tests.replication.guests import Guests
 from tests.replication.rows import hand_over, make_replica, make_replicated

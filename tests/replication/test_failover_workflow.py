@@ -14,9 +14,8 @@ from protected_machines.choices import MachineKind
 from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
-from replication.failover.workflow import WORKFLOW
+from replication.failover.workflow import WORKFLOW, FailoverParams
 from replication.models import Failover, Pairing, ReplicatedMachine
-from replication.params import FailoverParams
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.guests import Guests
 from tests.replication.rows import hand_over

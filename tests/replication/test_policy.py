@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.findings import Finding, Severity, has_errors
+from console.wording import span
+from protected_machines.ownership import accepts_claim
 from replication.failover.policy import (
     DestinationFacts,
     MachineFacts,
     PointFacts,
     SourceFacts,
-    accepts_claim,
     plan_failover,
-    span,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -16,10 +16,9 @@ from protected_machines.errors import NotTheOwner
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import check_owner
 from recovery_store.store import Store
+from replication.heartbeat import refresh_cores
 from replication.models import Pairing, ReplicatedMachine
-from replication.reconcile import refresh_cores, start_due_replications
-from replication.transfer.sending import start_replication
-from replication.transfer.start import replicate_machine
+from replication.transfer.start import replicate_machine, start_due_replications, start_replication
 from replication.transfer.workflow import WORKFLOW
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.peer_core import PeerCore

@@ -13,11 +13,10 @@ from protected_machines.archives.workflow import ArchiveParams
 from recovery_store.checking import check
 from recovery_store.store import Store
 from replication.choices import SeedDriveState
+from replication.heartbeat import refresh_core
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
-from replication.params import SeedDriveParams
-from replication.reconcile import refresh_core, start_due_replications
-from replication.seed_drives.workflow import WORKFLOW
-from replication.transfer.sending import start_replication
+from replication.seed_drives.workflow import WORKFLOW, SeedDriveParams
+from replication.transfer.start import start_due_replications, start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
 from tests.protected_machines.archives import Archived, files_below, make_archived

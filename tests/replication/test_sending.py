@@ -12,7 +12,8 @@ from recovery_store.store import Store
 from replication.errors import DamagedOnArrival, PeerUnreachable
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.connection import speaking_with
-from replication.transfer.sending import Sending, describe_machine, start_replication
+from replication.transfer.sending import Sending, describe_machine
+from replication.transfer.start import start_replication
 from tests.replication.peer_core import PeerCore
 from tests.replication.proxy import Link
 

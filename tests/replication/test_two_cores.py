@@ -10,7 +10,7 @@ from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-REFRESH = "from replication.reconcile import refresh_cores; refresh_cores()"
+REFRESH = "from replication.heartbeat import refresh_cores; refresh_cores()"
 STATE = "SELECT direction, peer_name, connection_state, is_paused_by_peer FROM replication_pairing"
 
 

@@ -8,8 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from console.jobs.errors import JobConflict
 from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
-from replication.transfer.sending import start_replication
-from replication.transfer.start import replicate_machine
+from replication.transfer.start import replicate_machine, start_replication
 
 _LOOK_EVERY_SECONDS = 0.5
 

@@ -1,0 +1,79 @@
+"""Forms for archiving a machine and for importing an archive."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from django import forms
+
+from protected_machines.exports.forms import point_text
+from protected_machines.models import RecoveryPoint
+
+FOLDER_HELP = (
+    "By its full path on this core. A folder that is not there is made; an archive that is there "
+    "gets what it lacks."
+)
+
+
+class ArchiveForm(forms.Form):
+    """Which points go into an archive, and where it lies on this core."""
+
+    point_id = forms.TypedChoiceField(
+        coerce=UUID, empty_value=None, required=False, label="Recovery points"
+    )
+    folder = forms.CharField(
+        max_length=1000,
+        help_text=FOLDER_HELP,
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/archive", "spellcheck": "false"}),
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self, data: Any = None, *, points: Sequence[RecoveryPoint], all_text: str, **kwargs: Any
+    ) -> None:
+        super().__init__(data, **kwargs)
+        field = self.fields["point_id"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [
+            ("", all_text),
+            *((point.pk, f"{point_text(point)}, and what it builds on") for point in points),
+        ]
+
+
+class ArchiveFolderForm(forms.Form):
+    """Where an archive that is to be read lies on this core."""
+
+    folder = forms.CharField(
+        max_length=1000,
+        help_text="By its full path on this core.",
+        widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/archive", "spellcheck": "false"}),
+    )
+
+
+class ImportArchiveForm(forms.Form):
+    """Which of an archive's machines are imported, and up to which point where it is one."""
+
+    folder = forms.CharField(max_length=1000, widget=forms.HiddenInput)
+    machines = forms.TypedMultipleChoiceField(
+        coerce=UUID,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one machine."},
+    )
+    point_id = forms.TypedChoiceField(
+        coerce=UUID, empty_value=None, required=False, label="Recovery points"
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self,
+        data: Any = None,
+        *,
+        machines: Sequence[tuple[UUID, str]],
+        points: Sequence[tuple[Any, str]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data, **kwargs)
+        for name, choices in (("machines", machines), ("point_id", points)):
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = choices

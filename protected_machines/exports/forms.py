@@ -1,0 +1,113 @@
+"""Forms for exporting a recovery point and for the vCenters it can go to."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from django import forms
+
+from protected_machines.exports.places import Places, split_compute
+from protected_machines.exports.plan import VmOptions
+from protected_machines.models import RecoveryPoint, VCenter
+
+
+class ExportForm(forms.Form):
+    """Which point becomes a VM, where, and with what name, CPUs and memory.
+
+    The choices of a place are those of the chosen vCenter's datacenter, now.
+    """
+
+    point_id = forms.TypedChoiceField(coerce=UUID, label="Recovery point")
+    vcenter_id = forms.TypedChoiceField(coerce=UUID, label="vCenter")
+    datacenter = forms.ChoiceField()
+    compute = forms.ChoiceField(label="Resource pool or host")
+    datastore = forms.ChoiceField()
+    network = forms.ChoiceField()
+    vm_name = forms.CharField(max_length=80, label="Name")
+    cpus = forms.IntegerField(min_value=1, max_value=768, label="CPUs")
+    memory_mib = forms.IntegerField(min_value=4, max_value=24 * 1024**2, label="Memory (MiB)")
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self,
+        data: Any = None,
+        *,
+        points: Sequence[RecoveryPoint],
+        vcenters: Sequence[VCenter],
+        places: Places,
+        initial: dict[str, Any],
+    ) -> None:
+        super().__init__(data, initial=initial)
+        choices: dict[str, Sequence[tuple[Any, str]]] = {
+            "point_id": [(point.pk, point_text(point)) for point in points],
+            "vcenter_id": [(vcenter.pk, vcenter.name) for vcenter in vcenters],
+            "datacenter": places.datacenters,
+            "compute": places.computes,
+            "datastore": places.datastores,
+            "network": places.networks,
+        }
+        for name, values in choices.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = values
+            # What was typed into a form for another vCenter does not fit this one.
+            if values and name not in initial:
+                self.initial[name] = values[0][0]
+
+    def clean_memory_mib(self) -> int:
+        memory_mib = int(self.cleaned_data["memory_mib"])
+        if memory_mib % 4:
+            raise forms.ValidationError("vSphere wants a multiple of 4.")
+        return memory_mib
+
+    def vm_options(self) -> VmOptions:
+        """Return the valid form's place and hardware."""
+        values = self.cleaned_data
+        resource_pool, host = split_compute(values["compute"])
+        return VmOptions(
+            vcenter_id=values["vcenter_id"],
+            datacenter=values["datacenter"],
+            resource_pool=resource_pool,
+            host=host,
+            datastore=values["datastore"],
+            network=values["network"],
+            vm_name=values["vm_name"],
+            cpus=values["cpus"],
+            memory_bytes=values["memory_mib"] * 1024**2,
+        )
+
+
+def point_text(point: RecoveryPoint) -> str:
+    """Return how a point is offered in a list of choices."""
+    kind = point.get_kind_display()
+    return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"
+
+
+class VCenterAddressForm(forms.Form):
+    """Where a vCenter answers; its certificate is shown before anything is sent there."""
+
+    host = forms.CharField(max_length=253, label="Address", help_text="vCenter or stand-alone ESXi")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=443)
+
+
+class VCenterForm(forms.Form):
+    """How to sign in to a vCenter whose certificate a person has confirmed."""
+
+    name = forms.CharField(max_length=200, help_text="As it is to be called in this console.")
+    host = forms.CharField(max_length=253, widget=forms.HiddenInput)
+    port = forms.IntegerField(min_value=1, max_value=65535, widget=forms.HiddenInput)
+    thumbprint = forms.CharField(max_length=200, widget=forms.HiddenInput)
+    username = forms.CharField(max_length=200)
+    password = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+    is_confirmed = forms.BooleanField(label="I have compared the thumbprint, and it is right.")
+
+
+class VCenterPasswordForm(forms.Form):
+    """Another account or password for a vCenter that is known."""
+
+    username = forms.CharField(max_length=200)
+    password = forms.CharField(
+        strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )

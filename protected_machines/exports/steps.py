@@ -1,0 +1,122 @@
+"""The steps that make a VM of a recovery point, and remove it."""
+
+import logging
+import uuid
+from contextlib import ExitStack
+from typing import Any
+from uuid import UUID
+
+from console.identity import this_core
+from console.jobs.workflow import Waiting
+from protected_machines.exports.plan import VmOptions, choose_controller
+from protected_machines.exports.vcenters import connect, get_vcenter
+from protected_machines.points.proofs import CheckCancel, Progress, get_manifest
+from protected_machines.points.store import open_store
+from recovery_store.manifest import Manifest
+from vsphere import DiskUpload, Vm, VmDisk, VmNic, VmSpec
+from vsphere.errors import VmBusy
+
+logger = logging.getLogger(__name__)
+
+
+def reserve_vm() -> dict[str, Any]:
+    """Make the marker by which the VM to come is known as this job's own.
+
+    Effect: none outside; the marker is saved as the step's output before anything is made.
+    Idempotent because: a marker that nothing was made with is as good as another.
+    Undo: nothing to undo.
+    Fails with: nothing.
+    """
+    return {"marker": f"understudy:{this_core().id}:{uuid.uuid4()}"}
+
+
+def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
+    """Return the virtual hardware for a point: the source's disks and NICs, under fast drivers."""
+    description = manifest.description
+    controller = choose_controller(description.get("initramfs_drivers") or []) or "pvscsi"
+    disks = [
+        VmDisk(number=disk.number, capacity_bytes=disk.capacity_bytes, controller=controller)
+        for disk in manifest.disks
+    ]
+    nics = [VmNic(network=options.network) for _ in description.get("nics") or [{}]]
+    return VmSpec(
+        name=options.vm_name,
+        guest_id="otherLinux64Guest",
+        firmware=description.get("firmware") or "bios",
+        cpus=options.cpus,
+        memory_bytes=options.memory_bytes,
+        disks=disks,
+        nics=nics,
+    )
+
+
+def import_vm(
+    machine_id: UUID | str,
+    point_id: UUID | str,
+    options: VmOptions,
+    marker: str,
+    progress: Progress,
+    check_cancel: CheckCancel,
+) -> dict[str, Any]:
+    """Make the VM of the point at the vCenter, its disks uploaded.
+
+    Effect: one VM, powered off, that bears the marker.
+    Idempotent because: it looks for the marker first; a complete VM is adopted.
+    Undo: `undo_import_vm`.
+    Fails with: VSPHERE-…, STORE-…; whatever was half there is removed.
+    """
+    manifest = get_manifest(machine_id, point_id)
+    with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:
+        found = session.find_vm_by_marker(marker)
+        if found is not None and found.is_complete:
+            logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
+            return {"vm_moid": found.moid, "vm_name": found.name}
+        if found is not None:
+            _remove_half_vm(found, marker)
+        moid = session.import_vm(
+            vm_spec(manifest, options),
+            _plan_uploads(manifest, plans),
+            options.placement,
+            marker,
+            progress,
+            check_cancel,
+        )
+        return {"vm_moid": moid, "vm_name": session.get_vm(moid).name}
+
+
+def _remove_half_vm(vm: Vm, marker: str) -> None:
+    """Remove what a worker that died in mid-upload left.
+
+    Raises:
+        Waiting: vSphere still holds it for that upload, and will until its lease runs out.
+    """
+    try:
+        vm.destroy(marker)
+    except VmBusy as error:
+        raise Waiting(
+            "vSphere still holds the VM of an upload that broke off; it lets go of it in a few "
+            "minutes.",
+            again_in_seconds=10,
+        ) from error
+
+
+def _plan_uploads(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
+    """Return what to send of each disk; `plans` keeps the files open until all is sent."""
+    store = open_store()
+    uploads = []
+    for disk in manifest.disks:
+        plan = plans.enter_context(
+            store.plan_export(manifest.machine_id, manifest.point_id, disk.number)
+        )
+        uploads.append(DiskUpload(disk.number, plan.length_bytes, plan.read_chunks))
+    return uploads
+
+
+def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
+    """Remove the VM that bears the marker, powered off first. Already gone is as good."""
+    with connect(get_vcenter(vcenter_id)) as session:
+        vm = session.find_vm_by_marker(marker)
+        if vm is None:
+            return
+        vm.power_off()
+        vm.destroy(marker)

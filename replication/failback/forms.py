@@ -1,0 +1,37 @@
+"""The forms of the Failback dialog: one for all machines, one for each."""
+
+from uuid import uuid4
+
+from django import forms
+
+
+class FailbackForm(forms.Form):
+    """What all machines of one failback share."""
+
+    commit_days = forms.IntegerField(
+        min_value=1,
+        max_value=90,
+        initial=7,
+        label="Commit after (days)",
+        help_text="Until then the VMs stay here, powered off, and the failback can be rolled back.",
+    )
+    reason = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Kept with the failback: who reads it later knows why.",
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+class FailbackMachineForm(forms.Form):
+    """What is chosen for one machine: whether it goes back, and onto which rescue machine."""
+
+    is_chosen = forms.BooleanField(required=False)
+    host = forms.CharField(max_length=253, label="Restore onto", help_text="Address it shows.")
+    port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
+    code = forms.CharField(
+        max_length=80,
+        help_text="The one-time code on the screen of the rescue medium.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )

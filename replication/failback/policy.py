@@ -1,0 +1,107 @@
+"""Decisions of a failback: plain facts in, plain findings out. No rows, no calls."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from console.findings import Finding, errors_first
+from protected_machines.choices import MachineKind
+from replication.models import ReplicatedMachine
+
+
+@dataclass(frozen=True)
+class FailbackFacts:
+    """What a failback must know of one machine, as far as it could be looked at."""
+
+    name: str
+    kind: str
+    kind_title: str
+    is_owned_here: bool
+    owner_core_name: str
+    source_name: str
+    is_agent_online: bool
+    agent_trouble: str = ""
+    open_job_text: str = ""
+    # Why the source core could not be asked, in words; empty when it could.
+    source_trouble_text: str = ""
+    has_points: bool = True
+    has_common_point: bool = True
+    send_text: str = ""
+    # Why the rescue machine cannot be used, in words; empty when it can, or is not named yet.
+    target_trouble_code: str = ""
+    target_trouble_text: str = ""
+    is_target_named: bool = False
+    target_findings: Sequence[Finding] = field(default_factory=tuple)
+
+
+def plan_failback(facts: FailbackFacts) -> list[Finding]:
+    """Return what speaks against the failback of one machine, errors first. Pure."""
+    findings = [*_failback_machine_findings(facts), *_failback_source_findings(facts)]
+    if not facts.source_trouble_text:
+        findings += _failback_target_findings(facts)
+    return errors_first(findings)
+
+
+def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
+    if facts.kind != "failed_over" or not facts.is_owned_here:
+        yield Finding.error(
+            "FAILBACK-NOT-FAILED-OVER",
+            f"{facts.name} is {facts.kind_title.lower()} here and belongs to "
+            f"{facts.owner_core_name}; only a machine that failed over to this core can go back.",
+        )
+    if facts.open_job_text:
+        yield Finding.error("FAILBACK-JOB-OPEN", facts.open_job_text)
+    if not facts.has_points:
+        yield Finding.error(
+            "FAILBACK-NO-POINT",
+            f"No recovery point of {facts.name} is here; force a snapshot first.",
+        )
+    if not facts.is_agent_online:
+        yield Finding.error(
+            "FAILBACK-AGENT-AWAY",
+            f"The agent of {facts.name} does not answer: {facts.agent_trouble or 'not seen yet'} "
+            "Without it nothing can be frozen and taken.",
+        )
+
+
+def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
+    if facts.source_trouble_text:
+        yield Finding.error("FAILBACK-SOURCE-AWAY", facts.source_trouble_text)
+    elif facts.has_points and not facts.has_common_point:
+        yield Finding.warning(
+            "FAILBACK-NO-COMMON-POINT",
+            f"{facts.source_name} holds no recovery point that the newest one builds on, so a base "
+            f"image is sent: {facts.send_text}.",
+        )
+
+
+def _failback_target_findings(facts: FailbackFacts) -> Iterable[Finding]:
+    if not facts.is_target_named:
+        yield Finding.error(
+            "FAILBACK-NO-TARGET",
+            f"Start the machine at {facts.source_name} from the rescue medium, and type here the "
+            "address and the code that it shows.",
+        )
+    elif facts.target_trouble_text:
+        yield Finding.error(
+            facts.target_trouble_code or "FAILBACK-TARGET", facts.target_trouble_text
+        )
+    yield from facts.target_findings
+
+
+def refuse_core_failback(failed_over_count: int) -> str:
+    return "" if failed_over_count else "None of its machines runs at this site."
+
+
+def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
+    machine = replicated.machine
+    if machine.kind == MachineKind.PENDING_FAILBACK:
+        return "It is being failed back."
+    if machine.kind == MachineKind.FAILED_BACK:
+        return "It failed back already. Commit it, or roll it back."
+    if machine.kind == MachineKind.PENDING_FAILOVER:
+        return "It is being failed over."
+    if machine.kind != MachineKind.FAILED_OVER:
+        return "It is not failed over."
+    if not machine.is_owned_here:
+        return f"{machine.owner_core_name} owns it; this core does not act on it."
+    return ""

@@ -1,0 +1,48 @@
+"""The forms of the Fail Over dialog: one for all machines, one for each."""
+
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+
+
+class FailoverForm(forms.Form):
+    """Where machines go, and why: what all machines of one failover share."""
+
+    vcenter = forms.ChoiceField(label="vCenter")
+    datacenter = forms.ChoiceField()
+    place = forms.ChoiceField(label="Resource pool or host")
+    datastore = forms.ChoiceField()
+    network = forms.ChoiceField()
+    reason = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="Kept with the failover: who reads it later knows why.",
+    )
+    request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def __init__(
+        self, *args: Any, choices: dict[str, list[tuple[str, str]]], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        for name, offered in choices.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ChoiceField)
+            field.choices = offered
+
+
+class FailoverMachineForm(forms.Form):
+    """What is chosen for one machine: whether it goes, from which point, and its VM."""
+
+    is_chosen = forms.BooleanField(required=False)
+    point = forms.ChoiceField(required=False, label="Recovery point")
+    vm_name = forms.CharField(max_length=80, label="VM name")
+    cpus = forms.IntegerField(min_value=1, max_value=128, label="CPUs")
+    memory_mib = forms.IntegerField(min_value=64, max_value=12 * 1024 * 1024, label="Memory (MiB)")
+
+    def __init__(self, *args: Any, points: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["point"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = points
