@@ -95,7 +95,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> list[Readiness]:
 def test_each_number_links_to_its_machines(signed_in: Client, provider: list[Readiness]) -> None:
     provider += [make_entry("web-01"), make_entry("db-01", state=ReadinessState.AT_RISK)]
 
-    page = signed_in.get("/").content.decode()
+    page = " ".join(signed_in.get("/").content.decode().split())
     at_risk = signed_in.get("/?show=at_risk").content.decode()
 
     assert '<a class="figure is-warn" href="?show=at_risk"><b>1</b>' in page
