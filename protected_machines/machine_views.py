@@ -24,6 +24,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.forms import ProtectMachineForm, ScheduleForm
 from protected_machines.models import Machine
 from protected_machines.navigation import state_of
+from protected_machines.ownership import act_refusal
 
 MACHINES_PER_PAGE = 100
 POINTS_PER_PAGE = 50
@@ -110,19 +111,6 @@ def branch_text(count: int) -> str:
         f"The machine went on without {points} of those below. {they} can be restored and "
         "exported, and no later point builds on what was written then."
     )
-
-
-def act_refusal(found: Machine) -> str:
-    """Return why this core may not act on the machine; empty when it may."""
-    if not found.is_owned_here:
-        return (
-            f"{found.owner_core_name} owns this machine since "
-            f"{found.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch {found.ownership_epoch}). "
-            "Only the owner takes recovery points of it and acts on it."
-        )
-    if not found.is_live:
-        return f"This machine is {found.get_kind_display().lower()} here: it has no agent to ask."
-    return ""
 
 
 def _digest_of(context: dict[str, Any]) -> str:

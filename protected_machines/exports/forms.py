@@ -9,6 +9,7 @@ from django import forms
 from protected_machines.exports.places import Places, split_compute
 from protected_machines.exports.plan import VmOptions
 from protected_machines.models import RecoveryPoint, VCenter
+from protected_machines.points.forms import point_text
 
 
 class ExportForm(forms.Form):
@@ -75,12 +76,6 @@ class ExportForm(forms.Form):
             cpus=values["cpus"],
             memory_bytes=values["memory_mib"] * 1024**2,
         )
-
-
-def point_text(point: RecoveryPoint) -> str:
-    """Return how a point is offered in a list of choices."""
-    kind = point.get_kind_display()
-    return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"
 
 
 class VCenterAddressForm(forms.Form):
