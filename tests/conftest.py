@@ -11,6 +11,16 @@ from pathlib import Path
 
 import django
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A change is judged by the same few examples every time; `--hypothesis-profile long` searches for
+# new ones.
+_checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+settings.register_profile(
+    "quick", deadline=None, max_examples=25, derandomize=True, suppress_health_check=_checks
+)
+settings.register_profile("long", deadline=None, max_examples=1000, suppress_health_check=_checks)
+settings.load_profile("quick")
 
 # Settings read the environment once, at import; a test run never touches a real core's home.
 # pytest-django finds the settings module here and not in pyproject.toml, or it would load the
