@@ -29,8 +29,8 @@ class DiskPair:
 
 
 @dataclass(frozen=True)
-class RestorePlan:
-    """What a restore would do: which disk goes where, what speaks against it."""
+class DiskMapping:
+    """Which disk goes onto which, and what was found against it."""
 
     pairs: Sequence[DiskPair]
     findings: Sequence[Finding]
@@ -45,9 +45,9 @@ class RestorePlan:
         return [pair for pair in self.pairs if pair.content]
 
 
-def plan_restore(
+def map_disks(
     manifest: Manifest, target_description: dict[str, Any], point: RecoveryPoint | None = None
-) -> RestorePlan:
+) -> DiskMapping:
     """Return which disk goes where and what speaks against it, errors first. Pure."""
     findings = list(_point_findings(point)) if point is not None else []
     findings += _firmware_findings(manifest.description, target_description)
@@ -70,7 +70,7 @@ def plan_restore(
         texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
         text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
         findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
-    return RestorePlan(pairs, errors_first(findings))
+    return DiskMapping(pairs, errors_first(findings))
 
 
 def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str, Any]) -> DiskPair:

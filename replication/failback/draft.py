@@ -24,7 +24,7 @@ from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import RecoveryPoint
 from protected_machines.points.proofs import get_manifest
-from protected_machines.restores.plan import RestorePlan, plan_restore
+from protected_machines.restores.plan import DiskMapping, map_disks
 from replication.drafts import Draft, find_candidates
 from replication.errors import (
     FailbackRefused,
@@ -66,7 +66,7 @@ class DraftMachine:
     point: RecoveryPoint | None = None
     quote: Quote | None = None
     target: Target | None = None
-    plan: RestorePlan | None = None
+    plan: DiskMapping | None = None
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -242,7 +242,7 @@ def _plan_disks(machine: DraftMachine) -> None:
     except (ProtectedMachinesError, OSError) as error:
         machine.target.trouble_text = f"The newest recovery point cannot be read: {error}."
         return
-    machine.plan = plan_restore(manifest, machine.target.description)
+    machine.plan = map_disks(manifest, machine.target.description)
 
 
 def _target_findings(machine: DraftMachine, addresses: Counter[tuple[Any, str]]) -> list[Finding]:

@@ -202,13 +202,13 @@ def _read_point(machine: DraftMachine) -> None:
         machine.trouble_text = f"This recovery point cannot be read: {error}."
 
 
-def _point_facts(machine: DraftMachine) -> policy.PointFacts | None:
+def _point_facts(machine: DraftMachine) -> policy.ChosenPointFacts | None:
     if machine.point is None:
         return None
     findings: list[Finding] = []
     if machine.manifest is not None:
         findings = plan_export(export_facts(machine.point, machine.manifest), needs_agent=True)
-    return policy.PointFacts(
+    return policy.ChosenPointFacts(
         taken_at=machine.point.taken_at,
         consistency=machine.point.consistency,
         trouble_text=machine.trouble_text,

@@ -11,7 +11,7 @@ from console.jobs.models import Job
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
-from protected_machines.restores.plan import plan_restore
+from protected_machines.restores.plan import map_disks
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
 from tests.reading import as_read
@@ -89,9 +89,9 @@ def test_another_way_to_start_is_a_warning(
             for disk in manifest.disks
         ],
     }
-    plan = plan_restore(replace(manifest, description=description), target)
-    assert [finding.code for finding in plan.findings] == codes
-    assert not plan.has_errors
+    mapping = map_disks(replace(manifest, description=description), target)
+    assert [finding.code for finding in mapping.findings] == codes
+    assert not mapping.has_errors
 
 
 def test_it_starts_once_however_often_it_is_sent(
