@@ -79,14 +79,14 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
     points = found.points.newest_first()
     page = Paginator(points, POINTS_PER_PAGE).get_page(request.GET.get("page"))
     newest = points.first() if page.number != 1 else next(iter(page.object_list), None)
-    state_word, state_text = state_of(found, this_core().id)
+    tone, state_text = state_of(found, this_core().id)
     jobs = list(Job.objects.filter(subject_id=found.pk).order_by("-created_at")[:JOBS_SHOWN])
     branch_count = points.filter(is_carried_on=False).count()
     context: dict[str, Any] = {
         "branch_count": branch_count,
         "branch_text": branch_text(branch_count),
         "machine": found,
-        "state_word": state_word,
+        "tone": tone,
         "state_text": state_text,
         "newest_point": newest,
         "next_snapshot_at": found.next_snapshot_at(newest.taken_at if newest else None),
