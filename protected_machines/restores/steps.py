@@ -67,7 +67,7 @@ def restore_disks(
     target = get_target(target_id)
     with _waiting_for(target):
         refresh_target(target)
-        mapping = map_disks(manifest, target.description)
+        mapping = map_disks(manifest, target.described)
         for finding in mapping.findings:
             if finding.is_error:
                 raise StepFailed(finding.code, finding.text, is_permanent=True)
@@ -187,7 +187,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str,
             if port != target.port or not still_answers(target):
                 trouble = error
             continue
-        return {"host": target.host, "port": port, "description": description}
+        return {"host": target.host, "port": port, "description": description.to_json()}
     if trouble is not None:
         raise trouble
     raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")

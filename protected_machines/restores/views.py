@@ -61,7 +61,7 @@ def _confirm(request: HttpRequest, machine: Machine, point: RecoveryPoint) -> Ht
     target = get_restore_target_for(request.user, form.cleaned_data["target_id"])
     try:
         refresh_target(target)
-        mapping = map_disks(get_manifest(machine.pk, point.pk), target.description, point)
+        mapping = map_disks(get_manifest(machine.pk, point.pk), target.described, point)
     except (AgentError, ProtectedMachinesError) as error:
         return refuse(request, f"{error} [{error.code}]")
     refusal = _adoption_refusal(machine) if form.cleaned_data["is_protected_there"] else ""
@@ -98,7 +98,7 @@ def _confirm_dialog(
     status: int,
 ) -> HttpResponse:
     try:
-        mapping = map_disks(get_manifest(machine.pk, point.pk), target.description, point)
+        mapping = map_disks(get_manifest(machine.pk, point.pk), target.described, point)
     except ProtectedMachinesError as error:
         return refuse(request, f"{error} [{error.code}]")
     context = {

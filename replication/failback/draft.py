@@ -15,7 +15,8 @@ from typing import Any
 from django.core.cache import cache
 from django.db.models import Q
 
-from agent.errors import WrongPairingCode
+from agent.client.description import MachineDescription
+from agent.errors import ProtocolBroken, WrongPairingCode
 from console.findings import Finding
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -51,7 +52,7 @@ class Target:
     """What the source core says of a rescue machine."""
 
     target_id: str = ""
-    description: dict[str, Any] = field(default_factory=dict)
+    description: MachineDescription = field(default_factory=MachineDescription)
     trouble_code: str = ""
     trouble_text: str = ""
 
@@ -188,7 +189,11 @@ def _look(client: PeerClient, machine: DraftMachine) -> Target | None:
         if error.code == WrongPairingCode.code:
             cache.set(key, error.text, _WRONG_CODE_SECONDS)
         return Target(trouble_code=error.code, trouble_text=error.text)
-    return Target(str(found["target_id"]), found["description"])
+    try:
+        description = MachineDescription.from_json(found["description"])
+    except ProtocolBroken as error:
+        return Target(trouble_code=error.code, trouble_text=str(error))
+    return Target(str(found["target_id"]), description)
 
 
 def _judge(

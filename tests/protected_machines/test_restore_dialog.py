@@ -7,6 +7,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from agent.client import MachineDescription
 from console.jobs.models import Job
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
@@ -81,14 +82,15 @@ def test_another_way_to_start_is_a_warning(
 ) -> None:
     manifest = get_manifest(point.machine_id, point.pk)
     description = {**manifest.description, "firmware": wanted}
-    target = {
+    described = {
         "mode": "restore",
         "firmware": there,
         "disks": [
-            {"number": disk.number, "capacity_bytes": disk.capacity_bytes, "device": "/dev/sda"}
+            {"number": disk.number, "key": disk.key, "capacity_bytes": disk.capacity_bytes}
             for disk in manifest.disks
         ],
     }
+    target = MachineDescription.from_json(described)
     mapping = map_disks(replace(manifest, description=description), target)
     assert [finding.code for finding in mapping.findings] == codes
     assert not mapping.has_errors
