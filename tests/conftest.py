@@ -2,16 +2,16 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import django
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.places.ports import free_port
+from tests.places.redis import RedisServer
 
 # A change is judged by the same few examples every time; `--hypothesis-profile long` searches for
 # new ones.
@@ -29,15 +29,6 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
 _home = tempfile.mkdtemp(prefix="understudy-tests-")
 os.environ["UNDERSTUDY_HOME"] = _home
 os.environ["UNDERSTUDY_CORE_NAME"] = "Test core"
-
-
-def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 _redis_port = free_port()
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_redis_port}/0"
 
@@ -64,34 +55,9 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis server of this test run's own, which the settings already name."""
-    folder = tmp_path_factory.mktemp("redis")
-    process = subprocess.Popen(
-        [
-            "redis-server",
-            "--port",
-            str(_redis_port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(folder),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", _redis_port), timeout=1).close()
-            break
-        except OSError:
-            if time.monotonic() > deadline:
-                process.kill()
-                raise
-            time.sleep(0.05)
-    yield os.environ["REDIS_URL"]
-    process.terminate()
-    process.wait(30)
+    server = RedisServer(tmp_path_factory.mktemp("redis"), _redis_port)
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,14 +126,6 @@ def write_disk(path: Path, capacity_bytes: int, data_bytes: int) -> Path:
             image.write(os.urandom(32768) + bytes(32768))
         image.truncate(capacity_bytes)
     return path
-
-
-def wait_until(is_so: Callable[[], object], limit_seconds: float = 30) -> None:
-    """Wait for a state, and fail when it does not come."""
-    deadline = time.monotonic() + limit_seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from tests.agent.conftest import (
     RunningAgent,
     assert_becomes,
     make_core,
-    wait_until,
     write_disk,
 )
-from tests.agent.cutting_proxy import cutting_proxy
 from tests.agent.raw_plan import RawPlan
+from tests.places.link import Link
+from tests.places.waiting import wait_until
 
 LIMIT_SECONDS = 30
 
@@ -94,9 +94,9 @@ def test_a_cut_link_goes_on_where_it_stopped(
     client: AgentClient,
     image: Path,
 ) -> None:
-    with cutting_proxy(rescue.port, cut_after_kib * 1024) as proxy:
+    with Link(rescue.port, cut_after_kib * 1024) as link:
         through = AgentClient(
-            "127.0.0.1", proxy.port, source.credentials, paired.certificate_pem, 30
+            "127.0.0.1", link.port, source.credentials, paired.certificate_pem, 30
         )
         with pytest.raises((AgentGone, AgentUnreachable)):
             through.restore_disk(0, RawPlan(image), "point")
@@ -134,12 +134,12 @@ def test_a_link_cut_again_and_again_comes_to_an_end(
 ) -> None:
     plan = RawPlan(image, run_grains=2)
     cuts = 0
-    with cutting_proxy(rescue.port, None) as proxy:
+    with Link(rescue.port) as link:
         through = AgentClient(
-            "127.0.0.1", proxy.port, source.credentials, paired.certificate_pem, 30
+            "127.0.0.1", link.port, source.credentials, paired.certificate_pem, 30
         )
         while True:
-            proxy.cut_after_bytes = 1024 * 1024
+            link.cut_after_bytes = link.sent_bytes + 1024 * 1024
             try:
                 through.restore_disk(0, plan, "point")
             except AgentGone:
@@ -201,9 +201,9 @@ def test_a_link_cut_during_a_delta_goes_on(
     newer = tmp_path / "newer.raw"
     newer.write_bytes(os.urandom(4 * MIB) + image.read_bytes()[4 * MIB :])
     client.restore_disk(0, RawPlan(image), "old")
-    with cutting_proxy(rescue.port, 3 * MIB) as proxy:
+    with Link(rescue.port, 3 * MIB) as link:
         through = AgentClient(
-            "127.0.0.1", proxy.port, source.credentials, paired.certificate_pem, 30
+            "127.0.0.1", link.port, source.credentials, paired.certificate_pem, 30
         )
         with pytest.raises(AgentGone):
             through.restore_disk(0, RawPlan(newer, image), "new", since_token="old")

@@ -17,7 +17,7 @@ from lab.guest.image import ensure_images
 from lab.qemu import Drive, Forward, Guest, Hardware
 from tests.agent.conftest import MIB, Core
 from tests.agent.folder_sink import FolderSink
-from tests.conftest import free_port
+from tests.places.ports import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
 

@@ -25,11 +25,11 @@ from tests.agent.conftest import (
     RunningAgent,
     assert_becomes,
     blank_disk,
-    wait_until,
     write_disk,
 )
 from tests.agent.folder_sink import FolderSink
 from tests.agent.raw_plan import GRAIN_BYTES, RawPlan, Run
+from tests.places.waiting import wait_until
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lab.rescue.medium import ensure_medium
 from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
-from tests.waiting import wait_until
+from tests.places.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
 MARKER = "test-of-the-hypervisor"

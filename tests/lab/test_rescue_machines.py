@@ -14,7 +14,7 @@ from lab.processes import OwnProcess, write_record
 from lab.qmp import connect_unix
 from lab.rescue_machines import RescueWatch, code_on_console, read_rescue_file, rescue_file
 from lab.source_machines import SourceMachine
-from tests.waiting import wait_until
+from tests.places.waiting import wait_until
 
 FACTS = {"boot_id": "0c0ffee0", "hostname": "web-01"}
 LINE = "understudy-rescue address={address} port=8006 code={code} fingerprint=00ff\r\r\n"

@@ -14,7 +14,7 @@ from lab.qemu import Drive, Forward, Guest, Hardware
 from lab.rescue.medium import VOLUME_ID, ensure_medium
 from lab.rescue_machines import code_on_console
 from lab.source_machines import AGENT_PORT, SourceMachine
-from tests.waiting import wait_until
+from tests.places.waiting import wait_until
 
 ADDRESS = "127.0.1.21"
 PORT = 33_006

@@ -8,7 +8,7 @@ import pytest
 
 from lab.programs import Program, clean_environment
 from lab.supervisor import Supervisor, in_parallel
-from tests.waiting import wait_until
+from tests.places.waiting import wait_until
 
 
 @pytest.fixture

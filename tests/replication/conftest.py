@@ -24,7 +24,7 @@ from recovery_store.store import Store
 from replication.models import Pairing
 from replication.peers.pairing import add_target_core
 from tests.browser import chromium, page_of
-from tests.conftest import free_port
+from tests.places.ports import free_port
 from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore

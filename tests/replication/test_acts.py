@@ -7,8 +7,8 @@ from django.urls import reverse
 from console.jobs.models import Job
 from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
-from tests.conftest import free_port
 from tests.factories import make_machine
+from tests.places.ports import free_port
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replicated
 

@@ -31,6 +31,7 @@ from replication.models import FailbackMachine, ReplicatedMachine
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_source_core
 from replication.transfer.sending import Sending, describe_machine
+from tests.places.link import Link
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,
@@ -42,7 +43,6 @@ from tests.replication.failbacks import (
 )
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
-from tests.replication.proxy import Link
 
 pytestmark = pytest.mark.live
 

@@ -14,7 +14,7 @@ from replication.errors import (
 from replication.models import Pairing
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_target_core
-from tests.conftest import free_port
+from tests.places.ports import free_port
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 

@@ -14,8 +14,8 @@ from replication.models import Pairing, ReplicatedMachine
 from replication.peers.connection import speaking_with
 from replication.transfer.sending import Sending, describe_machine
 from replication.transfer.start import start_replication
+from tests.places.link import Link
 from tests.replication.peer_core import PeerCore
-from tests.replication.proxy import Link
 
 SLICE_BYTES = 64 * 1024
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port
+from tests.places.ports import free_port
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]

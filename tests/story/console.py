@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page
 
+from tests.places.waiting import wait_until
 from tests.story.two_sites import Lab
-from tests.waiting import wait_until
 
 PEER = {"target": "Headquarters", "source": "DR site"}
 _DIRECTION = {"target": "Incoming Replication", "source": "Outgoing Replication"}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from playwright.sync_api import expect
 
+from tests.places.waiting import wait_until
 from tests.story.console import Console
 from tests.story.two_sites import MACHINES, Lab
-from tests.waiting import wait_until
 
 LIMIT_MS = 900_000
 

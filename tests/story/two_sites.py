@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.places import Ports
 from lab.sites import Sites
-from tests.waiting import wait_until
+from tests.places.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 # Beside a lab that somebody runs by hand, and beside other tests.

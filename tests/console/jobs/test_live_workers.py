@@ -14,7 +14,9 @@ from console.jobs.rescue import rescue_stale_jobs
 from console.jobs.testing import log_of
 from console.jobs.wake import send_wake_up
 from tests.console.jobs.demo import runs_of, start_demo, world_of
-from tests.console.jobs.workers import RedisServer, WorkerProcess, wait_until, worker
+from tests.console.jobs.workers import WorkerProcess, worker
+from tests.places.redis import RedisServer
+from tests.places.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
 
@@ -42,14 +44,17 @@ def wait_for_end(job: Job, running: WorkerProcess, state: JobState = JobState.SU
         job.refresh_from_db()
         return job.is_finished
 
-    wait_until(has_ended, "the end of the job", 60, running.log)
+    wait_until(has_ended, "the end of the job", 60, running.log.read_text)
     assert job.state == state, log_of(job)
 
 
 def wait_for_slices(job: Job, folder: Path, running: WorkerProcess, count: int = 3) -> None:
     content = folder / f"parcel-{job.id}" / "content"
     wait_until(
-        lambda: content.exists() and content.stat().st_size >= count, "slices", 60, running.log
+        lambda: content.exists() and content.stat().st_size >= count,
+        "slices",
+        60,
+        running.log.read_text,
     )
 
 
@@ -72,7 +77,7 @@ def rescue_to_the_end(job: Job, running: WorkerProcess) -> None:
         job.refresh_from_db()
         return job.is_finished
 
-    wait_until(has_ended, "the end of the job", 60, running.log)
+    wait_until(has_ended, "the end of the job", 60, running.log.read_text)
     assert job.state == JobState.SUCCEEDED, log_of(job)
 
 
@@ -122,7 +127,7 @@ def test_double_deliveries_do_nothing_twice(
             send_wake_up(job)
         wait_for_end(job, running)
         send_wake_up(job)
-        wait_until(lambda: broker.llen("control") == 0, "an empty queue", 30, running.log)
+        wait_until(lambda: broker.llen("control") == 0, "an empty queue", 30, running.log.read_text)
     assert len(runs_of(tmp_path, "copy")) == 1
     assert job.events.filter(type=EventType.STARTED).count() == job.steps.count()
 

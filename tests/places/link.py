@@ -1,14 +1,15 @@
-"""A link between two cores that counts what goes over it and can be cut."""
+"""A link to a core or an agent that counts what goes over it and can be cut."""
 
 import contextlib
 import socket
 import threading
+from typing import Self
 
 
 class Link:
     """Forwards TCP to a port. Either limit breaks every connection once, in mid-stream."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, cut_after_bytes: int | None = None) -> None:
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -16,11 +17,17 @@ class Link:
         self.received_bytes = 0
         self.cuts = 0
         # Of what was sent to the port, and of what came back.
-        self.cut_after_bytes: int | None = None
+        self.cut_after_bytes = cut_after_bytes
         self.cut_after_received_bytes: int | None = None
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._listener.close()
