@@ -54,9 +54,10 @@ def run(work: Path) -> list[Figure]:
 def _import(store: Store, image: Path, parent: Manifest | None = None) -> Manifest:
     command = [*_STORE, "import", store.root, "--machine", "bench", image]
     command += ["--parent", parent.point_id] if parent else []
-    point = store.find_point(run_command(command).output.split()[-1])
-    assert point is not None
-    return point
+    point_id = run_command(command).output.split()[-1]
+    machine_id = store.find_machine_of(point_id)
+    assert machine_id is not None
+    return store.get_point(machine_id, point_id)
 
 
 def _import_changed(store: Store, image: Path, parent: Manifest) -> Manifest:

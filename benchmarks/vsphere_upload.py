@@ -72,11 +72,11 @@ def import_point(
     )
 
     store = Store(Path(root))
-    manifest = store.find_point(point_id)
-    if manifest is None:
+    machine_id = store.find_machine_of(point_id)
+    if machine_id is None:
         raise SystemExit(f"no point {point_id}")
     with (
-        store.plan_export(manifest.machine_id, point_id, 0) as plan,
+        store.plan_export(machine_id, point_id, 0) as plan,
         connect(Credentials(host, int(port), username, password, thumbprint)) as session,
     ):
         places = session.inventory()

@@ -120,10 +120,10 @@ def _existing_store(path: Path) -> Store:
 
 
 def _get_point(store: Store, point_id: str) -> Manifest:
-    point = store.find_point(point_id)
-    if point is None:
+    machine_id = store.find_machine_of(point_id)
+    if machine_id is None:
         raise PointMissing(f"The store {store.root} holds no recovery point {point_id!r}")
-    return point
+    return store.get_point(machine_id, point_id)
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -120,9 +120,10 @@ def _import_disk(
 def _get_parent(store: Store, machine_name: str, parent_point_id: str | None) -> Manifest | None:
     if parent_point_id is None:
         return None
-    parent = store.find_point(parent_point_id)
-    if parent is None:
+    machine_id = store.find_machine_of(parent_point_id)
+    if machine_id is None:
         raise PointMissing(f"The store {store.root} holds no recovery point {parent_point_id}")
+    parent = store.get_point(machine_id, parent_point_id)
     if parent.machine_name != machine_name:
         raise ParentUnfit(
             f"Recovery point {parent_point_id} is of machine {parent.machine_name!r}, not"

@@ -97,18 +97,21 @@ class Inventory:
         folders = self.folders(machine_id)
         return self.get_point(machine_id, list(folders)[-1]) if folders else None
 
-    def find_point(self, point_id: str) -> Manifest | None:
-        """Return that point of whichever machine, or none.
+    def find_point(self, machine_id: str, point_id: str) -> Manifest | None:
+        """Return that point of that machine, or none.
 
         Raises:
             ManifestDamaged: it is there, but its manifest is not sound.
         """
-        if not _is_id(point_id):
-            return None
-        for machine_id in self.machine_ids():
-            if point_id in self.folders(machine_id):
-                return self.get_point(machine_id, point_id)
-        return None
+        folder = self.folders(machine_id).get(point_id)
+        return None if folder is None else _read_manifest(folder, machine_id, point_id)
+
+    def find_machine_of(self, point_id: str) -> str | None:
+        """Return the id of the machine whose point that is, or none.
+
+        Lists the points of one machine after the other: for a person who names only the point.
+        """
+        return next((each for each in self.machine_ids() if point_id in self.folders(each)), None)
 
     def get_point(self, machine_id: str, point_id: str) -> Manifest:
         """Return that point of that machine.
@@ -117,10 +120,7 @@ class Inventory:
             PointMissing: the store holds no such point.
             ManifestDamaged: it is there, but its manifest is missing or not sound.
         """
-        folder = self.folders(machine_id).get(point_id)
-        if folder is None:
-            raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
-        return _read_manifest(folder, machine_id, point_id)
+        return _read_manifest(self.get_folder(machine_id, point_id), machine_id, point_id)
 
     def chain(self, machine_id: str, point_id: str) -> list[Manifest]:
         """Return the points that a point needs: the base image first, the point itself last.

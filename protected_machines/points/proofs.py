@@ -117,8 +117,8 @@ def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
     Raises:
         PointNotFound: the store does not hold it.
     """
-    manifest = open_store().find_point(str(point_id))
-    if manifest is None or manifest.machine_id != str(machine_id):
+    manifest = open_store().find_point(str(machine_id), str(point_id))
+    if manifest is None:
         raise PointNotFound(
             f"Recovery point {point_id} of machine {machine_id} is not in this core's store. "
             "Choose another."

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import index_point
 from protected_machines.points.policy import ParentCandidate, PointPlan, plan_point
 from protected_machines.points.store import open_store
-from recovery_store.errors import ChainBroken
+from recovery_store.errors import ChainBroken, PointMissing
 from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def take_recovery_point(
         StoreError: the store is full, or refused what arrived.
     """
     store = open_store()
-    manifest = store.find_point(str(point_id))
+    manifest = store.find_point(str(machine.pk), str(point_id))
     if manifest is not None:
         return index_point(machine, manifest)
     ownership.check_owner(machine, ask=True)
@@ -126,7 +127,7 @@ def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
         PointInUse: other points build on it.
     """
     store = open_store()
-    if store.find_point(str(point_id)) is not None:
+    with suppress(PointMissing):
         store.delete_point(str(machine_id), str(point_id))
     RecoveryPoint.objects.filter(pk=point_id, machine_id=machine_id).delete()
 

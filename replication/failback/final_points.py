@@ -71,8 +71,8 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
         StepFailed: the machine thawed again and again.
     """
     ids = [first_id, *[str(uuid5(UUID(first_id), str(number))) for number in range(1, _NAMES)]]
-    store = open_store()
-    taken = [point_id for point_id in ids if store.find_point(point_id) is not None]
+    here = open_store().folders(str(context.subject_id))
+    taken = [point_id for point_id in ids if point_id in here]
     for _ in range(_TRIES):
         try:
             until = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()

@@ -157,8 +157,8 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
         StoreError: something is damaged; that much of it was dropped.
     """
     store = open_store()
-    manifest = store.find_point(str(point_id))
-    if manifest is None or manifest.machine_id != str(machine.pk):
+    manifest = store.find_point(str(machine.pk), str(point_id))
+    if manifest is None:
         manifest = _find_replica(machine, point_id).commit()
         _take_back_when_taken_over(pairing, machine, point_id)
     point = index_point(machine, manifest)

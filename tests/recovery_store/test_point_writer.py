@@ -64,7 +64,7 @@ def test_a_committed_point_says_what_it_is(store: Store) -> None:
         manifest = writer.commit({"cpus": 2}, "file_system", "core-1", "Headquarters", 7)
     assert manifest == store.get_point(MACHINE_ID, manifest.point_id)
     assert store.points(MACHINE_ID) == [manifest]
-    assert store.find_point(manifest.point_id) == manifest
+    assert store.find_point(MACHINE_ID, manifest.point_id) == manifest
     assert (manifest.kind, manifest.parent_point_id) == ("base_image", None)
     assert (manifest.owner_core_id, manifest.ownership_epoch) == ("core-1", 7)
     assert manifest.description == {"cpus": 2}
@@ -268,7 +268,8 @@ def test_an_id_that_is_none_never_becomes_a_folder(store: Store, bad_id: str) ->
         with pytest.raises(ValueError, match=r"badly formed|no id"):
             store.begin_point(machine_id, "web-01", point_id, taken_at=NOON)
     assert store.points(bad_id) == []
-    assert store.find_point(bad_id) is None
+    assert store.find_point(bad_id, MACHINE_ID) is None
+    assert store.find_point(MACHINE_ID, bad_id) is None
     assert not store.root.exists()
 
 

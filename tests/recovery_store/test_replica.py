@@ -102,7 +102,7 @@ def test_nothing_is_to_be_seen_before_commit(store: Store, target: Store) -> Non
     replica = begin_replica(target, point)
     send_rest(store, point, replica)
     assert target.points(MACHINE_ID) == []
-    assert target.find_point(point.point_id) is None
+    assert target.find_point(MACHINE_ID, point.point_id) is None
     report = target.check()
     assert report.is_good
     assert report.leftovers == ()

@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.recovery_store.disks import (
     add_chain,
     add_point,
     begin,
+    commit,
     content,
     disk_path,
     flip_byte,
@@ -29,6 +31,7 @@ from tests.recovery_store.disks import (
     send_disk,
     write_raw,
 )
+from tests.recovery_store.reading import seen_below
 
 GHOST = "99999999-2222-4333-8444-555555555555"
 
@@ -36,7 +39,8 @@ GHOST = "99999999-2222-4333-8444-555555555555"
 def test_an_empty_store_is_empty_and_makes_no_folder(store: Store) -> None:
     assert store.machine_ids() == []
     assert store.points(MACHINE_ID) == []
-    assert store.find_point(GHOST) is None
+    assert store.find_point(MACHINE_ID, GHOST) is None
+    assert store.find_machine_of(GHOST) is None
     assert store.find_newest(MACHINE_ID) is None
     assert store.check().is_good
     assert not store.root.exists()
@@ -92,6 +96,35 @@ def test_what_is_not_there_is_named(store: Store) -> None:
         store.read_file(MACHINE_ID, point.point_id, "disk4.vmdk", 0, 1)
 
 
+def test_a_point_is_found_without_a_look_at_other_machines(store: Store) -> None:
+    base, newest = add_chain(store, {0: 1}, {1: 2})
+    for number in range(300):
+        other = store.root / "machines" / str(uuid.UUID(int=number)) / "points"
+        (other / f"20260501T120000.000000Z-{uuid.UUID(int=number)}").mkdir(parents=True)
+    points = Path("machines", MACHINE_ID, "points")
+    with seen_below(store.root) as seen:
+        assert store.find_point(MACHINE_ID, newest.point_id) == newest
+    assert seen == [points, points / newest.folder_name / "manifest.json"]
+    with seen_below(store.root) as seen:
+        assert store.find_point(MACHINE_ID, GHOST) is None
+    assert seen == [points]
+    with seen_below(store.root) as seen:
+        assert store.chain(MACHINE_ID, newest.point_id) == [base, newest]
+        store.delete_point(MACHINE_ID, newest.point_id)
+    assert {path.parts[1] for path in seen} == {MACHINE_ID}
+
+
+def test_the_machine_of_a_point_is_found(store: Store) -> None:
+    point = add_point(store, {0: 1})
+    with store.begin_point(GHOST, "db-01", GHOST, taken_at=point.taken_at) as writer:
+        send_disk(writer, 0, {0: 1}, 4 * MIB)
+        commit(writer)
+    assert store.find_machine_of(point.point_id) == MACHINE_ID
+    assert store.find_machine_of(GHOST) == GHOST
+    assert store.find_machine_of(MACHINE_ID) is None
+    assert store.find_point(MACHINE_ID, GHOST) is None
+
+
 def test_files_are_listed_in_sending_order_and_read_in_slices(store: Store) -> None:
     with begin(store) as writer:
         for number in (1, 0):
@@ -140,7 +173,7 @@ def test_a_damaged_manifest_is_never_taken_for_no_point(store: Store) -> None:
         with pytest.raises(ManifestDamaged, match=r"manifest\.json"):
             ask(MACHINE_ID, base.point_id)
     with pytest.raises(ManifestDamaged):
-        store.find_point(base.point_id)
+        store.find_point(MACHINE_ID, base.point_id)
     with pytest.raises(ChainBroken, match=r"manifest\.json"):
         store.chain(MACHINE_ID, delta.point_id)
 

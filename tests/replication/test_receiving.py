@@ -68,7 +68,7 @@ def test_a_failover_that_began_meanwhile_refuses_the_point_and_keeps_nothing_of_
     )
     with pytest.raises(OwnedElsewhere):
         receiving.commit_replica(incoming, machine, arriving)
-    assert store.find_point(str(arriving)) is None
+    assert store.find_point(str(machine.pk), str(arriving)) is None
     assert not RecoveryPoint.objects.filter(pk=arriving).exists()
 
 
