@@ -88,7 +88,6 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
     Undo: `undo_begin_failback`.
     Fails with: FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
     """
-    context.check_cancel()
     _wait_for_other_jobs(context)
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
