@@ -35,6 +35,9 @@ os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_redis_port}/0"
 # Conftests below this one import models.
 django.setup()
 
+# Its failures are to show the values that were compared, as those of test files do.
+pytest.register_assert_rewrite("tests.console.jobs.generic_five")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:

@@ -6,12 +6,13 @@ No Celery and no doubles: `run_until_done` is a worker that never sleeps longer 
 import contextlib
 import datetime
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.utils import timezone
 
 from console.jobs import engine, rescue
+from console.jobs.acts import cancel_job
 from console.jobs.choices import EventType, StepState
 from console.jobs.doors import doors
 from console.jobs.models import Job
@@ -71,20 +72,25 @@ def log_of(job: Job) -> str:
 
 @contextlib.contextmanager
 def fail_at(
-    step: str, *, is_undo: bool = False, times: int | None = None, code: str = FAULT
+    *steps: str, is_undo: bool = False, times: int | None = None, code: str = FAULT
 ) -> Iterator[None]:
-    """Have a step (or its undo) fail before it acts, always or so many times."""
-    left = [times]
+    """Have steps (or their undos) fail before they act, always or so many times each.
+
+    The end of the block asserts that each of them did.
+    """
+    failures = dict.fromkeys(steps, 0)
 
     def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
-        if running.name == step and undo == is_undo and left[0] != 0:
-            left[0] = None if left[0] is None else left[0] - 1
-            raise StepFailed(code, f"A fault was brought into {step}.")
+        name = running.name
+        if name in failures and undo == is_undo and (times is None or failures[name] < times):
+            failures[name] += 1
+            raise StepFailed(code, f"A fault was brought into {name}.")
         return previous(running, action, context, undo)
 
     previous = doors.call
     with _door("call", call):
         yield
+    _assert_all_happened("no failure of", failures)
 
 
 @contextlib.contextmanager
@@ -101,28 +107,99 @@ def run_twice() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def crash_after(event_type: EventType, step: str) -> Iterator[None]:
-    """Kill the worker once, right after it wrote this event."""
-    with _door("after_event", _crash_once(event_type, step)):
+def crash_after(event_type: EventType, *steps: str) -> Iterator[None]:
+    """Kill the worker once in each of these steps, right after it wrote this event.
+
+    The end of the block asserts that each crash happened.
+    """
+    with _crash("after_event", event_type, steps):
         yield
 
 
 @contextlib.contextmanager
-def crash_before(event_type: EventType, step: str) -> Iterator[None]:
-    """Kill the worker once, when it has acted but this event is not written."""
-    with _door("before_event", _crash_once(event_type, step)):
+def crash_before(event_type: EventType, *steps: str) -> Iterator[None]:
+    """Kill the worker once in each of these steps, when it has acted but not written this event.
+
+    The end of the block asserts that each crash happened.
+    """
+    with _crash("before_event", event_type, steps):
         yield
 
 
-def _crash_once(event_type: EventType, step: str) -> Callable[[EventType, str], None]:
-    crashed: list[bool] = []
+@contextlib.contextmanager
+def cancel_after(job: Job, step: str) -> Iterator[None]:
+    """Cancel the job when a step has acted, and lose the worker before it can say so.
+
+    The step's effect is there, though the log does not know it. The next worker's attempt must
+    find it: the step either ends well, and is undone, or takes the effect away as it stops.
+    """
+    cancelled = {step: 0}
 
     def door(happening: EventType, at_step: str) -> None:
-        if (happening, at_step) == (event_type, step) and not crashed:
-            crashed.append(True)
-            raise WorkerCrashed(f"{event_type} of {step}")
+        if (happening, at_step) == (EventType.SUCCEEDED, step) and not cancelled[step]:
+            cancelled[step] += 1
+            cancel_job(job, None)
+            raise WorkerCrashed(f"{happening} of {at_step}")
 
-    return door
+    with _door("before_event", door):
+        yield
+    _assert_all_happened("no cancel after", cancelled)
+
+
+@contextlib.contextmanager
+def cancel_midway(job: Job, step: str) -> Iterator[None]:
+    """Cancel the job as soon as a step says that it has moved its first bytes."""
+    cancelled = {step: 0}
+
+    def cancel() -> None:
+        cancelled[step] += 1
+        if cancelled[step] == 1:
+            cancel_job(job, None)
+
+    def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
+        if running.name == step and not undo:
+            context = _Watched(context, cancel)
+        return previous(running, action, context, undo)
+
+    previous = doors.call
+    with _door("call", call):
+        yield
+    _assert_all_happened("no bytes of", cancelled)
+
+
+class _Watched:
+    """A step's context that has something done at each report of bytes."""
+
+    def __init__(self, context: Any, at_bytes: Callable[[], None]) -> None:
+        self._context = context
+        self._at_bytes = at_bytes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        self._context.progress(done_bytes, total_bytes)
+        if done_bytes > 0:
+            self._at_bytes()
+
+
+@contextlib.contextmanager
+def _crash(door_name: str, event_type: EventType, steps: Sequence[str]) -> Iterator[None]:
+    crashes = dict.fromkeys(steps, 0)
+
+    def door(happening: EventType, at_step: str) -> None:
+        if happening == event_type and crashes.get(at_step) == 0:
+            crashes[at_step] += 1
+            raise WorkerCrashed(f"{event_type} of {at_step}")
+
+    with _door(door_name, door):
+        yield
+    _assert_all_happened(f"no crash at {event_type} of", crashes)
+
+
+def _assert_all_happened(what: str, counts: Mapping[str, int]) -> None:
+    missing = [step for step, count in counts.items() if not count]
+    assert not missing, f"{what} {', '.join(missing)}"
 
 
 @contextlib.contextmanager
@@ -158,6 +235,8 @@ __all__ = [
     "FAULT",
     "JumpingClock",
     "WorkerCrashed",
+    "cancel_after",
+    "cancel_midway",
     "crash_after",
     "crash_before",
     "fail_at",

@@ -64,6 +64,7 @@ def case(archived: Archived, disk: Path, tmp_path: Path) -> WorkflowCase:
 
 class TestArchive(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("copy_points",)
 
 
 def test_the_steps_change_only_with_a_new_version() -> None:

@@ -106,6 +106,7 @@ def assert_same(vmdk: Path, image: Path) -> None:
 
 class TestExport(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("prove_chain", "import_vm")
 
 
 def test_the_steps_change_only_with_a_new_version() -> None:

@@ -93,6 +93,7 @@ def case(
 
 class TestImport(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("copy_points",)
 
 
 def test_the_steps_change_only_with_a_new_version() -> None:

@@ -53,11 +53,19 @@ def assert_holds(disk: Path, image: Path, from_bytes: int = 0) -> None:
 
 
 @pytest.fixture
-def world(machine: Machine, store: Store) -> Callable[[], Any]:
+def world(machine: Machine, store: Store, rescue: AgentProcess) -> Callable[[], Any]:
     def look() -> Any:
         found = Machine.objects.get(pk=machine.pk)
-        points = [manifest.point_id for manifest in store.points(str(machine.pk))]
-        return (found.kind, found.owner_core_name, found.ownership_epoch), points
+        heads = [disk.read_bytes()[:HEAD_BYTES] for disk in rescue.disks.values()]
+        return {
+            "owner": (found.kind, found.owner_core_name, found.ownership_epoch),
+            "place": (found.host, found.port, found.connection_state, found.is_paused),
+            "points": [manifest.point_id for manifest in store.points(str(machine.pk))],
+            "damaged": found.points.filter(state="damaged").count(),
+            "targets": list(RestoreTarget.objects.values_list("id", flat=True)),
+            # The other bytes of the disks are scratch.
+            "starts from half a disk": any(map(any, heads)) and not rescue.has_restarted(),
+        }
 
     return look
 
@@ -66,6 +74,7 @@ class TestRestoreDisks(GenericFive):
     """What a failback asks for: the machine does not start from the disks yet."""
 
     workflow = DISKS_WORKFLOW
+    copying_steps = ("prove_chain", "restore_disks")
 
     @pytest.fixture
     def case(
@@ -91,6 +100,7 @@ class TestRestoreDisks(GenericFive):
 
 class TestRestore(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("prove_chain", "restore_disks")
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def case(machine: Machine, files: Callable[[], set[str]], told: list[uuid.UUID])
 
 class TestSnapshot(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("take_point",)
 
 
 def test_the_steps_change_only_with_a_new_version() -> None:

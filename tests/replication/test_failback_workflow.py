@@ -9,6 +9,7 @@ import pytest
 from console.jobs.choices import EventType, JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
+from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.exports.plan import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
@@ -17,6 +18,7 @@ from replication.failback.workflow import VERSION_1, WORKFLOW
 from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.places.waiting import wait_until
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,
@@ -59,6 +61,14 @@ def start(failed_over: FailedOver, rescue: AgentProcess, replicating: None) -> C
 
 class TestFailback(GenericFive):
     workflow = WORKFLOW
+    copying_steps = (
+        "force_catch_up_point",
+        "send_points",
+        "last_running_point",
+        "send_last_running_point",
+        "final_point",
+        "send_final_point",
+    )
 
 
 @pytest.fixture
@@ -75,8 +85,34 @@ def case(
 
     def world() -> Any:
         machine = failed_over.fresh()
-        owner = (machine.kind, machine.is_owned_here, machine.host, machine.vm_moid)
-        return owner, guests.names(), FailbackMachine.objects.filter(state="failed_back").count()
+        # The source core is told who owns the machine; its points stay on both sides.
+        at_source = owner_at(source, machine)
+        wait_until(
+            lambda: (
+                not source.rows(
+                    "SELECT id FROM jobs_job WHERE state IN ('queued', 'running', 'unwinding')"
+                )
+            ),
+            "the end of the source core's jobs",
+            60,
+        )
+        agent = dial(machine)
+        here = [manifest.point_id for manifest in store.points(str(machine_id))]
+        there = [manifest.point_id for manifest in source.store.points(str(machine_id))]
+        return {
+            "machine": (machine.kind, machine.is_owned_here, machine.host, machine.port),
+            "vm": (machine.vcenter_id, machine.vm_moid, machine.vm_name, guests.names()),
+            "source disagrees": at_source is not None
+            and at_source[:2] != (not machine.is_owned_here, machine.ownership_epoch),
+            "points of before": here[:2],
+            "source has points of its own": there != here[: len(there)],
+            "damage": (store.check().findings, source.store.check().findings),
+            "failed back": FailbackMachine.objects.filter(failed_back_at__isnull=False).count(),
+            "held": [
+                entry.vm["held"] for entry in FailbackMachine.objects.all() if "held" in entry.vm
+            ],
+            "frozen, watched": (agent.release_hold(), agent.end_watch()),
+        }
 
     def check_success(job: Job) -> None:
         machine = failed_over.fresh()

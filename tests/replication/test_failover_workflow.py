@@ -54,6 +54,7 @@ def start(replica: ReplicatedMachine, options: VmOptions) -> Callable[[], Job]:
 
 class TestFailover(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("prove_chain", "export_vm")
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def peer_points(peer: PeerCore, machine: Machine) -> list[str]:
 
 class TestReplicate(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("send_points",)
 
 
 @pytest.fixture
@@ -52,13 +53,30 @@ def case(replicated: ReplicatedMachine, peer: PeerCore, store: Store) -> Workflo
     machine = replicated.machine
 
     def world() -> Any:
-        # A part of a point that arrived is kept on purpose, to go on from there.
-        return [manifest.point_id for manifest in store.points(str(machine.pk))]
+        # Points that have arrived stay at the target, and so does a part of one, to go on from.
+        ours = [manifest.point_id for manifest in store.points(str(machine.pk))]
+        theirs = peer_points(peer, machine)
+        found = Machine.objects.get(pk=machine.pk)
+        row = ReplicatedMachine.objects.get(pk=replicated.pk)
+        owners = peer.rows(
+            "SELECT owner_core_name, ownership_epoch, kind FROM protected_machines_machine"
+        )
+        return {
+            "machine": (found.kind, found.owner_core_name, found.ownership_epoch),
+            "points": ours,
+            "target has points of its own": theirs != ours[: len(theirs)],
+            "target claims the machine": owners not in ([], [("Test core", 1, "replicated")]),
+            "damage": (store.check().findings, peer.store.check().findings),
+            "sent only by hearsay": row.last_point_id is not None
+            and str(row.last_point_id) not in theirs,
+            "error": row.error_code,
+        }
 
     def check_success(job: Job) -> None:
-        assert peer_points(peer, machine) == world()
+        ours = [manifest.point_id for manifest in store.points(str(machine.pk))]
+        assert peer_points(peer, machine) == ours
         replicated.refresh_from_db()
-        assert str(replicated.last_point_id) == world()[-1]
+        assert str(replicated.last_point_id) == ours[-1]
         assert (replicated.behind_points, replicated.behind_bytes) == (0, 0)
 
     return WorkflowCase(lambda: start_replication(replicated), world, check_success, 60)

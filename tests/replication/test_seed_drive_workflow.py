@@ -72,6 +72,7 @@ def case(archived: Archived, disk: Path) -> WorkflowCase:
 
 class TestSeedDrive(GenericFive):
     workflow = WORKFLOW
+    copying_steps = ("copy_points",)
 
 
 def test_the_steps_change_only_with_a_new_version() -> None:

@@ -1,9 +1,10 @@
-"""The five tests that every workflow passes, parametrised over its steps.
+"""The tests that every workflow passes, free of charge.
 
 A room writes a class and a fixture, and gets all of them:
 
     class TestExport(GenericFive):
         workflow = EXPORT
+        copying_steps = ("import_vm",)
 
     @pytest.fixture
     def case(db, store, vcenter) -> WorkflowCase:
@@ -14,23 +15,27 @@ A room writes a class and a fixture, and gets all of them:
             check_success=lambda job: ...,
         )
 
-`world` leaves out jobs and clocks; what it returns is compared with `==`.
+`world` leaves out jobs and clocks, and holds whatever the workflow's steps touch; what it returns
+is compared with `==`. A fault that is the same for every step is brought into all of them in one
+run; a failure ends the run, so each step that can be unwound has runs of its own.
 """
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from console.jobs.acts import retry_job
-from console.jobs.choices import EventType, JobState, UndoKind
+from console.jobs.choices import EventType, JobState, StepState, UndoKind
 from console.jobs.models import Job
 from console.jobs.testing import (
     FAULT,
+    cancel_after,
+    cancel_midway,
     crash_after,
     crash_before,
     fail_at,
@@ -69,31 +74,54 @@ def steps_that_unwind(workflow: Workflow) -> list[str]:
 
 
 def undos_within_reach(workflow: Workflow) -> list[str]:
-    """Return the steps that are rolled back when the last step that unwinds fails."""
+    """Return the steps that are undone when the last step that unwinds fails."""
     reach = steps_that_unwind(workflow)[:-1]
     return [name for name in reach if workflow.step(name).undo_kind == UndoKind.UNDO]
 
 
 class GenericFive:
-    """Sub-class it with `workflow`, beside a fixture `case`."""
+    """Sub-class it with `workflow`, beside a fixture `case`.
 
-    workflow: Workflow
+    `copying_steps` are the steps before the point of no return that always report bytes.
+    """
+
+    workflow: ClassVar[Workflow]
+    copying_steps: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Leave out the tests of what this workflow has none of."""
+        unwinding = steps_that_unwind(cls.workflow)
+        tests_of = {
+            "undo": undos_within_reach(cls.workflow),
+            "early": unwinding,
+            "late": cls.workflow.steps[len(unwinding) :],
+            "midway": cls.copying_steps,
+        }
+        for name in dir(GenericFive):
+            for word, steps in tests_of.items():
+                if name.startswith("test_") and word in name.split("_") and not steps:
+                    setattr(cls, name, None)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        steps = [step.name for step in self.workflow.steps]
-        unwinding = steps_that_unwind(self.workflow)
-        values = {
-            "early_step": unwinding,
-            "late_step": [name for name in steps if name not in unwinding],
-            "undone_step": undos_within_reach(self.workflow),
-            "step": steps,
+        choices = {
+            "early_step": steps_that_unwind(self.workflow),
+            "copying_step": self.copying_steps,
         }
-        for name, choices in values.items():
+        for name, steps in choices.items():
             if name in metafunc.fixturenames:
-                metafunc.parametrize(name, choices)
+                metafunc.parametrize(name, steps)
+
+    @property
+    def steps(self) -> list[str]:
+        return [step.name for step in self.workflow.steps]
 
     def test_it_succeeds(self, case: WorkflowCase) -> None:
-        case.assert_succeeded(case.finish(case.start()))
+        job = case.finish(case.start())
+        case.assert_succeeded(job)
+        early = steps_that_unwind(self.workflow)
+        copying = {step.name for step in job.steps.filter(done_bytes__gt=0, name__in=early)}
+        assert bool(copying) == bool(self.copying_steps)
+        assert copying >= set(self.copying_steps)
 
     def test_each_step_may_run_twice(self, case: WorkflowCase) -> None:
         job = case.start()
@@ -101,16 +129,18 @@ class GenericFive:
             case.finish(job)
         case.assert_succeeded(job)
 
-    def test_each_undo_may_run_twice(self, case: WorkflowCase, undone_step: str) -> None:
-        before = case.world()
+    @pytest.mark.parametrize("moment", ["after started", "before succeeded", "after succeeded"])
+    def test_a_crash_in_each_step_changes_nothing_in_the_end(
+        self, case: WorkflowCase, moment: str
+    ) -> None:
         job = case.start()
-        with run_twice(), fail_at(steps_that_unwind(self.workflow)[-1]):
+        with _crash(moment, *self.steps):
             case.finish(job)
-        assert job.state == JobState.FAILED, log_of(job)
-        assert job.steps.get(name=undone_step).state == "undone"
-        assert case.world() == before
+        case.assert_succeeded(job)
 
-    def test_failure_leaves_the_world_as_it_was(self, case: WorkflowCase, early_step: str) -> None:
+    def test_an_early_failure_leaves_the_world_as_it_was(
+        self, case: WorkflowCase, early_step: str
+    ) -> None:
         before = case.world()
         job = case.start()
         with fail_at(early_step):
@@ -119,56 +149,92 @@ class GenericFive:
         assert job.error_code == FAULT
         assert case.world() == before
 
-    def test_failure_past_the_point_of_no_return_goes_on_by_retry(
-        self, case: WorkflowCase, late_step: str
+    def test_a_cancel_after_an_early_effect_leaves_the_world_as_it_was(
+        self, case: WorkflowCase, early_step: str
     ) -> None:
+        before = case.world()
         job = case.start()
-        with fail_at(late_step):
+        with cancel_after(job, early_step):
             case.finish(job)
-        assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
-        assert job.steps.get(name=late_step).attempt > 1
-        case.assert_succeeded(case.finish(retry_job(job, None)))
+        self._assert_cancelled(case, job, early_step)
+        if job.is_cancelled:
+            assert case.world() == before
 
-    @pytest.mark.parametrize("moment", ["after started", "before succeeded", "after succeeded"])
-    def test_a_crash_changes_nothing_in_the_end(
-        self, case: WorkflowCase, step: str, moment: str
+    def test_a_cancel_midway_leaves_the_world_as_it_was(
+        self, case: WorkflowCase, copying_step: str
     ) -> None:
+        before = case.world()
         job = case.start()
-        with _crash(moment, step):
+        with cancel_midway(job, copying_step):
             case.finish(job)
-        case.assert_succeeded(job)
+        self._assert_cancelled(case, job, copying_step)
+        if job.is_cancelled:
+            assert case.world() == before
+
+    def _assert_cancelled(self, case: WorkflowCase, job: Job, step: str) -> None:
+        """A cancel comes too late only when the very last step of all ends well."""
+        if step == self.steps[-1] and job.state == JobState.SUCCEEDED:
+            case.assert_succeeded(job)
+        else:
+            assert job.is_cancelled, log_of(job)
+
+    def test_late_failures_need_attention_and_go_on_by_retry(self, case: WorkflowCase) -> None:
+        late = self.steps[len(steps_that_unwind(self.workflow)) :]
+        job = case.start()
+        for step in late:
+            with fail_at(step):
+                case.finish(job)
+            assert (job.state, job.current_step) == (JobState.NEEDS_ATTENTION, step), log_of(job)
+            assert job.steps.get(name=step).attempt > 1
+            retry_job(job, None)
+        case.assert_succeeded(case.finish(job))
+
+    def test_each_undo_may_run_twice(self, case: WorkflowCase) -> None:
+        before = case.world()
+        job = case.start()
+        with run_twice(), fail_at(steps_that_unwind(self.workflow)[-1]):
+            case.finish(job)
+        self._assert_undone(case, job, before)
 
     @pytest.mark.parametrize(
         "moment", ["after undo_started", "before undo_finished", "after undo_finished"]
     )
-    def test_a_crash_while_rolling_back_leaves_the_world_as_it_was(
-        self, case: WorkflowCase, undone_step: str, moment: str
+    def test_a_crash_in_each_undo_leaves_the_world_as_it_was(
+        self, case: WorkflowCase, moment: str
     ) -> None:
         before = case.world()
         job = case.start()
-        with fail_at(steps_that_unwind(self.workflow)[-1]), _crash(moment, undone_step):
+        undone = undos_within_reach(self.workflow)
+        with fail_at(steps_that_unwind(self.workflow)[-1]), _crash(moment, *undone):
             case.finish(job)
-        assert job.state == JobState.FAILED, log_of(job)
-        assert case.world() == before
+        self._assert_undone(case, job, before)
 
     def test_a_failed_undo_needs_attention_and_shows(
-        self, case: WorkflowCase, undone_step: str, admin_client: Client
+        self, case: WorkflowCase, admin_client: Client
     ) -> None:
+        """Each undo fails in its turn, and goes on once a person retries."""
         before = case.world()
         job = case.start()
-        failing = steps_that_unwind(self.workflow)[-1]
-        with fail_at(failing), fail_at(undone_step, is_undo=True):
+        with fail_at(steps_that_unwind(self.workflow)[-1]):
+            for step in reversed(undos_within_reach(self.workflow)):
+                with fail_at(step, is_undo=True):
+                    case.finish(job)
+                assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+                page = admin_client.get(reverse("jobs:job", args=[job.id])).content.decode()
+                assert "Needs attention" in page
+                assert f"A fault was brought into {step}." in page
+                retry_job(job, None)
             case.finish(job)
-        assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
-        page = admin_client.get(reverse("jobs:job", args=[job.id])).content.decode()
-        assert "Needs attention" in page
-        assert f"A fault was brought into {undone_step}." in page
-        case.finish(retry_job(job, None))
+        self._assert_undone(case, job, before)
+
+    def _assert_undone(self, case: WorkflowCase, job: Job, before: Any) -> None:
         assert job.state == JobState.FAILED, log_of(job)
+        undone = job.steps.filter(state=StepState.UNDONE)
+        assert [step.name for step in undone] == undos_within_reach(self.workflow)
         assert case.world() == before
 
 
-def _crash(moment: str, step: str) -> contextlib.AbstractContextManager[None]:
+def _crash(moment: str, *steps: str) -> contextlib.AbstractContextManager[None]:
     when, event = moment.split(" ")
     crash = crash_after if when == "after" else crash_before
-    return crash(EventType(event), step)
+    return crash(EventType(event), *steps)

@@ -29,3 +29,4 @@ def case(db: None, tmp_path: Path) -> WorkflowCase:
 
 class TestDemo(GenericFive):
     workflow = DEMO
+    copying_steps = ("copy",)
