@@ -7,6 +7,7 @@
   - PointNotFound          the recovery point is not in this core's store
   - ParentNotUsable        an incremental was asked for, and nothing fit to be its parent is there
   - VmMissing              the VM that a job made is gone
+  - ExportRefused          something stands in the way of an export; the findings say what
   - NotARescueMachine      the machine there runs its own system, so nothing is written to it
   - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
 """
@@ -78,6 +79,12 @@ class VmMissing(ProtectedMachinesError):
     """The VM that a job made is no longer in vSphere."""
 
     code = "MACHINE-VM-MISSING"
+
+
+class ExportRefused(ProtectedMachinesError):
+    """An export may not start; the text is the first finding that stops it."""
+
+    code = "EXPORT-REFUSED"
 
 
 class PasswordUnreadable(ProtectedMachinesError):

@@ -28,7 +28,7 @@ class NavigationEntry:
 
     url: str
     name: str
-    tone: str
+    state_word: str
     state_text: str
 
 

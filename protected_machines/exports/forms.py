@@ -6,13 +6,34 @@ from uuid import UUID, uuid4
 
 from django import forms
 
+from protected_machines.exports.options import (
+    CPUS_LIMIT,
+    MEMORY_LEAST_MIB,
+    MEMORY_LIMIT_MIB,
+    MEMORY_STEP_MIB,
+    MIB,
+    NAME_LENGTH,
+    VmOptions,
+)
 from protected_machines.exports.places import Places, split_compute
-from protected_machines.exports.plan import VmOptions
-from protected_machines.models import RecoveryPoint, VCenter
-from protected_machines.points.forms import point_text
+from protected_machines.exports.start import ExportOrder
+from protected_machines.models import Machine, RecoveryPoint, VCenter
 
 
-class ExportForm(forms.Form):
+class VmHardwareForm(forms.Form):
+    """A VM's name, CPUs and memory."""
+
+    vm_name = forms.CharField(max_length=NAME_LENGTH, label="VM name")
+    cpus = forms.IntegerField(min_value=1, max_value=CPUS_LIMIT, label="CPUs")
+    memory_mib = forms.IntegerField(
+        min_value=MEMORY_LEAST_MIB,
+        max_value=MEMORY_LIMIT_MIB,
+        step_size=MEMORY_STEP_MIB,
+        label="Memory (MiB)",
+    )
+
+
+class ExportForm(VmHardwareForm):
     """Which point becomes a VM, where, and with what name, CPUs and memory.
 
     The choices of a place are those of the chosen vCenter's datacenter, now.
@@ -24,9 +45,6 @@ class ExportForm(forms.Form):
     compute = forms.ChoiceField(label="Resource pool or host")
     datastore = forms.ChoiceField()
     network = forms.ChoiceField()
-    vm_name = forms.CharField(max_length=80, label="Name")
-    cpus = forms.IntegerField(min_value=1, max_value=768, label="CPUs")
-    memory_mib = forms.IntegerField(min_value=4, max_value=24 * 1024**2, label="Memory (MiB)")
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
     def __init__(
@@ -55,14 +73,17 @@ class ExportForm(forms.Form):
             if values and name not in initial:
                 self.initial[name] = values[0][0]
 
-    def clean_memory_mib(self) -> int:
-        memory_mib = int(self.cleaned_data["memory_mib"])
-        if memory_mib % 4:
-            raise forms.ValidationError("vSphere wants a multiple of 4.")
-        return memory_mib
+    def order(self, machine: Machine) -> ExportOrder:
+        """Return what the valid form asks for."""
+        values = self.cleaned_data
+        return ExportOrder(
+            machine_id=machine.pk,
+            point_id=values["point_id"],
+            options=self._vm_options(),
+            request_id=values["request_id"],
+        )
 
-    def vm_options(self) -> VmOptions:
-        """Return the valid form's place and hardware."""
+    def _vm_options(self) -> VmOptions:
         values = self.cleaned_data
         resource_pool, host = split_compute(values["compute"])
         return VmOptions(
@@ -74,8 +95,14 @@ class ExportForm(forms.Form):
             network=values["network"],
             vm_name=values["vm_name"],
             cpus=values["cpus"],
-            memory_bytes=values["memory_mib"] * 1024**2,
+            memory_bytes=values["memory_mib"] * MIB,
         )
+
+
+def point_text(point: RecoveryPoint) -> str:
+    """Return how a point is offered in a list of choices."""
+    kind = point.get_kind_display()
+    return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"
 
 
 class VCenterAddressForm(forms.Form):

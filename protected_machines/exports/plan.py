@@ -8,11 +8,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from console.findings import Finding, Severity, errors_first
 from console.identity import this_core
 from protected_machines.choices import PointState
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.proofs import get_manifest
@@ -31,33 +31,6 @@ CONTROLLERS_BY_DRIVER = (
     ("nvme", "nvme"),
     ("ahci", "sata"),
 )
-
-
-@dataclass(frozen=True)
-class VmOptions:
-    """Where a VM goes and what it is called. Managed object ids, and choices of a person."""
-
-    vcenter_id: UUID
-    datacenter: str
-    # One of the two; a host alone means its own root resource pool.
-    resource_pool: str
-    host: str
-    datastore: str
-    network: str
-    vm_name: str
-    cpus: int
-    memory_bytes: int
-
-    @property
-    def placement(self) -> Placement:
-        return Placement(
-            datacenter=self.datacenter,
-            resource_pool=self.resource_pool,
-            host=self.host or None,
-            datastore=self.datastore,
-            folder=None,
-            network=self.network,
-        )
 
 
 @dataclass(frozen=True)

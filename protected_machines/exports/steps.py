@@ -8,7 +8,8 @@ from uuid import UUID
 
 from console.identity import this_core
 from console.jobs.workflow import Waiting
-from protected_machines.exports.plan import VmOptions, choose_controller
+from protected_machines.exports.options import VmOptions
+from protected_machines.exports.plan import choose_controller
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.points.proofs import CheckCancel, Progress, get_manifest
 from protected_machines.points.store import open_store

@@ -9,18 +9,16 @@ from django.views.decorators.http import require_http_methods
 from console.dialogs import render_dialog
 from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
-from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from protected_machines.access import User, get_machine_for_change, list_vcenters_for
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.forms import ExportForm
+from protected_machines.exports.options import NAME_LENGTH, memory_mib_of
 from protected_machines.exports.places import Places, places_in
-from protected_machines.exports.plan import check_export
+from protected_machines.exports.start import check_order, start_export
 from protected_machines.exports.vcenters import connect
-from protected_machines.exports.workflow import ExportParams
 from protected_machines.models import Machine, RecoveryPoint, VCenter
-from recovery_store.errors import StoreError
 from vsphere.errors import VSphereError
 
 POINTS_OFFERED = 200
@@ -50,14 +48,7 @@ def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     if not form.is_valid() or has_errors(findings):
         return _render(request, machine, {"form": form, "findings": findings}, 422)
     try:
-        start_job(
-            "export",
-            machine.pk,
-            machine.name,
-            ExportParams(point_id=form.cleaned_data["point_id"], options=form.vm_options()),
-            requested_by=request.user,
-            request_id=form.cleaned_data["request_id"],
-        )
+        start_export(form.order(machine), request.user, findings)
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(
@@ -114,9 +105,9 @@ class ExportDialog:
         defaults: dict[str, Any] = {
             "point_id": newest_usable.pk,
             "vcenter_id": self.vcenter.pk,
-            "vm_name": f"{self.machine.name}-export"[:80],
+            "vm_name": f"{self.machine.name}-export"[:NAME_LENGTH],
             "cpus": self.machine.cpus or 1,
-            "memory_mib": max(4, (self.machine.memory_bytes or 1024**3) // 1024**2 // 4 * 4),
+            "memory_mib": memory_mib_of(self.machine.memory_bytes or 1024**3),
         }
         kept = {
             name: value for name, value in self.chosen.items() if name in ExportForm.base_fields
@@ -149,12 +140,7 @@ class ExportDialog:
             form = self.bound_form({**values, "request_id": self.machine.pk})
             if not form.is_valid():
                 return []
-        wanted = form.cleaned_data["point_id"]
-        point = next(point for point in self.points if point.pk == wanted)
-        try:
-            return check_export(self.machine, point, form.vm_options())
-        except (VSphereError, StoreError, ProtectedMachinesError) as error:
-            return [Finding.error(error.code, str(error))]
+        return check_order(form.order(self.machine))
 
 
 def _render(

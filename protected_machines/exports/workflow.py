@@ -10,7 +10,8 @@ from uuid import UUID
 
 from console.jobs.choices import Queue
 from console.jobs.workflow import Step, StepContext, Workflow, register
-from protected_machines.exports import plan, steps
+from protected_machines.exports import options as exports_options
+from protected_machines.exports import steps
 from protected_machines.points import proofs
 
 
@@ -20,7 +21,7 @@ class ExportParams:
 
     point_id: UUID
     # Where the VM goes, and its name, memory and CPUs.
-    options: plan.VmOptions
+    options: exports_options.VmOptions
 
 
 def reserve_vm(context: StepContext) -> dict[str, Any]:

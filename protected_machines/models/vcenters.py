@@ -9,11 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from console import secrets
-from protected_machines.errors import PasswordUnreadable
-
-# Names the key of the stored passwords: never changed.
-_PURPOSE = "understudy stored passwords"
+from protected_machines import secrets
 
 
 class VCenter(models.Model):
@@ -59,17 +55,11 @@ class VCenter(models.Model):
         Raises:
             PasswordUnreadable: it was stored under another secret key.
         """
-        try:
-            return secrets.decrypt(self.password_encrypted, _PURPOSE)
-        except secrets.SecretUnreadable as error:
-            raise PasswordUnreadable(
-                f"The password of {self.name} was stored under another secret key. "
-                "Enter the password again."
-            ) from error
+        return secrets.decrypt(self.password_encrypted)
 
     @password.setter
     def password(self, plain_text: str) -> None:
-        self.password_encrypted = secrets.encrypt(plain_text, _PURPOSE)
+        self.password_encrypted = secrets.encrypt(plain_text)
 
     def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
         """Save what a test of the connection showed."""

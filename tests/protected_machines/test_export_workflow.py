@@ -14,8 +14,8 @@ from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from lab.vcsim.process import Vcsim
 from protected_machines.choices import PointKind, PointState
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.plan import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.exports.workflow import WORKFLOW, ExportParams
 from protected_machines.models import Machine, RecoveryPoint, VCenter

@@ -12,8 +12,8 @@ from console.jobs.workflow import Waiting
 from protected_machines.agents.connection import protect_here
 from protected_machines.errors import VmMissing
 from protected_machines.exports import guests
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.plan import VmOptions
 from protected_machines.exports.steps import import_vm, reserve_vm, undo_import_vm
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, VCenter

@@ -11,8 +11,8 @@ import pytest
 
 from console.jobs.workflow import Waiting
 from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.plan import VmOptions
 from protected_machines.exports.steps import import_vm, reserve_vm, undo_import_vm
 from protected_machines.exports.vcenters import add_vcenter, connect
 from protected_machines.models import Machine, VCenter

@@ -1,0 +1,68 @@
+"""What a VM is made with: where it goes, its name, CPUs and memory, and their bounds."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from console.findings import Finding
+from vsphere import Placement
+
+MIB = 1024**2
+NAME_LENGTH = 80
+CPUS_LIMIT = 768
+MEMORY_LEAST_MIB = 4
+MEMORY_LIMIT_MIB = 24 * 1024**2
+# vSphere takes memory in steps of this.
+MEMORY_STEP_MIB = 4
+
+
+@dataclass(frozen=True)
+class VmOptions:
+    """Where a VM goes and what it is called. Managed object ids, and choices of a person."""
+
+    vcenter_id: UUID
+    datacenter: str
+    # One of the two; a host alone means its own root resource pool.
+    resource_pool: str
+    host: str
+    datastore: str
+    network: str
+    vm_name: str
+    cpus: int
+    memory_bytes: int
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(
+            datacenter=self.datacenter,
+            resource_pool=self.resource_pool,
+            host=self.host or None,
+            datastore=self.datastore,
+            folder=None,
+            network=self.network,
+        )
+
+
+def memory_mib_of(memory_bytes: int) -> int:
+    """Return the memory of a VM for a machine that has so much: whole steps, rounded down."""
+    steps = memory_bytes // MIB // MEMORY_STEP_MIB
+    return max(MEMORY_LEAST_MIB, steps * MEMORY_STEP_MIB)
+
+
+def check_vm(name: str, cpus: int, memory_bytes: int) -> list[Finding]:
+    """Return what vSphere would refuse of a VM's name and hardware."""
+    findings = []
+    if not 0 < len(name) <= NAME_LENGTH:
+        text = f"A VM name must have 1 to {NAME_LENGTH} characters."
+        findings.append(Finding.error("EXPORT-VM-NAME", text))
+    if not 1 <= cpus <= CPUS_LIMIT:
+        text = f"A VM can have 1 to {CPUS_LIMIT} CPUs, not {cpus}."
+        findings.append(Finding.error("EXPORT-VM-CPUS", text))
+    memory_mib, rest = divmod(memory_bytes, MIB)
+    is_whole = not rest and not memory_mib % MEMORY_STEP_MIB
+    if not is_whole or not MEMORY_LEAST_MIB <= memory_mib <= MEMORY_LIMIT_MIB:
+        text = (
+            f"A VM can have {MEMORY_LEAST_MIB} to {MEMORY_LIMIT_MIB} MiB of memory, in steps of "
+            f"{MEMORY_STEP_MIB} MiB."
+        )
+        findings.append(Finding.error("EXPORT-VM-MEMORY", text))
+    return findings
