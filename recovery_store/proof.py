@@ -21,7 +21,7 @@ Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Fault:
+class Finding:
     """One thing that is wrong.
 
     code: "missing" or "damaged" of the thing itself; "broken" of a point that only suffers from
@@ -55,7 +55,7 @@ class Report:
     leftovers: unfinished folders and files that no running writer holds.
     """
 
-    findings: tuple[Fault, ...]
+    findings: tuple[Finding, ...]
     good_points: tuple[Manifest, ...]
     leftovers: tuple[Path, ...]
 
@@ -85,11 +85,11 @@ class _Counter:
 
 def prove_files(
     points: Sequence[tuple[Path, Manifest]], progress: Progress | None = None, threads: int = 2
-) -> list[Fault]:
+) -> list[Finding]:
     """Read every file of those points and compare each range with its digest."""
     work = [(folder, manifest, disk) for folder, manifest in points for disk in manifest.disks]
     counter = _Counter(sum(disk.file_bytes for _, _, disk in work), progress)
-    findings: list[Fault] = []
+    findings: list[Finding] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="prove") as pool:
         try:
             for folder, manifest, disk in work:
@@ -107,9 +107,9 @@ def _prove_file(
     manifest: Manifest,
     disk: DiskEntry,
     counter: _Counter,
-) -> list[Fault]:
-    def finding(code: str, what: str) -> Fault:
-        return Fault(
+) -> list[Finding]:
+    def finding(code: str, what: str) -> Finding:
+        return Finding(
             code,
             manifest.machine_id,
             manifest.point_id,

@@ -14,19 +14,39 @@ from replication.models import Pairing, ReplicatedMachine
 MACHINES_SHOWN = 50
 
 
-class DraftedMachine(Protocol):
-    """One machine in such a dialog."""
-
-    is_chosen: bool
-    findings: list[Finding]
-
-    @property
-    def form(self) -> forms.Form:
-        """What was typed for it."""
+class Judged(Protocol):
+    """One machine of an order, with what was found about it, errors first."""
 
     @property
     def name(self) -> str:
         """What it is called."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What stands in its way, or is to be known."""
+
+
+def refusal_of(machines: Sequence[Judged]) -> str:
+    """Return why an order for these machines cannot start, in one sentence; empty when it can."""
+    if not machines:
+        return "Choose at least one machine."
+    for machine in machines:
+        for finding in machine.findings:
+            if finding.is_error:
+                return f"{machine.name}: {finding.text}"
+    return ""
+
+
+class DraftedMachine(Judged, Protocol):
+    """One machine in such a dialog."""
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it goes along."""
+
+    @property
+    def form(self) -> forms.Form:
+        """What was typed for it."""
 
 
 M = TypeVar("M", bound=DraftedMachine)
@@ -50,15 +70,7 @@ class Draft(Generic[M]):
     @property
     def refusal(self) -> str:
         """Why it cannot start, in one sentence; empty when it can."""
-        if not self.machines:
-            return self.nothing_text
-        if not self.chosen:
-            return "Choose at least one machine."
-        for machine in self.chosen:
-            for finding in machine.findings:
-                if finding.is_error:
-                    return f"{machine.name}: {finding.text}"
-        return ""
+        return refusal_of(self.chosen) if self.machines else self.nothing_text
 
     def is_valid(self) -> bool:
         """Tell whether what was sent can be started; asks every form, so that all errors show."""

@@ -32,7 +32,7 @@ FOLDER_PRIVILEGES_OF_THE_MACHINE = (
 
 
 @dataclass(frozen=True)
-class PlacementFinding:
+class Finding:
     """Something that speaks against a placement. An error will make the import fail."""
 
     code: str
@@ -174,13 +174,11 @@ def network_backing(content: Any, moid: str, doing: str) -> Any:
     return distributed_backing(of["key"], switch["uuid"])
 
 
-def check(
-    content: Any, placement: Placement, vm_name: str, needed_bytes: int
-) -> list[PlacementFinding]:
+def check(content: Any, placement: Placement, vm_name: str, needed_bytes: int) -> list[Finding]:
     """Return what speaks against making `vm_name` there with `needed_bytes` of data."""
     site = read_site(content, placement)
     findings = [
-        PlacementFinding(
+        Finding(
             "PLACEMENT-MISSING",
             "error",
             f"The {role.replace('_', ' ')} {getattr(placement, role)} is not there any more.",
@@ -195,7 +193,7 @@ def check(
     return findings
 
 
-def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding]:
+def _check_name(content: Any, site: Site, vm_name: str) -> list[Finding]:
     children = [
         child
         for child in site.of.get("folder", {}).get("childEntity", ())
@@ -204,7 +202,7 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding
     for child, of in read_many(content, children, {vim.VirtualMachine: ("name",)}):
         if plain_name(of.get("name", "")) == vm_name:
             return [
-                PlacementFinding(
+                Finding(
                     "PLACEMENT-NAME-TAKEN",
                     "error",
                     f"A virtual machine named {vm_name} ({child._moId}) is in that folder already.",
@@ -213,26 +211,18 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding
     return []
 
 
-def _check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
+def _check_datastore(site: Site, needed_bytes: int) -> list[Finding]:
     of, name = site.of.get("datastore"), site.name("datastore")
     if of is None:
         return []
     if not of.get("summary.accessible"):
-        return [
-            PlacementFinding(
-                "PLACEMENT-DATASTORE-INACCESSIBLE", "error", f"{name} is not accessible."
-            )
-        ]
+        return [Finding("PLACEMENT-DATASTORE-INACCESSIBLE", "error", f"{name} is not accessible.")]
     if of.get("summary.maintenanceMode", NORMAL) != NORMAL:
-        return [
-            PlacementFinding(
-                "PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance."
-            )
-        ]
+        return [Finding("PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance.")]
     free_bytes, capacity_bytes = of.get("summary.freeSpace", 0), of.get("summary.capacity", 0)
     if free_bytes < needed_bytes:
         return [
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-DATASTORE-FULL",
                 "error",
                 f"{name} has {_gib(free_bytes)} free, and {_gib(needed_bytes)} are needed.",
@@ -241,7 +231,7 @@ def _check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
     if free_bytes - needed_bytes < capacity_bytes * SPARE_SHARE:
         left = _gib(free_bytes - needed_bytes)
         return [
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would stay free on {name}."
             )
         ]
@@ -252,12 +242,12 @@ def _gib(count_bytes: int) -> str:
     return f"{count_bytes / (1 << 30):,.1f} GiB"
 
 
-def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
+def _check_hosts(content: Any, site: Site) -> list[Finding]:
     if site.compute is None:
         return []
     if "host" in site.objects and site.objects["host"] not in site.compute_of.get("host", ()):
         return [
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-HOST-ELSEWHERE",
                 "error",
                 f"{site.name('host')} does not belong to the resource pool "
@@ -280,19 +270,17 @@ def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     if not able:
         reasons = "; ".join(unable) or "there is none"
         findings.append(
-            PlacementFinding(
-                "PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}."
-            )
+            Finding("PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}.")
         )
     elif unable and "host" not in site.objects:
         findings.append(
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-FEWER-HOSTS", "warning", f"Not every host will do: {'; '.join(unable)}."
             )
         )
     if "host" not in site.objects and len(site.hosts) > 1 and not has_drs(content, site.compute):
         findings.append(
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-HOST-NEEDED",
                 "warning",
                 f"{plain_name(site.compute_of.get('name', ''))} does not place machines by itself "
@@ -302,7 +290,7 @@ def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     return findings
 
 
-def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
+def _check_network(content: Any, site: Site) -> list[Finding]:
     network = site.objects.get("network")
     if network is None:
         return []
@@ -310,7 +298,7 @@ def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
         read(content, network, ("tag",))
     ):
         return [
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-NETWORK-UPLINK",
                 "error",
                 f"{site.name('network')} is an uplink of a switch, not a network for machines.",
@@ -319,7 +307,7 @@ def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
     blind = [of for of in site.hosts.values() if network not in of.get("network", ())]
     if blind and len(blind) == len(site.hosts):
         return [
-            PlacementFinding(
+            Finding(
                 "PLACEMENT-NETWORK-NOT-VISIBLE",
                 "error",
                 f"{site.name('network')} is not to be seen from {blind[0].get('name')}.",
@@ -337,7 +325,7 @@ def has_drs(content: Any, compute: Any) -> bool:
     return bool(drs is not None and drs.enabled)
 
 
-def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:
+def _check_privileges(content: Any, site: Site) -> list[Finding]:
     session = read(content, content.sessionManager, ("currentSession",)).get("currentSession")
     if session is None or content.authorizationManager is None:
         return []
@@ -355,7 +343,7 @@ def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:
         ]
         if lacking:
             findings.append(
-                PlacementFinding(
+                Finding(
                     "PLACEMENT-PRIVILEGE-MISSING",
                     "error",
                     f"{session.userName} lacks {', '.join(lacking)} on the "

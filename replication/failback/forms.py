@@ -4,14 +4,16 @@ from uuid import uuid4
 
 from django import forms
 
+from replication.failback.order import COMMIT_DAYS, COMMIT_DAYS_LIMIT
+
 
 class FailbackForm(forms.Form):
     """What all machines of one failback share."""
 
     commit_days = forms.IntegerField(
         min_value=1,
-        max_value=90,
-        initial=7,
+        max_value=COMMIT_DAYS_LIMIT,
+        initial=COMMIT_DAYS,
         label="Commit after (days)",
         help_text="Until then the VMs stay here, powered off, and the failback can be rolled back.",
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from console.findings import Finding, errors_first
 from protected_machines.choices import MachineKind
+from replication.failback.order import COMMIT_DAYS_LIMIT
 from replication.models import ReplicatedMachine
 
 
@@ -27,21 +28,21 @@ class FailbackFacts:
     has_common_point: bool = True
     send_text: str = ""
     # Why the rescue machine cannot be used, in words; empty when it can, or is not named yet.
-    target_trouble_code: str = ""
-    target_trouble_text: str = ""
-    is_target_named: bool = False
-    target_findings: Sequence[Finding] = field(default_factory=tuple)
+    rescue_trouble_code: str = ""
+    rescue_trouble_text: str = ""
+    is_rescue_named: bool = False
+    rescue_findings: Sequence[Finding] = field(default_factory=tuple)
 
 
-def plan_failback(facts: FailbackFacts) -> list[Finding]:
-    """Return what speaks against the failback of one machine, errors first. Pure."""
-    findings = [*_failback_machine_findings(facts), *_failback_source_findings(facts)]
+def check_machine(facts: FailbackFacts) -> list[Finding]:
+    """Return what was found about the failback of one machine, errors first. Pure."""
+    findings = [*_machine_findings(facts), *_source_findings(facts)]
     if not facts.source_trouble_text:
-        findings += _failback_target_findings(facts)
+        findings += _rescue_findings(facts)
     return errors_first(findings)
 
 
-def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
+def _machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if facts.kind != "failed_over" or not facts.is_owned_here:
         yield Finding.error(
             "FAILBACK-NOT-FAILED-OVER",
@@ -63,7 +64,7 @@ def _failback_machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
         )
 
 
-def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
+def _source_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if facts.source_trouble_text:
         yield Finding.error("FAILBACK-SOURCE-AWAY", facts.source_trouble_text)
     elif facts.has_points and not facts.has_common_point:
@@ -74,18 +75,25 @@ def _failback_source_findings(facts: FailbackFacts) -> Iterable[Finding]:
         )
 
 
-def _failback_target_findings(facts: FailbackFacts) -> Iterable[Finding]:
-    if not facts.is_target_named:
+def _rescue_findings(facts: FailbackFacts) -> Iterable[Finding]:
+    if not facts.is_rescue_named:
         yield Finding.error(
             "FAILBACK-NO-TARGET",
             f"Start the machine at {facts.source_name} from the rescue medium, and type here the "
             "address and the code that it shows.",
         )
-    elif facts.target_trouble_text:
+    elif facts.rescue_trouble_text:
         yield Finding.error(
-            facts.target_trouble_code or "FAILBACK-TARGET", facts.target_trouble_text
+            facts.rescue_trouble_code or "FAILBACK-TARGET", facts.rescue_trouble_text
         )
-    yield from facts.target_findings
+    yield from facts.rescue_findings
+
+
+def refuse_days(commit_days: int) -> str:
+    """Return why a failback cannot be committed after so many days; empty when it can."""
+    if 1 <= commit_days <= COMMIT_DAYS_LIMIT:
+        return ""
+    return f"A failback is committed after 1 to {COMMIT_DAYS_LIMIT} days, not {commit_days}."
 
 
 def refuse_core_failback(failed_over_count: int) -> str:

@@ -1,14 +1,14 @@
-"""Start a failback."""
+"""Start a failback, once."""
 
 import uuid
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from console.jobs.acts import User, start_job
-from replication.errors import (
-    FailbackRefused,
-)
-from replication.failback.draft import DraftMachine, FailbackDraft
+from replication.errors import FailbackRefused
+from replication.failback.check import CheckedMachine, FailbackCheck, check_failback
+from replication.failback.order import FailbackOrder
 from replication.failback.workflow import FailbackParams
 from replication.models import Failback, FailbackMachine
 
@@ -18,51 +18,58 @@ def find_failback(request_id: uuid.UUID | None) -> Failback | None:
     return Failback.objects.filter(request_id=request_id).first() if request_id else None
 
 
-def start_failback(draft: FailbackDraft, requested_by: User) -> Failback:
-    """Start one job for each chosen machine, all or none. A repeated request starts nothing.
+def start_failback(
+    order: FailbackOrder, requested_by: User, check: FailbackCheck | None = None
+) -> Failback:
+    """Start one job for each machine of the order, all or none. A repeated order starts nothing.
+
+    check: what was found about this very order, where it was checked already.
 
     Raises:
-        FailbackRefused: the draft is not fit to be started.
+        FailbackRefused: something stands in the way; the text says what.
         JobConflict: another job holds one of the machines.
     """
-    if not draft.is_valid():
-        raise FailbackRefused(draft.refusal or "Something in the form is not right.")
-    values = draft.form.cleaned_data
+    known = find_failback(order.request_id)
+    if known is not None:
+        return known
+    check = check or check_failback(order, timezone.now())
+    if check.refusal:
+        raise FailbackRefused(check.refusal)
     try:
         with transaction.atomic():
             failback = Failback.objects.create(
-                pairing=draft.pairing,
-                request_id=values["request_id"],
+                pairing=check.pairing,
+                request_id=order.request_id,
                 requested_by_id=requested_by.pk if requested_by is not None else None,
-                reason=values["reason"],
-                commit_days=values["commit_days"],
+                reason=order.reason,
+                commit_days=order.commit_days,
             )
-            for machine in draft.chosen:
+            for machine in check.machines:
                 _start_machine(failback, machine, requested_by)
     except IntegrityError:
-        known = find_failback(values["request_id"])
+        known = find_failback(order.request_id)
         if known is None:
             raise
         return known
     return failback
 
 
-def _start_machine(failback: Failback, machine: DraftMachine, requested_by: User) -> None:
-    assert machine.target is not None
-    chosen = machine.form.cleaned_data
-    row = machine.replicated.machine
+def _start_machine(failback: Failback, checked: CheckedMachine, requested_by: User) -> None:
+    assert checked.order.rescue is not None
+    assert checked.rescue is not None
+    machine = checked.replicated.machine
     entry = FailbackMachine.objects.create(
         failback=failback,
-        machine=row,
-        target_id=uuid.UUID(machine.target.target_id),
-        target_host=chosen["host"],
-        target_port=chosen["port"],
-        quote=machine.quote.as_json() if machine.quote is not None else {},
+        machine=machine,
+        target_id=uuid.UUID(checked.rescue.target_id),
+        target_host=checked.order.rescue.host,
+        target_port=checked.order.rescue.port,
+        quote=checked.quote.as_json() if checked.quote is not None else {},
     )
     start_job(
         "failback",
-        row.pk,
-        row.name,
+        machine.pk,
+        machine.name,
         FailbackParams(
             failback_id=failback.pk,
             entry_id=entry.pk,
@@ -70,6 +77,6 @@ def _start_machine(failback: Failback, machine: DraftMachine, requested_by: User
             target_id=entry.target_id,
         ),
         requested_by,
-        uuid.uuid5(failback.request_id, str(row.pk)),
+        uuid.uuid5(failback.request_id, str(machine.pk)),
         failback.pk,
     )

@@ -67,7 +67,7 @@ def _failback(
     if not draft.is_valid():
         return _dialog(request, draft, 422)
     try:
-        failback = start_failback(draft, request.user)
+        failback = start_failback(draft.order, request.user, draft.check)
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(request, _url_of(failback))

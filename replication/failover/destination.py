@@ -1,13 +1,14 @@
-"""Where machines may go: what a vCenter offers, looked at within a time limit.
+"""Where machines may go: what a vCenter offers, surveyed within a time limit.
 
-A vCenter that is slow, away or refuses is no exception here: it becomes words that a page shows.
+A vCenter that is slow, away or refuses raises nothing here: it becomes words that a page shows.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from django.conf import settings
 
@@ -18,6 +19,7 @@ from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.plan import check_placement
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import VCenter
+from replication.failover.order import Destination
 from vsphere.errors import VSphereError
 from vsphere.inventory import Inventory
 from vsphere.spec import Placement
@@ -26,125 +28,162 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
 Choices = list[tuple[str, str]]
+_TITLES = {
+    "datacenter": "datacenter",
+    "compute": "resource pool or host",
+    "datastore": "datastore",
+    "network": "network",
+}
 
 
 @dataclass(frozen=True)
 class PlacementQuestion:
     """One VM that is to go somewhere: would it fit there?"""
 
-    key: str
+    machine_id: UUID
     vm_name: str
     needed_bytes: int
 
 
 @dataclass
-class Place:
-    """A destination as chosen in the form: managed object ids."""
+class Survey:
+    """What a vCenter offers, what is chosen of it, and what it says of each VM there."""
 
-    datacenter: str = ""
-    # A choice of `protected_machines.places`.
-    place: str = ""
-    datastore: str = ""
-    network: str = ""
-
-
-@dataclass
-class Look:
-    """What one look at a vCenter showed: what it offers, what is chosen, what speaks against it."""
-
+    chosen: Destination = field(default_factory=Destination)
+    # By field of the destination.
     choices: dict[str, Choices] = field(default_factory=dict)
-    place: Place = field(default_factory=Place)
     resource_pool: str = ""
     host: str = ""
+    datastore_name: str = ""
     trouble_text: str = ""
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    # By machine.
+    findings: dict[UUID, list[Finding]] = field(default_factory=dict)
 
     def title_of(self, name: str) -> str:
         """Return the chosen entry of a list as people read it."""
-        return dict(self.choices.get(name, [])).get(getattr(self.place, name), "")
+        return dict(self.choices.get(name, [])).get(getattr(self.chosen, name), "")
 
 
-def look_at(
+def survey_vcenter(
     vcenter: VCenter,
-    wanted: Place,
-    questions: Callable[[], list[PlacementQuestion]],
-    is_strict: bool,
-) -> Look:
-    """Look what the vCenter offers and whether each VM would fit at the wanted place.
+    wanted: Destination,
+    questions: Sequence[PlacementQuestion],
+    *,
+    takes_defaults: bool,
+) -> Survey:
+    """Return what the vCenter offers and whether each VM would fit at the wanted destination.
 
-    What is wanted but not offered is replaced by a default, unless `is_strict`: then it stays, and
-    the form refuses it.
+    takes_defaults: what is wanted but not offered is replaced; else it stays, and is refused.
     """
-    asked = questions()
     limit_seconds = settings.UNDERSTUDY_VSPHERE_LOOK_SECONDS
-    pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-look")
-    future = pool.submit(_look, vcenter, wanted, asked, is_strict)
+    pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-survey")
+    future = pool.submit(_survey, vcenter, wanted, questions, takes_defaults)
     try:
         return future.result(timeout=limit_seconds)
     except FutureTimeoutError:
-        return Look(
-            trouble_text=f"{vcenter.name} did not answer within {limit_seconds} seconds. "
+        text = (
+            f"{vcenter.name} did not answer within {limit_seconds} seconds. "
             "Check it, or choose another one."
         )
+        return Survey(wanted, trouble_text=text)
     except (VSphereError, ProtectedMachinesError, OSError) as error:
-        logger.warning("vcenter look vcenter_id=%s error=%s", vcenter.pk, error)
-        return Look(trouble_text=f"{vcenter.name} cannot be used: {error}")
+        logger.warning("vcenter not surveyed vcenter_id=%s error=%s", vcenter.pk, error)
+        return Survey(wanted, trouble_text=f"{vcenter.name} cannot be used: {error}")
     finally:
         pool.shutdown(wait=False)
 
 
-def _look(vcenter: VCenter, wanted: Place, asked: list[PlacementQuestion], is_strict: bool) -> Look:
+def _survey(
+    vcenter: VCenter,
+    wanted: Destination,
+    questions: Sequence[PlacementQuestion],
+    takes_defaults: bool,
+) -> Survey:
     with connect(vcenter, timeout_seconds=_CONNECT_SECONDS) as session:
         inventory = session.inventory()
-        look = choose_place(inventory, wanted, is_strict)
-        if not all(vars(look.place).values()):
-            look.trouble_text = look.trouble_text or (
-                f"{vcenter.name} offers no complete place: it needs a datacenter with a resource "
-                "pool, a datastore and a network that belong together."
-            )
-            return look
+        survey = choose_destination(inventory, wanted, takes_defaults)
+        chosen = survey.chosen
+        survey.trouble_text = _destination_trouble(vcenter.name, survey)
+        if survey.trouble_text:
+            return survey
         placement = Placement(
-            datacenter=look.place.datacenter,
-            resource_pool=look.resource_pool,
-            host=look.host or None,
-            datastore=look.place.datastore,
+            datacenter=chosen.datacenter,
+            resource_pool=survey.resource_pool,
+            host=survey.host or None,
+            datastore=chosen.datastore,
             folder=None,
-            network=look.place.network,
+            network=chosen.network,
         )
-        for question in asked:
-            look.findings[question.key] = check_placement(
+        for question in questions:
+            survey.findings[question.machine_id] = check_placement(
                 session, placement, question.vm_name, question.needed_bytes
             )
-    needed_bytes = sum(question.needed_bytes for question in asked)
-    free_bytes = _free_bytes(inventory, look.place.datastore)
-    if len(asked) > 1 and needed_bytes > free_bytes:
+    needed_bytes = sum(question.needed_bytes for question in questions)
+    free_bytes = _free_bytes(inventory, chosen.datastore)
+    if len(questions) > 1 and needed_bytes > free_bytes:
         text = (
             f"All chosen machines together could grow to {bytes_human(needed_bytes)}; "
             f"{bytes_human(free_bytes)} are free on this datastore."
         )
-        for question in asked:
-            look.findings[question.key].append(Finding.warning("FAILOVER-SPACE-TOGETHER", text))
-    return look
+        for question in questions:
+            survey.findings[question.machine_id].append(
+                Finding.warning("FAILOVER-SPACE-TOGETHER", text)
+            )
+    return survey
 
 
-def choose_place(inventory: Inventory, wanted: Place, is_strict: bool) -> Look:
-    """Return what is offered for the wanted place, with defaults where nothing is wanted."""
-    look = Look()
-    look.choices["datacenter"] = places_in(inventory).datacenters
-    look.place.datacenter = _pick(look.choices["datacenter"], wanted.datacenter, is_strict)
-    places = places_in(inventory, look.place.datacenter)
-    look.choices["place"] = places.computes
-    look.place.place = _pick(places.computes, wanted.place, is_strict)
+def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults: bool) -> Survey:
+    """Return what is offered, and what of it is chosen."""
+    offered: dict[str, Choices] = {"datacenter": places_in(inventory).datacenters}
+
+    def pick(name: str) -> str:
+        values = [value for value, _ in offered[name]]
+        asked: str = getattr(wanted, name)
+        if asked in values or (asked and not takes_defaults):
+            return asked
+        return values[0] if values and takes_defaults else ""
+
+    datacenter = pick("datacenter")
+    places = places_in(inventory, datacenter)
+    offered["compute"] = places.computes
+    compute, resource_pool, host = pick("compute"), "", ""
     try:
-        look.resource_pool, look.host = split_compute(look.place.place)
+        resource_pool, host = split_compute(compute)
     except ValueError:
-        look.place.place = ""
-    reachable = _reachable(inventory, look.resource_pool, look.host)
-    look.choices["datastore"] = [one for one in places.datastores if one[0] in reachable]
-    look.place.datastore = _pick(look.choices["datastore"], wanted.datastore, is_strict)
-    look.choices["network"] = [one for one in places.networks if one[0] in reachable]
-    look.place.network = _pick(look.choices["network"], wanted.network, is_strict)
-    return look
+        compute = ""
+    reachable = _reachable(inventory, resource_pool, host)
+    offered["datastore"] = [one for one in places.datastores if one[0] in reachable]
+    offered["network"] = [one for one in places.networks if one[0] in reachable]
+    datastore = pick("datastore")
+    return Survey(
+        chosen=replace(
+            wanted,
+            datacenter=datacenter,
+            compute=compute,
+            datastore=datastore,
+            network=pick("network"),
+        ),
+        choices=offered,
+        resource_pool=resource_pool,
+        host=host,
+        datastore_name=next(
+            (one.name for one in inventory.datastores if one.moid == datastore), ""
+        ),
+    )
+
+
+def _destination_trouble(vcenter_name: str, survey: Survey) -> str:
+    """Return why no VM can go to the chosen destination; empty when one can."""
+    for name, offered in survey.choices.items():
+        value = getattr(survey.chosen, name)
+        if value and value not in [known for known, _ in offered]:
+            return f"{vcenter_name} does not offer the chosen {_TITLES[name]}. Choose another one."
+    if not all(getattr(survey.chosen, name) for name in survey.choices):
+        return (
+            f"{vcenter_name} offers no complete destination: it needs a datacenter with a "
+            "resource pool, a datastore and a network that belong together."
+        )
+    return ""
 
 
 def _reachable(inventory: Inventory, resource_pool: str, host: str) -> set[str]:
@@ -161,10 +200,3 @@ def _reachable(inventory: Inventory, resource_pool: str, host: str) -> set[str]:
 
 def _free_bytes(inventory: Inventory, datastore: str) -> int:
     return next((store.free_bytes for store in inventory.datastores if store.moid == datastore), 0)
-
-
-def _pick(choices: Choices, wanted: str, is_strict: bool) -> str:
-    offered = [value for value, _ in choices]
-    if wanted in offered or (is_strict and wanted):
-        return wanted
-    return offered[0] if offered else ""

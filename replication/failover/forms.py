@@ -5,13 +5,15 @@ from uuid import uuid4
 
 from django import forms
 
+from protected_machines.exports.forms import VmHardwareForm
+
 
 class FailoverForm(forms.Form):
     """Where machines go, and why: what all machines of one failover share."""
 
     vcenter = forms.ChoiceField(label="vCenter")
     datacenter = forms.ChoiceField()
-    place = forms.ChoiceField(label="Resource pool or host")
+    compute = forms.ChoiceField(label="Resource pool or host")
     datastore = forms.ChoiceField()
     network = forms.ChoiceField()
     reason = forms.CharField(
@@ -32,14 +34,11 @@ class FailoverForm(forms.Form):
             field.choices = offered
 
 
-class FailoverMachineForm(forms.Form):
+class FailoverMachineForm(VmHardwareForm):
     """What is chosen for one machine: whether it goes, from which point, and its VM."""
 
     is_chosen = forms.BooleanField(required=False)
     point = forms.ChoiceField(required=False, label="Recovery point")
-    vm_name = forms.CharField(max_length=80, label="VM name")
-    cpus = forms.IntegerField(min_value=1, max_value=128, label="CPUs")
-    memory_mib = forms.IntegerField(min_value=64, max_value=12 * 1024 * 1024, label="Memory (MiB)")
 
     def __init__(self, *args: Any, points: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

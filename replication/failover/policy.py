@@ -1,17 +1,20 @@
 """Decisions of replication and failover: plain facts in, plain findings out. No rows, no calls."""
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from console.findings import Finding, errors_first
 from console.wording import ago, span
 from protected_machines.choices import MachineKind
+from protected_machines.exports.options import check_vm
+from replication.failover.order import MachineOrder
 from replication.models import Pairing, ReplicatedMachine
 
 
 @dataclass(frozen=True)
-class ChosenPointFacts:
+class PointFacts:
     """What a failover must know of the recovery point chosen."""
 
     taken_at: datetime.datetime
@@ -64,14 +67,14 @@ _STALE_AT_LEAST_SECONDS = 15 * 60
 _UNFROZEN = ("crash", "not_guaranteed")
 
 
-def plan_failover(
+def check_machine(
     machine: MachineFacts,
-    point: ChosenPointFacts | None,
+    point: PointFacts | None,
     source: SourceFacts,
     destination: DestinationFacts,
     now: datetime.datetime,
 ) -> list[Finding]:
-    """Return what speaks against failing this machine over to this point and place.
+    """Return what was found about failing this machine over to this point and place.
 
     Errors come first. The same findings are shown before Continue and refuse it afterwards.
     """
@@ -81,6 +84,18 @@ def plan_failover(
         *_destination_findings(destination),
     ]
     return errors_first(findings)
+
+
+def vm_findings(order: MachineOrder, names: Counter[str]) -> list[Finding]:
+    """Return what is wrong with the VM that a machine is to become.
+
+    names: how often each VM name stands in the whole order.
+    """
+    findings = check_vm(order.vm_name, order.cpus, order.memory_bytes)
+    if names[order.vm_name] > 1:
+        text = f"Two of the chosen machines would become a VM named {order.vm_name}."
+        findings.append(Finding.error("FAILOVER-VM-NAME-TWICE", text))
+    return findings
 
 
 def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Finding]:
@@ -109,7 +124,7 @@ def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Fi
 
 def _point_findings(
     machine: MachineFacts,
-    point: ChosenPointFacts | None,
+    point: PointFacts | None,
     now: datetime.datetime,
 ) -> Iterable[Finding]:
     if point is None:
@@ -133,7 +148,7 @@ def _point_findings(
 
 
 def _age_findings(
-    machine: MachineFacts, point: ChosenPointFacts, now: datetime.datetime
+    machine: MachineFacts, point: PointFacts, now: datetime.datetime
 ) -> Iterable[Finding]:
     if machine.newest_taken_at is not None and point.taken_at < machine.newest_taken_at:
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())

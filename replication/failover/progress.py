@@ -16,7 +16,7 @@ _OUTCOMES = {
     JobState.FAILED: FailoverOutcome.FAILED,
     JobState.NEEDS_ATTENTION: FailoverOutcome.NEEDS_ATTENTION,
 }
-_TONES = {
+_LOOKS = {
     FailoverOutcome.WAITING: "busy",
     FailoverOutcome.RUNNING: "busy",
     FailoverOutcome.UNWINDING: "busy",
@@ -27,7 +27,7 @@ _TONES = {
 
 
 @dataclass
-class MachineFailover:
+class MachineProgress:
     """One machine of a failover with its newest job; none only when the job was removed."""
 
     entry: FailoverMachine
@@ -40,8 +40,8 @@ class MachineFailover:
         return _OUTCOMES[state]
 
     @property
-    def tone(self) -> str:
-        return _TONES[self.outcome]
+    def look(self) -> str:
+        return _LOOKS[self.outcome]
 
     @property
     def acts(self) -> job_policy.Acts | None:
@@ -63,7 +63,7 @@ class FailoverProgress:
     """A failover with all its machines."""
 
     failover: Failover
-    machines: list[MachineFailover]
+    machines: list[MachineProgress]
 
     @property
     def revision(self) -> str:
@@ -118,7 +118,7 @@ def gather_progress(failover: Failover) -> FailoverProgress:
     return FailoverProgress(
         failover,
         [
-            MachineFailover(
+            MachineProgress(
                 entry,
                 jobs[entry.machine_id][-1] if entry.machine_id in jobs else None,
                 len(jobs.get(entry.machine_id, [])),

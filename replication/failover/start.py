@@ -1,21 +1,21 @@
 """Start a failover, once; tell who was quicker."""
 
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from replication.errors import FailoverRefused
-from replication.failover.draft import MIB, DraftMachine, FailoverDraft
+from replication.failover.check import CheckedMachine, FailoverCheck, check_failover
+from replication.failover.order import FailoverOrder
 from replication.failover.workflow import FailoverParams
 from replication.models import Failover, FailoverMachine, Pairing
 
@@ -25,28 +25,35 @@ def find_failover(request_id: uuid.UUID | None) -> Failover | None:
     return Failover.objects.filter(request_id=request_id).first() if request_id else None
 
 
-def start_failover(draft: FailoverDraft, requested_by: User) -> Failover:
-    """Start one job for each chosen machine, all or none. A repeated request starts nothing.
+def start_failover(
+    order: FailoverOrder, requested_by: User, check: FailoverCheck | None = None
+) -> Failover:
+    """Start one job for each machine of the order, all or none. A repeated order starts nothing.
+
+    check: what was found about this very order, where it was checked already.
 
     Raises:
-        FailoverRefused: the draft is not fit to be started.
+        FailoverRefused: something stands in the way; the text says what.
         JobConflict: somebody else is failing one of the machines over, or another job holds it.
     """
-    if not draft.is_valid():
-        raise FailoverRefused(draft.refusal or "Something in the form is not right.")
-    request_id = draft.form.cleaned_data["request_id"]
+    known = find_failover(order.request_id)
+    if known is not None:
+        return known
+    check = check or check_failover(order, timezone.now())
+    if check.refusal:
+        raise FailoverRefused(check.refusal)
     try:
         with transaction.atomic():
             failover = Failover.objects.create(
-                pairing=draft.pairing,
-                request_id=request_id,
+                pairing=check.pairing,
+                request_id=order.request_id,
                 requested_by_id=requested_by.pk if requested_by is not None else None,
-                reason=draft.form.cleaned_data["reason"],
+                reason=order.reason,
             )
-            for machine in draft.chosen:
-                _start_machine(failover, draft, machine, requested_by)
+            for machine in check.machines:
+                _start_machine(failover, check, machine, requested_by)
     except IntegrityError:
-        known = find_failover(request_id)
+        known = find_failover(order.request_id)
         if known is None:
             raise
         return known
@@ -61,11 +68,9 @@ class Rival:
     failover: Failover | None
 
 
-def find_rival(pairing: Pairing, sent: Mapping[str, Any]) -> Rival | None:
-    """Return what became of the chosen machines since the dialog was opened, if anything did."""
-    chosen = pairing.machines.select_related("machine").filter(
-        machine_id__in=list(_chosen_keys(sent))
-    )
+def find_rival(pairing: Pairing, machine_ids: Collection[uuid.UUID]) -> Rival | None:
+    """Return who fails one of these machines over already, or did."""
+    chosen = pairing.machines.select_related("machine").filter(machine_id__in=machine_ids)
     rows = list(chosen.order_by("machine__name"))
     open_jobs = {
         job.subject_id: job
@@ -98,44 +103,35 @@ def _failover_of(job: object) -> Failover | None:
     return Failover.objects.filter(pk=group_id).first() if group_id is not None else None
 
 
-def _chosen_keys(sent: Mapping[str, Any]) -> Iterator[uuid.UUID]:
-    for name in sent:
-        key, _, field_name = name.rpartition("-")
-        if field_name == "is_chosen":
-            with suppress(ValueError):
-                yield uuid.UUID(key)
-
-
 def _start_machine(
-    failover: Failover, draft: FailoverDraft, machine: DraftMachine, requested_by: User
+    failover: Failover, check: FailoverCheck, checked: CheckedMachine, requested_by: User
 ) -> None:
-    assert draft.vcenter is not None
-    assert machine.point is not None
-    chosen = machine.form.cleaned_data
+    assert check.vcenter is not None
+    assert checked.point is not None
+    survey, order = check.survey, checked.order
     options = VmOptions(
-        vcenter_id=draft.vcenter.pk,
-        datacenter=draft.look.place.datacenter,
-        resource_pool=draft.look.resource_pool,
-        host=draft.look.host,
-        datastore=draft.look.place.datastore,
-        network=draft.look.place.network,
-        vm_name=chosen["vm_name"],
-        cpus=chosen["cpus"],
-        memory_bytes=chosen["memory_mib"] * MIB,
+        vcenter_id=check.vcenter.pk,
+        datacenter=survey.chosen.datacenter,
+        resource_pool=survey.resource_pool,
+        host=survey.host,
+        datastore=survey.chosen.datastore,
+        network=survey.chosen.network,
+        vm_name=order.vm_name,
+        cpus=order.cpus,
+        memory_bytes=order.memory_bytes,
     )
-    target = machine.replicated.machine
+    machine = checked.replicated.machine
     FailoverMachine.objects.create(
         failover=failover,
-        machine=target,
-        point_id=machine.point.pk,
-        point_taken_at=machine.point.taken_at,
+        machine=machine,
+        point_id=checked.point.pk,
+        point_taken_at=checked.point.taken_at,
         chosen={
-            "vcenter": draft.vcenter.name,
-            "datacenter": draft.look.title_of("datacenter"),
-            "place": draft.look.title_of("place"),
-            # Without the free space, which was that of then.
-            "datastore": draft.look.title_of("datastore").rsplit(" (", 1)[0],
-            "network": draft.look.title_of("network"),
+            "vcenter": check.vcenter.name,
+            "datacenter": survey.title_of("datacenter"),
+            "place": survey.title_of("compute"),
+            "datastore": survey.datastore_name,
+            "network": survey.title_of("network"),
             "vm_name": options.vm_name,
             "cpus": options.cpus,
             "memory_bytes": options.memory_bytes,
@@ -143,15 +139,15 @@ def _start_machine(
     )
     start_job(
         "failover",
-        target.pk,
-        target.name,
+        machine.pk,
+        machine.name,
         FailoverParams(
             failover_id=failover.pk,
-            pairing_id=draft.pairing.pk,
-            point_id=machine.point.pk,
+            pairing_id=check.pairing.pk,
+            point_id=checked.point.pk,
             options=options,
         ),
         requested_by,
-        uuid.uuid5(failover.request_id, str(target.pk)),
+        uuid.uuid5(failover.request_id, str(machine.pk)),
         failover.pk,
     )

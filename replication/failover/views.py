@@ -1,7 +1,8 @@
 """Fail Over: the dialog with its findings, the start, and the page that shows it live."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -63,17 +64,28 @@ def _fail_over(
     known = find_failover(sent_request_id(request))
     if known is not None:
         return redirect_after(request, _url_of(known))
-    rival = find_rival(pairing, request.POST)
+    rival = find_rival(pairing, _chosen_ids(request.POST))
     if rival is not None:
         return _refuse_for(request, rival)
     draft = draft_failover(pairing, now, request.POST, is_strict=True, only=only)
     if not draft.is_valid():
         return _dialog(request, draft, 422)
     try:
-        failover = start_failover(draft, request.user)
+        failover = start_failover(draft.order, request.user, draft.check)
     except JobConflict as conflict:
         return _refuse_for(request, rival_of(conflict))
     return redirect_after(request, _url_of(failover))
+
+
+def _chosen_ids(sent: Mapping[str, str]) -> list[uuid.UUID]:
+    """Return the machines that are ticked in a dialog; some may not be offered any more."""
+    found = []
+    for name in sent:
+        key, _, field_name = name.rpartition("-")
+        if field_name == "is_chosen":
+            with suppress(ValueError):
+                found.append(uuid.UUID(key))
+    return found
 
 
 def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResponse:

@@ -20,7 +20,7 @@ from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workfl
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests, steps
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import check_owner
 from protected_machines.ownership import take_ownership as take
@@ -247,7 +247,7 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
     machine = get_machine(machine_id)
     try:
         client = connection.dial(machine, connection.PING_TIMEOUT_SECONDS, host=host)
-        return client.describe().boot_id
+        return str(client.describe()["boot_id"])
     except AgentUnreachable as error:
         raise Waiting(
             f"The guest runs at {host}; its agent does not answer yet at port {machine.port}."

@@ -4,16 +4,17 @@ A core keeps the secret that it presents sealed with its own key, because it mus
 and only a digest of the one that the peer presents.
 """
 
+import base64
 import hashlib
 import hmac
 import secrets
 
-from console.secrets import SecretUnreadable, decrypt, encrypt
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+
 from replication.errors import PairingRefused
 
 _SECRET_BYTES = 32
-# Names the key of the sealed secrets: never changed.
-_PURPOSE = "replication secrets"
 
 
 def make_secret() -> str:
@@ -33,7 +34,7 @@ def is_secret(secret: str, digest: str) -> bool:
 
 def seal(secret: str) -> str:
     """Return the secret encrypted with this core's key."""
-    return encrypt(secret, _PURPOSE)
+    return _fernet().encrypt(secret.encode()).decode()
 
 
 def unseal(sealed: str) -> str:
@@ -43,9 +44,14 @@ def unseal(sealed: str) -> str:
         PairingRefused: it was sealed with another key, as after a restored database.
     """
     try:
-        return decrypt(sealed, _PURPOSE)
-    except SecretUnreadable as error:
+        return _fernet().decrypt(sealed.encode()).decode()
+    except InvalidToken as error:
         raise PairingRefused(
             "The secret of this pairing was sealed with another key of this core; "
             "pair the two cores again."
         ) from error
+
+
+def _fernet() -> Fernet:
+    key = hashlib.sha256(b"replication secrets:" + settings.SECRET_KEY.encode()).digest()
+    return Fernet(base64.urlsafe_b64encode(key))

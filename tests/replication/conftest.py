@@ -15,19 +15,22 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 
 from lab.vcsim.process import Vcsim, running_vcsim
-from protected_machines.exports.plan import VmOptions
+from protected_machines.choices import MachineKind
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import add_vcenter
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.points.store import open_store
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
-from replication.models import Pairing
-from replication.peers.pairing import add_target_core
+from replication.models import Pairing, ReplicatedMachine
+from replication.peers.pairing import add_source_core, add_target_core
 from tests.browser import chromium, page_of
+from tests.factories import make_vcenter
 from tests.places.ports import free_port
 from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.rows import hand_over, make_replicated
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +135,7 @@ def paired_agent(
     paired = pair_with_agent(
         "127.0.0.1", running_agent.port, CODE, core_credentials(), this_core().name
     )
-    return paired.certificate_pem, paired.description.to_json()
+    return paired.certificate_pem, paired.description
 
 
 @pytest.fixture
@@ -198,6 +201,42 @@ def vcenter(db: None, vcsim: Vcsim) -> VCenter:
 
 
 @pytest.fixture
+def replica(
+    incoming: Pairing, machine: Machine, take_point: Callable[[], RecoveryPoint]
+) -> ReplicatedMachine:
+    """A machine with two proven points that a lost source core replicated here."""
+    take_point().mark_proven()
+    take_point().mark_proven()
+    incoming.connection_state = "unreachable"
+    incoming.save(update_fields=["connection_state"])
+    return hand_over(machine, incoming)
+
+
+@pytest.fixture
+def answering_source(db: None, peer: PeerCore) -> Pairing:
+    """The source core answers; it was set up anew."""
+    return add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+
+
+@pytest.fixture
+def running_here(
+    machine: Machine, take_point: Callable[[], RecoveryPoint], answering_source: Pairing
+) -> ReplicatedMachine:
+    """A machine of two points that failed over to this core and can be failed back."""
+    take_point()
+    take_point()
+    Machine.objects.filter(pk=machine.pk).update(
+        kind=MachineKind.FAILED_OVER,
+        ownership_epoch=2,
+        source_core_id=answering_source.peer_core_id,
+        vcenter=make_vcenter(),
+        vm_moid="vm-1",
+        vm_name="db-01",
+    )
+    return make_replicated(answering_source, Machine.objects.get(pk=machine.pk))
+
+
+@pytest.fixture
 def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
     guests.asleep.clear()
     yield vcenter
@@ -207,17 +246,18 @@ def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
 @pytest.fixture
 def options(clean_vcenter: VCenter) -> VmOptions:
     """A place that the simulator offers."""
-    from replication.failover.destination import Place, look_at
+    from replication.failover.destination import survey_vcenter
+    from replication.failover.order import Destination
 
-    look = look_at(clean_vcenter, Place(), list, is_strict=False)
-    assert not look.trouble_text, look.trouble_text
+    survey = survey_vcenter(clean_vcenter, Destination(clean_vcenter.pk), [], takes_defaults=True)
+    assert not survey.trouble_text, survey.trouble_text
     return VmOptions(
         vcenter_id=clean_vcenter.pk,
-        datacenter=look.place.datacenter,
-        resource_pool=look.resource_pool,
-        host=look.host,
-        datastore=look.place.datastore,
-        network=look.place.network,
+        datacenter=survey.chosen.datacenter,
+        resource_pool=survey.resource_pool,
+        host=survey.host,
+        datastore=survey.chosen.datastore,
+        network=survey.chosen.network,
         vm_name="db-01",
         cpus=2,
         memory_bytes=512 * 1024**2,

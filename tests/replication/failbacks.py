@@ -16,7 +16,7 @@ from console.jobs.workflow import Step, StepAction
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.exports import steps, vcenters
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store

@@ -3,7 +3,6 @@
 import re
 import shutil
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,10 @@ from protected_machines.models import Machine, RecoveryPoint, VCenter
 from replication.failover.draft import draft_failover
 from replication.failover.start import start_failover
 from replication.models import Failover, Pairing, ReplicatedMachine
-from tests.reading import as_read
 from tests.replication.guests import Guests
-from tests.replication.rows import hand_over, make_replica, make_replicated
+from tests.replication.rows import make_replica, make_replicated
 
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def replica(
-    incoming: Pairing, machine: Machine, take_point: Callable[[], RecoveryPoint]
-) -> ReplicatedMachine:
-    take_point().mark_proven()
-    take_point().mark_proven()
-    incoming.connection_state = "unreachable"
-    incoming.save(update_fields=["connection_state"])
-    return hand_over(machine, incoming)
 
 
 def address_of(pairing: Pairing) -> str:
@@ -110,7 +97,7 @@ def test_the_defaults_are_the_newest_proven_point_and_the_machine_as_it_was(
     assert dialog[f"{key}-point"] == str(machine.points.first().pk)
     assert dialog[f"{key}-vm_name"] == machine.name
     assert dialog[f"{key}-cpus"] == str(machine.description["cpus"])
-    assert all(dialog[name] for name in ("datacenter", "place", "datastore", "network"))
+    assert all(dialog[name] for name in ("datacenter", "compute", "datastore", "network"))
 
 
 def test_an_older_proven_point_is_taken_before_an_unproven_newer_one(
@@ -235,9 +222,9 @@ def test_at_the_same_moment_the_database_lets_only_one_begin(
         for _ in range(2)
     ]
     assert all(draft.is_valid() for draft in drafts)
-    start_failover(drafts[0], None)
+    start_failover(drafts[0].order, None, drafts[0].check)
     with pytest.raises(JobConflict):
-        start_failover(drafts[1], None)
+        start_failover(drafts[1].order, None, drafts[1].check)
     assert Failover.objects.count() == 1
     assert Job.objects.count() == 1
 
@@ -328,7 +315,7 @@ class TestFailoverPage:
         assert after.status_code == 200
         assert "jobs-changed" in after.headers["HX-Trigger"]
         assert b"hx-trigger" not in after.content
-        shown = as_read(signed_in.get(self.address(failover)))
+        shown = signed_in.get(self.address(failover)).content.decode()
         assert "Failed over" in shown
         assert "Runs as VM <strong>db-01</strong>" in shown
 

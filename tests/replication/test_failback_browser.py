@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from console.jobs.models import Job
 from console.jobs.testing import run_until_done
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.peers.pairing import add_source_core
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess

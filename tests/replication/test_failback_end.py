@@ -15,7 +15,7 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store

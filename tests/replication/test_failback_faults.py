@@ -19,7 +19,7 @@ from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.errors import OwnershipDisputed
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import MISSING_TEXT

@@ -11,7 +11,7 @@ from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.failback.workflow import VERSION_1, WORKFLOW

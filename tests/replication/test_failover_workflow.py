@@ -11,7 +11,7 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
-from protected_machines.exports.plan import VmOptions
+from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.failover.workflow import WORKFLOW, FailoverParams

@@ -11,15 +11,15 @@ from console.findings import Finding, Severity, has_errors
 from console.wording import span
 from protected_machines.ownership import accepts_claim
 from replication.failover.policy import (
-    ChosenPointFacts,
     DestinationFacts,
     MachineFacts,
+    PointFacts,
     SourceFacts,
-    plan_failover,
+    check_machine,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-POINT = ChosenPointFacts(taken_at=NOW - timedelta(minutes=2), consistency="file_system")
+POINT = PointFacts(taken_at=NOW - timedelta(minutes=2), consistency="file_system")
 MACHINE = MachineFacts(
     name="db-01",
     kind="replicated",
@@ -37,11 +37,11 @@ PLACE = DestinationFacts(is_chosen=True)
 
 def plan(
     machine: MachineFacts = MACHINE,
-    point: ChosenPointFacts | None = POINT,
+    point: PointFacts | None = POINT,
     source: SourceFacts = SOURCE,
     place: DestinationFacts = PLACE,
 ) -> list[Finding]:
-    return plan_failover(machine, point, source, place, NOW)
+    return check_machine(machine, point, source, place, NOW)
 
 
 def test_nothing_speaks_against_a_fresh_point_of_a_lost_site() -> None:

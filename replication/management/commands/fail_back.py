@@ -1,0 +1,92 @@
+"""Fail machines back from a shell, as the Failback dialog does and with the same refusals."""
+
+import sys
+from getpass import getpass
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from console.jobs.errors import JobConflict
+from console.wording import bytes_human, duration_human
+from replication.errors import FailbackRefused
+from replication.failback.check import FailbackCheck, check_failback
+from replication.failback.order import COMMIT_DAYS, FailbackOrder, MachineOrder, RescueAddress
+from replication.failback.start import start_failback
+from replication.models import Pairing
+
+_AGENT_PORT = 8006
+
+
+class Command(BaseCommand):
+    help = (
+        "Fail machines back to their source core, each onto a machine there that runs the rescue "
+        "medium. Prints the quote and the findings first; one that blocks stops the command, and "
+        "nothing is started. The code on each rescue machine's screen is asked for, or read from "
+        "standard input, a line for each machine in the order given."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("source", help="name of the source core")
+        parser.add_argument(
+            "machines",
+            nargs="+",
+            metavar="NAME=ADDRESS[:PORT]",
+            help="a machine that runs here, and its rescue machine",
+        )
+        parser.add_argument("--commit-days", type=int, default=COMMIT_DAYS)
+        parser.add_argument("--reason", default="", help="shown with the failback")
+        parser.add_argument("--check", action="store_true", help="print quote and findings only")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        pairing = Pairing.objects.incoming().filter(peer_name=options["source"]).first()
+        if pairing is None:
+            raise CommandError(f"No source core named {options['source']} replicates to this core.")
+        order = FailbackOrder(
+            pairing_id=pairing.pk,
+            machines=tuple(self._machine(pairing, text) for text in options["machines"]),
+            commit_days=options["commit_days"],
+            reason=options["reason"],
+        )
+        check = check_failback(order, timezone.now())
+        self._print(check)
+        if check.refusal:
+            raise CommandError(check.refusal)
+        if options["check"]:
+            return
+        try:
+            failback = start_failback(order, None, check)
+        except (FailbackRefused, JobConflict) as error:
+            raise CommandError(error.text) from error
+        self.stdout.write(f"Failback {failback.pk} has started with {len(check.machines)} jobs")
+
+    def _machine(self, pairing: Pairing, text: str) -> MachineOrder:
+        name, _, address = text.partition("=")
+        host, _, port = address.partition(":")
+        row = pairing.machines.filter(machine__name=name).first()
+        if row is None:
+            raise CommandError(
+                f"{pairing.peer_name} shares no machine named {name} with this core."
+            )
+        if not host or (port and not port.isdecimal()):
+            raise CommandError(f"{text}: write NAME=ADDRESS or NAME=ADDRESS:PORT.")
+        rescue = RescueAddress(host, int(port or _AGENT_PORT), self._code(name))
+        return MachineOrder(row.machine_id, rescue)
+
+    def _code(self, name: str) -> str:
+        """Return the code; not an argument, which every user of this computer could read."""
+        if sys.stdin.isatty():
+            return getpass(f"Code on the rescue machine for {name}: ")
+        return sys.stdin.readline().strip()
+
+    def _print(self, check: FailbackCheck) -> None:
+        for machine in check.machines:
+            self.stdout.write(machine.name)
+            if machine.quote is not None:
+                self.stdout.write(
+                    f"  {bytes_human(machine.quote.send_bytes)} to send, "
+                    f"{duration_human(machine.quote.down_seconds)} of downtime"
+                )
+            for finding in machine.findings:
+                severity = "blocks" if finding.is_error else "warning"
+                self.stdout.write(f"  {severity}: {finding.text} [{finding.code}]")
