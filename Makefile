@@ -25,12 +25,15 @@ setup: $(STAMP)  ## system packages, .venv, guest image, vcsim
 run: setup  ## two sites on this computer, until Ctrl-C
 	@exec $(RUN) -m lab run
 
-check: $(STAMP)  ## style, types, arrows between the rooms, migrations
+check: $(STAMP)  ## style, types, arrows between the rooms, templates, migrations, the simulator's Go
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
+	$(VENV)/bin/djade --check $$(git ls-files 'templates/*.html')
+	$(RUN) -m tests.line_lengths
 	$(RUN) -m tests.django_checks
+	lab/vcsim/build.sh --vet
 
 test: setup  ## everything on SQLite, and beside it what touches the database on PostgreSQL too
 	@$(MAKE) --no-print-directory --jobs=2 test-sqlite test-postgresql
@@ -50,3 +53,4 @@ bench: setup  ## the figures of docs/performance.md, measured here and now
 format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/djade $$(git ls-files 'templates/*.html')

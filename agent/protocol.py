@@ -370,12 +370,17 @@ def get_int(message: Message, name: str, lowest: int, highest: int) -> int:
 def get_text(message: Message, name: str, longest: int = 1024) -> str:
     """Return the text `name` of a message, checked against its limit."""
     value = message.get(name)
-    if not isinstance(value, str) or len(value) > longest:
+    if not isinstance(value, str) or len(value) > longest or not is_plain_text(value):
         raise ProtocolBroken(
             f"Reading {message.get('type')!r}: {name} is missing, not text, or longer than "
             f"{longest} characters"
         )
     return value
+
+
+def is_plain_text(text: str) -> bool:
+    """Tell whether a text can be stored anywhere: PostgreSQL takes no NUL, UTF-8 no surrogate."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def grain_count(capacity_bytes: int) -> int:

@@ -97,5 +97,7 @@ def _through_the_agent(work: Path, image: Path) -> tuple[float, int]:
             str(uuid.uuid4()), "bench", str(uuid.uuid4()), taken_at=datetime.now(UTC)
         ) as writer:
             result = agent.client.take_snapshot(writer)
-            writer.commit(result.description, result.consistency, str(uuid.uuid4()), "bench", 1)
+            writer.commit(
+                result.description.to_json(), result.consistency, str(uuid.uuid4()), "bench", 1
+            )
         return time.monotonic() - started, agent.peak_bytes()

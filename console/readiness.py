@@ -20,16 +20,16 @@ class ReadinessState(StrEnum):
     NOT_READY = "not_ready"
 
     @property
-    def look(self) -> str:
-        """The word of `_state.html` it is drawn with."""
-        return _LOOKS[self][0]
+    def tone(self) -> str:
+        """The tone of its badge."""
+        return _TONES_AND_LABELS[self][0]
 
     @property
     def label(self) -> str:
-        return _LOOKS[self][1]
+        return _TONES_AND_LABELS[self][1]
 
 
-_LOOKS = {
+_TONES_AND_LABELS = {
     ReadinessState.READY: ("ok", "Ready"),
     ReadinessState.FAILED_OVER: ("ok", "Failed over"),
     ReadinessState.AT_RISK: ("warn", "At risk"),

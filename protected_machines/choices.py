@@ -16,7 +16,7 @@ class MachineKind(TextChoices):
 
 
 class ConnectionState(TextChoices):
-    """What this core knows of a machine's agent."""
+    """What this core knows of its way to an agent or to another core."""
 
     ONLINE = "online", "Online"
     UNREACHABLE = "unreachable", "Unreachable"

@@ -24,6 +24,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.forms import ProtectMachineForm, ScheduleForm
 from protected_machines.models import Machine
 from protected_machines.navigation import state_of
+from protected_machines.ownership import act_refusal
 
 MACHINES_PER_PAGE = 100
 POINTS_PER_PAGE = 50
@@ -78,14 +79,14 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
     points = found.points.newest_first()
     page = Paginator(points, POINTS_PER_PAGE).get_page(request.GET.get("page"))
     newest = points.first() if page.number != 1 else next(iter(page.object_list), None)
-    state_word, state_text = state_of(found, this_core().id)
+    tone, state_text = state_of(found, this_core().id)
     jobs = list(Job.objects.filter(subject_id=found.pk).order_by("-created_at")[:JOBS_SHOWN])
     branch_count = points.filter(is_carried_on=False).count()
     context: dict[str, Any] = {
         "branch_count": branch_count,
         "branch_text": branch_text(branch_count),
         "machine": found,
-        "state_word": state_word,
+        "tone": tone,
         "state_text": state_text,
         "newest_point": newest,
         "next_snapshot_at": found.next_snapshot_at(newest.taken_at if newest else None),
@@ -110,19 +111,6 @@ def branch_text(count: int) -> str:
         f"The machine went on without {points} of those below. {they} can be restored and "
         "exported, and no later point builds on what was written then."
     )
-
-
-def act_refusal(found: Machine) -> str:
-    """Return why this core may not act on the machine; empty when it may."""
-    if not found.is_owned_here:
-        return (
-            f"{found.owner_core_name} owns this machine since "
-            f"{found.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch {found.ownership_epoch}). "
-            "Only the owner takes recovery points of it and acts on it."
-        )
-    if not found.is_live:
-        return f"This machine is {found.get_kind_display().lower()} here: it has no agent to ask."
-    return ""
 
 
 def _digest_of(context: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ class NavigationEntry:
 
     url: str
     name: str
-    state_word: str
+    tone: str
     state_text: str
 
 

@@ -84,6 +84,20 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
             )
 
 
+def act_refusal(machine: Machine) -> str:
+    """Return why this core may not act on the machine; empty when it may."""
+    if not machine.is_owned_here:
+        return (
+            f"{machine.owner_core_name} owns this machine since "
+            f"{machine.owned_since:%Y-%m-%d %H:%M} UTC "
+            f"(ownership epoch {machine.ownership_epoch}). "
+            "Only the owner takes recovery points of it and acts on it."
+        )
+    if not machine.is_live:
+        return f"This machine is {machine.get_kind_display().lower()} here: it has no agent to ask."
+    return ""
+
+
 def disputes(claim: OwnershipClaim, machine: Machine) -> bool:
     """Tell whether a claim names another owner than this core knows, by the same epoch.
 

@@ -32,7 +32,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
     )
     for machine in machines:
         facts: Any = machine
-        points = PointFacts(
+        points = KnownPoints(
             newest_at=facts.newest_point_at,
             newest_state=facts.newest_point_state or "",
             newest_proven_at=facts.newest_proven_at,
@@ -42,7 +42,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
 
 
 @dataclass(frozen=True)
-class PointFacts:
+class KnownPoints:
     """What is known of a machine's points."""
 
     newest_at: datetime | None
@@ -55,7 +55,7 @@ class PointFacts:
         return self.newest_state == PointState.DAMAGED
 
 
-def machine_readiness(machine: Machine, points: PointFacts, now: datetime) -> Readiness:
+def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> Readiness:
     """Judge one machine by its row and its points. Pure."""
     reasons = tuple(_reasons(machine, points, now))
     if points.newest_at is None or (points.newest_proven_at is None and points.newest_is_damaged):
@@ -80,7 +80,7 @@ def machine_readiness(machine: Machine, points: PointFacts, now: datetime) -> Re
     )
 
 
-def _reasons(machine: Machine, points: PointFacts, now: datetime) -> Iterator[str]:
+def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[str]:
     if points.newest_at is None:
         yield "No recovery point was taken yet."
     elif points.newest_is_damaged:

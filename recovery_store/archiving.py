@@ -28,7 +28,7 @@ from .errors import (
 from .folders import WriterLock, ensure_folder, full_store_named, remove_folder
 from .inventory import Inventory
 from .manifest import DiskEntry, Manifest
-from .proof import Finding, Progress, prove_files
+from .proof import Fault, Progress, prove_files
 from .replica import Replica
 from .store import Store
 
@@ -223,11 +223,11 @@ def _look(
         if point.point_id in here:
             continue
         link = source.look_at_link(machine_id, point.point_id, None, folders)
-        if isinstance(link, Finding):
+        if isinstance(link, Fault):
             findings.append(link)
         if point.parent_point_id not in (None, *known):
             findings.append(
-                Finding(
+                Fault(
                     "missing",
                     machine_id,
                     point.parent_point_id or "",
@@ -332,6 +332,6 @@ def _open_regular(path: Path) -> int:
     return fd
 
 
-def _refusal(source: Inventory, findings: Sequence[Finding]) -> str:
+def _refusal(source: Inventory, findings: Sequence[Fault]) -> str:
     faults = "; ".join(finding.text for finding in findings)
     return f"Recovery points cannot be carried from {source.root}: {faults}"

@@ -8,7 +8,7 @@ from .errors import StoreBusy
 from .folders import WriterLock, is_being_written, remove_folder
 from .inventory import Inventory, find_culprits
 from .manifest import Manifest
-from .proof import Finding, Progress, Report, prove_files
+from .proof import Fault, Progress, Report, prove_files
 
 
 def check(
@@ -16,7 +16,7 @@ def check(
 ) -> Report:
     """Read everything, of all machines or of one, and report; changes nothing."""
     machine_ids = inventory.machine_ids() if machine_id is None else [machine_id]
-    findings: list[Finding] = []
+    findings: list[Fault] = []
     leftovers: list[Path] = []
     points: list[Manifest] = []
     pairs: list[tuple[Path, Manifest]] = []
@@ -62,7 +62,7 @@ def _leftovers(inventory: Inventory, machine_id: str) -> Iterator[Path]:
     yield from sorted(machine_folder.glob("points/*/*.partial"))
 
 
-def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> list[Finding]:
+def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> list[Fault]:
     """Return one finding for each parent that is not there at all."""
     here = {point.point_id for point in points} | bad_point_ids
     children = {
@@ -71,7 +71,7 @@ def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> lis
         if point.parent_point_id is not None and point.parent_point_id not in here
     }
     return [
-        Finding(
+        Fault(
             "missing",
             child.machine_id,
             parent_id,
@@ -83,8 +83,8 @@ def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> lis
     ]
 
 
-def _broken(point: Manifest, culprit: str) -> Finding:
-    return Finding(
+def _broken(point: Manifest, culprit: str) -> Fault:
+    return Fault(
         "broken",
         point.machine_id,
         point.point_id,

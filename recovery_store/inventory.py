@@ -22,7 +22,7 @@ from .errors import (
     StoreUnusable,
 )
 from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
-from .proof import Finding
+from .proof import Fault
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Inventory:
         wanted: str | None = point_id
         while wanted is not None:
             link = self.look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
-            if isinstance(link, Finding):
+            if isinstance(link, Fault):
                 good_point_ids = self.complete_point_ids(machine_id)
                 raise ChainBroken(refusal(point_id, [link], good_point_ids), [link], good_point_ids)
             chain.append(link)
@@ -226,18 +226,18 @@ class Inventory:
         bad = {
             point.point_id
             for point in points
-            if isinstance(self.look_at_link(machine_id, point.point_id, None, folders), Finding)
+            if isinstance(self.look_at_link(machine_id, point.point_id, None, folders), Fault)
         }
         culprits = find_culprits(points, bad)
         return [point.point_id for point in points if culprits[point.point_id] is None]
 
     def look_at_link(
         self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
-    ) -> Manifest | Finding:
+    ) -> Manifest | Fault:
         """Return a point whose files are there with their lengths, or what is wrong with it."""
 
-        def finding(code: str, text: str, file: str | None = None) -> Finding:
-            return Finding(code, machine_id, point_id, text, file=file)
+        def finding(code: str, text: str, file: str | None = None) -> Fault:
+            return Fault(code, machine_id, point_id, text, file=file)
 
         folder = folders.get(point_id)
         if folder is None:
@@ -267,7 +267,7 @@ class Inventory:
                 )
         return manifest
 
-    def readable_points(self, machine_id: str) -> tuple[list[tuple[Path, Manifest]], list[Finding]]:
+    def readable_points(self, machine_id: str) -> tuple[list[tuple[Path, Manifest]], list[Fault]]:
         """Return folders and manifests, oldest first, and a finding for each unreadable one."""
         readable, findings = [], []
         for point_id, folder in self.folders(machine_id).items():
@@ -275,7 +275,7 @@ class Inventory:
                 readable.append((folder, _read_manifest(folder, machine_id, point_id)))
             except ManifestDamaged as error:
                 findings.append(
-                    Finding("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
+                    Fault("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
                 )
         readable.sort(key=lambda pair: (pair[1].taken_at, pair[1].point_id))
         return readable, findings
@@ -344,9 +344,7 @@ def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[s
     return known
 
 
-def refusal(
-    point_id: str, findings: Sequence[Finding], good_point_ids: Sequence[str] | None
-) -> str:
+def refusal(point_id: str, findings: Sequence[Fault], good_point_ids: Sequence[str] | None) -> str:
     """Return in words why a point cannot be used, and which ones can."""
     faults = "; ".join(finding.text for finding in findings)
     text = f"Recovery point {point_id} cannot be used: {faults}"

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fault:
     """One thing that is wrong.
 
     code: "missing" or "damaged" of the thing itself; "broken" of a point that only suffers from
@@ -55,7 +55,7 @@ class Report:
     leftovers: unfinished folders and files that no running writer holds.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[Fault, ...]
     good_points: tuple[Manifest, ...]
     leftovers: tuple[Path, ...]
 
@@ -85,11 +85,11 @@ class _Counter:
 
 def prove_files(
     points: Sequence[tuple[Path, Manifest]], progress: Progress | None = None, threads: int = 2
-) -> list[Finding]:
+) -> list[Fault]:
     """Read every file of those points and compare each range with its digest."""
     work = [(folder, manifest, disk) for folder, manifest in points for disk in manifest.disks]
     counter = _Counter(sum(disk.file_bytes for _, _, disk in work), progress)
-    findings: list[Finding] = []
+    findings: list[Fault] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="prove") as pool:
         try:
             for folder, manifest, disk in work:
@@ -107,9 +107,9 @@ def _prove_file(
     manifest: Manifest,
     disk: DiskEntry,
     counter: _Counter,
-) -> list[Finding]:
-    def finding(code: str, what: str) -> Finding:
-        return Finding(
+) -> list[Fault]:
+    def finding(code: str, what: str) -> Fault:
+        return Fault(
             code,
             manifest.machine_id,
             manifest.point_id,

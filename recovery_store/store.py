@@ -42,7 +42,7 @@ from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, tabl
 from .inventory import Inventory, points_since, refusal
 from .manifest import DiskEntry, Manifest, check_id
 from .point_writer import PointPlace, PointWriter, new_draft
-from .proof import Finding, Progress, Proof, Report, prove_files
+from .proof import Fault, Progress, Proof, Report, prove_files
 from .replica import Replica
 from .vmdk.descriptor import NO_PARENT
 from .vmdk.disk import MergedDisk
@@ -468,5 +468,5 @@ def _export_cid(point_id: str, disk_number: int) -> str:
 
 
 def _damaged(machine_id: str, point_id: str, error: Exception) -> ChainDamaged:
-    finding = Finding("damaged", machine_id, point_id, str(error))
+    finding = Fault("damaged", machine_id, point_id, str(error))
     return ChainDamaged(refusal(point_id, [finding], None), [finding])

@@ -10,15 +10,6 @@ class Direction(models.TextChoices):
     INCOMING = "incoming", "Incoming"
 
 
-class ConnectionState(models.TextChoices):
-    """What this core knows of its way to a peer."""
-
-    UNKNOWN = "unknown", "Not seen yet"
-    ONLINE = "online", "Online"
-    UNREACHABLE = "unreachable", "Unreachable"
-    AUTHENTICATION_ERROR = "authentication_error", "Authentication error"
-
-
 class MachineState(models.TextChoices):
     """How a replicated machine stands. Derived for the page, never stored."""
 

@@ -1,5 +1,4 @@
-// Behaviour of the frame: theme, navigation, menus, dialogs, toasts, expanding rows, polling manners.
-// Everything works without it, only less comfortably.
+// Behaviour of the frame. Everything works without it, only less comfortably.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -25,7 +24,6 @@
   });
   showTheme();
 
-  // Toasts
   const toast = (text, state = "ok") => {
     const element = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
     element.classList.add(`toast-${state}`);
@@ -39,9 +37,8 @@
   on("toast", (event) => toast(event.detail.text, event.detail.state));
 
   // Menus: one open at a time; placed so that a scrolling table does not cut them off.
-  const closeMenus = (except) => document.querySelectorAll("details.menu[open]").forEach((menu) => {
-    if (menu !== except) menu.open = false;
-  });
+  const openMenus = () => document.querySelectorAll("details.menu[open]");
+  const closeMenus = (except) => openMenus().forEach((menu) => { menu.open = menu === except; });
   const placeMenu = (menu) => {
     const box = menu.querySelector("[role=menu]");
     const anchor = menu.querySelector("summary").getBoundingClientRect();
@@ -57,7 +54,7 @@
     closeMenus(event.target);
     placeMenu(event.target);
   }, true);
-  const follow = () => document.querySelectorAll("details.menu[open]").forEach(placeMenu);
+  const follow = () => openMenus().forEach(placeMenu);
   addEventListener("resize", follow);
   document.addEventListener("scroll", (event) => event.target.closest?.("[role=menu]") || follow(), true);
 
@@ -116,15 +113,18 @@
     dialog.showModal();
   });
   on("htmx:afterRequest", () => dialog?.querySelector(".dialog-loading") && dialog.close());
-  on("htmx:afterSwap", (event) => {
-    if (event.detail.target === dialog && !document.activeElement?.closest("#dialog form")) dialog.querySelector("[autofocus], input:not([type=hidden]), select, button")?.focus();
+  on("htmx:afterSwap", ({ detail }) => {
+    const wantsFocus = detail.target === dialog && !document.activeElement?.closest("#dialog form");
+    if (wantsFocus) dialog.querySelector("[autofocus], input:not([type=hidden]), select, button")?.focus();
     restoreExpanded(document);
   });
 
   // A form looks again after a change; an answer that comes while somebody types on is not shown.
-  const written = (elt) => (elt.matches("form [hx-trigger^=change]") ? `${new URLSearchParams(new FormData(elt.closest("form")))}` : "");
+  const written = (elt) =>
+    elt.matches("form [hx-trigger^=change]") ? `${new URLSearchParams(new FormData(elt.closest("form")))}` : "";
   on("htmx:beforeRequest", ({ detail }) => { detail.elt.asked = written(detail.elt); });
-  on("htmx:beforeSwap", ({ detail }) => { detail.shouldSwap &&= detail.requestConfig.elt.asked === written(detail.requestConfig.elt); });
+  const isStale = (elt) => elt.asked !== written(elt);
+  on("htmx:beforeSwap", ({ detail }) => { if (isStale(detail.requestConfig.elt)) detail.shouldSwap = false; });
 
   // A refusal (409) is shown in the dialog that asked, otherwise as a toast.
   on("htmx:beforeSwap", (event) => {

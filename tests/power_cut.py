@@ -37,10 +37,15 @@ class Platter:
                 os.close(fd)
 
     def cuts(self) -> list[Tree]:
-        """Return what a cut at this moment may leave; first, what it leaves at the least."""
+        """Return what a cut at this moment may leave; the last is what a killed process leaves."""
         self._hold_all()
         folders = [inode for inode, fd in self._held.items() if _is_folder(fd)]
-        lucky: list[set[_Inode]] = [set(), set(folders), *({inode} for inode in folders)]
+        lucky: list[set[_Inode]] = [
+            set(),
+            *({inode} for inode in folders),
+            set(folders),
+            set(self._held),
+        ]
         cuts: list[Tree] = []
         for each in lucky:
             tree: Tree = {}
@@ -82,8 +87,7 @@ class Platter:
         if _is_folder(fd):
             self._names[inode] = _names_in(fd)
         else:
-            held = self._held[inode]
-            self._contents[inode] = os.pread(held, os.fstat(held).st_size, 0)
+            self._contents[inode] = _content_of(self._held[inode])
 
     def _hold_all(self) -> None:
         for path in self._root.rglob("*"):
@@ -101,7 +105,7 @@ class Platter:
     def _collect(self, tree: Tree, path: Path, inode: _Inode, lucky: set[_Inode]) -> None:
         fd = self._held[inode]
         if not _is_folder(fd):
-            tree[path] = self._contents.get(inode, b"")
+            tree[path] = _content_of(fd) if inode in lucky else self._contents.get(inode, b"")
             return
         tree[path] = None
         names = _names_in(fd) if inode in lucky else self._names.get(inode, {})
@@ -120,6 +124,10 @@ def _is_folder(fd: int) -> bool:
 def _names_in(fd: int) -> dict[str, _Inode]:
     with os.scandir(f"/proc/self/fd/{fd}") as entries:
         return {entry.name: entry.inode() for entry in entries}
+
+
+def _content_of(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
 def write_tree(tree: Tree, to: Path) -> Path:

@@ -13,7 +13,7 @@ from vsphere.guest import Guest
 from vsphere.hardware import Hardware
 from vsphere.inventory import Inventory
 from vsphere.machine import Vm
-from vsphere.placement import Finding
+from vsphere.placement import PlacementFinding
 from vsphere.session import About, Session, connect
 from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpec
 from vsphere.tls import fetch_thumbprint
@@ -22,11 +22,11 @@ __all__ = [
     "About",
     "Credentials",
     "DiskUpload",
-    "Finding",
     "Guest",
     "Hardware",
     "Inventory",
     "Placement",
+    "PlacementFinding",
     "Session",
     "Vm",
     "VmDisk",

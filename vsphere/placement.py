@@ -32,7 +32,7 @@ FOLDER_PRIVILEGES_OF_THE_MACHINE = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class PlacementFinding:
     """Something that speaks against a placement. An error will make the import fail."""
 
     code: str
@@ -174,11 +174,13 @@ def network_backing(content: Any, moid: str, doing: str) -> Any:
     return distributed_backing(of["key"], switch["uuid"])
 
 
-def check(content: Any, placement: Placement, vm_name: str, needed_bytes: int) -> list[Finding]:
+def check(
+    content: Any, placement: Placement, vm_name: str, needed_bytes: int
+) -> list[PlacementFinding]:
     """Return what speaks against making `vm_name` there with `needed_bytes` of data."""
     site = read_site(content, placement)
     findings = [
-        Finding(
+        PlacementFinding(
             "PLACEMENT-MISSING",
             "error",
             f"The {role.replace('_', ' ')} {getattr(placement, role)} is not there any more.",
@@ -193,7 +195,7 @@ def check(content: Any, placement: Placement, vm_name: str, needed_bytes: int) -
     return findings
 
 
-def _check_name(content: Any, site: Site, vm_name: str) -> list[Finding]:
+def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding]:
     children = [
         child
         for child in site.of.get("folder", {}).get("childEntity", ())
@@ -202,7 +204,7 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[Finding]:
     for child, of in read_many(content, children, {vim.VirtualMachine: ("name",)}):
         if plain_name(of.get("name", "")) == vm_name:
             return [
-                Finding(
+                PlacementFinding(
                     "PLACEMENT-NAME-TAKEN",
                     "error",
                     f"A virtual machine named {vm_name} ({child._moId}) is in that folder already.",
@@ -211,18 +213,26 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[Finding]:
     return []
 
 
-def _check_datastore(site: Site, needed_bytes: int) -> list[Finding]:
+def _check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
     of, name = site.of.get("datastore"), site.name("datastore")
     if of is None:
         return []
     if not of.get("summary.accessible"):
-        return [Finding("PLACEMENT-DATASTORE-INACCESSIBLE", "error", f"{name} is not accessible.")]
+        return [
+            PlacementFinding(
+                "PLACEMENT-DATASTORE-INACCESSIBLE", "error", f"{name} is not accessible."
+            )
+        ]
     if of.get("summary.maintenanceMode", NORMAL) != NORMAL:
-        return [Finding("PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance.")]
+        return [
+            PlacementFinding(
+                "PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance."
+            )
+        ]
     free_bytes, capacity_bytes = of.get("summary.freeSpace", 0), of.get("summary.capacity", 0)
     if free_bytes < needed_bytes:
         return [
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-DATASTORE-FULL",
                 "error",
                 f"{name} has {_gib(free_bytes)} free, and {_gib(needed_bytes)} are needed.",
@@ -231,7 +241,7 @@ def _check_datastore(site: Site, needed_bytes: int) -> list[Finding]:
     if free_bytes - needed_bytes < capacity_bytes * SPARE_SHARE:
         left = _gib(free_bytes - needed_bytes)
         return [
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would stay free on {name}."
             )
         ]
@@ -242,12 +252,12 @@ def _gib(count_bytes: int) -> str:
     return f"{count_bytes / (1 << 30):,.1f} GiB"
 
 
-def _check_hosts(content: Any, site: Site) -> list[Finding]:
+def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     if site.compute is None:
         return []
     if "host" in site.objects and site.objects["host"] not in site.compute_of.get("host", ()):
         return [
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-HOST-ELSEWHERE",
                 "error",
                 f"{site.name('host')} does not belong to the resource pool "
@@ -270,17 +280,19 @@ def _check_hosts(content: Any, site: Site) -> list[Finding]:
     if not able:
         reasons = "; ".join(unable) or "there is none"
         findings.append(
-            Finding("PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}.")
+            PlacementFinding(
+                "PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}."
+            )
         )
     elif unable and "host" not in site.objects:
         findings.append(
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-FEWER-HOSTS", "warning", f"Not every host will do: {'; '.join(unable)}."
             )
         )
     if "host" not in site.objects and len(site.hosts) > 1 and not has_drs(content, site.compute):
         findings.append(
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-HOST-NEEDED",
                 "warning",
                 f"{plain_name(site.compute_of.get('name', ''))} does not place machines by itself "
@@ -290,7 +302,7 @@ def _check_hosts(content: Any, site: Site) -> list[Finding]:
     return findings
 
 
-def _check_network(content: Any, site: Site) -> list[Finding]:
+def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
     network = site.objects.get("network")
     if network is None:
         return []
@@ -298,7 +310,7 @@ def _check_network(content: Any, site: Site) -> list[Finding]:
         read(content, network, ("tag",))
     ):
         return [
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-NETWORK-UPLINK",
                 "error",
                 f"{site.name('network')} is an uplink of a switch, not a network for machines.",
@@ -307,7 +319,7 @@ def _check_network(content: Any, site: Site) -> list[Finding]:
     blind = [of for of in site.hosts.values() if network not in of.get("network", ())]
     if blind and len(blind) == len(site.hosts):
         return [
-            Finding(
+            PlacementFinding(
                 "PLACEMENT-NETWORK-NOT-VISIBLE",
                 "error",
                 f"{site.name('network')} is not to be seen from {blind[0].get('name')}.",
@@ -325,7 +337,7 @@ def has_drs(content: Any, compute: Any) -> bool:
     return bool(drs is not None and drs.enabled)
 
 
-def _check_privileges(content: Any, site: Site) -> list[Finding]:
+def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:
     session = read(content, content.sessionManager, ("currentSession",)).get("currentSession")
     if session is None or content.authorizationManager is None:
         return []
@@ -343,7 +355,7 @@ def _check_privileges(content: Any, site: Site) -> list[Finding]:
         ]
         if lacking:
             findings.append(
-                Finding(
+                PlacementFinding(
                     "PLACEMENT-PRIVILEGE-MISSING",
                     "error",
                     f"{session.userName} lacks {', '.join(lacking)} on the "

@@ -15,7 +15,7 @@ from vsphere.faults import BROKEN_CONNECTION
 from vsphere.inventory import Inventory, read_all
 from vsphere.lease import ProgressReport
 from vsphere.machine import Vm
-from vsphere.placement import Finding
+from vsphere.placement import PlacementFinding
 from vsphere.spec import DiskUpload, Placement, VmSpec
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Session:
 
     def check_placement(
         self, placement: Placement, vm_name: str, needed_bytes: int
-    ) -> list[Finding]:
+    ) -> list[PlacementFinding]:
         """Return what speaks against making `vm_name` there; an empty list if nothing does."""
         return self.calls.reading(
             f"Check where {vm_name} is to go",

@@ -5,6 +5,7 @@ The agent's own side never imports it.
 
 from agent.client.client import AgentClient, PairedAgent, SnapshotResult, pair_with_agent
 from agent.client.connection import CoreCredentials
+from agent.client.description import MachineDescription
 from agent.client.receiving import SnapshotSink
 from agent.client.restoring import RestoredDisk, RestoreState
 from agent.stream import ParentDisk
@@ -12,6 +13,7 @@ from agent.stream import ParentDisk
 __all__ = [
     "AgentClient",
     "CoreCredentials",
+    "MachineDescription",
     "PairedAgent",
     "ParentDisk",
     "RestoreState",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from agent.client.connection import CoreCredentials, connected, receive_message
+from agent.client.description import MachineDescription
 from agent.client.receiving import KnownDisk, Receiver, SnapshotSink
 from agent.client.restoring import (
     CheckCancel,
@@ -40,7 +40,7 @@ class PairedAgent:
 
     certificate_pem: str
     fingerprint: str
-    description: dict[str, Any]
+    description: MachineDescription
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SnapshotResult:
         read which was written since the parent.
     """
 
-    description: dict[str, Any]
+    description: MachineDescription
     consistency: str
     taken_at: datetime
     is_held: bool = False
@@ -102,7 +102,7 @@ def pair_with_agent(
     return PairedAgent(
         certificate_pem=ssl.DER_cert_to_PEM_cert(agent_der),
         fingerprint=fingerprint_of_der(agent_der),
-        description=_description(answer),
+        description=MachineDescription.from_json(answer.get("description")),
     )
 
 
@@ -126,17 +126,19 @@ class AgentClient:
         self._certificate_der = ssl.PEM_cert_to_DER_cert(agent_certificate_pem)
         self._timeout_seconds = timeout_seconds
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> MachineDescription:
         """Return the machine's description.
 
         Raises:
             AgentUnreachable: nobody answers.
             AgentCertificateChanged: somebody else answers.
             AgentRefusedCore: the agent does not know this core.
+            ProtocolBroken: the description is not one.
         """
         with self._connected() as channel:
             channel.send_control({"type": "describe"})
-            return _description(receive_message(channel, "description"))
+            answer = receive_message(channel, "description")
+            return MachineDescription.from_json(answer.get("description"))
 
     def trust(self, certificate_pem: str, core_name: str) -> None:
         """Have the agent answer another core too, from now on.
@@ -187,7 +189,7 @@ class AgentClient:
             )
             taken = receive_message(channel, "snapshot_taken")
             taken_at = datetime.now(timezone.utc)
-            description = _description(taken)
+            description = MachineDescription.from_json(taken.get("description"))
             done = Receiver(channel, sink, disks, progress).receive_disks()
         is_held = get_flag(done, "is_held")
         if hold_seconds and not is_held:
@@ -344,10 +346,3 @@ def _from_hex(message: Message, name: str) -> bytes:
         return bytes.fromhex(get_text(message, name, 200))
     except ValueError as error:
         raise ProtocolBroken(f"The agent's {name} is not hex") from error
-
-
-def _description(message: Message) -> dict[str, Any]:
-    description = message.get("description")
-    if not isinstance(description, dict):
-        raise ProtocolBroken("The agent sent no description of its machine")
-    return description

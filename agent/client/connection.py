@@ -21,6 +21,8 @@ from agent.errors import (
 from agent.protocol import PROTOCOL_VERSION, Channel, Frame, Message, control_message, get_text
 from agent.tls import core_context
 
+_MAX_ERROR_CHARACTERS = 4000
+
 
 @dataclass(frozen=True)
 class CoreCredentials:
@@ -129,4 +131,6 @@ def checked_message(frame: Frame, *types: str) -> Message:
 
 
 def _reported_error(message: Message) -> AgentError:
-    return error_from_wire(get_text(message, "code", 100), get_text(message, "text", 4000))
+    # The text may hold whatever a machine calls its files; it must not be lost for that.
+    text = str(message.get("text", "")).encode(errors="replace").decode().replace("\0", "?")
+    return error_from_wire(get_text(message, "code", 100), text[:_MAX_ERROR_CHARACTERS])

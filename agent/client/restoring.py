@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent.client.connection import checked_message, receive_message
+from agent.client.description import MachineDescription
 from agent.errors import ProtocolBroken, RestoreRefused
 from agent.protocol import (
     MAX_CAPACITY_BYTES,
@@ -89,32 +90,32 @@ class RestoreState:
     disks: dict[int, RestoredDisk]
 
 
-def match_disks(capacities_bytes: Sequence[int], description: dict[str, Any]) -> list[int]:
+def match_disks(capacities_bytes: Sequence[int], machine: MachineDescription) -> list[int]:
     """Return for each disk of a point, in their order, the number of the disk it goes onto.
 
     They go onto the machine's disks in their order. Nothing is asked or written.
 
     capacities_bytes: of the point's disks.
-    description: the rescue machine's, as `describe` returned it.
+    machine: the rescue machine.
 
     Raises:
         RestoreRefused: the machine has too few disks, or does not run the rescue medium.
         DiskTooSmall: a disk is smaller than the point's; says by how much.
     """
-    if description.get("mode") != "restore":
+    if not machine.is_rescue:
         raise RestoreRefused(
-            f"Restoring onto {description.get('hostname', 'the machine')!r}: it does not run the "
+            f"Restoring onto {machine.hostname or 'the machine'!r}: it does not run the "
             "rescue medium. Start it from that, and try again."
         )
-    disks = sorted(description.get("disks", []), key=lambda disk: int(disk["number"]))
+    disks = sorted(machine.disks, key=lambda disk: disk.number)
     if len(disks) < len(capacities_bytes):
         raise RestoreRefused(
             f"Restoring {len(capacities_bytes)} disks: the machine has {len(disks)}. "
             "Give it more disks and start it from the rescue medium again."
         )
     for capacity_bytes, disk in zip(capacities_bytes, disks):
-        check_fits(capacity_bytes, int(disk["capacity_bytes"]), str(disk["device"]))
-    return [int(disk["number"]) for disk in disks[: len(capacities_bytes)]]
+        check_fits(capacity_bytes, disk.capacity_bytes, disk.device)
+    return [disk.number for disk in disks[: len(capacities_bytes)]]
 
 
 class DiskSender:

@@ -5,7 +5,7 @@ import datetime
 from django import template
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from console.wording import (
     NOTHING,
@@ -61,6 +61,15 @@ def fingerprint(hexadecimal: str) -> SafeString | str:
         return NOTHING
     groups = (hexadecimal[start : start + 4] for start in range(0, len(hexadecimal), 4))
     return format_html('<code class="fingerprint">{}</code>', " ".join(groups))
+
+
+@register.simple_block_tag
+def prose(content: str) -> SafeString:
+    """Take running text, over as many lines as it needs, as one: `{% prose as text %}`.
+
+    A tag's own arguments have to stand on one line. `content` is rendered, hence escaped already.
+    """
+    return mark_safe(" ".join(content.split()))
 
 
 @register.simple_tag

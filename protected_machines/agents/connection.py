@@ -81,7 +81,7 @@ def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_S
     except AgentError as error:
         logger.info("ping machine_id=%s error_code=%s", machine.pk, error.code)
         return
-    if description != machine.description:
+    if description.to_json() != machine.description:
         machine.record_description(description)
 
 

@@ -43,7 +43,7 @@ def protect_machine(
         host, port, code, core_credentials(), core.name, timeout_seconds=PAIRING_TIMEOUT_SECONDS
     )
     machine.agent_certificate_pem = paired.certificate_pem
-    machine.description = paired.description
+    machine.description = paired.description.to_json()
     with transaction.atomic():
         machine.save(force_insert=True)
         machine.record_connection(ConnectionState.ONLINE)

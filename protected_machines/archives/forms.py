@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 from django import forms
 
-from protected_machines.exports.forms import point_text
 from protected_machines.models import RecoveryPoint
+from protected_machines.points.forms import point_text
 
 FOLDER_HELP = (
     "By its full path on this core. A folder that is not there is made; an archive that is there "

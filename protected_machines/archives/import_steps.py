@@ -252,7 +252,7 @@ def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, 
             if point.state == PointState.UNPROVEN and _is_parent_proven(point):
                 point.mark_proven()
         known = machine.points.values_list("pk", "parent_id", "ownership_epoch", "taken_at")
-        strays = points_beside_history([PointFacts(*facts) for facts in known])
+        strays = points_beside_history([HistoryPoint(*facts) for facts in known])
         machine.points.filter(pk__in=strays & {UUID(each) for each in point_ids}).update(
             is_carried_on=False
         )
@@ -269,7 +269,7 @@ def _is_parent_proven(point: RecoveryPoint) -> bool:
 
 
 @dataclass(frozen=True)
-class PointFacts:
+class HistoryPoint:
     """What tells where a point stands in its machine's history."""
 
     point_id: UUID
@@ -278,7 +278,7 @@ class PointFacts:
     taken_at: datetime
 
 
-def points_beside_history(points: Sequence[PointFacts]) -> set[UUID]:
+def points_beside_history(points: Sequence[HistoryPoint]) -> set[UUID]:
     """Return the points that the machine's newest owner did not go on from. Pure.
 
     Those taken under an earlier epoch, later than the newest point that the newest epoch's points

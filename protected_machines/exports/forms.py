@@ -18,6 +18,7 @@ from protected_machines.exports.options import (
 from protected_machines.exports.places import Places, split_compute
 from protected_machines.exports.start import ExportOrder
 from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.points.forms import point_text
 
 
 class VmHardwareForm(forms.Form):
@@ -97,12 +98,6 @@ class ExportForm(VmHardwareForm):
             cpus=values["cpus"],
             memory_bytes=values["memory_mib"] * MIB,
         )
-
-
-def point_text(point: RecoveryPoint) -> str:
-    """Return how a point is offered in a list of choices."""
-    kind = point.get_kind_display()
-    return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"
 
 
 class VCenterAddressForm(forms.Form):

@@ -113,9 +113,9 @@ def wait_for_agent(
         description = dial(machine, PING_TIMEOUT_SECONDS, host=host, port=port).describe()
     except AgentUnreachable as error:
         raise Waiting(f"The agent at {host}:{port} does not answer yet.") from error
-    if boot_id_before and description.get("boot_id") == boot_id_before:
+    if boot_id_before and description.boot_id == boot_id_before:
         raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
-    return {"host": host, "port": port, "description": description}
+    return {"host": host, "port": port, "description": description.to_json()}
 
 
 def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:

@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
+from agent.client.description import MachineDescription
 from console.identity import this_core
 from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
 from protected_machines.models.points import RecoveryPoint
@@ -231,7 +232,7 @@ class Machine(models.Model):
         for name, value in changes.items():
             setattr(self, name, value)
 
-    def record_description(self, description: dict[str, Any]) -> None:
+    def record_description(self, description: MachineDescription) -> None:
         """Save what the agent says of the machine now."""
-        Machine.objects.filter(pk=self.pk).update(description=description)
-        self.description = description
+        self.description = description.to_json()
+        Machine.objects.filter(pk=self.pk).update(description=self.description)

@@ -5,6 +5,8 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from agent.client.description import MachineDescription
+
 
 class RestoreTarget(models.Model):
     """A machine that runs the rescue medium and that this core has paired with to restore onto.
@@ -34,3 +36,8 @@ class RestoreTarget(models.Model):
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+    @property
+    def described(self) -> MachineDescription:
+        """The machine as the rescue agent last described it."""
+        return MachineDescription.from_json(self.description)

@@ -9,7 +9,11 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from protected_machines import secrets
+from console import secrets
+from protected_machines.errors import PasswordUnreadable
+
+# Names the key of the stored passwords: never changed.
+_PURPOSE = "understudy stored passwords"
 
 
 class VCenter(models.Model):
@@ -55,11 +59,17 @@ class VCenter(models.Model):
         Raises:
             PasswordUnreadable: it was stored under another secret key.
         """
-        return secrets.decrypt(self.password_encrypted)
+        try:
+            return secrets.decrypt(self.password_encrypted, _PURPOSE)
+        except secrets.SecretUnreadable as error:
+            raise PasswordUnreadable(
+                f"The password of {self.name} was stored under another secret key. "
+                "Enter the password again."
+            ) from error
 
     @password.setter
     def password(self, plain_text: str) -> None:
-        self.password_encrypted = secrets.encrypt(plain_text)
+        self.password_encrypted = secrets.encrypt(plain_text, _PURPOSE)
 
     def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
         """Save what a test of the connection showed."""

@@ -1,10 +1,11 @@
-"""The form for a forced snapshot."""
+"""The form for a forced snapshot, and how recovery points are offered in other forms."""
 
 from uuid import uuid4
 
 from django import forms
 
 from protected_machines.choices import PointKind
+from protected_machines.models import RecoveryPoint
 
 
 class SnapshotForm(forms.Form):
@@ -19,3 +20,9 @@ class SnapshotForm(forms.Form):
         widget=forms.RadioSelect,
     )
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+def point_text(point: RecoveryPoint) -> str:
+    """Return how a point is offered in a list of choices."""
+    kind = point.get_kind_display()
+    return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"

@@ -95,7 +95,7 @@ def take_recovery_point(
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(
-            result.description,
+            result.description.to_json(),
             result.consistency,
             str(machine.owner_core_id),
             machine.owner_core_name,

@@ -10,7 +10,7 @@ from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from protected_machines.access import get_machine_for_change
-from protected_machines.machine_views import act_refusal
+from protected_machines.ownership import act_refusal
 from protected_machines.points.forms import SnapshotForm
 from protected_machines.points.workflow import SnapshotParams
 

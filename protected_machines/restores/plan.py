@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.client.description import DescribedDisk, MachineDescription
 from agent.client.restoring import match_disks
 from agent.errors import (
     DiskTooSmall,
@@ -29,8 +30,8 @@ class DiskPair:
 
 
 @dataclass(frozen=True)
-class RestorePlan:
-    """What a restore would do: which disk goes where, what speaks against it."""
+class DiskMapping:
+    """Which disk goes onto which, and what was found against it."""
 
     pairs: Sequence[DiskPair]
     findings: Sequence[Finding]
@@ -45,45 +46,38 @@ class RestorePlan:
         return [pair for pair in self.pairs if pair.content]
 
 
-def plan_restore(
-    manifest: Manifest, target_description: dict[str, Any], point: RecoveryPoint | None = None
-) -> RestorePlan:
+def map_disks(
+    manifest: Manifest, target: MachineDescription, point: RecoveryPoint | None = None
+) -> DiskMapping:
     """Return which disk goes where and what speaks against it, errors first. Pure."""
     findings = list(_point_findings(point)) if point is not None else []
-    findings += _firmware_findings(manifest.description, target_description)
-    by_number = {
-        disk["number"]: disk
-        for disk in target_description.get("disks") or []
-        if isinstance(disk, dict) and isinstance(disk.get("number"), int)
-    }
+    findings += _firmware_findings(manifest.description, target)
+    by_number = {disk.number: disk for disk in target.disks}
     pairs: list[DiskPair] = []
     try:
-        numbers = match_disks([disk.capacity_bytes for disk in manifest.disks], target_description)
+        numbers = match_disks([disk.capacity_bytes for disk in manifest.disks], target)
     except (DiskTooSmall, RestoreRefused) as error:
         findings.append(Finding.error(error.code, str(error)))
     else:
         pairs = [
-            _pair(disk.number, disk.capacity_bytes, number, by_number.get(number, {}))
+            _pair(disk.number, disk.capacity_bytes, by_number[number])
             for disk, number in zip(manifest.disks, numbers, strict=True)
         ]
     if any(pair.content for pair in pairs):
         texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
         text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
         findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
-    return RestorePlan(pairs, errors_first(findings))
+    return DiskMapping(pairs, errors_first(findings))
 
 
-def _pair(number: int, capacity_bytes: int, target_number: int, target: dict[str, Any]) -> DiskPair:
-    content = str(target.get("content") or "")
-    if not content and target.get("is_blank") is False:
-        content = "data"
+def _pair(number: int, capacity_bytes: int, target: DescribedDisk) -> DiskPair:
     return DiskPair(
         number=number,
         capacity_bytes=capacity_bytes,
-        target_number=target_number,
-        target_device=str(target.get("device") or f"disk {target_number}"),
-        target_capacity_bytes=int(target.get("capacity_bytes") or 0),
-        content=content,
+        target_number=target.number,
+        target_device=target.device or f"disk {target.number}",
+        target_capacity_bytes=target.capacity_bytes,
+        content=target.holds,
     )
 
 
@@ -96,12 +90,12 @@ def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
         yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
 
 
-def _firmware_findings(point: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
-    wanted, there = point.get("firmware"), target.get("firmware")
+def _firmware_findings(point: dict[str, Any], target: MachineDescription) -> Iterator[Finding]:
+    wanted, there = point.get("firmware"), target.firmware
     if wanted and there and wanted != there:
         text = (
             f"The machine of this point starts by {str(wanted).upper()}, the target was started "
-            f"by {str(there).upper()}. Change that in the target's firmware settings, or it may "
+            f"by {there.upper()}. Change that in the target's firmware settings, or it may "
             "not start."
         )
         yield Finding.warning("RESTORE-OTHER-FIRMWARE", text)

@@ -47,7 +47,7 @@ def pair_target(host: str, port: int, code: str) -> RestoreTarget:
         core.name,
         timeout_seconds=PAIRING_TIMEOUT_SECONDS,
     )
-    if paired.description.get("mode") != "restore":
+    if not paired.description.is_rescue:
         raise NotARescueMachine(
             f"The machine at {host}:{port} runs its own system, not the rescue medium. Nothing is "
             "overwritten there. Start it from the rescue medium, and type the code that it shows."
@@ -58,7 +58,7 @@ def pair_target(host: str, port: int, code: str) -> RestoreTarget:
         defaults={
             "agent_certificate_pem": paired.certificate_pem,
             "code_digest": digest,
-            "description": paired.description,
+            "description": paired.description.to_json(),
             "paired_at": timezone.now(),
         },
     )
@@ -117,9 +117,9 @@ def refresh_target(target: RestoreTarget) -> None:
         NotARescueMachine: the machine has started its own system meanwhile.
     """
     description = dial_target(target, connection.PING_TIMEOUT_SECONDS).describe()
-    if description.get("mode") != "restore":
+    if not description.is_rescue:
         raise NotARescueMachine(
             f"The machine at {target.address} does not run the rescue medium any more."
         )
-    target.description = description
+    target.description = description.to_json()
     target.save(update_fields=["description"])

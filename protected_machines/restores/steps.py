@@ -26,7 +26,7 @@ from protected_machines.models import Machine, RestoreTarget
 from protected_machines.ownership import check_owner
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
-from protected_machines.restores.plan import DiskPair, plan_restore
+from protected_machines.restores.plan import DiskPair, map_disks
 from protected_machines.restores.rescue_machines import (
     dial_target,
     get_target,
@@ -34,7 +34,7 @@ from protected_machines.restores.rescue_machines import (
     still_answers,
 )
 from recovery_store.manifest import Manifest
-from recovery_store.vmdk.restore import RestorePlan as StoredPlan
+from recovery_store.vmdk.restore import RestorePlan
 
 logger = logging.getLogger(__name__)
 
@@ -67,22 +67,24 @@ def restore_disks(
     target = get_target(target_id)
     with _waiting_for(target):
         refresh_target(target)
-        plan = plan_restore(manifest, target.description)
-        for finding in plan.findings:
+        mapping = map_disks(manifest, target.described)
+        for finding in mapping.findings:
             if finding.is_error:
                 raise StepFailed(finding.code, finding.text, is_permanent=True)
         client = dial_target(target)
         run = _Restore(manifest, client, progress, check_cancel)
         try:
-            written_bytes = run.write(plan.pairs, str(since_point_id) if since_point_id else None)
+            written_bytes = run.write(
+                mapping.pairs, str(since_point_id) if since_point_id else None
+            )
         except RestoreUnknown:
             if since_point_id is None:
                 raise
             if note is not None:
                 note("The rescue machine does not hold the earlier point; all of it is written.")
-            written_bytes = run.write(plan.pairs, None)
+            written_bytes = run.write(mapping.pairs, None)
         client.finish_restore(str(point_id))
-    return {"disks": len(plan.pairs), "written_bytes": written_bytes}
+    return {"disks": len(mapping.pairs), "written_bytes": written_bytes}
 
 
 class _Restore:
@@ -123,7 +125,7 @@ class _Restore:
     def _write_disk(
         self,
         pair: DiskPair,
-        plan: StoredPlan,
+        plan: RestorePlan,
         since_point_id: str | None,
         before_bytes: int,
         total_bytes: int,
@@ -185,7 +187,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str,
             if port != target.port or not still_answers(target):
                 trouble = error
             continue
-        return {"host": target.host, "port": port, "description": description}
+        return {"host": target.host, "port": port, "description": description.to_json()}
     if trouble is not None:
         raise trouble
     raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")

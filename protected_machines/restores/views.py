@@ -15,7 +15,7 @@ from protected_machines.errors import NotARescueMachine, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.restores.forms import RescueAddressForm, RestoreForm
-from protected_machines.restores.plan import plan_restore
+from protected_machines.restores.plan import map_disks
 from protected_machines.restores.rescue_machines import pair_target, refresh_target
 from protected_machines.restores.workflow import RestoreParams
 
@@ -61,13 +61,13 @@ def _confirm(request: HttpRequest, machine: Machine, point: RecoveryPoint) -> Ht
     target = get_restore_target_for(request.user, form.cleaned_data["target_id"])
     try:
         refresh_target(target)
-        plan = plan_restore(get_manifest(machine.pk, point.pk), target.description, point)
+        mapping = map_disks(get_manifest(machine.pk, point.pk), target.described, point)
     except (AgentError, ProtectedMachinesError) as error:
         return refuse(request, f"{error} [{error.code}]")
     refusal = _adoption_refusal(machine) if form.cleaned_data["is_protected_there"] else ""
     if refusal:
         form.add_error("is_protected_there", refusal)
-    if plan.has_errors or refusal:
+    if mapping.has_errors or refusal:
         return _confirm_dialog(request, machine, point, target, form, 422)
     try:
         job = start_job(
@@ -98,15 +98,15 @@ def _confirm_dialog(
     status: int,
 ) -> HttpResponse:
     try:
-        plan = plan_restore(get_manifest(machine.pk, point.pk), target.description, point)
+        mapping = map_disks(get_manifest(machine.pk, point.pk), target.described, point)
     except ProtectedMachinesError as error:
         return refuse(request, f"{error} [{error.code}]")
     context = {
         "machine": machine,
         "point": point,
         "target": target,
-        "plan": plan,
-        "findings": plan.findings,
+        "mapping": mapping,
+        "findings": mapping.findings,
         "form": form,
         "adoption_refusal": _adoption_refusal(machine),
     }

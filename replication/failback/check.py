@@ -9,12 +9,12 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.core.cache import cache
 from django.db.models import Q
 
-from agent.errors import WrongPairingCode
+from agent.client.description import MachineDescription
+from agent.errors import ProtocolBroken, WrongPairingCode
 from console.findings import Finding
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -23,7 +23,7 @@ from protected_machines.choices import ConnectionState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import RecoveryPoint
 from protected_machines.points.proofs import get_manifest
-from protected_machines.restores.plan import RestorePlan, plan_restore
+from protected_machines.restores.plan import DiskMapping, map_disks
 from replication.drafts import refusal_of
 from replication.errors import (
     FailbackRefused,
@@ -49,7 +49,7 @@ class RescueMachine:
     """What the source core says of a rescue machine, by its own id of it."""
 
     target_id: str = ""
-    description: dict[str, Any] = field(default_factory=dict)
+    description: MachineDescription = field(default_factory=MachineDescription)
     trouble_code: str = ""
     trouble_text: str = ""
 
@@ -63,7 +63,7 @@ class CheckedMachine:
     point: RecoveryPoint | None = None
     quote: Quote | None = None
     rescue: RescueMachine | None = None
-    plan: RestorePlan | None = None
+    plan: DiskMapping | None = None
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -209,7 +209,11 @@ def _survey_rescue(client: PeerClient, address: RescueAddress) -> RescueMachine:
         if error.code == WrongPairingCode.code:
             cache.set(key, error.text, _WRONG_CODE_SECONDS)
         return RescueMachine(trouble_code=error.code, trouble_text=error.text)
-    return RescueMachine(str(found["target_id"]), found["description"])
+    try:
+        description = MachineDescription.from_json(found["description"])
+    except ProtocolBroken as error:
+        return RescueMachine(trouble_code=error.code, trouble_text=str(error))
+    return RescueMachine(str(found["target_id"]), description)
 
 
 def _judge(
@@ -264,7 +268,7 @@ def _map_disks(machine: CheckedMachine) -> None:
     except (ProtectedMachinesError, OSError) as error:
         machine.rescue.trouble_text = f"The newest recovery point cannot be read: {error}."
         return
-    machine.plan = plan_restore(manifest, machine.rescue.description)
+    machine.plan = map_disks(manifest, machine.rescue.description)
 
 
 def _rescue_findings(machine: CheckedMachine, addresses: Counter[tuple[str, int]]) -> list[Finding]:

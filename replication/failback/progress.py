@@ -13,7 +13,7 @@ from console.jobs.policy import Act
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
 
-_LOOKS = {
+_TONES = {
     FailbackOutcome.FAILED_BACK: "warn",
     FailbackOutcome.COMMITTED: "ok",
     FailbackOutcome.ROLLED_BACK: "off",
@@ -28,7 +28,7 @@ _ENDED = (
 
 
 @dataclass
-class MachineProgress:
+class MachineFailback:
     """One machine of a failback: its newest failback job, and what ended it, if anything did."""
 
     entry: FailbackMachine
@@ -70,8 +70,8 @@ class MachineProgress:
         }[JobState(self.job.state)]
 
     @property
-    def look(self) -> str:
-        return _LOOKS.get(self.outcome, "busy")
+    def tone(self) -> str:
+        return _TONES.get(self.outcome, "busy")
 
     @property
     def shown_job(self) -> Job | None:
@@ -133,7 +133,7 @@ class FailbackProgress:
     """A failback with all its machines."""
 
     failback: Failback
-    machines: list[MachineProgress]
+    machines: list[MachineFailback]
 
     @property
     def revision(self) -> str:
@@ -247,10 +247,10 @@ def gather_failback(failback: Failback) -> FailbackProgress:
     )
 
 
-def _machine_progress(entry: FailbackMachine, jobs: list[Job]) -> MachineProgress:
+def _machine_progress(entry: FailbackMachine, jobs: list[Job]) -> MachineFailback:
     failbacks = [job for job in jobs if job.kind == "failback"]
     ends = [job for job in jobs if job.kind != "failback"]
-    return MachineProgress(
+    return MachineFailback(
         entry,
         failbacks[-1] if failbacks else None,
         ends[-1] if ends else None,

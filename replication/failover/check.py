@@ -120,14 +120,14 @@ class FailoverFacts:
         pairing = self.pairing
         return policy.SourceFacts(pairing.peer_name, pairing.is_reachable, pairing.last_seen_at)
 
-    def of_point(self, point: RecoveryPoint | None) -> policy.PointFacts | None:
+    def of_point(self, point: RecoveryPoint | None) -> policy.ChosenPointFacts | None:
         if point is None:
             return None
         manifest = self.manifest(point)
         if isinstance(manifest, str):
-            return policy.PointFacts(point.taken_at, point.consistency, trouble_text=manifest)
+            return policy.ChosenPointFacts(point.taken_at, point.consistency, trouble_text=manifest)
         found = plan_export(export_facts(point, manifest), needs_agent=True)
-        return policy.PointFacts(point.taken_at, point.consistency, export_findings=found)
+        return policy.ChosenPointFacts(point.taken_at, point.consistency, export_findings=found)
 
     def of_machine(self, row: ReplicatedMachine) -> policy.MachineFacts:
         machine = row.machine

@@ -14,7 +14,7 @@ from replication.models import Pairing, ReplicatedMachine
 
 
 @dataclass(frozen=True)
-class PointFacts:
+class ChosenPointFacts:
     """What a failover must know of the recovery point chosen."""
 
     taken_at: datetime.datetime
@@ -69,7 +69,7 @@ _UNFROZEN = ("crash", "not_guaranteed")
 
 def check_machine(
     machine: MachineFacts,
-    point: PointFacts | None,
+    point: ChosenPointFacts | None,
     source: SourceFacts,
     destination: DestinationFacts,
     now: datetime.datetime,
@@ -124,7 +124,7 @@ def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Fi
 
 def _point_findings(
     machine: MachineFacts,
-    point: PointFacts | None,
+    point: ChosenPointFacts | None,
     now: datetime.datetime,
 ) -> Iterable[Finding]:
     if point is None:
@@ -148,7 +148,7 @@ def _point_findings(
 
 
 def _age_findings(
-    machine: MachineFacts, point: PointFacts, now: datetime.datetime
+    machine: MachineFacts, point: ChosenPointFacts, now: datetime.datetime
 ) -> Iterable[Finding]:
     if machine.newest_taken_at is not None and point.taken_at < machine.newest_taken_at:
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())

@@ -16,7 +16,7 @@ _OUTCOMES = {
     JobState.FAILED: FailoverOutcome.FAILED,
     JobState.NEEDS_ATTENTION: FailoverOutcome.NEEDS_ATTENTION,
 }
-_LOOKS = {
+_TONES = {
     FailoverOutcome.WAITING: "busy",
     FailoverOutcome.RUNNING: "busy",
     FailoverOutcome.UNWINDING: "busy",
@@ -27,7 +27,7 @@ _LOOKS = {
 
 
 @dataclass
-class MachineProgress:
+class MachineFailover:
     """One machine of a failover with its newest job; none only when the job was removed."""
 
     entry: FailoverMachine
@@ -40,8 +40,8 @@ class MachineProgress:
         return _OUTCOMES[state]
 
     @property
-    def look(self) -> str:
-        return _LOOKS[self.outcome]
+    def tone(self) -> str:
+        return _TONES[self.outcome]
 
     @property
     def acts(self) -> job_policy.Acts | None:
@@ -63,7 +63,7 @@ class FailoverProgress:
     """A failover with all its machines."""
 
     failover: Failover
-    machines: list[MachineProgress]
+    machines: list[MachineFailover]
 
     @property
     def revision(self) -> str:
@@ -118,7 +118,7 @@ def gather_progress(failover: Failover) -> FailoverProgress:
     return FailoverProgress(
         failover,
         [
-            MachineProgress(
+            MachineFailover(
                 entry,
                 jobs[entry.machine_id][-1] if entry.machine_id in jobs else None,
                 len(jobs.get(entry.machine_id, [])),

@@ -247,7 +247,7 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
     machine = get_machine(machine_id)
     try:
         client = connection.dial(machine, connection.PING_TIMEOUT_SECONDS, host=host)
-        return str(client.describe()["boot_id"])
+        return client.describe().boot_id
     except AgentUnreachable as error:
         raise Waiting(
             f"The guest runs at {host}; its agent does not answer yet at port {machine.port}."

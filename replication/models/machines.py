@@ -7,7 +7,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from replication.choices import ConnectionState, Direction, SeedDriveState
+from protected_machines.choices import ConnectionState
+from replication.choices import Direction, SeedDriveState
 from replication.models.pairings import Pairing
 
 _FIRST_RETRY_SECONDS = 15

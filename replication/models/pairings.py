@@ -6,7 +6,8 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
-from replication.choices import ConnectionState, Direction
+from protected_machines.choices import ConnectionState
+from replication.choices import Direction
 
 _SEEN_WRITTEN_EVERY_SECONDS = 5
 # A source core that called within this time is there, even where this core cannot dial it.

@@ -30,7 +30,7 @@ from replication.models import FailbackMachine, Pairing, ReplicatedMachine, Seed
 from replication.pages.menus import MenuItem, core_menu, machine_menu
 from replication.pages.states import (
     JOB_PAGES,
-    MACHINE_LOOKS,
+    MACHINE_TONES,
     WITHOUT_LAG,
     State,
     core_state,
@@ -275,7 +275,7 @@ def machine_row(
     return MachineRow(
         replicated=replicated,
         machine_state=kind,
-        state=State(MACHINE_LOOKS[kind], str(kind.label), reason_of(replicated, kind, job)),
+        state=State(MACHINE_TONES[kind], str(kind.label), reason_of(replicated, kind, job)),
         lag_text=""
         if kind in WITHOUT_LAG
         else lag_text(replicated.behind_points, replicated.behind_bytes, replicated.behind_seconds),

@@ -9,9 +9,9 @@ from django.db.models import OuterRef, Subquery
 
 from console.readiness import Readiness, ReadinessState
 from console.wording import age_text
-from protected_machines.choices import MachineKind, PointState
+from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import RecoveryPoint
-from replication.choices import ConnectionState, Direction
+from replication.choices import Direction
 from replication.models import ReplicatedMachine
 
 # A newest point older than so many of the machine's intervals is late.
@@ -19,7 +19,7 @@ LATE_AFTER_INTERVALS = 3
 
 
 @dataclass(frozen=True)
-class PointFacts:
+class ArrivedPoints:
     """What this core holds of a machine: state of the newest point, and its newest proven one."""
 
     newest_at: datetime | None
@@ -50,14 +50,14 @@ def readiness(now: datetime) -> Iterator[Readiness]:
     )
     for replicated in found:
         facts: Any = replicated
-        held = PointFacts(
+        held = ArrivedPoints(
             facts.newest_at, facts.newest_state == PointState.DAMAGED, facts.last_proof_at
         )
         yield machine_readiness(replicated, held, now)
 
 
 def machine_readiness(
-    replicated: ReplicatedMachine, points: PointFacts, now: datetime
+    replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
 ) -> Readiness:
     """Judge one machine by its rows and its points. Pure."""
     machine = replicated.machine
@@ -82,7 +82,7 @@ def machine_readiness(
     )
 
 
-def _reasons(replicated: ReplicatedMachine, points: PointFacts, now: datetime) -> Iterator[str]:
+def _reasons(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) -> Iterator[str]:
     pairing = replicated.pairing
     if points.newest_at is None:
         yield "No recovery point has arrived yet."

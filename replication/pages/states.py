@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.wording import span
-from protected_machines.choices import MachineKind
-from replication.choices import ConnectionState, MachineState
+from protected_machines.choices import ConnectionState, MachineKind
+from replication.choices import MachineState
 from replication.failback.progress import RESTORING_STEPS
 from replication.models import Pairing, ReplicatedMachine
 
@@ -27,7 +27,7 @@ WITHOUT_LAG = (
     MachineState.OWNED_ELSEWHERE,
 )
 
-MACHINE_LOOKS = {
+MACHINE_TONES = {
     MachineState.REPLICATED: "ok",
     MachineState.BEHIND: "warn",
     MachineState.REPLICATING: "busy",
@@ -50,7 +50,7 @@ MACHINE_LOOKS = {
 class State:
     """A state as pages draw it: the word of its icon, its text, and the reason in its title."""
 
-    look: str
+    tone: str
     text: str
     reason: str = ""
 

@@ -4,17 +4,16 @@ A core keeps the secret that it presents sealed with its own key, because it mus
 and only a digest of the one that the peer presents.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
 
-from cryptography.fernet import Fernet, InvalidToken
-from django.conf import settings
-
+from console.secrets import SecretUnreadable, decrypt, encrypt
 from replication.errors import PairingRefused
 
 _SECRET_BYTES = 32
+# Names the key of the sealed secrets: never changed.
+_PURPOSE = "replication secrets"
 
 
 def make_secret() -> str:
@@ -34,7 +33,7 @@ def is_secret(secret: str, digest: str) -> bool:
 
 def seal(secret: str) -> str:
     """Return the secret encrypted with this core's key."""
-    return _fernet().encrypt(secret.encode()).decode()
+    return encrypt(secret, _PURPOSE)
 
 
 def unseal(sealed: str) -> str:
@@ -44,14 +43,9 @@ def unseal(sealed: str) -> str:
         PairingRefused: it was sealed with another key, as after a restored database.
     """
     try:
-        return _fernet().decrypt(sealed.encode()).decode()
-    except InvalidToken as error:
+        return decrypt(sealed, _PURPOSE)
+    except SecretUnreadable as error:
         raise PairingRefused(
             "The secret of this pairing was sealed with another key of this core; "
             "pair the two cores again."
         ) from error
-
-
-def _fernet() -> Fernet:
-    key = hashlib.sha256(b"replication secrets:" + settings.SECRET_KEY.encode()).digest()
-    return Fernet(base64.urlsafe_b64encode(key))

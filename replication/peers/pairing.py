@@ -19,8 +19,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from console.identity import fingerprint_of, this_core
+from protected_machines.choices import ConnectionState
 from protected_machines.models import Machine
-from replication.choices import ConnectionState, Direction
+from replication.choices import Direction
 from replication.errors import (
     PairingRefused,
     PeerFaulty,

@@ -196,7 +196,7 @@ def test_while_held_the_agent_needs_no_file_and_writes_no_log(
     moved.rename(agent.folder / "state")
     assert client.release_hold()
 
-    assert [disk["key"] for disk in description["disks"]] == ["boot", "data"]
+    assert [disk.key for disk in description.disks] == ["boot", "data"]
     assert log_while_held == log_before
     wait_until(lambda: "type=extend_hold" in agent.log())
     assert "hold over" in agent.log()

@@ -8,6 +8,7 @@ from blake3 import blake3
 
 from agent.client import ParentDisk
 from agent.errors import (
+    AgentBusy,
     AgentGone,
     AgentRefusedCore,
     AgentUnreachable,
@@ -153,6 +154,43 @@ def test_an_error_with_an_unknown_code_keeps_its_words(source: Core, tmp_path: P
 
     with pytest.raises(SnapshotFailed, match=r"something new \(AGENT-FROM-LATER\)"):
         take(tmp_path, source, report)
+
+
+def test_an_error_whose_words_cannot_be_stored_is_still_told(source: Core, tmp_path: Path) -> None:
+    report = control(type="error", code="AGENT-BUSY", text="file \udcff\0name")
+
+    with pytest.raises(AgentBusy, match=r"file \?\?name"):
+        take(tmp_path, source, report)
+
+
+def test_a_description_out_of_bounds_is_refused(source: Core, tmp_path: Path) -> None:
+    description = {"disks": [{"number": 0, "key": "a", "capacity_bytes": -1}]}
+
+    def describe(channel: Channel) -> None:
+        channel.send_control(HELLO)
+        channel.receive_control("describe")
+        channel.send_control({"type": "description", "description": description})
+        channel.receive()
+
+    def take_snapshot(channel: Channel) -> None:
+        channel.send_control(HELLO)
+        channel.receive_control("take_snapshot")
+        channel.send_control({**TAKEN, "description": description})
+        channel.receive()
+
+    (tmp_path / "describe").mkdir()
+    (tmp_path / "take").mkdir()
+    wanted = r"disks\[0\]\.capacity_bytes is -1"
+    with (
+        hostile_agent(tmp_path / "describe", source, describe) as client,
+        pytest.raises(ProtocolBroken, match=wanted),
+    ):
+        client.describe()
+    with (
+        hostile_agent(tmp_path / "take", source, take_snapshot) as client,
+        pytest.raises(ProtocolBroken, match=wanted),
+    ):
+        client.take_snapshot(FolderSink(tmp_path / "point"))
 
 
 def test_a_connection_cut_in_mid_stream_is_an_agent_gone(source: Core, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def test_a_core_with_the_code_is_answered_from_then_on(agent: RunningAgent, sour
 
     description = agent.client(source, paired).describe()
 
-    assert description["trusted_cores"][0]["name"] == "source-core"
-    assert description["snapshot_provider"] == "file"
-    assert [disk["key"] for disk in description["disks"]] == ["boot", "data"]
-    assert description["hostname"] == paired.description["hostname"]
+    assert description.trusted_cores[0].name == "source-core"
+    assert description.snapshot_provider == "file"
+    assert [disk.key for disk in description.disks] == ["boot", "data"]
+    assert description.hostname == paired.description.hostname
 
 
 def test_case_dashes_and_spaces_of_a_code_do_not_matter(agent: RunningAgent, source: Core) -> None:
@@ -82,7 +82,7 @@ def test_a_core_made_known_by_another_is_answered_also_after_a_restart(
 
     agent.restart()
 
-    names = [core["name"] for core in agent.client(target, paired).describe()["trusted_cores"]]
+    names = [core.name for core in agent.client(target, paired).describe().trusted_cores]
     assert names == ["source-core", "target-core"]
 
 

@@ -80,10 +80,8 @@ def test_points_of_a_machine_that_goes_on_writing(machine: Machine) -> None:
 
 
 def assert_clean_at_one_instant(machine: Machine) -> FolderSink:
-    assert machine.paired.description["snapshot_provider"] == "device_mapper"
-    assert {"vmw_pvscsi", "vmxnet3", "dm_mod"} <= set(
-        machine.client.describe()["initramfs_drivers"]
-    )
+    assert machine.paired.description.snapshot_provider == "device_mapper"
+    assert {"vmw_pvscsi", "vmxnet3", "dm_mod"} <= set(machine.client.describe().initramfs_drivers)
     base = FolderSink(machine.folder / "base")
     incremental = FolderSink(machine.folder / "incremental", base)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,8 @@ def assert_holds(client: AgentClient, target: Path, image: Path) -> None:
 def test_a_rescue_machine_describes_its_disks_as_blank(client: AgentClient) -> None:
     description = client.describe()
 
-    assert description["mode"] == "restore"
-    assert [disk["is_blank"] for disk in description["disks"]] == [True, True]
+    assert description.is_rescue
+    assert [disk.is_blank for disk in description.disks] == [True, True]
     assert match_disks([8 * MIB, 1 * MIB], description) == [0, 1]
 
 
@@ -77,11 +78,11 @@ def test_a_disk_that_holds_something_says_what(client: AgentClient, rescue: Runn
     overwrite(rescue.disks["first"], 0, bytes(head))
     overwrite(rescue.disks["second"], 4 * MIB - 4, b"data")
 
-    first, second = client.describe()["disks"]
+    first, second = client.describe().disks
 
-    assert (first["is_blank"], first["content"]) == (False, "mbr-12345678")
-    assert (second["is_blank"], second["content"]) == (False, "unknown data")
-    assert first["key"] == "first"
+    assert (first.is_blank, first.content) == (False, "mbr-12345678")
+    assert (second.is_blank, second.content) == (False, "unknown data")
+    assert first.key == "first"
 
 
 def test_a_whole_restore_equals_the_point(
@@ -216,7 +217,7 @@ def test_matching_refuses_what_does_not_fit(client: AgentClient) -> None:
     with pytest.raises(RestoreRefused, match="has 2"):
         match_disks([512, 512, 512], description)
     with pytest.raises(RestoreRefused, match="rescue medium"):
-        match_disks([512], {**description, "mode": "protect"})
+        match_disks([512], replace(description, mode="protect"))
 
 
 def test_two_disks_one_after_the_other(
@@ -283,7 +284,7 @@ def test_the_wrong_code_is_refused_and_the_right_one_taken(
     with pytest.raises(WrongPairingCode, match="4 more tries"):
         source.pair(rescue, "WRONG-CODE-0000")
 
-    assert source.pair(rescue).description["mode"] == "restore"
+    assert source.pair(rescue).description.is_rescue
 
 
 def test_finishing_and_restarting_want_whole_disks(

@@ -45,7 +45,9 @@ def take_point(
     ) as writer:
         disks = writer.parent_disks() if parent else ()
         result = machine.take_snapshot(writer, disks, hold_seconds=hold_seconds)
-        writer.commit(result.description, result.consistency, str(uuid.uuid4()), "core", 1)
+        writer.commit(
+            result.description.to_json(), result.consistency, str(uuid.uuid4()), "core", 1
+        )
     return store.get_point(MACHINE_ID, point_id)
 
 

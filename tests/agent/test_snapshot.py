@@ -125,4 +125,4 @@ def test_progress_ends_at_the_capacity_of_all_disks(
     assert seen[-1] == (11 * MIB + 512, 11 * MIB + 512)
     assert seen == sorted(seen)
     assert result.consistency == "not_guaranteed"
-    assert result.description["snapshot_provider"] == "file"
+    assert result.description.snapshot_provider == "file"

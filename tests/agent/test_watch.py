@@ -275,14 +275,14 @@ def test_another_core_of_the_machine_may_take_the_final_point(
 
 
 def test_a_description_says_who_can_watch(client: AgentClient) -> None:
-    assert client.describe()["can_watch"] is True
+    assert client.describe().can_watch is True
 
 
 def test_a_provider_that_cannot_watch_says_so(
     agent: RunningAgent, source: Core, tmp_path: Path
 ) -> None:
     client = agent.client(source, source.pair(agent))
-    assert client.describe()["can_watch"] is False
+    assert client.describe().can_watch is False
     running = FolderSink(tmp_path / "running")
 
     assert not client.take_snapshot(running, watch_seconds=600).is_watched

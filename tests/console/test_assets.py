@@ -38,7 +38,7 @@ def test_no_template_styles_an_element_inline() -> None:
 def test_vendored_htmx_knows_the_settings_in_use() -> None:
     script = Path(django_htmx.__file__).parent / "static/django_htmx/htmx-2.js"
     document = (TEMPLATES / "console/_document.html").read_text()
-    config = re.search(r"name=\"htmx-config\" content='({.*})'", document)
+    config = re.search(r"name=\"htmx-config\"\s+content='({.*?})'", document, re.DOTALL)
     assert config is not None
 
     for name in re.findall(r'"(\w+)":', config[1]):

@@ -140,3 +140,13 @@ def test_state_include_draws_the_same() -> None:
 def test_icon_is_hidden_unless_it_has_a_label() -> None:
     assert 'aria-hidden="true"' in icon("server")
     assert 'role="img" aria-label="Machine"' in icon("server", "Machine")
+
+
+def test_prose_is_one_line_and_escapes_what_is_put_into_it() -> None:
+    template = Template(
+        "{% load console_format %}"
+        "{% prose as text %}\n  Points of {{ name }}\n  don't go there.\n{% endprose %}"
+        '<p title="{{ text }}">{{ text }}</p>'
+    )
+    text = "Points of &lt;b&gt; don't go there."
+    assert template.render(Context({"name": "<b>"})) == f'<p title="{text}">{text}</p>'

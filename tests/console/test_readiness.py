@@ -32,7 +32,7 @@ def test_nothing_protected_is_said_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "look", "title"),
+    ("states", "tone", "title"),
     [
         (["ready"], "ok", "Yes: the machine could be recovered"),
         (["ready", "failed_over"], "ok", "Yes: all 2 machines could be recovered"),
@@ -41,14 +41,14 @@ def test_nothing_protected_is_said_so() -> None:
         (["not_ready", "not_ready"], "bad", "No"),
     ],
 )
-def test_answer_follows_the_worst(states: list[str], look: str, title: str) -> None:
+def test_answer_follows_the_worst(states: list[str], tone: str, title: str) -> None:
     entries = [
         make_entry(f"m{number}", state=ReadinessState(word)) for number, word in enumerate(states)
     ]
 
     verdict = decide(summarise(entries))
 
-    assert (verdict.state, verdict.title) == (look, title)
+    assert (verdict.state, verdict.title) == (tone, title)
 
 
 def test_worst_machine_comes_first_then_by_name() -> None:
@@ -95,7 +95,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> list[Readiness]:
 def test_each_number_links_to_its_machines(signed_in: Client, provider: list[Readiness]) -> None:
     provider += [make_entry("web-01"), make_entry("db-01", state=ReadinessState.AT_RISK)]
 
-    page = signed_in.get("/").content.decode()
+    page = " ".join(signed_in.get("/").content.decode().split())
     at_risk = signed_in.get("/?show=at_risk").content.decode()
 
     assert '<a class="figure is-warn" href="?show=at_risk"><b>1</b>' in page

@@ -89,11 +89,11 @@ def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
     paired = pair_with_agent(ADDRESS, PORT, code, credentials, "core")
     client = AgentClient(ADDRESS, PORT, credentials, paired.certificate_pem)
     description = client.describe()
-    assert description["mode"] == "restore"
-    assert [(disk["capacity_bytes"], disk["is_blank"]) for disk in description["disks"]] == [
+    assert description.is_rescue
+    assert [(disk.capacity_bytes, disk.is_blank) for disk in description.disks] == [
         (size, True) for size in machine.machine.disk_bytes
     ]
-    assert description["nics"][0]["driver"] == "vmxnet3"
+    assert description.nics[0].driver == "vmxnet3"
 
     # Power lost in mid-restore: a boot sector is on the disk, and not much of the rest.
     with (machine.folder / "disk0.raw").open("r+b") as disk:
@@ -147,10 +147,10 @@ def test_uefi_starts_it_from_a_stick_on_other_hardware(
         code = wait_for_code(guest)
         paired = pair_with_agent(ADDRESS, PORT, code, credentials, "core")
         client = AgentClient(ADDRESS, PORT, credentials, paired.certificate_pem)
-        assert client.describe()["firmware"] == "efi"
+        assert client.describe().firmware == "efi"
 
         def capacities() -> set[int]:
-            return {disk["capacity_bytes"] for disk in client.describe()["disks"]}
+            return {disk.capacity_bytes for disk in client.describe().disks}
 
         # A controller may find its disks later than others.
         expected = {(16 + number) * MIB for number in range(len(controllers))}
@@ -158,7 +158,7 @@ def test_uefi_starts_it_from_a_stick_on_other_hardware(
             lambda: capacities() >= expected, "all disks", 60, lambda: str(sorted(capacities()))
         )
         assert capacities() == expected
-        assert client.describe()["nics"][0]["driver"] == "e1000"
+        assert client.describe().nics[0].driver == "e1000"
     finally:
         guest.kill()
 

@@ -14,6 +14,7 @@ from recovery_store.archiving import archive
 from recovery_store.store import Store
 from tests.factories import make_machine
 from tests.protected_machines.archives import Archived, forget, make_archived
+from tests.reading import as_read
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -137,7 +138,7 @@ def test_what_is_in_it_is_shown_before_anything_starts(
     admin_client: Client, archived: Archived, folder: Path
 ) -> None:
     forget(archived.points[0].machine_id)
-    page = admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX).content.decode()
+    page = as_read(admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX))
     assert "2 recovery points up to" in page
     assert "2 of them, " in page
     assert "All 2, " in page
@@ -176,7 +177,7 @@ def test_machines_are_chosen_and_none_is_an_error(
 ) -> None:
     other = make_archived(tmp_path, "web-01")
     archive(store, str(other.machine.pk), folder)
-    page = admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX).content.decode()
+    page = as_read(admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX))
     assert page.count("all of them here already") == 2
     assert "checked" not in page
     answer = admin_client.post(IMPORT, asked(folder), headers=HTMX)

@@ -12,7 +12,7 @@ from console.jobs.acts import start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines.archives.import_steps import PointFacts, points_beside_history
+from protected_machines.archives.import_steps import HistoryPoint, points_beside_history
 from protected_machines.archives.import_workflow import WORKFLOW, ImportParams
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
@@ -190,11 +190,11 @@ def test_points_that_the_owner_did_not_go_on_from_are_told_apart() -> None:
     ids = [uuid.uuid4() for _ in range(5)]
     fork, stray, old = ids[0], ids[1], ids[4]
     points = [
-        PointFacts(old, None, 1, NOON - timedelta(hours=1)),
-        PointFacts(fork, None, 1, NOON),
-        PointFacts(stray, fork, 1, NOON + timedelta(minutes=1)),
-        PointFacts(ids[2], fork, 2, NOON + timedelta(minutes=2)),
-        PointFacts(ids[3], ids[2], 2, NOON + timedelta(minutes=3)),
+        HistoryPoint(old, None, 1, NOON - timedelta(hours=1)),
+        HistoryPoint(fork, None, 1, NOON),
+        HistoryPoint(stray, fork, 1, NOON + timedelta(minutes=1)),
+        HistoryPoint(ids[2], fork, 2, NOON + timedelta(minutes=2)),
+        HistoryPoint(ids[3], ids[2], 2, NOON + timedelta(minutes=3)),
     ]
     assert points_beside_history(points) == {stray}
     assert points_beside_history(points[:3]) == set()

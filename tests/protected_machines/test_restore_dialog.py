@@ -7,13 +7,15 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from agent.client import MachineDescription
 from console.jobs.models import Job
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
-from protected_machines.restores.plan import plan_restore
+from protected_machines.restores.plan import map_disks
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
+from tests.reading import as_read
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -56,11 +58,11 @@ def test_the_disks_are_shown_before_anything_starts(
     admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
 ) -> None:
     overwrite(rescue.disks["second"], 0, b"something")
-    page = admin_client.post(url_of(point), address(rescue), headers=HTMX).content.decode()
+    page = as_read(admin_client.post(url_of(point), address(rescue), headers=HTMX))
     assert "which is blank" in page
     assert "which holds unknown data: overwritten" in page
     assert "RESTORE-NOT-BLANK" in page
-    assert 'class="button button-danger" type="submit">Restore' in page
+    assert 'class="button button-danger" type="submit"> Restore' in page
     assert not Job.objects.exists()
 
 
@@ -80,17 +82,18 @@ def test_another_way_to_start_is_a_warning(
 ) -> None:
     manifest = get_manifest(point.machine_id, point.pk)
     description = {**manifest.description, "firmware": wanted}
-    target = {
+    described = {
         "mode": "restore",
         "firmware": there,
         "disks": [
-            {"number": disk.number, "capacity_bytes": disk.capacity_bytes, "device": "/dev/sda"}
+            {"number": disk.number, "key": disk.key, "capacity_bytes": disk.capacity_bytes}
             for disk in manifest.disks
         ],
     }
-    plan = plan_restore(replace(manifest, description=description), target)
-    assert [finding.code for finding in plan.findings] == codes
-    assert not plan.has_errors
+    target = MachineDescription.from_json(described)
+    mapping = map_disks(replace(manifest, description=description), target)
+    assert [finding.code for finding in mapping.findings] == codes
+    assert not mapping.has_errors
 
 
 def test_it_starts_once_however_often_it_is_sent(
@@ -190,7 +193,7 @@ def test_a_branch_is_shown_on_the_machine_s_page(admin_client: Client) -> None:
 
 def test_who_owns_a_machine_since_when_is_on_its_row_and_page(admin_client: Client) -> None:
     make_machine(owner_core_id=uuid.uuid4(), owner_core_name="DR site", ownership_epoch=2)
-    rows = admin_client.get(reverse("protected_machines:machines")).content.decode()
+    rows = as_read(admin_client.get(reverse("protected_machines:machines")))
     assert "DR site" in rows
     assert "epoch 2" in rows
     page = admin_client.get(Machine.objects.get().get_absolute_url()).content.decode()

@@ -1,10 +1,6 @@
 """Points that travel by hand: to an archive and out of it, whole or not at all."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -43,7 +39,7 @@ from tests.recovery_store.disks import (
     tree_state,
     write_raw,
 )
-from tests.recovery_store.test_killed import die_at
+from tests.recovery_store.dying import kill_at_progress
 
 GHOST = "99999999-2222-4333-8444-555555555555"
 
@@ -374,63 +370,16 @@ def end_after(limit_bytes: int) -> Callable[[int, int], None]:
     return progress
 
 
-@pytest.mark.parametrize("act", ["archive", "consume"])
-def test_dying_at_each_change_of_the_file_system_leaves_whole_points_only(
-    store: Store, folder: Path, tmp_path: Path, act: str
-) -> None:
-    points = add_chain(store, {0: 1}, {1: 2, 0: None})
-    if act == "consume":
-        archive(store, MACHINE_ID, folder)
-    steps = 0
-    code = -1
-    while code:
-        steps += 1
-        target = tmp_path / f"{act}-{steps}"
-        code = carry_until(steps, store, folder, target, act)
-        assert code in (0, -signal.SIGKILL)
-        there = Store(target, reserve_bytes=0)
-        assert there.check().is_good, f"killed at step {steps}"
-        assert there.points(MACHINE_ID) == points[: len(there.points(MACHINE_ID))]
-        carry(store, folder, target, act)
-        assert there.points(MACHINE_ID) == points
-        assert unfinished(there) == []
-    assert steps > 20
-
-
-def carry(store: Store, folder: Path, target: Path, act: str) -> None:
-    if act == "archive":
-        archive(store, MACHINE_ID, target)
-    else:
-        consume(Store(target, reserve_bytes=0), folder)
-
-
-def carry_until(step: int, store: Store, folder: Path, target: Path, act: str) -> int:
-    """Carry in a process that is killed at its n-th call to the file system."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            die_at(step)
-            carry(store, folder, target, act)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def test_a_kill_from_outside_in_mid_consume(store: Store, other: Store, folder: Path) -> None:
+def test_a_kill_in_mid_consume(store: Store, other: Store, folder: Path) -> None:
     point = big_point(store)
     archive(store, point.machine_id, folder)
-    command = [sys.executable, "-m", "recovery_store", "consume", other.root, folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not list(other.root.glob("machines/*/unfinished/replica-*/disk0.vmdk")):
-        assert time.monotonic() < deadline
-        if process.poll() is not None:
-            break
-    process.kill()
-    process.wait(timeout=30)
+    kill_at_progress(8 * MIB, lambda progress: consume(other, folder, progress))
+    (left,) = unfinished(other)
+    assert (left / "disk0.vmdk").stat().st_size == 8 * MIB
     assert other.check().is_good
-    assert consume(other, folder) == [point.point_id]
+    assert other.points(point.machine_id) == []
+    told: list[int] = []
+    assert consume(other, folder, lambda done, _: told.append(done)) == [point.point_id]
+    assert told[0] == 8 * MIB
     assert points_state(other.root) == points_state(store.root)
     assert unfinished(other) == []

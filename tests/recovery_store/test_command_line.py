@@ -1,8 +1,11 @@
 """The commands as others script them: output, exit codes, and errors without tracebacks."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,24 @@ from tests.recovery_store.disks import (
 GHOST = "99999999-2222-4333-8444-555555555555"
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+@dataclass
+class Result:
+    """What a command has said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object) -> Result:
+    """Run a command in this process, which spares the start of another."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as complaints:
+        code = main([str(argument) for argument in arguments])
+    return Result(code, out.getvalue(), complaints.getvalue())
+
+
+def run_alone(*arguments: object) -> Result:
+    """Run a command in a process of its own."""
     result = subprocess.run(
         [sys.executable, "-m", "recovery_store", *map(str, arguments)],
         capture_output=True,
@@ -33,7 +53,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         timeout=60,
     )
     assert "Traceback" not in result.stderr
-    return result
+    return Result(result.returncode, result.stdout, result.stderr)
 
 
 @pytest.fixture
@@ -42,31 +62,31 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_the_whole_life_of_a_chain(store: Store, image: Path, tmp_path: Path) -> None:
-    first = run("import", store.root, "--machine", "web-01", image)
+    first = run_alone("import", store.root, "--machine", "web-01", image)
     assert first.returncode == 0
     base_id = first.stdout.splitlines()[-1]
     write_raw(image, {0: 1, 9: 3, 12: 4}, 6 * MIB)
-    second = run("import", store.root, "--machine", "web-01", image, "--parent", base_id)
+    second = run_alone("import", store.root, "--machine", "web-01", image, "--parent", base_id)
     delta_id = second.stdout.splitlines()[-1]
 
-    listed = json.loads(run("list", store.root, "--json").stdout)
+    listed = json.loads(run_alone("list", store.root, "--json").stdout)
     assert [point["point_id"] for point in listed] == [base_id, delta_id]
     assert [point["kind"] for point in listed] == ["base_image", "incremental"]
     assert listed[1]["parent_point_id"] == base_id
     assert listed[1]["machine_name"] == "web-01"
     assert listed[0]["taken_at"] < listed[1]["taken_at"]
-    plain = run("list", store.root).stdout.splitlines()
+    plain = run_alone("list", store.root).stdout.splitlines()
     assert [line.split()[0] for line in plain] == [base_id, delta_id]
 
-    checked = run("check", store.root)
+    checked = run_alone("check", store.root)
     assert checked.returncode == 0
     assert [line.split()[1] for line in checked.stdout.splitlines()] == [base_id, delta_id]
 
-    exported = run("export", store.root, delta_id, 0, tmp_path / "out.vmdk")
+    exported = run_alone("export", store.root, delta_id, 0, tmp_path / "out.vmdk")
     assert exported.returncode == 0
     assert qemu_says_same(tmp_path / "out.vmdk", image)
-    assert run("compare", store.root, delta_id, 0, image).returncode == 0
-    different = run("compare", store.root, base_id, 0, image)
+    assert run_alone("compare", store.root, delta_id, 0, image).returncode == 0
+    different = run_alone("compare", store.root, base_id, 0, image)
     assert (different.returncode, different.stdout[:10]) == (1, "different:")
 
 

@@ -135,7 +135,7 @@ def paired_agent(
     paired = pair_with_agent(
         "127.0.0.1", running_agent.port, CODE, core_credentials(), this_core().name
     )
-    return paired.certificate_pem, paired.description
+    return paired.certificate_pem, paired.description.to_json()
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ import uuid
 from typing import Any
 
 from console.identity import this_core
-from protected_machines.choices import MachineKind
+from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine
-from replication.choices import ConnectionState
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.credentials import digest_of, make_secret, seal
 from tests.factories import NOON, make_machine

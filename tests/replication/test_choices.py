@@ -5,10 +5,4 @@ from replication import choices
 
 def test_the_stored_words_are_these() -> None:
     assert choices.Direction.values == ["outgoing", "incoming"]
-    assert choices.ConnectionState.values == [
-        "unknown",
-        "online",
-        "unreachable",
-        "authentication_error",
-    ]
     assert choices.SeedDriveState.values == ["outstanding", "consumed", "abandoned"]

@@ -23,6 +23,7 @@ from protected_machines.models import Machine, RecoveryPoint, VCenter
 from replication.failover.draft import draft_failover
 from replication.failover.start import start_failover
 from replication.models import Failover, Pairing, ReplicatedMachine
+from tests.reading import as_read
 from tests.replication.guests import Guests
 from tests.replication.rows import make_replica, make_replicated
 
@@ -315,7 +316,7 @@ class TestFailoverPage:
         assert after.status_code == 200
         assert "jobs-changed" in after.headers["HX-Trigger"]
         assert b"hx-trigger" not in after.content
-        shown = signed_in.get(self.address(failover)).content.decode()
+        shown = as_read(signed_in.get(self.address(failover)))
         assert "Failed over" in shown
         assert "Runs as VM <strong>db-01</strong>" in shown
 

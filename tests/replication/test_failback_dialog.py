@@ -20,6 +20,7 @@ from replication.models import Failback, Pairing, ReplicatedMachine
 from replication.peers.credentials import seal
 from tests.factories import make_machine, make_vcenter
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.reading import as_read
 from tests.replication.peer_core import PeerCore
 from tests.replication.rows import make_replicated
 
@@ -63,16 +64,16 @@ def test_nobody_without_a_session_sees_it(client: Client, running_here: Replicat
 def test_the_quote_says_bytes_and_times_before_anything_starts(
     signed_in: Client, running_here: ReplicatedMachine
 ) -> None:
-    page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
+    page = as_read(signed_in.get(address_of(running_here), headers=HTMX))
     quote = page[page.index('id="failback-quote"') :]
     here_bytes = sum(point.stored_bytes for point in running_here.machine.points.all())
-    said = re.search(r"To send</dt><dd>(\d+\.\d) MiB", quote)
+    said = re.search(r"To send</dt> <dd> (\d+\.\d) MiB", quote)
     assert said is not None
     # What is here, and at most as much again that is still to be written.
     assert here_bytes * 0.95 < float(said[1]) * 2**20 < here_bytes * 2
     assert "in 5 recovery points, a base image among them" in quote
-    assert "Copying</dt><dd>about a minute" in quote
-    assert re.search(r"Downtime</dt><dd>about \d+", quote)
+    assert "Copying</dt> <dd> about a minute" in quote
+    assert re.search(r"Downtime</dt> <dd> about \d+", quote)
     assert "FAILBACK-NO-COMMON-POINT" in page
     assert "holds no recovery point that the newest one builds on" in page
     assert 'aria-disabled="true" title="db-01: Start the machine at DR site from the' in page
@@ -96,7 +97,7 @@ def without_points(running_here: ReplicatedMachine) -> ReplicatedMachine:
 
 def dialog_of_all(signed_in: Client, row: ReplicatedMachine) -> str:
     address = reverse("replication:pairing-failback", args=[row.pairing_id])
-    return signed_in.get(address, headers=HTMX).content.decode()
+    return as_read(signed_in.get(address, headers=HTMX))
 
 
 def test_no_quote_is_given_while_a_chosen_machine_cannot_be_judged(
@@ -133,10 +134,10 @@ def test_checking_shows_the_disks_and_starts_nothing(
 ) -> None:
     values = {**values_of(running_here, rescue), "check": "1"}
     answer = signed_in.post(address_of(running_here), values, headers=HTMX)
-    page = answer.content.decode()
+    page = as_read(answer)
     assert answer.status_code == 200
     assert "which is blank" in page
-    assert re.search(r'button-main" type="submit">Start Failback', page)
+    assert re.search(r'button-main" type="submit">\s*Start Failback', page)
     assert not Failback.objects.exists()
 
 

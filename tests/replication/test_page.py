@@ -15,6 +15,7 @@ from protected_machines.choices import MachineKind
 from replication.choices import Direction, SeedDriveState
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
 from tests.factories import NOON, make_machine
+from tests.reading import as_read
 from tests.replication.rows import make_pairing, make_replica, make_replicated
 
 URL = "/replication/"
@@ -184,7 +185,7 @@ def test_a_machine_on_a_seed_drive_says_that_nothing_is_sent(signed_in: Client) 
     SeedDrive.objects.update(
         newest_point_id=uuid.uuid4(), oldest_at=NOON, newest_at=NOON, points=3, stored_bytes=2**20
     )
-    page = signed_in.get(URL).content.decode()
+    page = as_read(signed_in.get(URL))
     assert "3, 1 MiB" in page
     assert reverse("replication:seed-drive-abandon", args=[drive.pk]) in page
     drive.end(SeedDriveState.CONSUMED, NOON)

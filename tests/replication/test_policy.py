@@ -11,15 +11,15 @@ from console.findings import Finding, Severity, has_errors
 from console.wording import span
 from protected_machines.ownership import accepts_claim
 from replication.failover.policy import (
+    ChosenPointFacts,
     DestinationFacts,
     MachineFacts,
-    PointFacts,
     SourceFacts,
     check_machine,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-POINT = PointFacts(taken_at=NOW - timedelta(minutes=2), consistency="file_system")
+POINT = ChosenPointFacts(taken_at=NOW - timedelta(minutes=2), consistency="file_system")
 MACHINE = MachineFacts(
     name="db-01",
     kind="replicated",
@@ -37,7 +37,7 @@ PLACE = DestinationFacts(is_chosen=True)
 
 def plan(
     machine: MachineFacts = MACHINE,
-    point: PointFacts | None = POINT,
+    point: ChosenPointFacts | None = POINT,
     source: SourceFacts = SOURCE,
     place: DestinationFacts = PLACE,
 ) -> list[Finding]:

@@ -8,8 +8,7 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from console.readiness import Readiness, ReadinessState
-from protected_machines.choices import MachineKind, PointState
-from replication.choices import ConnectionState
+from protected_machines.choices import ConnectionState, MachineKind, PointState
 from replication.models import Pairing, ReplicatedMachine
 from replication.pages.readiness import readiness
 from tests.factories import NOON, make_recovery_point

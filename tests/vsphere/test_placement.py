@@ -5,15 +5,15 @@ import dataclasses
 import pytest
 
 from tests.vsphere.site import World
-from vsphere import Finding
+from vsphere import PlacementFinding
 
 
-def findings(world: World, needed_bytes: int = 1 << 30, **changes: str) -> list[Finding]:
+def findings(world: World, needed_bytes: int = 1 << 30, **changes: str) -> list[PlacementFinding]:
     placement = dataclasses.replace(world.placement, **changes)
     return world.session.check_placement(placement, "web-01", needed_bytes)
 
 
-def codes(found: list[Finding]) -> list[tuple[str, str]]:
+def codes(found: list[PlacementFinding]) -> list[tuple[str, str]]:
     return [(finding.code, finding.severity) for finding in found]
 
 

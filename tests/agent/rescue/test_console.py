@@ -99,4 +99,4 @@ def test_a_code_that_was_wrong_too_often_is_replaced_on_the_screen(
     assert codes[1] != CODE
     with pytest.raises((WrongPairingCode, PairingClosed)):
         source.pair(rescue, CODE)
-    assert source.pair(rescue, codes[1]).description["mode"] == "restore"
+    assert source.pair(rescue, codes[1]).description.is_rescue

@@ -1,0 +1,123 @@
+"""What an agent says of its machine is believed within limits, and kept as it was said."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.client import MachineDescription
+from agent.errors import ProtocolBroken
+from agent.protocol import MAX_CAPACITY_BYTES, MAX_DISKS
+from tests.agent.conftest import Core, RunningAgent
+from tests.factories import DESCRIPTION
+
+DISK = {"number": 0, "key": "gpt-1", "capacity_bytes": 512}
+RESCUE_DISK = {**DISK, "device": "/dev/sda", "is_blank": False, "content": "ext-1"}
+LONG = "x" * 5000
+FIELDS = sorted({**DESCRIPTION, **RESCUE_DISK, "mode": "", "can_watch": "", "name": "", "mac": ""})
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text("ab\0\ud800", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner),
+    max_leaves=10,
+)
+
+
+def complete(description: dict[str, Any]) -> dict[str, Any]:
+    return {"mode": "protect", "can_watch": False, **description}
+
+
+def test_what_was_read_is_kept_in_the_same_shape() -> None:
+    assert MachineDescription.from_json(DESCRIPTION).to_json() == complete(DESCRIPTION)
+
+
+def test_what_a_rescue_machine_says_of_its_disks_is_kept() -> None:
+    description = MachineDescription.from_json({"mode": "restore", "disks": [RESCUE_DISK]})
+    assert description.is_rescue
+    assert description.to_json()["disks"] == [{"controller": "", "is_boot": False, **RESCUE_DISK}]
+
+
+def test_a_real_agent_stays_within_the_limits(
+    agent: RunningAgent, rescue: RunningAgent, source: Core
+) -> None:
+    for running in (agent, rescue):
+        paired = source.pair(running)
+        description = running.client(source, paired).describe()
+        assert len(description.disks) == 2
+        assert description == paired.description
+        assert MachineDescription.from_json(description.to_json()) == description
+
+
+def test_what_an_older_agent_leaves_out_has_its_default() -> None:
+    description = MachineDescription.from_json({})
+    assert description == MachineDescription()
+    assert not description.is_rescue
+    assert not description.trusts("")
+
+
+@pytest.mark.parametrize(
+    ("disk", "holds"),
+    [
+        ({}, ""),
+        ({"is_blank": True, "content": ""}, ""),
+        ({"is_blank": False, "content": "ext-1"}, "ext-1"),
+        ({"is_blank": False, "content": ""}, "data"),
+    ],
+)
+def test_a_disk_says_what_it_holds(disk: dict[str, Any], holds: str) -> None:
+    (described,) = MachineDescription.from_json({"disks": [{**DISK, **disk}]}).disks
+    assert described.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (None, "all of it is missing"),
+        ([], "all of it is"),
+        ({"mode": "else"}, "mode is 'else', expected one of protect, restore"),
+        ({"hostname": 7}, "hostname is 7"),
+        ({"hostname": LONG}, "hostname is 'xxx"),
+        ({"os": "a\0b"}, "os is 'a"),
+        ({"os": "a\ud800b"}, "os is 'a"),
+        ({"firmware": "coreboot"}, "firmware is 'coreboot', expected one of bios, efi"),
+        ({"cpus": -1}, "cpus is -1, expected a number from 0 to"),
+        ({"cpus": True}, "cpus is True"),
+        ({"cpus": 1.5}, "cpus is 1.5"),
+        ({"memory_bytes": 1 << 60}, "memory_bytes is"),
+        ({"can_watch": 1}, "can_watch is 1, expected true or false"),
+        ({"disks": "none"}, "disks is 'none', expected a list of at most 256"),
+        ({"disks": [DISK] * (MAX_DISKS + 1)}, "disks is"),
+        ({"disks": [DISK, 7]}, r"disks\[1\] is 7, expected an object"),
+        ({"disks": [{**DISK, "number": -1}]}, r"disks\[0\]\.number is -1"),
+        ({"disks": [{"number": 0, "key": "a"}]}, r"disks\[0\]\.capacity_bytes is missing"),
+        (
+            {"disks": [{**DISK, "capacity_bytes": MAX_CAPACITY_BYTES + 1}]},
+            r"disks\[0\]\.capacity_bytes is",
+        ),
+        ({"disks": [{"number": 0, "capacity_bytes": 512}]}, r"disks\[0\]\.key is missing"),
+        ({"disks": [{**DISK, "device": LONG}]}, r"disks\[0\]\.device is"),
+        ({"disks": [{**DISK, "is_blank": "no"}]}, r"disks\[0\]\.is_blank is 'no'"),
+        ({"disks": [{**DISK, "content": LONG}]}, r"disks\[0\]\.content is"),
+        ({"disks": [DISK, {**DISK, "key": "other"}]}, "two of its disks have the same number"),
+        ({"disks": [DISK, {**DISK, "number": 1}]}, "two of its disks have the same key"),
+        ({"nics": [{"addresses": ["::1", 1]}]}, r"nics\[0\]\.addresses\[1\] is 1"),
+        ({"nics": [{"mac": {}}]}, r"nics\[0\]\.mac is \{\}"),
+        ({"initramfs_drivers": ["ahci", None]}, r"initramfs_drivers\[1\] is missing"),
+        ({"initramfs_drivers": ["ahci"] * 20_000}, "initramfs_drivers is"),
+        ({"trusted_cores": [{"name": "core"}]}, r"trusted_cores\[0\]\.fingerprint is missing"),
+        ({"agent": "new"}, "agent is 'new', expected an object"),
+        ({"agent": {"port": 65_536}}, r"agent\.port is 65536"),
+    ],
+)
+def test_what_is_wrong_is_named(wrong: object, named: str) -> None:
+    with pytest.raises(ProtocolBroken, match=f"Reading a machine's description: {named}"):
+        MachineDescription.from_json(wrong)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), ANY_JSON))
+def test_whatever_comes_is_read_or_refused(value: dict[str, Any]) -> None:
+    try:
+        description = MachineDescription.from_json(value)
+    except ProtocolBroken:
+        return
+    assert MachineDescription.from_json(description.to_json()) == description
