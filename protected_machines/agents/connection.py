@@ -111,6 +111,7 @@ def protect_here(
     vcenter_id: UUID | str | None = None,
     vm_moid: str = "",
     vm_name: str = "",
+    vm_marker: str = "",
 ) -> None:
     """Make this core the one that protects the machine at a new address. Idempotent.
 
@@ -118,7 +119,11 @@ def protect_here(
     """
     with transaction.atomic():
         Machine.objects.filter(pk=machine_id).update(
-            kind=MachineKind.FAILED_OVER, vcenter_id=vcenter_id, vm_moid=vm_moid, vm_name=vm_name
+            kind=MachineKind.FAILED_OVER,
+            vcenter_id=vcenter_id,
+            vm_moid=vm_moid,
+            vm_name=vm_name,
+            vm_marker=vm_marker,
         )
         record_place(machine_id, host=host, port=port, description=description)
     logger.info("protect here machine_id=%s host=%s port=%s", machine_id, host, port)

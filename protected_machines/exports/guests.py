@@ -136,14 +136,6 @@ def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
         return vm.is_on
 
 
-def find_marker(vcenter_id: UUID | str | None, vm_moid: str) -> str:
-    """Return the marker of a VM that is known by its id; empty when it bears none."""
-    if vcenter_id is None or not vm_moid:
-        return ""
-    with connect(get_vcenter(vcenter_id)) as session:
-        return session.get_vm(vm_moid).marker or ""
-
-
 def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Remove the VM with its disks; it must be off. Gone already is as good.
 

@@ -95,7 +95,7 @@ def become_replica(context: StepContext) -> None:
     """
     with transaction.atomic():
         Machine.objects.filter(pk=context.subject_id, kind=MachineKind.FAILED_BACK).update(
-            kind=MachineKind.REPLICATED, vcenter=None, vm_moid="", vm_name=""
+            kind=MachineKind.REPLICATED, vcenter=None, vm_moid="", vm_name="", vm_marker=""
         )
         _get_entry(context).move(
             FailbackState.FAILED_BACK, FailbackState.COMMITTED, ended_at=timezone.now()
@@ -203,6 +203,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
             description=answering["description"],
             vcenter_id=entry.vm["vcenter_id"],
             vm_moid=entry.vm["vm_moid"],
+            vm_marker=entry.vm["marker"],
             vm_name=entry.vm["vm_name"],
         )
         final_id = entry.vm.get("held", {}).get("point_id")

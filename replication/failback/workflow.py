@@ -451,14 +451,7 @@ def describe_vm(machine: Machine) -> dict[str, Any]:
     Raises:
         StepFailed: this core did not make a VM for it.
     """
-    failover = (
-        Job.objects.filter(kind="failover", subject_id=machine.pk, state="succeeded")
-        .order_by("-created_at")
-        .first()
-    )
-    names = failover.steps.get(name="reserve_names").output if failover is not None else None
-    marker = names["marker"] if names else guests.find_marker(machine.vcenter_id, machine.vm_moid)
-    if not marker or machine.vcenter_id is None:
+    if not machine.vm_marker or machine.vcenter_id is None:
         raise StepFailed(
             "FAILBACK-NO-VM",
             f"{machine.name} runs in no VM that this core made.",
@@ -466,7 +459,7 @@ def describe_vm(machine: Machine) -> dict[str, Any]:
         )
     return {
         "vcenter_id": str(machine.vcenter_id),
-        "marker": marker,
+        "marker": machine.vm_marker,
         "vm_name": machine.vm_name,
         "vm_moid": machine.vm_moid,
         "host": machine.host,

@@ -194,6 +194,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
         vcenter_id=_vcenter_id(context),
         vm_moid=made["vm_moid"],
         vm_name=made["vm_name"],
+        vm_marker=_marker(context),
     )
     return {"host": answering["host"], "port": answering["port"]}
 

@@ -59,6 +59,7 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
         vcenter_id=options.vcenter_id,
         vm_moid=made["vm_moid"],
         vm_name=made["vm_name"],
+        vm_marker=marker,
     )
     RecoveryPoint.objects.filter(machine=machine).update(state="proven", proven_at=point.taken_at)
     machine.refresh_from_db()
