@@ -40,10 +40,10 @@ from agent.tls import (
     ensure_identity,
     fingerprint_of_der,
 )
+from agent.version import VERSION
 
 log = logging.getLogger(__name__)
 
-VERSION = "1.0"
 MAX_CONNECTIONS = 32
 _HANDSHAKE_SECONDS = 20
 _UNPAIRED_SILENCE_SECONDS = 20

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 
+from agent.version import VERSION
 from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job
 
@@ -51,9 +52,10 @@ def job_counts() -> dict[str, int]:
 
 
 def frame(request: HttpRequest) -> dict[str, object]:
-    """Give templates the core's name, tabs, jobs, and the nonce of this answer's scripts."""
+    """Give templates the core's name, version, tabs, jobs, and this answer's nonce."""
     return {
         "core_name": settings.UNDERSTUDY_CORE_NAME,
+        "version": VERSION,
         "csp_nonce": getattr(request, "csp_nonce", ""),
         "tabs": lambda: tabs(current_path(request)),
         "job_counts": job_counts,

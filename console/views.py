@@ -10,11 +10,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from agent.version import VERSION
 from console import readiness
 from console.htmx import render_page
 from console.identity import this_core
 from console.sections import settings_sections
-from console.version import VERSION
 
 # A manager reads the worst; everything is one click away.
 _MACHINES_SHOWN = 50

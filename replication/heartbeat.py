@@ -10,6 +10,7 @@ from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from agent.version import VERSION
 from console.identity import this_core
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim, record_owner
@@ -41,6 +42,7 @@ def status_of(pairing: Pairing) -> dict[str, Any]:
     status: dict[str, Any] = {
         "core_id": this_core().id,
         "name": this_core().name,
+        "version": VERSION,
         "is_paused": pairing.is_paused,
         "paused_machine_ids": [
             str(machine_id)

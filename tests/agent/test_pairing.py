@@ -11,6 +11,7 @@ from agent.errors import (
     WrongPairingCode,
 )
 from agent.pairing import MAX_WRONG_TRIES
+from agent.version import VERSION
 from tests.agent.conftest import Core, RunningAgent, make_core
 
 
@@ -23,6 +24,7 @@ def test_a_core_with_the_code_is_answered_from_then_on(agent: RunningAgent, sour
     assert description.snapshot_provider == "file"
     assert [disk.key for disk in description.disks] == ["boot", "data"]
     assert description.hostname == paired.description.hostname
+    assert description.agent.version == VERSION
 
 
 def test_case_dashes_and_spaces_of_a_code_do_not_matter(agent: RunningAgent, source: Core) -> None:

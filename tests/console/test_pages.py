@@ -4,6 +4,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from agent.version import VERSION
+
 PAGES = ("/", "/settings/", "/account/password/", "/account/second-factor/")
 READ_ONLY = ("/", "/settings/", "/frame/")
 
@@ -16,6 +18,7 @@ def test_page_has_the_frame(signed_in: Client, url: str) -> None:
     page = response.content.decode()
     assert '<nav class="navigation" id="navigation" aria-label="Protected Machines">' in page
     assert settings.UNDERSTUDY_CORE_NAME in page
+    assert f">Understudy {VERSION}</footer>" in page
     assert page.count("<h1>") == 1
 
 

@@ -8,6 +8,8 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
+from agent.version import VERSION
+from console.identity import this_core
 from protected_machines.models import Machine
 from replication.models import Pairing
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replica, make_replicated
@@ -66,6 +68,11 @@ def test_a_body_that_cannot_be_read_is_400_and_nothing_is_made(pairing: Pairing,
 
 def test_an_unknown_address_is_answered_in_json(db: None) -> None:
     assert call("GET", "/nothing", None).status_code == 404
+
+
+def test_the_status_says_who_answers_and_in_which_version(pairing: Pairing) -> None:
+    status = call("GET", "/status", pairing).json()
+    assert (status["core_id"], status["version"]) == (this_core().id, VERSION)
 
 
 def test_the_first_metadata_makes_a_replica_of_the_source(pairing: Pairing) -> None:
