@@ -8,8 +8,11 @@ POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
 # A file's tests share their places, and stay on one processor.
 WORKERS ?= 2
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Lines and branches of each room that the tests have to run, in percent; 0 only prints them.
+COVERED ?= 0
+MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL)
 
-.PHONY: setup run test test-sqlite test-postgresql check bench format
+.PHONY: setup run test test-sqlite test-postgresql coverage check bench format
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -30,7 +33,7 @@ check: $(STAMP)  ## style, types, arrows between the rooms, templates, migration
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
-	$(VENV)/bin/djade --check $$(git ls-files 'templates/*.html')
+	$(VENV)/bin/djade --check $$(find templates -name '*.html')
 	$(RUN) -m tests.line_lengths
 	$(RUN) -m tests.django_checks
 	lab/vcsim/build.sh --vet
@@ -39,7 +42,14 @@ test: setup  ## everything on SQLite, and beside it what touches the database on
 	@$(MAKE) --no-print-directory --jobs=2 test-sqlite test-postgresql
 
 test-sqlite:
-	$(VENV)/bin/pytest $(IN_PARALLEL) tests
+	@rm -rf .coverage
+	$(MEASURED) tests
+	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
+
+coverage: $(STAMP)  ## what of each room the tests run that start no workers, simulators or machines
+	@rm -rf .coverage
+	$(MEASURED) -m "not live" tests
+	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
 
 test-postgresql:  ## its output comes in one piece, when it has ended
 	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \
@@ -53,4 +63,4 @@ bench: setup  ## the figures of docs/performance.md, measured here and now
 format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
-	$(VENV)/bin/djade $$(git ls-files 'templates/*.html')
+	$(VENV)/bin/djade $$(find templates -name '*.html')
