@@ -25,7 +25,7 @@ from .errors import (
     StoreError,
     StoreUnusable,
 )
-from .folders import WriterLock, ensure_folder, full_store_named, remove_folder
+from .folders import WriterLock, ensure_folder, full_store_named, remove_folder, replica_name
 from .inventory import Inventory
 from .manifest import DiskEntry, Manifest
 from .proof import Fault, Progress, prove_files
@@ -125,7 +125,7 @@ def withdraw(store: Store, machine_id: str, point_ids: Collection[str]) -> list[
         ensure_folder(unfinished)
         with WriterLock(unfinished, "carrying"):
             for point_id in point_ids:
-                piece = unfinished / f"replica-{point_id}"
+                piece = unfinished / replica_name(point_id)
                 if piece.exists():
                     with WriterLock(unfinished, piece.name):
                         remove_folder(piece)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import StoreBusy
-from .folders import WriterLock, is_being_written, remove_folder
+from .folders import WriterLock, is_being_written, is_replica, remove_folder
 from .inventory import Inventory, find_culprits
 from .manifest import Manifest
 from .proof import Fault, Progress, Report, prove_files
@@ -56,8 +56,9 @@ def _leftovers(inventory: Inventory, machine_id: str) -> Iterator[Path]:
     machine_folder = inventory.root / "machines" / machine_id
     for path in sorted(machine_folder.glob("unfinished/*")):
         # A replica waits for its next piece; it is no leftover.
-        is_replica = path.name.startswith("replica-")
-        if path.is_dir() and not is_replica and not is_being_written(path.parent, path.name):
+        if is_replica(path.name) or not path.is_dir():
+            continue
+        if not is_being_written(path.parent, path.name):
             yield path
     yield from sorted(machine_folder.glob("points/*/*.partial"))
 

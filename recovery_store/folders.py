@@ -28,6 +28,16 @@ _FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DEFAULT_RESERVE_BYTES = 256 << 20
 _DEFAULT_RESERVE_PERCENT = 2
 _LOCK_POLL_SECONDS = 0.05
+_REPLICA_PREFIX = "replica-"
+
+
+def replica_name(point_id: str) -> str:
+    """Return the name in `unfinished` under which a point arrives."""
+    return f"{_REPLICA_PREFIX}{point_id}"
+
+
+def is_replica(name: str) -> bool:
+    return name.startswith(_REPLICA_PREFIX)
 
 
 class Space:

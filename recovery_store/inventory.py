@@ -21,6 +21,7 @@ from .errors import (
     PointUnrelated,
     StoreUnusable,
 )
+from .folders import replica_name
 from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
 from .proof import Fault
 
@@ -104,7 +105,7 @@ class Inventory:
             ManifestDamaged: it is there, but its manifest is not sound.
         """
         folder = self.folders(machine_id).get(point_id)
-        return None if folder is None else _read_manifest(folder, machine_id, point_id)
+        return None if folder is None else _read_point(folder, machine_id, point_id)
 
     def find_machine_of(self, point_id: str) -> str | None:
         """Return the id of the machine whose point that is, or none.
@@ -113,6 +114,17 @@ class Inventory:
         """
         return next((each for each in self.machine_ids() if point_id in self.folders(each)), None)
 
+    def find_arriving(self, machine_id: str, point_id: str) -> Manifest | None:
+        """Return the manifest of a point that has begun to arrive from another core, or none.
+
+        Raises:
+            ManifestDamaged: a part of the point is there, but its manifest is not sound.
+        """
+        if not (_is_id(machine_id) and _is_id(point_id)):
+            return None
+        folder = self.root / "machines" / machine_id / "unfinished" / replica_name(point_id)
+        return _read_manifest(folder, machine_id, point_id) if folder.is_dir() else None
+
     def get_point(self, machine_id: str, point_id: str) -> Manifest:
         """Return that point of that machine.
 
@@ -120,7 +132,7 @@ class Inventory:
             PointMissing: the store holds no such point.
             ManifestDamaged: it is there, but its manifest is missing or not sound.
         """
-        return _read_manifest(self.get_folder(machine_id, point_id), machine_id, point_id)
+        return _read_point(self.get_folder(machine_id, point_id), machine_id, point_id)
 
     def chain(self, machine_id: str, point_id: str) -> list[Manifest]:
         """Return the points that a point needs: the base image first, the point itself last.
@@ -244,7 +256,7 @@ class Inventory:
             needed_by = f", the parent of {child.point_id}," if child else ""
             return finding("missing", f"recovery point {point_id}{needed_by} is not in the store")
         try:
-            manifest = _read_manifest(folder, machine_id, point_id)
+            manifest = _read_point(folder, machine_id, point_id)
         except ManifestDamaged as error:
             return finding("damaged", str(error), MANIFEST_FILE)
         if child is not None and child.parent_digest != manifest.digest:
@@ -272,7 +284,7 @@ class Inventory:
         readable, findings = [], []
         for point_id, folder in self.folders(machine_id).items():
             try:
-                readable.append((folder, _read_manifest(folder, machine_id, point_id)))
+                readable.append((folder, _read_point(folder, machine_id, point_id)))
             except ManifestDamaged as error:
                 findings.append(
                     Fault("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
@@ -288,6 +300,13 @@ def _is_id(text: str) -> bool:
         return False
 
 
+def _read_point(folder: Path, machine_id: str, point_id: str) -> Manifest:
+    manifest = _read_manifest(folder, machine_id, point_id)
+    if manifest.folder_name != folder.name:
+        raise ManifestDamaged(f"{folder / MANIFEST_FILE} lies in a folder that is not its own")
+    return manifest
+
+
 def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
@@ -300,8 +319,6 @@ def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
         raise ManifestDamaged(f"{path}: {error}") from error
     if (manifest.machine_id, manifest.point_id) != (machine_id, point_id):
         raise ManifestDamaged(f"{path} is of another recovery point, {manifest.point_id}")
-    if manifest.folder_name != folder.name:
-        raise ManifestDamaged(f"{path} lies in a folder that is not its own")
     return manifest
 
 

@@ -19,6 +19,7 @@ from .folders import (
     full_store_named,
     machine_lock,
     remove_folder,
+    replica_name,
     sync_file,
     sync_folder,
     write_synced,
@@ -37,21 +38,31 @@ _LOCK_POLL_SECONDS = 0.02
 
 
 class Replica:
-    """A point on its way in; made by `Store.begin_replica`, again after every cut.
+    """A point on its way in; made by `Store.begin_replica` and, to go on, by `Store.get_replica`.
 
     It holds nothing open between calls, so a web process may make one for each request.
     """
 
-    def __init__(self, place: PointPlace, manifest: Manifest, parent: Manifest | None) -> None:
+    def __init__(self, place: PointPlace, manifest: Manifest, is_complete: bool) -> None:
         self.manifest = manifest
+        self.is_complete = is_complete
         self._place = place
-        self._parent = parent
-        self._name = f"replica-{manifest.point_id}"
+        self._name = replica_name(manifest.point_id)
         self._folder = place.unfinished / self._name
-        self.is_complete = place.find_folder(manifest.point_id) is not None
+
+    def begin(self) -> None:
+        """Keep the manifest beside the files to come; what came of the same point before stays.
+
+        Raises:
+            StoreFull: the point would not fit.
+            StoreBusy: another process is adding to it now.
+        """
         if self.is_complete:
             return
         with self._locked():
+            if self._place.find_folder(self.manifest.point_id) is not None:
+                self.is_complete = True  # meanwhile
+                return
             self._begin()
 
     def offset_bytes(self, name: str) -> int:
@@ -114,16 +125,13 @@ class Replica:
             return self.manifest
         doing = f"finishing the replica of recovery point {self.manifest.point_id}"
         with self._locked(), full_store_named(self._place.root, doing):
+            parent = self._load_parent()
             for disk in self.manifest.disks:
-                self._prove(disk)
+                self._prove(disk, parent)
                 sync_file(self._folder / disk.file)
             sync_folder(self._folder)
             with machine_lock(self._place.machine_folder):
-                now = self._place.load_parent()
-                if (now and now.digest) != self.manifest.parent_digest:
-                    raise ReplicaRefused(
-                        f"The parent of recovery point {self.manifest.point_id} has gone meanwhile"
-                    )
+                self._load_parent()
                 put_in_place(self._place, self._folder, self.manifest)
         self.is_complete = True
         log.info(
@@ -175,7 +183,16 @@ class Replica:
                     f" bytes {start} to {end} differs from its digest; send it again from {start}"
                 )
 
-    def _prove(self, disk: DiskEntry) -> None:
+    def _load_parent(self) -> Manifest | None:
+        """Return the parent; refuse to go on if it is not there any more."""
+        parent = self._place.load_parent()
+        if (parent and parent.digest) != self.manifest.parent_digest:
+            raise ReplicaRefused(
+                f"The parent of recovery point {self.manifest.point_id} has gone meanwhile"
+            )
+        return parent
+
+    def _prove(self, disk: DiskEntry, parent: Manifest | None) -> None:
         """Read a file once: its ranges, its whole, and that it is the stream it should be.
 
         Damage shows as a digest that differs and is told as that; the stream's own lies count
@@ -188,7 +205,7 @@ class Replica:
                 f"{disk.file} of recovery point {self.manifest.point_id} is not whole:"
                 f" {have_bytes} of {disk.file_bytes} bytes are here"
             )
-        judge = _Judge(self._validator(disk))
+        judge = _Judge(_validator(disk, parent))
         whole = blake3()
         with path.open("r+b", buffering=0) as file:
             for number, expected in enumerate(disk.range_digests):
@@ -214,14 +231,6 @@ class Replica:
             )
         judge.finish(f"{disk.file} of recovery point {self.manifest.point_id}")
 
-    def _validator(self, disk: DiskEntry) -> StreamValidator:
-        if disk.parent is None or self._parent is None:
-            return StreamValidator(disk.capacity_bytes, disk.cid)
-        parent = self._parent.disk(disk.parent[1])
-        return StreamValidator(
-            disk.capacity_bytes, disk.cid, parent.cid, file_hint(self._parent, parent)
-        )
-
     def _disk(self, name: str) -> DiskEntry:
         for disk in self.manifest.disks:
             if disk.file == name:
@@ -242,6 +251,13 @@ class Replica:
                 time.sleep(_LOCK_POLL_SECONDS)
         with lock:
             yield
+
+
+def _validator(disk: DiskEntry, parent: Manifest | None) -> StreamValidator:
+    if disk.parent is None or parent is None:
+        return StreamValidator(disk.capacity_bytes, disk.cid)
+    below = parent.disk(disk.parent[1])
+    return StreamValidator(disk.capacity_bytes, disk.cid, below.cid, file_hint(parent, below))
 
 
 class _Judge:

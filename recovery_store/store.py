@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -126,16 +125,30 @@ class Store(Inventory):
                 f"Recovery point {manifest.point_id} is of machine {manifest.machine_id},"
                 f" not {machine_id}"
             )
-        parent = self._parent_of_replica(manifest)
-        with suppress(PointMissing):
-            here = self.get_point(machine_id, manifest.point_id)
-            if here.digest != manifest.digest:
-                raise PointExists(
-                    f"Recovery point {manifest.point_id} is here already, with other content"
-                )
+        self._check_parent_of_replica(manifest)
+        here = self.find_point(machine_id, manifest.point_id)
+        if here is not None and here.digest != manifest.digest:
+            raise PointExists(
+                f"Recovery point {manifest.point_id} is here already, with other content"
+            )
         place = self._place(machine_id, manifest.parent_point_id)
+        replica = Replica(place, manifest, here is not None)
         with full_store_named(self.root, "beginning a replica"):
-            return Replica(place, manifest, parent)
+            replica.begin()
+        return replica
+
+    def get_replica(self, machine_id: str, point_id: str) -> Replica:
+        """Return a point that has begun to arrive, or has arrived, to go on with it.
+
+        Raises:
+            PointMissing: it has not begun.
+            ManifestDamaged: what was kept of it is not sound; begin it again.
+        """
+        manifest = self.find_arriving(machine_id, point_id)
+        is_complete = manifest is None
+        if manifest is None:
+            manifest = self.get_point(machine_id, point_id)
+        return Replica(self._place(machine_id, manifest.parent_point_id), manifest, is_complete)
 
     def check_space(self, needed_bytes: int, doing: str) -> None:
         """Refuse what would not fit beside the reserve.
@@ -376,22 +389,20 @@ class Store(Inventory):
         ):
             return rebuild_table(path, merged, owner)
 
-    def _parent_of_replica(self, manifest: Manifest) -> Manifest | None:
+    def _check_parent_of_replica(self, manifest: Manifest) -> None:
         if manifest.parent_point_id is None:
-            return None
-        try:
-            parent = self.get_point(manifest.machine_id, manifest.parent_point_id)
-        except PointMissing as error:
+            return
+        parent = self.find_point(manifest.machine_id, manifest.parent_point_id)
+        if parent is None:
             raise ParentUnfit(
                 f"Recovery point {manifest.point_id} needs its parent"
                 f" {manifest.parent_point_id} here first"
-            ) from error
+            )
         if parent.digest != manifest.parent_digest:
             raise ParentUnfit(
                 f"Recovery point {manifest.point_id} names another parent than the"
                 f" {manifest.parent_point_id} that is here"
             )
-        return parent
 
     def _check_no_child(self, machine_id: str, point_id: str, unfinished: Path) -> None:
         children = [

@@ -2,12 +2,11 @@
 
 from replication.models.failbacks import Failback, FailbackMachine
 from replication.models.failovers import Failover, FailoverMachine
-from replication.models.machines import ArrivingPoint, ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.models.machines import ReplicatedMachine, ReplicatedMachineQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
 from replication.models.seed_drives import SeedDrive, SeedDriveQuerySet
 
 __all__ = [
-    "ArrivingPoint",
     "Failback",
     "FailbackMachine",
     "Failover",

@@ -1,4 +1,4 @@
-"""The machines that flow over pairings, and what of them is arriving."""
+"""The machines that flow over pairings."""
 
 import datetime
 import uuid
@@ -160,16 +160,3 @@ class ReplicatedMachine(models.Model):
 
 
 _TROUBLE_FIELDS = ["error_code", "error_text", "failed_attempts", "next_attempt_at"]
-
-
-class ArrivingPoint(models.Model):
-    """A point that a source core has begun to send and that is not whole yet."""
-
-    id = models.UUIDField(primary_key=True, editable=False)
-    machine = models.ForeignKey("protected_machines.Machine", on_delete=models.CASCADE)
-    pairing = models.ForeignKey(Pairing, on_delete=models.CASCADE)
-    manifest = models.BinaryField()
-    begun_at = models.DateTimeField(default=timezone.now)
-
-    def __str__(self) -> str:
-        return f"arriving point {self.id}"

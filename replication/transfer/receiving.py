@@ -22,8 +22,7 @@ from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import OwnershipClaim, accepts_claim, record_owner
 from protected_machines.points.index import MISSING_TEXT, index_point
 from protected_machines.points.store import open_store
-from recovery_store.errors import OffsetDiffers, PointInUse
-from recovery_store.manifest import Manifest
+from recovery_store.errors import OffsetDiffers, PointInUse, PointMissing
 from recovery_store.replica import Replica
 from replication.errors import (
     OffsetMismatch,
@@ -31,7 +30,7 @@ from replication.errors import (
     PeerFaulty,
     PeerPausedReplication,
 )
-from replication.models import ArrivingPoint, Pairing, ReplicatedMachine
+from replication.models import Pairing, ReplicatedMachine
 from replication.transfer.lag import note_local_point
 
 logger = logging.getLogger(__name__)
@@ -116,13 +115,9 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
     Raises:
         StoreError: the manifest is damaged, or its parent is not here.
     """
-    manifest = Manifest.from_bytes(manifest_bytes)
     replica = open_store().begin_replica(str(machine.pk), manifest_bytes)
+    manifest = replica.manifest
     held_bytes = {disk.file: replica.offset_bytes(disk.file) for disk in manifest.disks}
-    ArrivingPoint.objects.update_or_create(
-        pk=manifest.point_id,
-        defaults={"machine": machine, "pairing": pairing, "manifest": manifest_bytes},
-    )
     logger.info(
         "begin replica machine_id=%s point_id=%s pairing_id=%s held_bytes=%s",
         machine.pk,
@@ -142,7 +137,7 @@ def append_slice(
         OffsetMismatch: the slice does not begin where the file ends here.
         StoreError: no such file, more than its manifest says, or no room.
     """
-    replica = _find_replica(machine, point_id)
+    replica = _get_replica(machine, point_id)
     try:
         return replica.append(file_name, offset_bytes, data)
     except OffsetDiffers as error:
@@ -156,10 +151,10 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
         OwnedElsewhere: this core took the machine over while the point was being checked.
         StoreError: something is damaged; that much of it was dropped.
     """
-    store = open_store()
-    manifest = store.find_point(str(machine.pk), str(point_id))
-    if manifest is None:
-        manifest = _find_replica(machine, point_id).commit()
+    replica = _get_replica(machine, point_id)
+    was_there = replica.is_complete
+    manifest = replica.commit()
+    if not was_there:
         _take_back_when_taken_over(pairing, machine, point_id)
     point = index_point(machine, manifest)
     parent = (
@@ -172,7 +167,6 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     ):
         # Every byte was just compared with its digest, and so was every byte of its parents.
         point.mark_proven()
-    ArrivingPoint.objects.filter(pk=point_id).delete()
     now = timezone.now()
     replicated = ReplicatedMachine.objects.get(pairing=pairing, machine=machine)
     replicated.note_synced(manifest.point_id, manifest.taken_at, now)
@@ -208,11 +202,13 @@ def owned_elsewhere(machine: Machine) -> OwnedElsewhere:
     )
 
 
-def _find_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
-    arriving = ArrivingPoint.objects.filter(pk=point_id, machine=machine).first()
-    if arriving is None:
-        raise PeerFaulty(f"No point {point_id} of {machine.name} is arriving; begin it first.")
-    return open_store().begin_replica(str(machine.pk), bytes(arriving.manifest))
+def _get_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
+    try:
+        return open_store().get_replica(str(machine.pk), str(point_id))
+    except PointMissing as error:
+        raise PeerFaulty(
+            f"No point {point_id} of {machine.name} is arriving; begin it first."
+        ) from error
 
 
 def _make_machine(

@@ -103,13 +103,14 @@ def test_receiving_a_replica(store: Store, tmp_path: Path) -> None:
     def receive(at: Store) -> None:
         for disk in point.disks:
             data = disk_path(source, point, disk.number).read_bytes()
+            at.begin_replica(MACHINE_ID, point.to_bytes())
             # A request for each piece, as cores do it.
             for end in (len(data) // 2, len(data)):
-                replica = at.begin_replica(MACHINE_ID, point.to_bytes())
+                replica = at.get_replica(MACHINE_ID, POINT_ID)
                 offset = replica.offset_bytes(disk.file)
                 if offset < end:
                     replica.append(disk.file, offset, data[offset:end])
-        at.begin_replica(MACHINE_ID, point.to_bytes()).commit()
+        at.get_replica(MACHINE_ID, POINT_ID).commit()
 
     assert hold_through_cuts(store, receive, tmp_path) == [POINT_ID]
 

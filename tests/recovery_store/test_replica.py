@@ -1,5 +1,6 @@
 """A point is taken over from another core in pieces, resumed after cuts, refused when damaged."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from tests.recovery_store.disks import (
     tree_state,
     write_raw,
 )
+from tests.recovery_store.reading import seen_below
 
 
 @pytest.fixture
@@ -95,6 +97,85 @@ def test_a_cut_replica_goes_on_where_it_stopped(store: Store, target: Store) -> 
     assert again.offset_bytes("disk0.vmdk") == 40_000
     again.append("disk0.vmdk", 40_000, data[40_000:])
     assert again.commit() == point
+
+
+def test_the_store_finds_what_is_arriving_by_itself(store: Store, target: Store) -> None:
+    base, delta = add_chain(store, {0: 1}, {index: index for index in range(60)})
+    replicate(store, target, base)
+    data = disk_path(store, delta).read_bytes()
+    begin_replica(target, delta)
+    for start in range(0, len(data), 20_000):
+        replica = Store(target.root).get_replica(MACHINE_ID, delta.point_id)
+        assert replica.offset_bytes("disk0.vmdk") == start
+        assert not replica.is_complete
+        replica.append("disk0.vmdk", start, data[start : start + 20_000])
+    assert target.get_replica(MACHINE_ID, delta.point_id).commit() == delta
+    again = target.get_replica(MACHINE_ID, delta.point_id)
+    assert again.is_complete
+    assert again.commit() == delta
+    assert target.prove(MACHINE_ID, delta.point_id).manifests == (base, delta)
+
+
+def test_a_slice_costs_a_look_at_its_own_manifest_and_file(store: Store, target: Store) -> None:
+    base, delta = add_chain(store, {0: 1}, {1: 2})
+    replicate(store, target, base)
+    begin_replica(target, delta)
+    with seen_below(partial_path(target, delta).parent.parent) as seen:
+        replica = target.get_replica(MACHINE_ID, delta.point_id)
+        replica.append("disk0.vmdk", 0, disk_path(store, delta).read_bytes())
+    name = f"replica-{delta.point_id}"
+    assert seen == [Path(name, "manifest.json"), Path(f"{name}.lock"), Path(name, "disk0.vmdk")]
+    with seen_below(target.root / "machines" / MACHINE_ID / "points") as seen:
+        target.get_replica(MACHINE_ID, delta.point_id)
+    assert seen == []
+
+
+def test_what_has_not_begun_to_arrive_is_not_found(store: Store, target: Store) -> None:
+    point = add_chain(store, {0: 1})[0]
+    for machine_id, point_id in (
+        (MACHINE_ID, point.point_id),
+        (point.point_id, point.point_id),
+        ("..", point.point_id),
+        (MACHINE_ID, "../../x"),
+    ):
+        with pytest.raises(PointMissing):
+            target.get_replica(machine_id, point_id)
+    begin_replica(target, point).discard()
+    with pytest.raises(PointMissing):
+        target.get_replica(MACHINE_ID, point.point_id)
+
+
+def test_a_damaged_manifest_of_what_is_arriving_is_refused_until_it_begins_again(
+    store: Store, target: Store
+) -> None:
+    point = add_chain(store, {0: 1})[0]
+    begin_replica(target, point).append("disk0.vmdk", 0, b"K")
+    path = partial_path(target, point).with_name("manifest.json")
+    for harm in (lambda: flip_byte(path, 700), path.unlink):
+        harm()
+        with pytest.raises(ManifestDamaged, match=r"manifest\.json"):
+            target.get_replica(MACHINE_ID, point.point_id)
+        assert begin_replica(target, point).offset_bytes("disk0.vmdk") == 0
+    send_rest(store, point, target.get_replica(MACHINE_ID, point.point_id))
+    assert target.get_replica(MACHINE_ID, point.point_id).commit() == point
+
+
+def test_a_point_that_is_committed_while_it_begins_again_leaves_nothing_behind(
+    store: Store, target: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = add_chain(store, {0: 1})[0]
+    replica = begin_replica(target, point)
+    send_rest(store, point, replica)
+    flock = fcntl.flock
+
+    def flock_late(fd: int, operation: int) -> None:
+        monkeypatch.undo()
+        replica.commit()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    assert begin_replica(target, point).is_complete
+    assert not partial_path(target, point).parent.exists()
 
 
 def test_nothing_is_to_be_seen_before_commit(store: Store, target: Store) -> None:

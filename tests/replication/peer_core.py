@@ -161,7 +161,6 @@ class PeerCore:
             "jobs_jobstep",
             "jobs_job",
             "protected_machines_restoretarget",
-            "replication_arrivingpoint",
             "replication_replicatedmachine",
             "replication_pairing",
             "protected_machines_recoverypoint",

@@ -9,8 +9,8 @@ import pytest
 from console.identity import this_core
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
-from replication.errors import OffsetMismatch, OwnedElsewhere
-from replication.models import ArrivingPoint, Pairing
+from replication.errors import OffsetMismatch, OwnedElsewhere, PeerFaulty
+from replication.models import Pairing
 from replication.transfer import receiving
 from tests.replication.rows import hand_over
 
@@ -49,7 +49,6 @@ def test_a_whole_point_is_kept_indexed_and_proven_as_its_parent_is(
     machine.points.get().mark_proven()
     point = receiving.commit_replica(incoming, machine, arriving)
     assert point.state == "proven"
-    assert not ArrivingPoint.objects.exists()
     assert receiving.commit_replica(incoming, machine, arriving) == point
     assert len(store.points(str(machine.pk))) == 2
 
@@ -78,3 +77,11 @@ def test_a_slice_at_another_place_is_told_the_right_one(
     with pytest.raises(OffsetMismatch) as refused:
         receiving.append_slice(machine, arriving, "disk0.vmdk", 7, b"x")
     assert refused.value.offset_bytes > 7
+
+
+@pytest.mark.usefixtures("arriving")
+def test_a_point_that_never_began_is_refused(incoming: Pairing, machine: Machine) -> None:
+    with pytest.raises(PeerFaulty, match="begin it first"):
+        receiving.append_slice(machine, uuid.uuid4(), "disk0.vmdk", 0, b"x")
+    with pytest.raises(PeerFaulty, match="begin it first"):
+        receiving.commit_replica(incoming, machine, uuid.uuid4())
