@@ -32,7 +32,7 @@ check: $(STAMP)  ## style, types, arrows between the rooms, templates, migration
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports --no-logo
-	$(VENV)/bin/mypy recovery_store agent vsphere console protected_machines replication
+	$(VENV)/bin/mypy recovery_store agent rescue_medium vsphere console protected_machines replication
 	$(VENV)/bin/djade --check $$(find templates -name '*.html')
 	$(RUN) -m tests.line_lengths
 	$(RUN) -m tests.django_checks

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from lab.commands import CommandFailed, run_command
 from lab.places import ROOT
 from lab.programs import Program
 from lab.sites import ADMINISTRATOR, VCENTER_USER, Core, Sites
@@ -21,6 +20,7 @@ from lab.source_machines import SourceMachine
 from lab.state import SOURCE_DEAD, SOURCE_UP, changed_state, load_state
 from lab.supervisor import in_parallel
 from lab.tools_link import ToolsLink
+from rescue_medium.commands import CommandFailed, run_command
 
 SNAPSHOT_INTERVAL_SECONDS = 60
 CORE_LIMIT_SECONDS = 180

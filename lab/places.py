@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / ".cache"
+from rescue_medium.sources import CACHE as CACHE
+from rescue_medium.sources import ROOT as ROOT
 
 
 def home() -> Path:

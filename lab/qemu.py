@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lab import qmp
 from lab.accelerator import accelerator_arguments
-from lab.commands import CommandFailed, run_command
 from lab.processes import OwnProcess, find_process, write_record
+from rescue_medium.commands import CommandFailed, run_command
 
 # How a controller of a VM's configuration is called in QEMU; `scsi-hd` disks sit on the first
 # group, the rest take disks of their own.

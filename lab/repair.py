@@ -8,7 +8,6 @@ from pathlib import Path
 from lab.first_start import NotReady, prepare_core
 from lab.places import Ports, home, port_shift
 from lab.processes import find_process
-from lab.rescue.medium import ensure_medium
 from lab.rescue_machines import read_rescue_file
 from lab.sites import ADMINISTRATOR, Sites
 from lab.state import (
@@ -19,6 +18,7 @@ from lab.state import (
     load_state,
 )
 from lab.stop import end_source, supervisor_record
+from rescue_medium.medium import ensure_medium
 
 CORE_KEPT, CORE_NEW = "kept", "new"
 WAIT_SECONDS = 420
@@ -42,7 +42,7 @@ def repair(core: str) -> int:
         machine.make_blank(medium)
     if core == CORE_NEW:
         try:
-            _install_core(sites)
+            _install_core(sites, medium)
         except NotReady as error:
             print(error)
             return 1
@@ -79,8 +79,9 @@ def _put_away(sites: Sites, is_core_new: bool) -> None:
             machine.folder.rename(lost / machine.name)
 
 
-def _install_core(sites: Sites) -> None:
+def _install_core(sites: Sites, medium: Path) -> None:
     sites.ensure_secrets()
+    sites.source.take_medium(medium)
     prepare_core(sites.source, is_new=True)
 
 

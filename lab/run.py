@@ -27,6 +27,7 @@ from lab.state import (
 )
 from lab.stop import end_everything, supervisor_record
 from lab.supervisor import Kept, Supervisor, in_parallel
+from rescue_medium.medium import ensure_medium
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ class _Run:
         end_everything(sites, say=lambda text: None)
         sites.ensure_secrets()
         sites.vcenter.take_binary()
+        medium = ensure_medium()
+        for core in sites.cores:
+            core.take_medium(medium)
         say(f"Starting two sites below {sites.home} ({_accelerator()})")
         self._site_programs = {core.site: core.programs() for core in sites.cores}
         self._site_programs[sites.target.site] += sites.vcenter.programs()

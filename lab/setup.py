@@ -4,8 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-from lab.commands import run_command
-from lab.debian import listed
+from rescue_medium.commands import run_command
+from rescue_medium.debian import listed, missing_packages
+from rescue_medium.medium import NEEDS_LIST
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
 
@@ -15,8 +16,8 @@ def set_up() -> None:
     install_packages()
     # Imported now, not before: these may need what was just installed.
     from lab.guest.image import ensure_images
-    from lab.rescue.medium import ensure_medium
     from lab.vcsim.process import ensure_binary
+    from rescue_medium.medium import ensure_medium
 
     ensure_binary()
     ensure_images()
@@ -24,15 +25,8 @@ def set_up() -> None:
 
 
 def wanted_packages() -> list[str]:
-    """Return the names in `lab/packages.txt`."""
-    return listed(PACKAGE_LIST)
-
-
-def missing_packages(wanted: list[str]) -> list[str]:
-    """Return those of `wanted` that are not installed."""
-    installed = run_command("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n")
-    names = {line.split()[1] for line in installed.splitlines() if line.startswith("ii")}
-    return [name for name in wanted if name not in names]
+    """Return the names in `lab/packages.txt`, and what building the rescue medium needs."""
+    return list(dict.fromkeys((*listed(PACKAGE_LIST), *listed(NEEDS_LIST))))
 
 
 def install_packages() -> None:

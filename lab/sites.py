@@ -47,6 +47,15 @@ class Core:
     def redis_folder(self) -> Path:
         return self.home / "redis"
 
+    def take_medium(self, medium: Path) -> None:
+        """Take a copy of the rescue medium, where the console looks for it."""
+        offered = self.home / "understudy-rescue.iso"
+        # The copy has the original's time, so that a medium is copied once.
+        if not offered.exists() or offered.stat().st_mtime_ns != medium.stat().st_mtime_ns:
+            unfinished = self.home / ".understudy-rescue.iso"
+            shutil.copy2(medium, unfinished)
+            unfinished.rename(offered)
+
     def environment(self) -> dict[str, str]:
         """Return the environment of every process of this core."""
         own = {

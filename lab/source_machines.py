@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab.commands import run_command
 from lab.guest.image import MachineImage
 from lab.guest.machines import LabMachine
 from lab.qemu import Drive, Forward, Guest, Hardware
+from rescue_medium.commands import run_command
 
 AGENT_PORT = 8006
 

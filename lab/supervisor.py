@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from lab.commands import CommandFailed
 from lab.qemu import GuestFailed
+from rescue_medium.commands import CommandFailed
 
 log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 0.5

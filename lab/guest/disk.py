@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.commands import run_command
+from rescue_medium.commands import run_command
 
 SECTOR_BYTES = 512
 MIB = 1024 * 1024

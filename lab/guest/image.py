@@ -1,27 +1,23 @@
 """Build the disks of the lab's machines once, and keep them under a digest of what went in."""
 
-import hashlib
 import json
 import secrets
 import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.caching import locked
-from lab.commands import run_command
 from lab.guest import disk
 from lab.guest.machines import MACHINES, LabMachine
 from lab.guest.root import ensure_root_tar, root_digest
 from lab.places import CACHE, ROOT
+from rescue_medium.caching import locked
+from rescue_medium.commands import run_command
+from rescue_medium.sources import AGENT_SOURCES, PACKAGE_PINS, sources_digest
 
 HERE = Path(__file__).resolve().parent
-# The packages whose files end up in a guest through the agent's own installer.
-AGENT_SOURCES = (ROOT / "agent", ROOT / "recovery_store" / "vmdk")
-PACKAGE_PINS = ROOT / "requirements.txt"
 COMMON_UNITS = ("lab-guest-tools.service", "systemd-networkd.service")
 NEEDLESS_UNITS = (
     "apt-daily-upgrade.timer",
@@ -74,19 +70,6 @@ class MachineImage:
 def image_digest() -> str:
     """Return a digest over everything that the machines' disks are made from."""
     return sources_digest(root_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
-
-
-def sources_digest(begin: str, folders: Iterable[Path], files: Iterable[Path]) -> str:
-    """Return a digest over `begin`, the files, and all files below the folders."""
-    digest = hashlib.sha256(begin.encode())
-    paths = list(files)
-    for folder in folders:
-        paths += (path for path in folder.rglob("*") if path.is_file())
-    for path in sorted(paths):
-        if "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(ROOT)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
 
 
 def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:

@@ -6,7 +6,7 @@ It is made once and kept as a tar file, because it takes a minute and downloads 
 import hashlib
 from pathlib import Path
 
-from lab.debian import SUITE, ensure_tar, listed
+from rescue_medium.debian import SUITE, ensure_tar, listed
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
 KERNEL = "lib/modules/*/kernel"

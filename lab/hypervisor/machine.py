@@ -9,10 +9,10 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from lab.commands import CommandFailed, run_command
 from lab.hypervisor.configured import ConfiguredVm
 from lab.qemu import Drive, Forward, Guest, GuestFailed, Hardware
 from lab.tools_link import ToolsLink
+from rescue_medium.commands import CommandFailed, run_command
 
 log = logging.getLogger(__name__)
 AGENT_PORT = 8006

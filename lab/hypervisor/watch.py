@@ -5,13 +5,13 @@ import logging
 import threading
 from pathlib import Path
 
-from lab.commands import CommandFailed
 from lab.hypervisor.configured import ConfiguredVm
 from lab.hypervisor.machine import HostedMachine, Record, silent_report
 from lab.hypervisor.restore import make_anew
 from lab.hypervisor.vcenter import Vcenter, VcenterUnreachable
 from lab.processes import OwnProcess
 from lab.qemu import GuestFailed
+from rescue_medium.commands import CommandFailed
 
 log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0

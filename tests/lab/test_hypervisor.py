@@ -14,10 +14,10 @@ from lab.guest.image import ensure_images
 from lab.places import ROOT
 from lab.processes import OwnProcess
 from lab.qemu import Drive, Guest, GuestFailed, Hardware
-from lab.rescue.medium import ensure_medium
 from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
+from rescue_medium.medium import ensure_medium
 from tests.places.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]

@@ -34,6 +34,23 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sites:
     return sites
 
 
+def test_a_core_gets_the_medium_once_and_again_when_it_was_rebuilt(
+    sites: Sites, tmp_path: Path
+) -> None:
+    medium, offered = tmp_path / "medium.iso", sites.source.home / "understudy-rescue.iso"
+    medium.write_bytes(b"first")
+    sites.source.take_medium(medium)
+    taken = offered.stat().st_ino
+    sites.source.take_medium(medium)
+    assert offered.read_bytes() == b"first"
+    assert offered.stat().st_ino == taken
+
+    medium.write_bytes(b"second")
+    os.utime(medium, (1, 1))
+    sites.source.take_medium(medium)
+    assert offered.read_bytes() == b"second"
+
+
 def test_a_site_that_is_not_lost_is_left_alone(
     sites: Sites, capsys: pytest.CaptureFixture[str]
 ) -> None:

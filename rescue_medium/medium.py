@@ -3,7 +3,7 @@
 A BIOS starts it through ISOLINUX, UEFI through the loaders in a small FAT image, which is the CD's
 second boot image and the stick's second partition.
 
-It is kept under a digest of what goes in, as the machines' disks are.
+It is cached under a digest of what goes into it, so building it again is a copy.
 """
 
 import os
@@ -11,14 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lab.caching import locked
-from lab.commands import run_command
-from lab.guest.image import AGENT_SOURCES, PACKAGE_PINS, sources_digest
-from lab.places import CACHE
-from lab.rescue.tree import HERE, RescueTree, ensure_packages_tar, packages_digest, pick_tree
+from agent.service import VERSION
+from rescue_medium.caching import locked
+from rescue_medium.commands import run_command
+from rescue_medium.debian import listed, missing_packages
+from rescue_medium.facts import VOLUME_ID, application_id
+from rescue_medium.sources import AGENT_SOURCES, CACHE, PACKAGE_PINS, sources_digest
+from rescue_medium.tree import HERE, RescueTree, ensure_packages_tar, packages_digest, pick_tree
 
-# By how it begins the agent knows a stick that it must not overwrite.
-VOLUME_ID = "UNDERSTUDY_RESCUE"
 ISOLINUX = Path("/usr/lib/ISOLINUX")
 LOADER_LIBRARY = Path("/usr/lib/syslinux/modules/bios/ldlinux.c32")
 ARGUMENTS = (
@@ -27,6 +27,12 @@ ARGUMENTS = (
 EFI_IMAGE_BYTES = 8 << 20
 SECTOR_BYTES = 512
 KEPT_MEDIA = 2
+# Debian packages that building needs on this computer.
+NEEDS_LIST = HERE / "needs.txt"
+
+
+class CannotBuild(Exception):
+    """This computer lacks something that building needs; the text says what to do."""
 
 
 def medium_digest() -> str:
@@ -34,8 +40,28 @@ def medium_digest() -> str:
     return sources_digest(packages_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
 
 
+def build_medium(output: Path) -> None:
+    """Write the ISO to `output`, wholly or not at all.
+
+    Raises:
+        CannotBuild: this computer lacks something.
+        CommandFailed: a step failed.
+    """
+    unfinished = output.with_name(f".{os.getpid()}-{output.name}")
+    try:
+        shutil.copyfile(ensure_medium(), unfinished)
+        unfinished.rename(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
-    """Return the ISO, building it when anything that it holds has changed."""
+    """Return the ISO in the cache, building it when anything that it holds has changed.
+
+    Raises:
+        CannotBuild: this computer lacks something.
+        CommandFailed: a step failed.
+    """
     path = cache / f"understudy-rescue-{medium_digest()}.iso"
     if not path.exists():
         with locked(cache / "lock"):
@@ -44,7 +70,24 @@ def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
     return path
 
 
+def check_needs() -> None:
+    """Check what building needs of this computer.
+
+    Raises:
+        CannotBuild: a package is missing, or this is not root.
+    """
+    missing = missing_packages(listed(NEEDS_LIST))
+    if missing:
+        raise CannotBuild(
+            "Building the rescue medium needs Debian packages that are not installed here. "
+            f"As root, run: apt-get install --no-install-recommends {' '.join(missing)}"
+        )
+    if os.geteuid() != 0:
+        raise CannotBuild("Building the rescue medium runs chroot, which only root may do.")
+
+
 def _build(cache: Path, path: Path) -> None:
+    check_needs()
     packages_tar = ensure_packages_tar(cache)
     older = sorted(cache.glob("understudy-rescue-*.iso"), key=lambda iso: iso.stat().st_mtime)
     for iso in older[: -(KEPT_MEDIA - 1)]:
@@ -72,6 +115,7 @@ def make_iso(tree: RescueTree, work: Path, path: Path) -> None:
     _make_efi_image(tree, iso / "boot/grub/grub.cfg", iso / "boot/efi.img")
     run_command(
         *("xorriso", "-as", "mkisofs", "-quiet", "-o", path, "-V", VOLUME_ID, "-J", "-R"),
+        *("-A", application_id(VERSION)),
         *("-isohybrid-mbr", ISOLINUX / "isohdpfx.bin"),
         *("-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat"),
         *("-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"),

@@ -41,7 +41,7 @@ def run_command(
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"{shlex.join(command)}: no end after {limit_seconds} s") from error
     except FileNotFoundError as error:
-        raise CommandFailed(f"{command[0]} is not installed; run `make setup`") from error
+        raise CommandFailed(f"{command[0]} is not installed on this computer") from error
     if result.returncode not in accepted:
         said = (result.stdout + result.stderr).strip()[-4000:]
         raise CommandFailed(f"{shlex.join(command)}: exit {result.returncode}\n{said}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from lab.commands import run_command
+from rescue_medium.commands import run_command
 
 SUITE = "bookworm"
 
@@ -13,6 +13,17 @@ def listed(path: Path) -> list[str]:
     """Return the words of a list file, one on a line, without comments."""
     lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
+
+
+def missing_packages(wanted: list[str]) -> list[str]:
+    """Return those of `wanted` that are not installed on this computer.
+
+    Raises:
+        CommandFailed: this is no Debian.
+    """
+    installed = run_command("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n")
+    names = {line.split()[1] for line in installed.splitlines() if line.startswith("ii")}
+    return [name for name in wanted if name not in names]
 
 
 def ensure_tar(tar: Path, variant: str, packages: Iterable[str], left_out: Iterable[str]) -> Path:

@@ -11,9 +11,9 @@ from agent.errors import AgentError
 from agent.tls import ensure_identity
 from lab.guest.machines import MIB, LabMachine
 from lab.qemu import Drive, Forward, Guest, Hardware
-from lab.rescue.medium import VOLUME_ID, ensure_medium
 from lab.rescue_machines import code_on_console
 from lab.source_machines import AGENT_PORT, SourceMachine
+from rescue_medium.medium import VOLUME_ID, ensure_medium
 from tests.places.waiting import wait_until
 
 ADDRESS = "127.0.1.21"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab.debian import listed
-from lab.rescue.tree import DRIVER_LIST, wanted_modules
+from rescue_medium.debian import listed
+from rescue_medium.tree import DRIVER_LIST, wanted_modules
 
 DEPENDENCIES = """\
 kernel/drivers/scsi/vmw_pvscsi.ko: kernel/drivers/scsi/scsi_mod.ko kernel/lib/common.ko

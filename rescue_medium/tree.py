@@ -11,9 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.commands import run_command
-from lab.debian import SUITE, ensure_tar, listed
-from lab.places import ROOT
+from rescue_medium.commands import run_command
+from rescue_medium.debian import SUITE, ensure_tar, listed
+from rescue_medium.sources import ROOT
 
 HERE = Path(__file__).resolve().parent
 PACKAGE_LIST = HERE / "packages.txt"

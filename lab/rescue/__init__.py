@@ -1,1 +1,0 @@
-"""The rescue medium: a small system that boots from CD or USB stick and lets a core restore it."""

@@ -1,0 +1,75 @@
+"""What a file that should be a rescue medium says of itself: its version, and when it was built.
+
+All of it is in the ISO's primary volume descriptor (ECMA-119, 8.4), so nothing beside the file has
+to be kept with it.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+# By how it begins the agent knows a stick that it must not overwrite.
+VOLUME_ID = "UNDERSTUDY_RESCUE"
+_APPLICATION = "UNDERSTUDY "
+_DESCRIPTOR_AT = 32768
+_DESCRIPTOR_BYTES = 2048
+_VOLUME_ID = slice(40, 72)
+_APPLICATION_ID = slice(574, 702)
+_CREATED = slice(813, 829)  # digits; the byte behind them is the zone in quarters of an hour
+_ZONE = slice(829, 830)
+
+
+class NotAMedium(Exception):
+    """A file is no rescue medium, or cannot be read; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class MediumFacts:
+    """What a rescue medium says of itself."""
+
+    version: str
+    built_at: datetime
+    size_bytes: int
+
+
+def application_id(version: str) -> str:
+    """Return what the ISO gets as its application id."""
+    return f"{_APPLICATION}{version}"
+
+
+def read_facts(path: Path) -> MediumFacts:
+    """Read what a rescue medium says of itself.
+
+    Raises:
+        NotAMedium: the file cannot be read, or is something else.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(_DESCRIPTOR_AT)
+            descriptor = file.read(_DESCRIPTOR_BYTES)
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise NotAMedium(f"{path} cannot be read: {error.strerror}") from error
+    application = _text(descriptor[_APPLICATION_ID])  # in capitals, as the standard has it
+    if (
+        descriptor[:6] != b"\x01CD001"
+        or _text(descriptor[_VOLUME_ID]) != VOLUME_ID
+        or not application.startswith(_APPLICATION)
+    ):
+        raise NotAMedium(f"{path} is not a rescue medium")
+    return MediumFacts(
+        application.removeprefix(_APPLICATION).lower(), _created(path, descriptor), size_bytes
+    )
+
+
+def _created(path: Path, descriptor: bytes) -> datetime:
+    try:
+        local = datetime.strptime(f"{_text(descriptor[_CREATED])[:14]}+0000", "%Y%m%d%H%M%S%z")
+    except ValueError as error:
+        raise NotAMedium(f"{path} does not say when it was built") from error
+    quarters = int.from_bytes(descriptor[_ZONE], "big", signed=True)
+    return local - timedelta(minutes=15 * quarters)
+
+
+def _text(field: bytes) -> str:
+    return field.decode("ascii", "replace").strip()
