@@ -46,6 +46,20 @@ def env_int(name: str, default: int) -> int:
         raise ImproperlyConfigured(f"{name} is {text!r}; expected a whole number") from error
 
 
+def env_path(name: str, default: Path) -> Path:
+    """Return the variable as an absolute path.
+
+    Raises:
+        ImproperlyConfigured: it is not absolute.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not Path(text).is_absolute():
+        raise ImproperlyConfigured(f"{name} is {text!r}; expected an absolute path")
+    return Path(text)
+
+
 def env_paths(name: str) -> list[Path]:
     """Return the absolute paths that the variable lists, parted by colons; none when it is unset.
 

@@ -8,6 +8,7 @@ from console.environment import (
     database_from_url,
     env_bool,
     env_int,
+    env_path,
     env_paths,
     env_secret,
     env_str,
@@ -25,6 +26,10 @@ UNDERSTUDY_CORE_PORT = env_int("UNDERSTUDY_CORE_PORT", 8001)
 UNDERSTUDY_STORE_RESERVE_BYTES = env_int("UNDERSTUDY_STORE_RESERVE_BYTES", 0)
 # Folders below which archives and seed drives may lie; none means anywhere but this core's own.
 UNDERSTUDY_ARCHIVE_ROOTS = env_paths("UNDERSTUDY_ARCHIVE_ROOTS")
+# The ISO that Settings offers for download.
+UNDERSTUDY_RESCUE_MEDIUM = env_path(
+    "UNDERSTUDY_RESCUE_MEDIUM", UNDERSTUDY_HOME / "understudy-rescue.iso"
+)
 
 _secret_file = UNDERSTUDY_HOME / "secret-key"
 if not _secret_file.exists():

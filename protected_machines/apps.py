@@ -12,10 +12,18 @@ class ProtectedMachinesConfig(AppConfig):
         from console.sections import SettingsSection, register_section
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.readiness import readiness
+        from protected_machines.restores.medium_views import medium_section
 
         register_provider(readiness)
         register_section(
             SettingsSection(
                 "vcenters", "protected_machines/_settings_vcenters.html", vcenter_section
+            )
+        )
+        register_section(
+            SettingsSection(
+                "rescue-medium",
+                "protected_machines/_settings_rescue_medium.html",
+                medium_section,
             )
         )

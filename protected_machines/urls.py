@@ -7,6 +7,7 @@ from protected_machines.archives import import_views, views
 from protected_machines.exports import vcenter_views
 from protected_machines.exports import views as exports_views
 from protected_machines.points import views as points_views
+from protected_machines.restores import medium_views
 from protected_machines.restores import views as restores_views
 
 app_name = "protected_machines"
@@ -29,6 +30,8 @@ urlpatterns = [
         restores_views.restore_start,
         name="restore-start",
     ),
+    # the rescue medium
+    path("rescue-medium/", medium_views.medium_download, name="rescue-medium"),
     # vCenters
     path("vcenters/add/", vcenter_views.vcenter_add, name="vcenter-add"),
     path("vcenters/<uuid:vcenter_id>/check/", vcenter_views.vcenter_check, name="vcenter-check"),

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from agent.service import VERSION
+from agent.version import VERSION
 from rescue_medium.caching import locked
 from rescue_medium.commands import run_command
 from rescue_medium.debian import listed, missing_packages
