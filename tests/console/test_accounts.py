@@ -1,9 +1,14 @@
 """Sign-in: by username and password, held back after failures, closed to strangers."""
 
+import runpy
+from pathlib import Path
+
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
+import console.settings
 from tests.console.conftest import PASSWORD
 
 FORM = {"login": "admin", "password": PASSWORD}
@@ -90,3 +95,20 @@ def test_cookies_are_this_cores_own(client: Client, admin: User) -> None:
 
     assert all(name.startswith("understudy_") for name in client.cookies)
     assert all(len(name.rsplit("_", 1)[1]) == 8 for name in client.cookies)
+
+
+def test_no_script_and_no_other_site_gets_at_the_session(client: Client, admin: User) -> None:
+    client.post("/account/login/", FORM)
+    session = client.cookies[settings.SESSION_COOKIE_NAME]
+    assert session["httponly"]
+    assert session["samesite"] == "Lax"
+
+
+def test_over_https_no_cookie_goes_over_http(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(tmp_path))
+    monkeypatch.setenv("UNDERSTUDY_HTTPS", "1")
+    loaded = runpy.run_path(str(Path(console.settings.__file__)))
+    assert loaded["SESSION_COOKIE_SECURE"]
+    assert loaded["CSRF_COOKIE_SECURE"]
