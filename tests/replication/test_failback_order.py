@@ -16,7 +16,9 @@ from replication.failback.draft import draft_failback
 from replication.failback.order import FailbackOrder, MachineOrder, RescueAddress
 from replication.failback.start import start_failback
 from replication.models import Failback, ReplicatedMachine
+from tests.factories import make_machine
 from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.replication.rows import make_replicated
 
 
 @pytest.fixture
@@ -59,6 +61,24 @@ def test_a_machine_without_a_rescue_machine_is_refused(
 ) -> None:
     unnamed = dataclasses.replace(order, machines=(MachineOrder(running_here.machine_id),))
     assert "from the rescue medium" in refusal_of(unnamed)
+
+
+def test_two_machines_onto_one_rescue_machine_are_refused(
+    order: FailbackOrder, running_here: ReplicatedMachine
+) -> None:
+    second = make_replicated(
+        running_here.pairing,
+        make_machine(
+            name="web-01",
+            host="192.0.2.9",
+            kind="failed_over",
+            source_core_id=running_here.pairing.peer_core_id,
+        ),
+    )
+    both = (*order.machines, MachineOrder(second.machine_id, order.machines[0].rescue))
+    check = check_failback(dataclasses.replace(order, machines=both), timezone.now())
+    for machine in check.machines:
+        assert "FAILBACK-TARGET-TWICE" in [finding.code for finding in machine.findings]
 
 
 def test_what_is_not_known_is_refused(order: FailbackOrder) -> None:

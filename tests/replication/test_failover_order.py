@@ -14,10 +14,12 @@ from protected_machines.exports.options import CPUS_LIMIT, MIB
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from replication.errors import FailoverRefused
 from replication.failover.check import FailoverFacts, check_failover, propose
+from replication.failover.destination import PlacementQuestion, survey_vcenter
 from replication.failover.draft import draft_failover
 from replication.failover.order import Destination, FailoverOrder
 from replication.failover.start import start_failover
 from replication.models import Failover, ReplicatedMachine
+from tests.replication.rows import make_replica, make_replicated
 
 
 @pytest.fixture
@@ -93,6 +95,27 @@ def test_a_destination_that_is_not_offered_is_refused(
     changed = dataclasses.replace(order.destination, **{name: "pool:nothing-999"})  # type: ignore[arg-type]
     text = refusal_of(dataclasses.replace(order, destination=changed))
     assert f"does not offer the chosen {title}" in text
+
+
+def test_machines_that_would_have_one_name_are_refused(
+    order: FailoverOrder, replica: ReplicatedMachine
+) -> None:
+    other = make_replicated(replica.pairing, make_replica(replica.pairing, name="web-01"))
+    (machine,) = order.machines
+    both = (machine, dataclasses.replace(machine, machine_id=other.machine_id))
+    check = check_failover(dataclasses.replace(order, machines=both), timezone.now())
+    for checked in check.machines:
+        assert "FAILOVER-VM-NAME-TWICE" in [finding.code for finding in checked.findings]
+
+
+def test_machines_that_together_outgrow_the_datastore_are_warned_of(
+    order: FailoverOrder, vcenter: VCenter
+) -> None:
+    questions = [PlacementQuestion(uuid.uuid4(), name, 900 << 30) for name in ("web-01", "db-01")]
+    survey = survey_vcenter(vcenter, order.destination, questions, takes_defaults=False)
+    for question in questions:
+        codes = [finding.code for finding in survey.findings[question.machine_id]]
+        assert "FAILOVER-SPACE-TOGETHER" in codes
 
 
 def test_an_order_for_no_machine_is_refused(order: FailoverOrder) -> None:
