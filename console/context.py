@@ -9,13 +9,10 @@ from django.http import HttpRequest
 from agent.version import VERSION
 from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job
+from console.sections import Link, navigation_templates, registered_tabs
 
-_TABS = (
-    ("Home", "/"),
-    ("Replication", "/replication/"),
-    ("Jobs", "/jobs/"),
-    ("Settings", "/settings/"),
-)
+_FIRST = (Link("Home", "console:home"),)
+_LAST = (Link("Jobs", "jobs:jobs"), Link("Settings", "console:settings"))
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,12 @@ def current_path(request: HttpRequest) -> str:
 def tabs(path: str) -> list[Tab]:
     """Return the tabs, with the one current that `path` lies under."""
     return [
-        Tab(title, url, path == url or (url != "/" and path.startswith(url)))
-        for title, url in _TABS
+        Tab(
+            link.title,
+            link.url,
+            path == link.url or (link.url != "/" and path.startswith(link.url)),
+        )
+        for link in (*_FIRST, *registered_tabs(), *_LAST)
     ]
 
 
@@ -59,4 +60,5 @@ def frame(request: HttpRequest) -> dict[str, object]:
         "csp_nonce": getattr(request, "csp_nonce", ""),
         "tabs": lambda: tabs(current_path(request)),
         "job_counts": job_counts,
+        "navigation_templates": navigation_templates,
     }

@@ -1,10 +1,11 @@
-"""Sections of the Settings page that other rooms bring along."""
+"""What other rooms bring along to the frame, so that no template of the frame names them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,54 @@ def register_section(section: SettingsSection) -> SettingsSection:
 def settings_sections() -> list[SettingsSection]:
     """Return the sections in the order of their registration."""
     return list(_sections.values())
+
+
+@dataclass(frozen=True)
+class Link:
+    """A way into a room, by the name of its address. `is_dialog`: it opens as a dialog."""
+
+    title: str
+    url_name: str
+    is_dialog: bool = False
+
+    @property
+    def url(self) -> str:
+        return reverse(self.url_name)
+
+
+_tabs: dict[str, Link] = {}
+_starts: dict[str, Link] = {}
+_navigation_templates: list[str] = []
+
+
+def register_tab(link: Link) -> Link:
+    """Add a tab of the header, between Home and Jobs."""
+    _tabs[link.url_name] = link
+    return link
+
+
+def registered_tabs() -> list[Link]:
+    """Return the tabs in the order of their registration."""
+    return list(_tabs.values())
+
+
+def register_start(link: Link) -> Link:
+    """Offer a first step on the home page of a core that knows no machine yet."""
+    _starts[link.url_name] = link
+    return link
+
+
+def registered_starts() -> list[Link]:
+    """Return the first steps in the order of their registration."""
+    return list(_starts.values())
+
+
+def register_navigation(template: str) -> None:
+    """Have the navigation on the left drawn by this template too."""
+    if template not in _navigation_templates:
+        _navigation_templates.append(template)
+
+
+def navigation_templates() -> list[str]:
+    """Return the templates that draw the navigation."""
+    return list(_navigation_templates)

@@ -14,7 +14,7 @@ from agent.version import VERSION
 from console import readiness
 from console.htmx import render_page
 from console.identity import this_core
-from console.sections import settings_sections
+from console.sections import registered_starts, settings_sections
 
 # A manager reads the worst; everything is one click away.
 _MACHINES_SHOWN = 50
@@ -33,6 +33,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "machines": machines[:limit],
         "left_out": len(machines[limit:]) if limit else 0,
         "shown": shown,
+        "starts": registered_starts(),
     }
     return render_page(request, "console/home.html", context, fragment="readiness")
 

@@ -9,12 +9,22 @@ class ProtectedMachinesConfig(AppConfig):
     def ready(self) -> None:
         """Bring along what the frame's home and settings pages show of this room."""
         from console.readiness import register_provider
-        from console.sections import SettingsSection, register_section
+        from console.sections import (
+            Link,
+            SettingsSection,
+            register_navigation,
+            register_section,
+            register_start,
+        )
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.readiness import readiness
         from protected_machines.restores.medium_views import medium_section
 
         register_provider(readiness)
+        register_navigation("protected_machines/_navigation.html")
+        register_start(
+            Link("Protect a machine", "protected_machines:machine-protect", is_dialog=True)
+        )
         register_section(
             SettingsSection(
                 "vcenters", "protected_machines/_settings_vcenters.html", vcenter_section

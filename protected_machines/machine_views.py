@@ -14,14 +14,16 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from agent.errors import AgentError, AgentUnreachable, PairingClosed, WrongPairingCode
+from console.accounts.access import check_can_change
 from console.dialogs import render_dialog
-from console.htmx import is_fragment, redirect_after, render_page
+from console.htmx import is_fragment, redirect_after, refuse, render_page
 from console.identity import this_core
 from console.jobs.models import Job
 from protected_machines.access import get_machine_for, get_machine_for_change
 from protected_machines.agents.pairing import protect_machine
 from protected_machines.choices import MachineKind
 from protected_machines.forms import ProtectMachineForm, ScheduleForm
+from protected_machines.menus import machine_menu
 from protected_machines.models import Machine
 from protected_machines.navigation import state_of
 from protected_machines.ownership import act_refusal
@@ -97,6 +99,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
         "open_jobs": [job for job in jobs if job.is_open],
         "is_base_image_next": newest is None,
         "act_refusal": act_refusal(found),
+        "menu": lambda: machine_menu(found),
     }
     context["seen"] = _digest_of(context)
     return context
@@ -139,6 +142,7 @@ def _digest_of(context: dict[str, Any]) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def machine_protect(request: HttpRequest) -> HttpResponse:
     """Protect a machine by the address and the one-time code of its agent."""
+    check_can_change(request.user)
     form = ProtectMachineForm(request.POST or None)
     if request.method != "POST":
         return _protect_dialog(request, form)
@@ -185,6 +189,9 @@ def _protect_dialog(
 def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Stop taking points of the machine until it is resumed."""
     found = get_machine_for_change(request.user, machine_id)
+    refusal = act_refusal(found)
+    if refusal:
+        return refuse(request, refusal)
     found.set_paused(True)
     return redirect_after(
         request, found.get_absolute_url(), f"Protection of {found.name} is paused."
@@ -195,6 +202,9 @@ def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Take points of the machine by its schedule again."""
     found = get_machine_for_change(request.user, machine_id)
+    refusal = act_refusal(found)
+    if refusal:
+        return refuse(request, refusal)
     found.set_paused(False)
     return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} goes on.")
 
@@ -203,6 +213,9 @@ def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 def schedule(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Set how often recovery points of the machine are taken."""
     found = get_machine_for_change(request.user, machine_id)
+    refusal = act_refusal(found)
+    if refusal:
+        return refuse(request, refusal)
     form = ScheduleForm(request.POST or None, machine=found)
     if request.method == "POST" and form.is_valid():
         found.snapshot_interval_seconds = form.cleaned_data["interval_seconds"]

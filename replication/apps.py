@@ -9,10 +9,16 @@ class ReplicationConfig(AppConfig):
     def ready(self) -> None:
         """Register with the rooms below: new points are sent, peers asked, readiness reported."""
         from console.readiness import register_provider
+        from console.sections import Link, register_start, register_tab
+        from protected_machines.menus import register_item
         from replication.pages import readiness
+        from replication.pages.menus import replicate_item
         from replication.peers import connection
         from replication.transfer import start
 
         connection.register_hooks()
         start.register_hooks()
         register_provider(readiness.readiness)
+        register_item(replicate_item)
+        register_tab(Link("Replication", "replication:page"))
+        register_start(Link("Replication", "replication:page"))

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 import vsphere
+from console.accounts.access import check_can_change
 from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
 from protected_machines.access import get_vcenter_for_change
@@ -22,6 +23,7 @@ from vsphere.errors import VSphereError
 @require_http_methods(["GET", "HEAD", "POST"])
 def vcenter_add(request: HttpRequest) -> HttpResponse:
     """First look at the certificate of an address; then sign in and save."""
+    check_can_change(request.user)
     if request.method != "POST":
         return _dialog(request, {"form": VCenterAddressForm(), "is_address": True})
     if "thumbprint" in request.POST:

@@ -6,11 +6,12 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods
 
+from console.accounts.access import User
 from console.dialogs import render_dialog
 from console.findings import Finding, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.errors import JobConflict
-from protected_machines.access import User, get_machine_for_change, list_vcenters_for
+from protected_machines.access import get_machine_for_change, list_vcenters_for
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.forms import ExportForm

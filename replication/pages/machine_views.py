@@ -17,7 +17,6 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from protected_machines.access import get_machine_for_change
 from protected_machines.errors import NotTheOwner
-from protected_machines.models import Machine
 from replication.access import get_replicated_for, get_replicated_for_change
 from replication.errors import ReplicationError
 from replication.models import Pairing, ReplicatedMachine
@@ -117,6 +116,9 @@ def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
     """Choose the target core that a machine of this core is replicated to."""
     machine = get_machine_for_change(request.user, machine_id)
+    refusal = menus.refuse_replicate(machine)
+    if refusal and request.method == "POST":
+        return refuse(request, refusal)
     free = Pairing.objects.outgoing().exclude(machines__machine=machine)
     pairings = {str(pairing.pk): pairing for pairing in free}
     choices = [(key, pairing.peer_name) for key, pairing in pairings.items()]
@@ -133,20 +135,8 @@ def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
             toast=f"{machine.name} is replicated to {pairing.peer_name} from now on.",
         )
     status = 422 if request.method == "POST" else 200
-    context = {"form": form, "machine": machine, "refusal": replicate_refusal(machine)}
+    context = {"form": form, "machine": machine, "refusal": refusal}
     return render_dialog(request, "replication/_replicate.html", "Replicate", context, status)
-
-
-def replicate_refusal(machine: Machine) -> str:
-    """Say why a machine cannot be replicated to another core now; empty when it can."""
-    if not machine.is_owned_here:
-        return f"{machine.owner_core_name} owns it; this core does not act on it."
-    taken = ReplicatedMachine.objects.filter(machine=machine).values("pairing_id")
-    if not Pairing.objects.outgoing().exists():
-        return "This core has no target core yet; add one on the Replication page."
-    if not Pairing.objects.outgoing().exclude(pk__in=taken).exists():
-        return "It is replicated to every target core already."
-    return ""
 
 
 def _after(request: HttpRequest, toast: str) -> HttpResponse:

@@ -1,35 +1,26 @@
-"""The Actions menus of the Replication page. An item that cannot be used now says why.
+"""The Actions menus of the Replication page, and what this room adds to a machine's own.
 
-Pure: the views refuse by the same answers by which the page greys its items.
+The views refuse by the same answers by which the page greys its items.
 """
-
-from dataclasses import dataclass
 
 from django.urls import reverse
 
 from console.jobs.models import Job
+from console.menus import MenuItem
 from protected_machines.choices import MachineKind
+from protected_machines.models import Machine
+from protected_machines.ownership import act_refusal
 from replication.choices import MachineState
 from replication.failback.policy import refuse_core_failback, refuse_machine_failback
 from replication.failover.policy import refuse_core_failover, refuse_machine_failover
 from replication.models import Pairing, ReplicatedMachine
+from replication.seed_drives.policy import refuse_core_seed_drive, refuse_machine_seed_drive
 
 _HELD_HERE = (
     MachineKind.PENDING_FAILOVER,
     MachineKind.FAILED_OVER,
     MachineKind.PENDING_FAILBACK,
 )
-
-
-@dataclass(frozen=True)
-class MenuItem:
-    """One item; `how` is "page", "dialog" or "post". `refusal` is why it cannot be used now."""
-
-    title: str
-    icon: str
-    url: str
-    how: str
-    refusal: str = ""
 
 
 def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> list[MenuItem]:
@@ -128,7 +119,7 @@ def machine_menu(
                 "disk",
                 "machine-seed-drive",
                 "dialog",
-                refuse_machine_seed_drive(replicated, state),
+                refuse_machine_seed_drive(replicated, state == MachineState.SEED_DRIVE),
             )
         )
     else:
@@ -211,16 +202,22 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
     return _refuse_transfer(replicated.pairing)
 
 
-def refuse_core_seed_drive(machine_count: int) -> str:
-    return "" if machine_count else "No machine is replicated over this pairing."
+def replicate_item(machine: Machine) -> MenuItem:
+    """Return the item that a protected machine's own menu gets."""
+    url = reverse("replication:protected-machine-replicate", args=[machine.pk])
+    return MenuItem("Replicate", "replicate", url, "dialog", refuse_replicate(machine))
 
 
-def refuse_machine_seed_drive(replicated: ReplicatedMachine, state: MachineState) -> str:
-    if not replicated.machine.is_owned_here:
-        owner = replicated.machine.owner_core_name
-        return f"{owner} owns it; this core does not act on it."
-    if state == MachineState.SEED_DRIVE:
-        return "A seed drive of it is outstanding already."
+def refuse_replicate(machine: Machine) -> str:
+    """Say why a machine cannot be replicated to another core now; empty when it can."""
+    refusal = act_refusal(machine)
+    if refusal:
+        return refusal
+    targets = Pairing.objects.outgoing()
+    if not targets.exists():
+        return "This core has no target core yet; add one on the Replication page."
+    if not targets.exclude(machines__machine=machine).exists():
+        return "It is replicated to every target core already."
     return ""
 
 

@@ -24,10 +24,11 @@ from django.urls import reverse
 from console.identity import this_core
 from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job
+from console.menus import MenuItem
 from protected_machines.choices import MachineKind
 from replication.choices import FailbackState, MachineState
 from replication.models import FailbackMachine, Pairing, ReplicatedMachine, SeedDrive
-from replication.pages.menus import MenuItem, core_menu, machine_menu
+from replication.pages.menus import core_menu, machine_menu
 from replication.pages.states import (
     JOB_PAGES,
     MACHINE_TONES,

@@ -26,6 +26,7 @@ from replication.access import (
 from replication.choices import SeedDriveState
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
 from replication.seed_drives.forms import SeedDriveForm
+from replication.seed_drives.policy import refuse_core_seed_drive, refuse_machine_seed_drive
 from replication.seed_drives.workflow import SeedDriveParams
 
 _TITLE = "Copy to Seed Drive"
@@ -35,7 +36,8 @@ _TITLE = "Copy to Seed Drive"
 def copy_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Copy points of machines that are replicated to a target core."""
     pairing = get_pairing_for_change(request.user, pairing_id)
-    return _copy(request, pairing, pairing.machines.all())
+    refusal = refuse_core_seed_drive(pairing.machines.count())
+    return _copy(request, pairing, pairing.machines.all(), refusal)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -43,10 +45,11 @@ def copy_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse
     """Copy one machine's points."""
     replicated = get_replicated_for_change(request.user, replicated_id)
     rows = replicated.pairing.machines.filter(pk=replicated.pk)
-    return _copy(request, replicated.pairing, rows)
+    refusal = refuse_machine_seed_drive(replicated, replicated.seed_drives.outstanding().exists())
+    return _copy(request, replicated.pairing, rows, refusal)
 
 
-def _copy(request: HttpRequest, pairing: Pairing, wanted: Any) -> HttpResponse:
+def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> HttpResponse:
     """Choose machines and folder; a post with `check` only shows what speaks against it."""
     outstanding = SeedDrive.objects.outstanding().values("replicated_id")
     rows: dict[uuid.UUID, ReplicatedMachine] = {
@@ -54,7 +57,7 @@ def _copy(request: HttpRequest, pairing: Pairing, wanted: Any) -> HttpResponse:
         for row in wanted.select_related("machine").exclude(pk__in=outstanding)
         if row.machine.is_owned_here
     }
-    obstacle = _obstacle(pairing, rows)
+    obstacle = refusal or _obstacle(pairing, rows)
     if obstacle and request.method == "POST":
         return refuse(request, obstacle)
     choices = [(key, row.machine.name) for key, row in rows.items()]

@@ -5,9 +5,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import reverse
 
+from protected_machines.access import get_machine_for, get_machine_for_change
 from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import Machine
 from tests.factories import make_machine, make_recovery_point
@@ -206,3 +208,40 @@ def test_a_long_navigation_ends_in_the_list_but_holds_the_current_machine(
     assert "10 more…" not in page
     assert "9 more…" in page
     assert 'aria-current="page"><span class="name">m-049' in page
+
+
+def menu_of(page: str) -> str:
+    found = re.search(r'<div role="menu" aria-label="Actions of.*?</details>', page, re.DOTALL)
+    assert found
+    return found[0]
+
+
+def test_the_menu_offers_what_can_be_done(admin_client: Client) -> None:
+    machine = make_machine()
+    menu = menu_of(page_of(admin_client, machine))
+    for name in ("machine-schedule", "machine-pause", "archive-start"):
+        assert reverse(f"protected_machines:{name}", args=[machine.id]) in menu
+    assert "csrfmiddlewaretoken" in menu
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_what_the_menu_greys_is_refused_with_the_same_reason(
+    admin_client: Client, is_paused: bool
+) -> None:
+    machine = make_machine(kind=MachineKind.REPLICATED, is_paused=is_paused, **OTHER_CORE)
+    menu = menu_of(page_of(admin_client, machine))
+    reason = "Headquarters owns this machine since"
+    assert menu.count(f"<small>{reason}") == 3
+    for name in ("machine-schedule", "machine-pause", "machine-resume"):
+        response = admin_client.post(reverse(f"protected_machines:{name}", args=[machine.id]))
+        assert response.status_code == 409
+        assert reason in response.content.decode()
+    assert Machine.objects.get().is_paused == is_paused
+
+
+def test_an_account_that_was_closed_may_look_but_not_change(admin_user: Any) -> None:
+    machine = make_machine()
+    admin_user.is_active = False
+    assert get_machine_for(admin_user, machine.id) == machine
+    with pytest.raises(PermissionDenied):
+        get_machine_for_change(admin_user, machine.id)

@@ -1,5 +1,7 @@
 """What can be asked of cores and machines: pause, resume, force, settings, adding."""
 
+import uuid
+
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -153,3 +155,15 @@ def test_a_machine_is_replicated_from_its_own_page(signed_in: Client) -> None:
     assert "DR site" in signed_in.get(address).content.decode()
     assert signed_in.post(address, {"pairing": str(pairing.pk)}).status_code == 303
     assert ReplicatedMachine.objects.get().machine == machine
+
+
+def test_a_machine_of_another_core_is_not_replicated_from_its_own_page(signed_in: Client) -> None:
+    pairing = make_pairing(peer_name="DR site")
+    machine = make_machine(owner_core_id=uuid.uuid4(), owner_core_name="Headquarters")
+    address = reverse("replication:protected-machine-replicate", args=[machine.pk])
+    page = signed_in.get(machine.get_absolute_url()).content.decode()
+    assert address not in page
+    response = signed_in.post(address, {"pairing": str(pairing.pk)})
+    assert response.status_code == 409
+    assert "Headquarters owns this machine since" in response.content.decode()
+    assert not ReplicatedMachine.objects.exists()

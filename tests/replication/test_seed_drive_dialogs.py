@@ -108,7 +108,7 @@ def test_a_machine_with_an_outstanding_drive_or_another_owner_is_not_copied(
 ) -> None:
     drive = SeedDrive.objects.create(replicated=replicated, folder="/mnt/usb")
     page = signed_in.get(url_of(replicated), headers=HTMX).content.decode()
-    assert "A seed drive is outstanding already" in page
+    assert "A seed drive of this machine is already outstanding" in page
     assert signed_in.post(url_of(replicated), asked(disk, replicated)).status_code == 409
     force = reverse("replication:machine-force", args=[replicated.pk])
     assert signed_in.post(force).status_code == 409

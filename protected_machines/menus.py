@@ -1,0 +1,41 @@
+"""The Actions menu of a protected machine, with what rooms above add to it."""
+
+from collections.abc import Callable
+
+from django.urls import reverse
+
+from console.menus import MenuItem
+from protected_machines.models import Machine
+from protected_machines.ownership import act_refusal
+
+ItemProvider = Callable[[Machine], MenuItem]
+_providers: list[ItemProvider] = []
+
+
+def register_item(provider: ItemProvider) -> ItemProvider:
+    """Add an item to every machine's menu. Called from an app's `ready()`; twice is once."""
+    if provider not in _providers:
+        _providers.append(provider)
+    return provider
+
+
+def machine_menu(machine: Machine) -> list[MenuItem]:
+    """Return what can be done to one machine."""
+    refusal = act_refusal(machine)
+    if machine.is_paused:
+        pause = _item(machine, "Resume protection", "resume", "machine-resume", "post", refusal)
+    else:
+        pause = _item(machine, "Pause protection", "pause", "machine-pause", "post", refusal)
+    return [
+        _item(machine, "Schedule", "point", "machine-schedule", "dialog", refusal),
+        *[provider(machine) for provider in _providers],
+        pause,
+        _item(machine, "Archive", "disk", "archive-start", "dialog"),
+    ]
+
+
+def _item(
+    machine: Machine, title: str, icon: str, name: str, how: str, refusal: str = ""
+) -> MenuItem:
+    url = reverse(f"protected_machines:{name}", args=[machine.pk])
+    return MenuItem(title, icon, url, how, refusal)
