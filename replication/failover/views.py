@@ -56,14 +56,15 @@ def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpRes
 def _fail_over(
     request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
 ) -> HttpResponse:
+    """Show the dialog; a post with `check` only looks at what was chosen so far."""
     now = timezone.now()
     if request.method != "POST":
-        # What the dialog holds comes along when a choice in it has changed.
-        sent = request.GET if "request_id" in request.GET else None
-        return _dialog(request, draft_failover(pairing, now, sent, only=only), 200)
+        return _dialog(request, draft_failover(pairing, now, only=only), 200)
     known = find_failover(sent_request_id(request))
     if known is not None:
         return redirect_after(request, _url_of(known))
+    if "check" in request.POST:
+        return _dialog(request, draft_failover(pairing, now, request.POST, only=only), 200)
     rival = find_rival(pairing, _chosen_ids(request.POST))
     if rival is not None:
         return _refuse_for(request, rival)
@@ -94,7 +95,6 @@ def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResp
         "pairing": draft.pairing,
         "form": draft.form,
         "steps": steps_of(WORKFLOW),
-        "query_path": request.path,
     }
     return render_dialog(request, _DIALOG, "Fail Over", context, status)
 

@@ -161,7 +161,10 @@ def test_a_change_in_the_dialog_shows_its_findings(
     with connect(vcenter) as session:
         taken = session.inventory(with_virtual_machines=True).virtual_machines[0].name
     dialog[f"{replica.machine_id}-vm_name"] = taken
-    page = signed_in.get(address_of(replica.pairing), dialog, headers=HTMX).content.decode()
+    answer = signed_in.post(address_of(replica.pairing), {**dialog, "check": "1"}, headers=HTMX)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert not Failover.objects.exists()
     assert 'aria-disabled="true"' in page
     assert re.search(rf"{taken}.*NAME-TAKEN", page, re.DOTALL)
 
