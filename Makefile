@@ -16,10 +16,7 @@ MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL)
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { apt-get update -qq && apt-get install -y -qq python3-venv; }
-	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PYTHON) -m lab.prepare $(VENV)
 	@touch $@
 
 setup: $(STAMP)  ## system packages, .venv, guest image, vcsim

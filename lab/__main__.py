@@ -1,6 +1,7 @@
 """`python -m lab`: two sites on one computer."""
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
@@ -49,7 +50,24 @@ def main() -> None:
 
 
 def _do(command: str) -> int:
+    """Carry a command out; what a person can mend is said in words, without a traceback."""
     # Imported when wanted: `setup` must run on a computer that has next to nothing.
+    from lab.advice import SetupFailed, explain
+    from rescue_medium.commands import CommandFailed
+
+    try:
+        return _act(command)
+    except (CommandFailed, SetupFailed) as error:
+        print(explain(error), file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        print(explain(error), file=sys.stderr)
+        return 1
+
+
+def _act(command: str) -> int:
     if command == "setup":
         from lab.setup import set_up
 

@@ -1,9 +1,12 @@
 """Where the lab keeps things and which ports it listens on: everything that must not collide."""
 
+import errno
 import os
-from dataclasses import dataclass
+import socket
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lab.advice import SetupFailed
 from rescue_medium.sources import CACHE as CACHE
 from rescue_medium.sources import ROOT as ROOT
 
@@ -28,6 +31,39 @@ def port_shift() -> int:
     if not text.isdecimal() or int(text) > 50_000:
         raise SystemExit(f"UNDERSTUDY_PORT_SHIFT must be a number from 0 to 50000, not {text!r}")
     return int(text)
+
+
+def taken_ports(ports: "Ports") -> list[int]:
+    """Return those of the lab's ports on 127.0.0.1 that somebody listens on."""
+    return [
+        port
+        for name, port in asdict(ports).items()
+        if name != "agent" and _is_taken("127.0.0.1", port)
+    ]
+
+
+def refuse_taken(ports: "Ports") -> None:
+    """Say who has to give way when a port of the lab is in use.
+
+    Raises:
+        SetupFailed: a port is in use.
+    """
+    if taken := taken_ports(ports):
+        raise SetupFailed(
+            f"In use by another program: port {', '.join(map(str, taken))} on 127.0.0.1. "
+            f"`ss -ltnp` says which. End it, or move this lab: "
+            "UNDERSTUDY_PORT_SHIFT=1000 make run"
+        )
+
+
+def _is_taken(host: str, port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 @dataclass(frozen=True)

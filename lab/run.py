@@ -11,7 +11,7 @@ from pathlib import Path
 from lab.accelerator import accelerator_arguments
 from lab.first_start import FirstStart, NotReady, prepare_core
 from lab.guest.image import MachineImage, ensure_images, image_digest
-from lab.places import Ports, home, port_shift
+from lab.places import Ports, home, port_shift, refuse_taken
 from lab.processes import OwnProcess, find_process, write_record
 from lab.programs import Program
 from lab.rescue_machines import RescueWatch
@@ -72,6 +72,7 @@ class _Run:
         sites = self._sites
         # Programs that an earlier run left behind would hold the ports.
         end_everything(sites, say=lambda text: None)
+        refuse_taken(sites.ports)
         sites.ensure_secrets()
         sites.vcenter.take_binary()
         medium = ensure_medium()

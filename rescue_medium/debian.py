@@ -15,7 +15,7 @@ def listed(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def missing_packages(wanted: list[str]) -> list[str]:
+def missing_packages(wanted: Iterable[str]) -> list[str]:
     """Return those of `wanted` that are not installed on this computer.
 
     Raises:

@@ -55,6 +55,15 @@ def build_medium(output: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def _medium_path(cache: Path) -> Path:
+    return cache / f"understudy-rescue-{medium_digest()}.iso"
+
+
+def has_medium(cache: Path = CACHE / "rescue") -> bool:
+    """Tell whether the ISO in the cache is as it would be built now."""
+    return _medium_path(cache).exists()
+
+
 def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
     """Return the ISO in the cache, building it when anything that it holds has changed.
 
@@ -62,7 +71,7 @@ def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
         CannotBuild: this computer lacks something.
         CommandFailed: a step failed.
     """
-    path = cache / f"understudy-rescue-{medium_digest()}.iso"
+    path = _medium_path(cache)
     if not path.exists():
         with locked(cache / "lock"):
             if not path.exists():

@@ -72,6 +72,11 @@ def image_digest() -> str:
     return sources_digest(root_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
 
 
+def has_images(cache: Path = CACHE / "guest") -> bool:
+    """Tell whether the machines' images are built as they would be now."""
+    return (cache / f"image-{image_digest()}").exists()
+
+
 def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:
     """Return the machines' images by name, building them when anything they hold has changed."""
     folder = cache / f"image-{image_digest()}"

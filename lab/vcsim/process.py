@@ -25,6 +25,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from rescue_medium.commands import run_command
+
 SOURCES = Path(__file__).resolve().parent
 CACHE = SOURCES.parent.parent / ".cache" / "vcsim"
 BUILD_SECONDS = 600
@@ -40,9 +42,7 @@ def ensure_binary() -> Path:
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not binary.exists():
-            subprocess.run(
-                [str(SOURCES / "build.sh"), str(binary)], check=True, timeout=BUILD_SECONDS
-            )
+            run_command(SOURCES / "build.sh", binary, limit_seconds=BUILD_SECONDS)
             for old in CACHE.glob("vcsim-*"):
                 if old != binary:
                     with contextlib.suppress(OSError):

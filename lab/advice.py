@@ -1,0 +1,59 @@
+"""What a person can do when the set-up fails: said in place of a traceback."""
+
+from __future__ import annotations
+
+import re
+
+AGAIN = "Then run the same command again; what is there already is kept."
+# What a program says when it fails, and what to do about it. The first that fits counts.
+ADVICE = (
+    (
+        r"No space left on device|enough free space",
+        f"The disk is full. Set-up needs 8 GiB below the checkout and 2 GiB in /tmp. {AGAIN}",
+    ),
+    (
+        r"Could not get lock|Unable to acquire the dpkg|is another process using it",
+        f"Another program is installing packages. Wait until it has ended. {AGAIN}",
+    ),
+    (
+        r"Could not resolve|name resolution|Name or service not known|Network is unreachable"
+        r"|Failed to establish a new connection|Could not connect|Cannot initiate the connection"
+        r"|[Cc]onnection timed out|Connection refused|Max retries exceeded|Failed to fetch",
+        "No package server answers. Set-up downloads from Debian's mirror and from PyPI: look at "
+        f"the network, http_proxy and https_proxy, /etc/apt and pip's configuration. {AGAIN}",
+    ),
+    (
+        r"Unable to locate package|has no installation candidate",
+        "This system's package sources lack something. Set-up knows Debian 12 (bookworm) and 13 "
+        "(trixie), with `main` in /etc/apt.",
+    ),
+    (
+        r"No matching distribution found|requires a different Python",
+        "A package is not to be had for this Python. Use 3.11, 3.12 or 3.13: "
+        "make PYTHON=python3.11",
+    ),
+    (
+        r"sudoers|a password is required|a terminal is required|may not run sudo",
+        f"sudo does not let you. Have an administrator run the command above. {AGAIN}",
+    ),
+    (
+        r"Permission denied|Read-only file system|Operation not permitted",
+        "Something may not be written. The checkout must be yours (an earlier run by root leaves "
+        f".venv and .cache behind: chown them, or delete them). {AGAIN}",
+    ),
+)
+
+
+def advise(said: str) -> str:
+    """Return what to do about a failure with that output; empty when nothing is known."""
+    return next((text for pattern, text in ADVICE if re.search(pattern, said)), "")
+
+
+class SetupFailed(Exception):
+    """Set-up cannot go on; the text says why, and what to do."""
+
+
+def explain(error: Exception) -> str:
+    """Return a failure as a person should read it: what happened, then what to do."""
+    advice = advise(str(error))
+    return f"{error}\n\n{advice}" if advice else str(error)

@@ -1,0 +1,75 @@
+"""`python3 -m lab.prepare FOLDER`: make the Python environment that everything else runs in.
+
+Whatever Python the system has runs this, before anything is installed: it needs the standard
+library alone, and an unfit Python must get far enough to say that it is unfit.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+OLDEST = (3, 11)
+NEWEST = (3, 13)
+ROOT = Path(__file__).resolve().parent.parent
+PIP_SECONDS = 1800
+
+
+def unfit_python(version: tuple[int, int]) -> str | None:
+    """Return why a Python of that version cannot be used; nothing when it can."""
+    if OLDEST <= version <= NEWEST:
+        return None
+    return (
+        f"This is Python {version[0]}.{version[1]}; Understudy needs 3.11, 3.12 or 3.13. "
+        "Debian 12 and 13 have one as python3. To use another: make PYTHON=python3.12"
+    )
+
+
+def has_venv() -> bool:
+    """Tell whether this Python can make environments; Debian packs that apart."""
+    try:
+        import ensurepip
+        import venv
+    except ImportError:
+        return False
+    return bool(ensurepip and venv)
+
+
+def is_usable(folder: Path) -> bool:
+    """Tell whether there is an environment that still runs, of a version that is fit."""
+    code = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
+    try:
+        return subprocess.run([folder / "bin/python", "-c", code], check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def prepare(folder: Path) -> None:
+    """Make the environment and install what `requirements-dev.txt` pins."""
+    from lab.setup import install_packages
+    from rescue_medium.commands import run_command
+
+    if not has_venv():
+        install_packages(["python3-venv"])
+    if not is_usable(folder):
+        run_command(sys.executable, "-m", "venv", "--clear", folder, limit_seconds=300)
+    pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run_command(*pip, "-r", ROOT / "requirements-dev.txt", limit_seconds=PIP_SECONDS)
+
+
+def main() -> None:
+    problem = unfit_python((sys.version_info[0], sys.version_info[1]))
+    if problem:
+        sys.exit(problem)
+    from lab.advice import SetupFailed, explain
+    from rescue_medium.commands import CommandFailed
+
+    try:
+        prepare(Path(sys.argv[1]))
+    except (CommandFailed, SetupFailed, OSError) as error:
+        sys.exit(explain(error))
+
+
+if __name__ == "__main__":
+    main()
