@@ -1,6 +1,7 @@
 """A point is taken over from another core in pieces, resumed after cuts, refused when damaged."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from recovery_store.errors import (
     OffsetDiffers,
     ParentUnfit,
     PointExists,
+    PointInUse,
     PointMissing,
     ReplicaDamaged,
     ReplicaRefused,
@@ -360,3 +362,40 @@ def test_a_parent_deleted_meanwhile_ends_the_replica(store: Store, target: Store
         replica.commit()
     with pytest.raises(PointMissing):
         target.get_point(MACHINE_ID, delta.point_id)
+
+
+def test_a_parent_that_goes_during_the_last_proof_ends_the_replica(
+    store: Store, target: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, delta = add_chain(store, {0: 1}, {1: 2})
+    replicate(store, target, base)
+    replica = begin_replica(target, delta)
+    send_rest(store, delta, replica)
+    parent = target.get_folder(MACHINE_ID, base.point_id)
+
+    def take_parent_away(fd: int) -> None:
+        """Like somebody with `rm`; the store itself would refuse."""
+        if parent.exists():
+            parent.rename(target.root / "elsewhere")
+
+    monkeypatch.setattr(os, "fsync", take_parent_away)
+    with pytest.raises(ReplicaRefused, match="has gone meanwhile"):
+        replica.commit()
+    assert target.points(MACHINE_ID) == []
+
+
+def test_the_parent_of_what_is_being_committed_is_not_deleted(
+    store: Store, target: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, delta = add_chain(store, {0: 1}, {1: 2})
+    replicate(store, target, base)
+    replica = begin_replica(target, delta)
+    send_rest(store, delta, replica)
+
+    def delete_parent(fd: int) -> None:
+        monkeypatch.undo()
+        with pytest.raises(PointInUse, match="being written"):
+            target.delete_point(MACHINE_ID, base.point_id)
+
+    monkeypatch.setattr(os, "fsync", delete_parent)
+    assert replica.commit() == delta
