@@ -166,9 +166,7 @@ def _find_request(request_id: UUID | None) -> Job | None:
 
 
 def _conflict_of(job: Job) -> JobConflict:
-    rival = (
-        Job.objects.open_for(job.subject_id).filter(is_exclusive=True).exclude(id=job.id).first()
-    )
+    rival = Job.objects.exclude(id=job.id).find_exclusive(job.subject_id)
     if rival is None:
         return JobConflict(f"{job.title} of {job.subject_name} could not start. Try again.")
     return JobConflict(

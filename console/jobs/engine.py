@@ -36,6 +36,7 @@ INTERNAL = "INTERNAL"
 # After a silence this long a waiting step begins its limit anew: nobody was there to look.
 _AWAY_SECONDS = 60
 _UNKNOWN_PLAN_AGAIN_SECONDS = 60
+_RIVAL_AGAIN_SECONDS = 1.0
 
 Clock = Callable[[], datetime.datetime]
 Sender = Callable[[Job, float], bool]
@@ -133,6 +134,8 @@ class _Worker:
             self._add(EventType.STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
             self.was_away = False
         try:
+            if step.makes_exclusive:
+                self._become_exclusive()
             output = self._call(step, step.action, is_undo=False)
         except Waiting as waiting:
             return self._wait(step, waiting)
@@ -143,12 +146,20 @@ class _Worker:
         self._add(EventType.SUCCEEDED, step, {"output": output, **self._figures()})
         return None
 
+    def _become_exclusive(self) -> None:
+        """Wait until no other exclusive job of the subject is open, then be the one."""
+        if Job.objects.make_exclusive(self.job.id):
+            return
+        rival = Job.objects.find_exclusive(self.job.subject_id)
+        what = rival.title if rival is not None else "Another job"
+        raise Waiting(f"{what} of {self.job.subject_name} has to end first.", _RIVAL_AGAIN_SECONDS)
+
     def _undo(self, move: plan.Undo) -> datetime.datetime | None:
         step = move.step
-        assert step.undo is not None
+        assert step.undo_action is not None
         self._add(EventType.UNDO_STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
         try:
-            self._call(step, step.undo, is_undo=True)
+            self._call(step, step.undo_action, is_undo=True)
         except Exception as error:
             self._add(EventType.UNDO_FAILED, step, self._failure(step, error))
             return None

@@ -8,7 +8,7 @@ import datetime
 import uuid
 
 from django.conf import settings
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
@@ -56,6 +56,19 @@ class JobQuerySet(models.QuerySet["Job"]):
                 send_count=0,
             )
         )
+
+    def make_exclusive(self, job_id: uuid.UUID) -> bool:
+        """Make a job its subject's exclusive one; return False while another one is open."""
+        try:
+            with transaction.atomic():
+                self.filter(id=job_id).update(is_exclusive=True)
+        except IntegrityError:
+            return False
+        return True
+
+    def find_exclusive(self, subject_id: uuid.UUID) -> "Job | None":
+        """Return the open exclusive job of a subject."""
+        return self.open_for(subject_id).filter(is_exclusive=True).first()
 
     def renew(
         self, job_id: uuid.UUID, owner: str, now: datetime.datetime, lease_seconds: float

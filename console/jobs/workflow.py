@@ -1,10 +1,26 @@
 """What a workflow is: its steps, what each may use, and the registry of all kinds.
 
-A workflow is declared in a `workflows` module (or package) of its app, which is imported when
-Django starts. This module knows no database rows; `engine.py` runs what is declared here.
+A workflow is a table of contents at the top of its file; its steps follow, each with its undo:
+
+    @workflow(kind="export", title="Export to a VM", params=ExportParams)
+    def export() -> Steps:
+        return (reserve_vm, import_vm)
+
+    @step("Name the VM's marker", nothing_to_undo="only an id was made", limit_seconds=30)
+    def reserve_vm(context: StepContext) -> dict[str, Any]: ...
+
+    @step("Export the disks to a new VM", limit_seconds=24 * 3600)
+    def import_vm(context: StepContext) -> dict[str, Any]: ...
+
+    @import_vm.undo
+    def undo_import_vm(context: StepContext) -> None: ...
+
+Every app's `workflows` module names those of its rooms; it is imported when Django starts. This
+module knows no database rows; `engine.py` runs what is declared here.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
@@ -21,18 +37,21 @@ from console.jobs.errors import (
 __all__ = [
     "JobCancelled",
     "JobConflict",
+    "Report",
     "Step",
     "StepContext",
     "StepFailed",
     "StepTimedOut",
+    "Steps",
     "UnknownWorkflow",
     "Waiting",
     "Workflow",
     "find_workflow",
     "get_workflow",
     "newest_workflow",
-    "register",
     "registered_workflows",
+    "step",
+    "workflow",
 ]
 
 
@@ -48,7 +67,27 @@ class Waiting(Exception):
         self.again_in_seconds = again_in_seconds
 
 
-class StepContext(Protocol):
+class Report(Protocol):
+    """What work tells the job that it is done for, and hears from it."""
+
+    def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
+        """Say how far it is. Cheap: may be called for every slice, from any thread."""
+
+    def note(self, text: str) -> None:
+        """Say something to the people who watch; it never steers code."""
+
+    def check_cancel(self) -> None:
+        """Stop here if the job was cancelled, the step's limit is over or the lease is lost.
+
+        To be called between slices, after looking for what an earlier attempt left.
+
+        Raises:
+            JobCancelled: somebody asked to cancel.
+            StepTimedOut: the limit is over.
+        """
+
+
+class StepContext(Report, Protocol):
     """What a step may use. Everything else it must look up by the ids in `params`."""
 
     job_id: UUID
@@ -68,60 +107,57 @@ class StepContext(Protocol):
     def seconds_left(self) -> float:
         """Seconds until the step's limit is over; a good time limit for a call."""
 
-    def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
-        """Say how far it is. Cheap: may be called for every slice, from any thread."""
-
-    def note(self, text: str) -> None:
-        """Say something to the people who watch; it never steers code."""
-
-    def check_cancel(self) -> None:
-        """Stop here if the job was cancelled, the step's limit is over or the lease is lost.
-
-        To be called between slices, after looking for what an earlier attempt left.
-
-        Raises:
-            JobCancelled: somebody asked to cancel.
-            StepTimedOut: the limit is over.
-        """
-
 
 StepAction = Callable[[Any], dict[str, Any] | None]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(eq=False)
 class Step:
-    """One step with one outside effect.
+    """One step with one outside effect. Made by `step`, which says what the fields mean."""
 
-    Exactly one of `undo`, `nothing_to_undo` and `irreversible` is given; the two texts say why
-    there is no undo. `attempts` is how often a step before the point of no return is tried
-    before the job rolls back; from the point of no return on the engine's own number applies
-    unless it is larger.
-    """
-
-    name: str
     title: str
     action: StepAction
     _: dataclasses.KW_ONLY
-    undo: StepAction | None = None
-    nothing_to_undo: str = ""
-    irreversible: str = ""
     limit_seconds: float
-    attempts: int = 1
+    attempts: int
+    nothing_to_undo: str
+    irreversible: str
+    makes_exclusive: bool
+    undo_action: StepAction | None = None
 
     def __post_init__(self) -> None:
-        ways = [self.undo is not None, bool(self.nothing_to_undo), bool(self.irreversible)]
-        if sum(ways) != 1:
-            raise ValueError(
-                f"step {self.name}: give one of undo, nothing_to_undo and irreversible"
-            )
-        if not self.name.isidentifier() or self.name != self.name.lower():
+        if self.name != self.name.lower():
             raise ValueError(f"step {self.name!r}: its name must be in lower-case snake form")
         if self.limit_seconds <= 0 or self.attempts < 1:
             raise ValueError(f"step {self.name}: limit_seconds and attempts must be positive")
 
+    def undo(self, action: StepAction) -> StepAction:
+        """Decorate the function that undoes this step."""
+        if self.undo_action is not None:
+            raise ValueError(f"step {self.name}: it has an undo already")
+        self.undo_action = action
+        return action
+
+    def check(self) -> None:
+        """Refuse a step that does not say exactly one thing about its undo.
+
+        Raises:
+            ValueError: it says nothing, or more than one thing.
+        """
+        ways = [self.undo_action is not None, bool(self.nothing_to_undo), bool(self.irreversible)]
+        if sum(ways) != 1:
+            raise ValueError(
+                f"step {self.name}: give one of an undo, nothing_to_undo and irreversible"
+            )
+
+    @property
+    def name(self) -> str:
+        """The name of the function. It is stored, so it is never changed."""
+        return self.action.__name__
+
     @property
     def undo_kind(self) -> UndoKind:
-        if self.undo is not None:
+        if self.undo_action is not None:
             return UndoKind.UNDO
         return UndoKind.IRREVERSIBLE if self.irreversible else UndoKind.NOTHING
 
@@ -131,33 +167,81 @@ class Step:
         return self.irreversible or self.nothing_to_undo
 
 
+Steps = tuple[Step, ...]
+
+
+def step(
+    title: str,
+    *,
+    limit_seconds: float,
+    attempts: int = 1,
+    nothing_to_undo: str = "",
+    irreversible: str = "",
+    makes_exclusive: bool = False,
+) -> Callable[[StepAction], Step]:
+    """Make a step of a function.
+
+    Either an undo follows (`@name.undo`), or `nothing_to_undo` or `irreversible` says why there is
+    none. The first irreversible step is the job's point of no return.
+
+    attempts: how often it is tried before the job is undone; from the point of no return on the
+        engine's own number applies unless this one is larger.
+    limit_seconds: kept by `check_cancel` and by waiting.
+    makes_exclusive: from this step on no other exclusive job of the subject may be open; the step
+        waits until there is none. For a workflow that is not exclusive from its start.
+    """
+
+    def declare(action: StepAction) -> Step:
+        return Step(
+            title,
+            action,
+            limit_seconds=limit_seconds,
+            attempts=attempts,
+            nothing_to_undo=nothing_to_undo,
+            irreversible=irreversible,
+            makes_exclusive=makes_exclusive,
+        )
+
+    return declare
+
+
 @dataclasses.dataclass(frozen=True)
 class Workflow:
-    """A kind of job: an ordered list of steps under a version.
-
-    `params` is a dataclass of ids and choices. `is_exclusive` kinds never run beside another
-    exclusive job of the same subject. `subject_url_name` is the URL name of the subject's page,
-    reversed with its id. Change the list of steps only together with `version`, and keep the
-    old version registered for as long as jobs of it may be open.
-    """
+    """A kind of job: an ordered list of steps under a version. Made by `workflow`."""
 
     kind: str
     title: str
     params: type
-    steps: tuple[Step, ...]
+    list_steps: Callable[[], Steps]
     version: int = 1
     queue: str = Queue.CONTROL
     is_exclusive: bool = True
     subject_url_name: str = ""
 
     def __post_init__(self) -> None:
-        names = [step.name for step in self.steps]
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"workflow {self.kind}: steps must be there and have unique names")
         if self.queue not in Queue.values:
             raise ValueError(f"workflow {self.kind}: there is no queue {self.queue!r}")
         if not dataclasses.is_dataclass(self.params):
             raise ValueError(f"workflow {self.kind}: params must be a dataclass")
+
+    @functools.cached_property
+    def steps(self) -> Steps:
+        """The steps in order."""
+        return self.list_steps()
+
+    def check(self) -> None:
+        """Refuse a list of steps that is wrong. Called once all of them are declared.
+
+        Raises:
+            ValueError: a step is wrong, or the list of them.
+        """
+        names = [step.name for step in self.steps]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"workflow {self.kind}: steps must be there and have unique names")
+        for step in self.steps:
+            step.check()
+            if step.makes_exclusive and self.is_exclusive:
+                raise ValueError(f"workflow {self.kind}: it is exclusive from its start")
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
@@ -169,24 +253,46 @@ class Workflow:
 
     @property
     def outline(self) -> list[str]:
-        """The plan as text, one line a step: what must not change under one version."""
+        """The list of steps as text, one line each: what must not change under one version."""
         return [f"{step.name} ({step.undo_kind})" for step in self.steps]
 
 
-_registry: dict[tuple[str, int], Workflow] = {}
+def workflow(
+    *,
+    kind: str,
+    title: str,
+    params: type,
+    version: int = 1,
+    queue: str = Queue.CONTROL,
+    is_exclusive: bool = True,
+    subject_url_name: str = "",
+) -> Callable[[Callable[[], Steps]], Workflow]:
+    """Make a workflow of the function that lists its steps, and register it.
 
+    The function is called once all steps are declared, so the list can stand at the top of a file.
+    Change the list only together with `version`; once released, keep the old version registered
+    for as long as jobs of it may be open.
 
-def register(workflow: Workflow) -> Workflow:
-    """Make a workflow known under its kind and version, and return it.
+    params: a dataclass of ids and choices.
+    is_exclusive: no job of it may be open beside another exclusive job of the same subject.
+    subject_url_name: the URL name of the subject's page, reversed with its id.
 
     Raises:
         ValueError: another workflow has the same kind and version.
     """
-    key = (workflow.kind, workflow.version)
-    known = _registry.setdefault(key, workflow)
-    if known is not workflow and known.outline != workflow.outline:
-        raise ValueError(f"workflow {workflow.kind} version {workflow.version} is registered twice")
-    return workflow
+
+    def declare(list_steps: Callable[[], Steps]) -> Workflow:
+        declared = Workflow(
+            kind, title, params, list_steps, version, queue, is_exclusive, subject_url_name
+        )
+        if _registry.setdefault((kind, version), declared) is not declared:
+            raise ValueError(f"workflow {kind} version {version} is registered twice")
+        return declared
+
+    return declare
+
+
+_registry: dict[tuple[str, int], Workflow] = {}
 
 
 def find_workflow(kind: str, version: int) -> Workflow | None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, Workflow, register
+from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.archives import steps
 
 COPY_LIMIT_SECONDS = 7 * 24 * 3600
@@ -25,24 +25,47 @@ class ArchiveParams:
     point_id: UUID | None = None
 
 
+@workflow(
+    kind="archive",
+    title="Archive",
+    queue=Queue.TRANSFER,
+    params=ArchiveParams,
+    # It only reads points, which never change: snapshots may go on beside it.
+    is_exclusive=False,
+    subject_url_name="protected_machines:machine",
+)
+def archive() -> Steps:
+    return (
+        look_at_folder,
+        make_folder,
+        copy_points,
+    )
+
+
+@step("Look at the folder", nothing_to_undo="it only looks", limit_seconds=600)
 def look_at_folder(context: StepContext) -> dict[str, Any]:
-    """Look whether there is room. See `archives.look_at_folder`."""
+    """Look whether there is room."""
     params: ArchiveParams = context.params
     return steps.look_at_folder(context.subject_id, params.point_id, params.folder)
 
 
+@step("Make the archive's folder", limit_seconds=60)
 def make_folder(context: StepContext) -> None:
-    """Make the archive's folder. See `archives.make_folder`."""
     steps.make_folder(context.outputs["look_at_folder"])
 
 
+@make_folder.undo
 def undo_make_folder(context: StepContext) -> None:
-    """Take out what was copied. See `archives.undo_make_folder`."""
+    """Take out what was copied."""
     steps.undo_make_folder(context.subject_id, context.outputs["look_at_folder"])
 
 
+@step(
+    "Copy the recovery points",
+    nothing_to_undo="what it copied goes when the folder is taken back",
+    limit_seconds=COPY_LIMIT_SECONDS,
+)
 def copy_points(context: StepContext) -> dict[str, Any]:
-    """Copy the points. See `archives.copy_points`."""
     look = context.outputs["look_at_folder"]
     context.note(f"Into {look['path']}")
     return steps.copy_points(
@@ -52,39 +75,3 @@ def copy_points(context: StepContext) -> dict[str, Any]:
         context.progress,
         context.check_cancel,
     )
-
-
-WORKFLOW = register(
-    Workflow(
-        kind="archive",
-        title="Archive",
-        queue=Queue.TRANSFER,
-        params=ArchiveParams,
-        # It only reads points, which never change: snapshots may go on beside it.
-        is_exclusive=False,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "look_at_folder",
-                "Look at the folder",
-                look_at_folder,
-                nothing_to_undo="it only looks",
-                limit_seconds=600,
-            ),
-            Step(
-                "make_folder",
-                "Make the archive's folder",
-                make_folder,
-                undo=undo_make_folder,
-                limit_seconds=60,
-            ),
-            Step(
-                "copy_points",
-                "Copy the recovery points",
-                copy_points,
-                nothing_to_undo="what it copied goes when the folder is taken back",
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-        ),
-    )
-)

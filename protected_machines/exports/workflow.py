@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, Workflow, register
-from protected_machines.exports import options as exports_options
+from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.exports import steps
+from protected_machines.exports.options import VmOptions
 from protected_machines.points import proofs
 
 
@@ -21,23 +21,40 @@ class ExportParams:
 
     point_id: UUID
     # Where the VM goes, and its name, memory and CPUs.
-    options: exports_options.VmOptions
+    options: VmOptions
 
 
+@workflow(
+    kind="export",
+    title="Export to a VM",
+    queue=Queue.TRANSFER,
+    params=ExportParams,
+    # It only reads points, which never change: snapshots may go on beside it.
+    is_exclusive=False,
+    subject_url_name="protected_machines:machine",
+)
+def export() -> Steps:
+    return (
+        reserve_vm,
+        prove_chain,
+        import_vm,
+    )
+
+
+@step("Name the VM's marker", nothing_to_undo="only an id was made", limit_seconds=30)
 def reserve_vm(context: StepContext) -> dict[str, Any]:
-    """Make the VM's marker. See `exports.reserve_vm`."""
     return steps.reserve_vm()
 
 
+@step("Prove the recovery point", nothing_to_undo="it only reads", limit_seconds=12 * 3600)
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    """Prove the point and what it builds on. See `exports.prove_chain`."""
     return proofs.prove_chain(
         context.subject_id, context.params.point_id, context.progress, context.check_cancel
     )
 
 
+@step("Export the disks to a new VM", limit_seconds=24 * 3600)
 def import_vm(context: StepContext) -> dict[str, Any]:
-    """Make the VM and upload its disks. See `exports.import_vm`."""
     return steps.import_vm(
         context.subject_id,
         context.params.point_id,
@@ -48,42 +65,7 @@ def import_vm(context: StepContext) -> dict[str, Any]:
     )
 
 
+@import_vm.undo
 def undo_import_vm(context: StepContext) -> None:
-    """Remove the VM. See `exports.undo_import_vm`."""
+    """Remove the VM."""
     steps.undo_import_vm(context.params.options.vcenter_id, context.outputs["reserve_vm"]["marker"])
-
-
-WORKFLOW = register(
-    Workflow(
-        kind="export",
-        title="Export to a VM",
-        queue=Queue.TRANSFER,
-        params=ExportParams,
-        # It only reads points, which never change: snapshots may go on beside it.
-        is_exclusive=False,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "reserve_vm",
-                "Name the VM's marker",
-                reserve_vm,
-                nothing_to_undo="only an id was made",
-                limit_seconds=30,
-            ),
-            Step(
-                "prove_chain",
-                "Prove the recovery point",
-                prove_chain,
-                nothing_to_undo="it only reads",
-                limit_seconds=12 * 3600,
-            ),
-            Step(
-                "import_vm",
-                "Export the disks to a new VM",
-                import_vm,
-                undo=undo_import_vm,
-                limit_seconds=24 * 3600,
-            ),
-        ),
-    )
-)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, Workflow, register
+from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.choices import PointState
 from protected_machines.models import RecoveryPoint
 from protected_machines.points import proofs
@@ -45,8 +45,43 @@ class RestoreDisksParams:
     since_point_id: UUID | None = None
 
 
+@workflow(
+    kind="restore",
+    title="Restore",
+    queue=Queue.TRANSFER,
+    params=RestoreParams,
+    # It only reads points, which never change: snapshots may go on beside it.
+    is_exclusive=False,
+    subject_url_name="protected_machines:machine",
+)
+def restore() -> Steps:
+    return (
+        prove_chain,
+        restore_disks,
+        restart_machine,
+        wait_for_machine,
+        adopt_machine,
+    )
+
+
+@workflow(
+    kind="restore_disks",
+    title="Restore disks for a failback",
+    queue=Queue.TRANSFER,
+    params=RestoreDisksParams,
+    is_exclusive=False,
+    subject_url_name="protected_machines:machine",
+)
+def restore_for_failback() -> Steps:
+    return (
+        prove_chain,
+        restore_disks,
+    )
+
+
+@step("Prove the recovery point", nothing_to_undo="it only reads", limit_seconds=COPY_LIMIT_SECONDS)
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    """Prove the point and what it builds on. See `exports.prove_chain`.
+    """Prove the point and what it builds on.
 
     Only the changes of a point that was proven when it arrived are not read again: the machine
     stands still meanwhile.
@@ -60,8 +95,8 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
     )
 
 
+@step("Write the disks", nothing_to_undo=_SCRATCH, limit_seconds=COPY_LIMIT_SECONDS, attempts=3)
 def restore_disks(context: StepContext) -> dict[str, Any]:
-    """Write the point to the rescue machine's disks. See `restoring.restore_disks`."""
     context.check_cancel()
     return steps.restore_disks(
         context.subject_id,
@@ -74,86 +109,32 @@ def restore_disks(context: StepContext) -> dict[str, Any]:
     )
 
 
+@step(
+    "Start the machine from its own disk",
+    nothing_to_undo="the rescue medium can be started again at any time",
+    limit_seconds=120,
+    attempts=3,
+)
 def restart_machine(context: StepContext) -> None:
-    """Have the machine start from its own disk. See `restoring.restart_target`."""
     steps.restart_target(context.params.target_id)
 
 
+@step(
+    "Wait for the machine's own agent",
+    nothing_to_undo="it only waits",
+    limit_seconds=MACHINE_LIMIT_SECONDS,
+)
 def wait_for_machine(context: StepContext) -> dict[str, Any]:
-    """Wait until the machine's own agent answers. See `restoring.wait_for_machine`."""
     context.check_cancel()
     return steps.wait_for_machine(context.subject_id, context.params.target_id)
 
 
+@step(
+    "Protect the machine at its new place, if asked for",
+    nothing_to_undo="the machine answers there and nowhere else",
+    limit_seconds=60,
+)
 def adopt_machine(context: StepContext) -> dict[str, Any]:
-    """Protect the machine at its new place, if that was asked for. See `restoring`."""
     if context.params.is_protected_there:
         steps.adopt_machine(context.subject_id, context.outputs["wait_for_machine"])
     return {"is_protected_there": context.params.is_protected_there}
-
-
-_PROVE = Step(
-    "prove_chain",
-    "Prove the recovery point",
-    prove_chain,
-    nothing_to_undo="it only reads",
-    limit_seconds=COPY_LIMIT_SECONDS,
-)
-_RESTORE = Step(
-    "restore_disks",
-    "Write the disks",
-    restore_disks,
-    nothing_to_undo=_SCRATCH,
-    limit_seconds=COPY_LIMIT_SECONDS,
-    attempts=3,
-)
-
-WORKFLOW = register(
-    Workflow(
-        kind="restore",
-        title="Restore",
-        queue=Queue.TRANSFER,
-        params=RestoreParams,
-        # It only reads points, which never change: snapshots may go on beside it.
-        is_exclusive=False,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            _PROVE,
-            _RESTORE,
-            Step(
-                "restart_machine",
-                "Start the machine from its own disk",
-                restart_machine,
-                nothing_to_undo="the rescue medium can be started again at any time",
-                limit_seconds=120,
-                attempts=3,
-            ),
-            Step(
-                "wait_for_machine",
-                "Wait for the machine's own agent",
-                wait_for_machine,
-                nothing_to_undo="it only waits",
-                limit_seconds=MACHINE_LIMIT_SECONDS,
-            ),
-            Step(
-                "adopt_machine",
-                "Protect the machine at its new place, if asked for",
-                adopt_machine,
-                nothing_to_undo="the machine answers there and nowhere else",
-                limit_seconds=60,
-            ),
-        ),
-    )
-)
-
-DISKS_WORKFLOW = register(
-    Workflow(
-        kind="restore_disks",
-        title="Restore disks for a failback",
-        queue=Queue.TRANSFER,
-        params=RestoreDisksParams,
-        is_exclusive=False,
-        subject_url_name="protected_machines:machine",
-        steps=(_PROVE, _RESTORE),
-    )
-)

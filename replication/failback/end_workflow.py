@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from console.identity import this_core
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, StepFailed, Workflow, register
+from console.jobs.workflow import StepContext, StepFailed, Steps, step, workflow
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests
@@ -44,13 +44,45 @@ class FailbackEndParams:
     pairing_id: UUID
 
 
+@workflow(
+    kind="failback_commit",
+    title="Commit the failback",
+    queue=Queue.CONTROL,
+    params=FailbackEndParams,
+    subject_url_name="protected_machines:machine",
+)
+def commit() -> Steps:
+    return (
+        check_failed_back,
+        remove_vm,
+        become_replica,
+    )
+
+
+@workflow(
+    kind="failback_roll_back",
+    title="Roll the failback back",
+    queue=Queue.CONTROL,
+    params=FailbackEndParams,
+    subject_url_name="protected_machines:machine",
+)
+def roll_back() -> Steps:
+    return (
+        reserve_point,
+        take_ownership,
+        refuse_source,
+        power_on_vm,
+        wait_for_agent,
+        protect_here,
+        force_snapshot,
+    )
+
+
+@step("Look whether the VM is off", nothing_to_undo="it only reads", limit_seconds=120, attempts=2)
 def check_failed_back(context: StepContext) -> dict[str, Any]:
     """Look whether the machine is at its source and its VM is off.
 
-    Effect: none; it reads.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS.
+    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS.
     """
     machine = Machine.objects.get(pk=context.subject_id)
     entry = _get_entry(context)
@@ -73,26 +105,22 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
     return {"vcenter_id": vm["vcenter_id"], "marker": vm["marker"], "vm_name": vm["vm_name"]}
 
 
+@step(
+    "Remove the VM",
+    irreversible="the VM and its disks are gone; its recovery points stay",
+    limit_seconds=600,
+)
 def remove_vm(context: StepContext) -> None:
     """Remove the VM of this site with its disks.
 
-    Effect: the VM is gone.
-    Idempotent because: gone already is as good.
-    Undo: none; see `irreversible`.
-    Fails with: VSPHERE-….
+    Fails with VSPHERE-….
     """
     vm = context.outputs["check_failed_back"]
     guests.remove_vm(vm["vcenter_id"], vm["marker"])
 
 
+@step("Make the machine a replica again", nothing_to_undo="the VM is gone", limit_seconds=60)
 def become_replica(context: StepContext) -> None:
-    """Make the machine an ordinary replica of its source core.
-
-    Effect: the machine is replicated here; its failback is committed.
-    Idempotent because: the rows are made equal.
-    Undo: nothing to undo; the VM is gone.
-    Fails with: nothing.
-    """
     with transaction.atomic():
         Machine.objects.filter(pk=context.subject_id, kind=MachineKind.FAILED_BACK).update(
             kind=MachineKind.REPLICATED, vcenter=None, vm_moid="", vm_name="", vm_marker=""
@@ -102,24 +130,17 @@ def become_replica(context: StepContext) -> None:
         )
 
 
+@step("Name the recovery point to come", nothing_to_undo="only an id was made", limit_seconds=30)
 def reserve_point(context: StepContext) -> dict[str, Any]:
-    """Make the id of the recovery point to come.
-
-    Effect: none outside; it is this step's output.
-    Idempotent because: an id that nothing was made with is as good as another.
-    Undo: nothing to undo.
-    Fails with: nothing.
-    """
     return {"point_id": str(uuid4())}
 
 
+@step("Own the machine here again", limit_seconds=60)
 def take_ownership(context: StepContext) -> dict[str, Any]:
     """Own the machine here again, by compare-and-set on the ownership epoch.
 
-    Effect: this core is the owner; the source core is refused from now on.
-    Idempotent because: a machine that is pending and belongs to this core is left as it is.
-    Undo: `undo_take_ownership`.
-    Fails with: FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED.
+    Idempotent: a machine that is pending and belongs to this core is left as it is.
+    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED.
     """
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
@@ -138,6 +159,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     return {"ownership_epoch": machine.ownership_epoch + 1}
 
 
+@take_ownership.undo
 def undo_take_ownership(context: StepContext) -> None:
     """Give the machine to its source core again, with an epoch that is higher again."""
     pairing = get_pairing(context)
@@ -152,44 +174,52 @@ def undo_take_ownership(context: StepContext) -> None:
     # The status that the two cores exchange tells the source; it acts again as soon as it knows.
 
 
+@step(
+    "Tell the source core",
+    nothing_to_undo="the source is told again when the machine is given back",
+    limit_seconds=120,
+)
 def refuse_source(context: StepContext) -> dict[str, Any]:
     """Tell the source core that it owns the machine no longer.
 
-    Effect: the source core's row.
-    Idempotent because: it only tells what is so.
-    Undo: nothing to undo; the source is told again when the machine is given back.
-    Fails with: nothing: a source that is away learns it when it is back, before it acts.
+    Fails with nothing: a source that is away learns it when it is back, before it acts.
     """
     return {"is_told": tell_source(context)}
 
 
+@step("Power the VM on", limit_seconds=300, attempts=2)
 def power_on_vm(context: StepContext) -> None:
-    """Power the VM on. See `guests.power_on_vm`."""
     vm = _get_entry(context).vm
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
 
 
+@power_on_vm.undo
 def undo_power_on_vm(context: StepContext) -> None:
-    """Power the VM off. See `guests.undo_power_on_vm`."""
+    """Power the VM off."""
     vm = _get_entry(context).vm
     guests.undo_power_on_vm(vm["vcenter_id"], vm["marker"])
 
 
+@step(
+    "Wait for the agent to answer this core",
+    nothing_to_undo="it only waits",
+    limit_seconds=GUEST_LIMIT_SECONDS,
+)
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
-    """Wait until the machine's agent answers this core from the VM. See `guests`."""
     context.check_cancel()
     vm = _get_entry(context).vm
     return guests.wait_for_agent(context.subject_id, vm["vcenter_id"], vm["marker"])
 
 
+@step(
+    "Protect the machine here",
+    irreversible="the machine is live here from now on, and writes data of its own",
+    limit_seconds=60,
+)
 def protect_here(context: StepContext) -> dict[str, Any]:
     """Protect the machine here, in its VM, from now on.
 
-    Effect: the machine is failed over and online on this core; its schedule runs. What came from
-        the source core meanwhile is marked as not carried on.
-    Idempotent because: the rows are made equal.
-    Undo: none; see `irreversible`.
-    Fails with: MACHINE-NOT-OWNER.
+    Fails with MACHINE-NOT-OWNER.
     """
     machine = Machine.objects.get(pk=context.subject_id)
     check_owner(machine)
@@ -213,8 +243,10 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     return {"host": answering["host"], "port": answering["port"]}
 
 
+@step(
+    "Force a snapshot", nothing_to_undo="a complete recovery point stays", limit_seconds=24 * 3600
+)
 def force_snapshot(context: StepContext) -> dict[str, Any]:
-    """Take a recovery point of the machine at this site. See `points_of_jobs.force_snapshot`."""
     point_id = context.outputs["reserve_point"]["point_id"]
     return steps.force_snapshot(context, point_id)
 
@@ -228,100 +260,3 @@ def _owner_changed(machine: Machine) -> StepFailed:
 
 def _get_entry(context: StepContext) -> FailbackMachine:
     return FailbackMachine.objects.get(pk=context.params.entry_id)
-
-
-COMMIT = register(
-    Workflow(
-        kind="failback_commit",
-        title="Commit the failback",
-        queue=Queue.CONTROL,
-        params=FailbackEndParams,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "check_failed_back",
-                "Look whether the VM is off",
-                check_failed_back,
-                nothing_to_undo="it only reads",
-                limit_seconds=120,
-                attempts=2,
-            ),
-            Step(
-                "remove_vm",
-                "Remove the VM",
-                remove_vm,
-                irreversible="the VM and its disks are gone; its recovery points stay",
-                limit_seconds=600,
-            ),
-            Step(
-                "become_replica",
-                "Make the machine a replica again",
-                become_replica,
-                nothing_to_undo="the VM is gone",
-                limit_seconds=60,
-            ),
-        ),
-    )
-)
-
-ROLL_BACK = register(
-    Workflow(
-        kind="failback_roll_back",
-        title="Roll the failback back",
-        queue=Queue.CONTROL,
-        params=FailbackEndParams,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "reserve_point",
-                "Name the recovery point to come",
-                reserve_point,
-                nothing_to_undo="only an id was made",
-                limit_seconds=30,
-            ),
-            Step(
-                "take_ownership",
-                "Own the machine here again",
-                take_ownership,
-                undo=undo_take_ownership,
-                limit_seconds=60,
-            ),
-            Step(
-                "refuse_source",
-                "Tell the source core",
-                refuse_source,
-                nothing_to_undo="the source is told again when the machine is given back",
-                limit_seconds=120,
-            ),
-            Step(
-                "power_on_vm",
-                "Power the VM on",
-                power_on_vm,
-                undo=undo_power_on_vm,
-                limit_seconds=300,
-                attempts=2,
-            ),
-            Step(
-                "wait_for_agent",
-                "Wait for the agent to answer this core",
-                wait_for_agent,
-                nothing_to_undo="it only waits",
-                limit_seconds=GUEST_LIMIT_SECONDS,
-            ),
-            Step(
-                "protect_here",
-                "Protect the machine here",
-                protect_here,
-                irreversible="the machine is live here from now on, and writes data of its own",
-                limit_seconds=60,
-            ),
-            Step(
-                "force_snapshot",
-                "Force a snapshot",
-                force_snapshot,
-                nothing_to_undo="a complete recovery point stays",
-                limit_seconds=24 * 3600,
-            ),
-        ),
-    )
-)

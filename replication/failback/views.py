@@ -19,11 +19,10 @@ from replication.access import (
     get_pairing_for_change,
     get_replicated_for_change,
 )
-from replication.failback import end, policy
+from replication.failback import end, policy, workflow
 from replication.failback.draft import FailbackDraft, draft_failback
 from replication.failback.progress import gather_failback
 from replication.failback.start import find_failback, start_failback
-from replication.failback.workflow import WORKFLOW
 from replication.groups import act_on_job, sent_request_id, show_live
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 
@@ -78,7 +77,7 @@ def _dialog(request: HttpRequest, draft: FailbackDraft, status: int) -> HttpResp
         "draft": draft,
         "pairing": draft.pairing,
         "form": draft.form,
-        "steps": steps_of(WORKFLOW),
+        "steps": steps_of(workflow.failback),
     }
     return render_dialog(request, _DIALOG, "Failback", context, status)
 

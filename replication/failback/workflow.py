@@ -12,17 +12,16 @@ committed.
 """
 
 import datetime
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from console.identity import this_core
 from console.jobs.choices import Queue
-from console.jobs.models import Job
-from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests
@@ -50,6 +49,8 @@ COPY_LIMIT_SECONDS = 24 * 3600
 # The machine stands still during these: a link that stays away longer gives it back to this site.
 FINAL_LIMIT_SECONDS = 3600
 BOOT_LIMIT_SECONDS = 1800
+_POINT_STAYS = "a complete recovery point stays"
+_ONLY_TELLS = "it only tells what is so"
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,42 @@ class FailbackParams:
     target_id: UUID
 
 
-def reserve_names(context: StepContext) -> dict[str, Any]:
-    """Make the ids of the recovery points to come.
+@workflow(
+    kind="failback",
+    version=2,
+    title="Failback",
+    queue=Queue.CONTROL,
+    params=FailbackParams,
+    # Its second step makes it so.
+    is_exclusive=False,
+    subject_url_name="protected_machines:machine",
+)
+def failback() -> Steps:
+    return (
+        reserve_names,
+        begin_failback,
+        trust_source,
+        introduce_to_source,
+        force_catch_up_point,
+        send_points,
+        restore_disks,
+        last_running_point,
+        send_last_running_point,
+        restore_running_delta,
+        final_point,
+        power_off_vm,
+        send_final_point,
+        restore_final_delta,
+        boot_machine,
+        hand_over,
+        accept_at_source,
+        protect_at_source,
+        replicate_again,
+    )
 
-    Effect: none outside; they are this step's output.
-    Idempotent because: a name that nothing was made with is as good as another.
-    Undo: nothing to undo.
-    Fails with: nothing.
-    """
+
+@step("Name the recovery points to come", nothing_to_undo="only ids were made", limit_seconds=30)
+def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
         "catch_up_point_id": str(uuid4()),
         "running_point_id": str(uuid4()),
@@ -79,16 +108,14 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
     }
 
 
+# Machines whose snapshots follow each other closely could hardly be failed back without a wait.
+@step("Switch the machine to failback mode", limit_seconds=COPY_LIMIT_SECONDS, makes_exclusive=True)
 def begin_failback(context: StepContext) -> dict[str, Any]:
     """Switch the machine to failback mode: no other failover or failback of it can begin.
 
-    Effect: no other exclusive job of the machine can start; it is pending failback; the entry
-        knows its VM.
-    Idempotent because: a machine that is pending failback already is left as it is.
-    Undo: `undo_begin_failback`.
-    Fails with: FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
+    Idempotent: a machine that is pending failback already is left as it is.
+    Fails with FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
     """
-    _wait_for_other_jobs(context)
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
         check_owner(machine)
@@ -105,20 +132,7 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
     return vm
 
 
-def _wait_for_other_jobs(context: StepContext) -> None:
-    """Make this job the machine's exclusive one, as soon as the snapshot of it that runs has ended.
-
-    A machine that is snapshot all the time could else hardly be failed back.
-    """
-    try:
-        with transaction.atomic():
-            Job.objects.filter(pk=context.job_id).update(is_exclusive=True)
-    except IntegrityError as error:
-        rival = Job.objects.open_for(context.subject_id).filter(is_exclusive=True).first()
-        what = rival.title if rival is not None else "Another job"
-        raise Waiting(f"{what} of this machine has to end first.", 1.0) from error
-
-
+@begin_failback.undo
 def undo_begin_failback(context: StepContext) -> None:
     """Make the machine an ordinary failed-over one again."""
     Machine.objects.filter(pk=context.subject_id, kind=MachineKind.PENDING_FAILBACK).update(
@@ -126,26 +140,33 @@ def undo_begin_failback(context: StepContext) -> None:
     )
 
 
+@step(
+    "Have the agent trust the source core",
+    nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+    limit_seconds=120,
+    attempts=3,
+)
 def trust_source(context: StepContext) -> None:
     """Have the machine's agent answer the source core too: the restored machine will.
 
-    Effect: the agent knows the source core's certificate; it is in every point from now on.
-    Idempotent because: an agent that is told again changes nothing.
-    Undo: nothing to undo; see the step.
-    Fails with: AGENT-….
+    Idempotent: an agent that is told again changes nothing.
+    Fails with AGENT-….
     """
     pairing = get_pairing(context)
     machine = Machine.objects.get(pk=context.subject_id)
     dial(machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
 
 
+@step(
+    "Tell the source core about the machine",
+    nothing_to_undo=_ONLY_TELLS,
+    limit_seconds=300,
+    attempts=3,
+)
 def introduce_to_source(context: StepContext) -> dict[str, Any]:
     """Tell the source core what the machine is and who owns it.
 
-    Effect: the source core has the machine's row, owned by this core.
-    Idempotent because: the row is found by its id and made equal.
-    Undo: nothing to undo; see the step.
-    Fails with: REPLICATION-…; REPLICATION-OWNED-ELSEWHERE when the source knows a later owner.
+    Fails with REPLICATION-…; REPLICATION-OWNED-ELSEWHERE when the source knows a later owner.
     """
     replicated = _get_replicated(context)
     entry = _get_entry(context)
@@ -171,65 +192,92 @@ def introduce_to_source(context: StepContext) -> dict[str, Any]:
     return {"ownership_epoch": ownership.epoch}
 
 
+@step(
+    "Take a recovery point while the machine runs",
+    nothing_to_undo=_POINT_STAYS,
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=2,
+)
 def force_catch_up_point(context: StepContext) -> dict[str, Any]:
-    """Take an ordinary recovery point while the machine runs. See `take_point`.
+    """Take an ordinary recovery point while the machine runs.
 
-    Effect: one complete point in the store and in the index.
-    Idempotent because: a point of that id that is there is returned as it is.
-    Undo: nothing to undo; a complete point stays.
-    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    Idempotent: a point of that id that is there is returned as it is.
+    Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     return take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
 
 
+@step(
+    "Send the source core the points that it lacks",
+    nothing_to_undo=_POINT_STAYS,
+    limit_seconds=7 * 24 * 3600,
+    attempts=2,
+)
 def send_points(context: StepContext) -> dict[str, Any]:
-    """Send the source core every point that it lacks, oldest first. See `_send`."""
+    """Send the source core every point that it lacks, oldest first."""
     return _send(context)
 
 
+@step(
+    "Restore the blank machine, while the machine runs here",
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=2,
+)
 def restore_disks(context: StepContext) -> dict[str, Any]:
     """Have the source core write the newest point to the blank machine, while this one runs on.
 
-    Effect: a restore job of the source core; the disks of the rescue machine.
-    Idempotent because: the source core knows a restore that is under way, and the rescue machine
-        what it holds.
-    Undo: `undo_restore_disks`.
-    Fails with: what the source core's job fails with.
+    Idempotent: the source core knows a restore that is under way, and the rescue machine what it
+        holds.
+    Fails with what the source core's job fails with.
     """
     return _restore(context, context.outputs["force_catch_up_point"]["point_id"], None)
 
 
+@restore_disks.undo
 def undo_restore_disks(context: StepContext) -> None:
     """Cancel the source core's job, should it still run; the target's disks are scratch."""
     cancel_quietly(context, lambda _: context.output["job_id"])
 
 
+@step(
+    "Take a last recovery point while the machine runs",
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=2,
+)
 def last_running_point(context: StepContext) -> dict[str, Any]:
     """Take what was written during the copying, while the machine runs on, and begin a watch.
 
-    Effect: one complete point; the agent watches what is written, for a limited time.
-    Idempotent because: a point of that id that is there is returned as it is. Whether the watch
-        still stands is the agent's to say; without it the final point reads whole disks.
-    Undo: `undo_last_running_point`.
-    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    Idempotent: a point of that id that is there is returned as it is. Whether the watch still
+        stands is the agent's to say; without it the final point reads whole disks.
+    Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     return final_points.take_watched_point(
         context, context.outputs["reserve_names"]["running_point_id"]
     )
 
 
+@last_running_point.undo
 def undo_last_running_point(context: StepContext) -> None:
     """End the watch; the point is complete and stays."""
     final_points.end_watch(context)
 
 
+@step(
+    "Send the last point before the freeze",
+    nothing_to_undo=_POINT_STAYS,
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=2,
+)
 def send_last_running_point(context: StepContext) -> dict[str, Any]:
-    """Send the source core that point. See `_send`."""
     return _send(context)
 
 
+@step(
+    "Restore what changed meanwhile, while the machine runs here",
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=2,
+)
 def restore_running_delta(context: StepContext) -> dict[str, Any]:
-    """Have the source core write that point's changes to the blank machine. See `restore_disks`."""
     return _restore(
         context,
         context.outputs["last_running_point"]["point_id"],
@@ -237,39 +285,39 @@ def restore_running_delta(context: StepContext) -> dict[str, Any]:
     )
 
 
+@restore_running_delta.undo
 def undo_restore_running_delta(context: StepContext) -> None:
     """Cancel the source core's job, should it still run."""
     cancel_quietly(context, lambda _: context.output["job_id"])
 
 
+@step("Freeze the machine and take the final point", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
 def final_point(context: StepContext) -> dict[str, Any]:
     """Freeze the machine and take what changed since; it stays frozen.
 
-    Effect: one complete point; the file systems stay frozen for a limited time.
-    Idempotent because: a point of that id that is there is returned; that it is still the last
-        one is looked at in the next step, which takes another one if it is not.
-    Undo: `undo_final_point`.
-    Fails with: AGENT-…, STORE-…; the machine thaws and goes on.
+    Idempotent: a point of that id that is there is returned; that it is still the last one is
+        looked at in the next step, which takes another one if it is not.
+    Fails with AGENT-…, STORE-…; the machine thaws and goes on.
     """
     return final_points.take_final_point(
         context, context.outputs["reserve_names"]["final_point_id"]
     )
 
 
+@final_point.undo
 def undo_final_point(context: StepContext) -> None:
-    """Thaw the machine. See `final_points.thaw`."""
+    """Thaw the machine."""
     final_points.thaw(context)
 
 
+@step("Power the VM off without thawing it", limit_seconds=600)
 def power_off_vm(context: StepContext) -> dict[str, Any]:
     """Power the VM off without thawing it, so that nothing is written after the final point.
 
     The machine is off before the agent's own time for thawing, or the point was not the final one.
 
-    Effect: the VM is off.
-    Idempotent because: the entry says by when it was to be off; off is off.
-    Undo: `undo_power_off_vm`.
-    Fails with: FAILBACK-HOLD-LOST, MACHINE-VM-MISSING, VSPHERE-…, AGENT-….
+    Idempotent: the entry says by when it was to be off; off is off.
+    Fails with FAILBACK-HOLD-LOST, MACHINE-VM-MISSING, VSPHERE-…, AGENT-….
     """
     vm = context.outputs["begin_failback"]
     entry = _get_entry(context)
@@ -294,6 +342,7 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
     return {"final_point_id": held["point_id"]}
 
 
+@power_off_vm.undo
 def undo_power_off_vm(context: StepContext) -> None:
     """Power the VM on: it goes on where it stopped."""
     vm = context.outputs["begin_failback"]
@@ -301,32 +350,41 @@ def undo_power_off_vm(context: StepContext) -> None:
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
 
 
+@step(
+    "Send the final point",
+    nothing_to_undo=_POINT_STAYS,
+    limit_seconds=FINAL_LIMIT_SECONDS,
+    attempts=2,
+)
 def send_final_point(context: StepContext) -> dict[str, Any]:
-    """Send the source core the final point. See `_send`."""
     return _send(context)
 
 
+@step("Restore only what changed since", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
 def restore_final_delta(context: StepContext) -> dict[str, Any]:
-    """Have the source core write only what changed to the machine's disks. See `restore_disks`."""
-    # Plans of version 1 have no last running point.
-    restored = context.outputs.get("last_running_point") or context.outputs["force_catch_up_point"]
     return _restore(
-        context, context.outputs["power_off_vm"]["final_point_id"], restored["point_id"]
+        context,
+        context.outputs["power_off_vm"]["final_point_id"],
+        context.outputs["last_running_point"]["point_id"],
     )
 
 
+@restore_final_delta.undo
 def undo_restore_final_delta(context: StepContext) -> None:
     """Cancel the source core's job, should it still run."""
     cancel_quietly(context, lambda _: context.output["job_id"])
 
 
+@step(
+    "Start the machine from its own disk and wait for its agent",
+    nothing_to_undo="switch it off, or start it from the rescue medium again",
+    limit_seconds=BOOT_LIMIT_SECONDS,
+)
 def boot_machine(context: StepContext) -> dict[str, Any]:
     """Have the machine start from its own disk, and wait for its agent to answer the source core.
 
-    Effect: the machine restarts.
-    Idempotent because: a rescue machine that is away has restarted.
-    Undo: nothing to undo; see the step.
-    Fails with: AGENT-…, JOBS-STEP-TIMED-OUT.
+    Idempotent: a rescue machine that is away has restarted.
+    Fails with AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
     machine_id, target_id = str(context.subject_id), str(context.params.target_id)
@@ -342,13 +400,12 @@ def boot_machine(context: StepContext) -> dict[str, Any]:
     }
 
 
+@step("Hand the machine over to the source core", limit_seconds=60)
 def hand_over(context: StepContext) -> dict[str, Any]:
     """Give the machine to the source core, by compare-and-set on the ownership epoch.
 
-    Effect: this core is the owner no longer; the epoch is higher.
-    Idempotent because: a machine that has failed back already is left as it is.
-    Undo: `undo_hand_over`.
-    Fails with: FAILBACK-OWNER-CHANGED.
+    Idempotent: a machine that has failed back already is left as it is.
+    Fails with FAILBACK-OWNER-CHANGED.
     """
     pairing = get_pairing(context)
     source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
@@ -370,6 +427,7 @@ def hand_over(context: StepContext) -> dict[str, Any]:
     return {"ownership_epoch": machine.ownership_epoch + 1}
 
 
+@hand_over.undo
 def undo_hand_over(context: StepContext) -> None:
     """Own the machine here again, with an epoch that is higher again, and tell the source core."""
     with transaction.atomic():
@@ -386,13 +444,16 @@ def undo_hand_over(context: StepContext) -> None:
     tell_source(context)
 
 
+@step(
+    "Protect the machine at its new place",
+    irreversible="the machine is live at its source. Until the commit, Roll back "
+    "still returns to the VM here, without what was written there",
+    limit_seconds=600,
+)
 def accept_at_source(context: StepContext) -> dict[str, Any]:
     """Have the source core own and protect the machine at its new place.
 
-    Effect: the source core's row: owner, network connection details, schedule.
-    Idempotent because: the row is made equal.
-    Undo: none; see `irreversible`.
-    Fails with: REPLICATION-….
+    Fails with REPLICATION-….
     """
     answering = context.outputs["boot_machine"]
     machine = Machine.objects.get(pk=context.subject_id)
@@ -406,26 +467,30 @@ def accept_at_source(context: StepContext) -> dict[str, Any]:
     return {"host": answering["host"], "port": answering["port"]}
 
 
+@step(
+    "Force a snapshot at the source core",
+    nothing_to_undo=_POINT_STAYS,
+    limit_seconds=COPY_LIMIT_SECONDS,
+)
 def protect_at_source(context: StepContext) -> dict[str, Any]:
     """Have the source core take a recovery point of the machine.
 
-    Effect: a snapshot job of the source core, and its point.
-    Idempotent because: the source core knows a snapshot that was asked for or is under way.
-    Undo: nothing to undo; a complete point stays.
-    Fails with: what the source core's job fails with.
+    Idempotent: the source core knows a snapshot that was asked for or is under way.
+    Fails with what the source core's job fails with.
     """
     machine_id, asked = str(context.subject_id), str(request_id(context, "snapshot"))
     job = follow_job(context, lambda client: client.force_snapshot(machine_id, asked))
     return {"point_id": job["outputs"]["reserve_point"]["point_id"]}
 
 
+@step(
+    "Replicate to this core again", nothing_to_undo=_POINT_STAYS, limit_seconds=COPY_LIMIT_SECONDS
+)
 def replicate_again(context: StepContext) -> dict[str, Any]:
     """Wait until the source core has replicated that point to this one, and look at its history.
 
-    Effect: the source core's own replication, which it would begin by itself too.
-    Idempotent because: what is here is not sent again.
-    Undo: nothing to undo.
-    Fails with: JOBS-STEP-TIMED-OUT.
+    Idempotent: what is here is not sent again.
+    Fails with JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
     point_id = context.outputs["protect_at_source"]["point_id"]
@@ -481,10 +546,8 @@ def tell_source(context: StepContext) -> bool:
 def _send(context: StepContext) -> dict[str, Any]:
     """Send the source core every point that it lacks, oldest first.
 
-    Effect: the source core holds the points.
-    Idempotent because: the source says what it lacks, and up to where it holds each file.
-    Undo: nothing to undo; a complete point stays.
-    Fails with: REPLICATION-…, STORE-…. A cut is no failure: it goes on where it stopped.
+    Idempotent: the source says what it lacks, and up to where it holds each file.
+    Fails with REPLICATION-…, STORE-…. A cut is no failure: it goes on where it stopped.
     """
     with source_core(context) as client:
         return Sending(
@@ -534,177 +597,3 @@ def _get_entry(context: StepContext) -> FailbackMachine:
 
 def _get_entry_row(context: StepContext) -> Any:
     return FailbackMachine.objects.filter(pk=context.params.entry_id)
-
-
-_POINT_STAYS = "a complete recovery point stays"
-_ONLY_TELLS = "it only tells what is so"
-
-WORKFLOW = register(
-    Workflow(
-        kind="failback",
-        version=2,
-        title="Failback",
-        queue=Queue.CONTROL,
-        params=FailbackParams,
-        # It becomes exclusive in its second step, which waits for a snapshot that is under way.
-        is_exclusive=False,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "reserve_names",
-                "Name the recovery points to come",
-                reserve_names,
-                nothing_to_undo="only ids were made",
-                limit_seconds=30,
-            ),
-            Step(
-                "begin_failback",
-                "Switch the machine to failback mode",
-                begin_failback,
-                undo=undo_begin_failback,
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-            Step(
-                "trust_source",
-                "Have the agent trust the source core",
-                trust_source,
-                nothing_to_undo="the trust is wanted for as long as the machine is replicated",
-                limit_seconds=120,
-                attempts=3,
-            ),
-            Step(
-                "introduce_to_source",
-                "Tell the source core about the machine",
-                introduce_to_source,
-                nothing_to_undo=_ONLY_TELLS,
-                limit_seconds=300,
-                attempts=3,
-            ),
-            Step(
-                "force_catch_up_point",
-                "Take a recovery point while the machine runs",
-                force_catch_up_point,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "send_points",
-                "Send the source core the points that it lacks",
-                send_points,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=7 * 24 * 3600,
-                attempts=2,
-            ),
-            Step(
-                "restore_disks",
-                "Restore the blank machine, while the machine runs here",
-                restore_disks,
-                undo=undo_restore_disks,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "last_running_point",
-                "Take a last recovery point while the machine runs",
-                last_running_point,
-                undo=undo_last_running_point,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "send_last_running_point",
-                "Send the last point before the freeze",
-                send_last_running_point,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "restore_running_delta",
-                "Restore what changed meanwhile, while the machine runs here",
-                restore_running_delta,
-                undo=undo_restore_running_delta,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "final_point",
-                "Freeze the machine and take the final point",
-                final_point,
-                undo=undo_final_point,
-                limit_seconds=FINAL_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "power_off_vm",
-                "Power the VM off without thawing it",
-                power_off_vm,
-                undo=undo_power_off_vm,
-                limit_seconds=600,
-            ),
-            Step(
-                "send_final_point",
-                "Send the final point",
-                send_final_point,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=FINAL_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "restore_final_delta",
-                "Restore only what changed since",
-                restore_final_delta,
-                undo=undo_restore_final_delta,
-                limit_seconds=FINAL_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "boot_machine",
-                "Start the machine from its own disk and wait for its agent",
-                boot_machine,
-                nothing_to_undo="switch it off, or start it from the rescue medium again",
-                limit_seconds=BOOT_LIMIT_SECONDS,
-            ),
-            Step(
-                "hand_over",
-                "Hand the machine over to the source core",
-                hand_over,
-                undo=undo_hand_over,
-                limit_seconds=60,
-            ),
-            Step(
-                "accept_at_source",
-                "Protect the machine at its new place",
-                accept_at_source,
-                irreversible="the machine is live at its source. Until the commit, Roll back "
-                "still returns to the VM here, without what was written there",
-                limit_seconds=600,
-            ),
-            Step(
-                "protect_at_source",
-                "Force a snapshot at the source core",
-                protect_at_source,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-            Step(
-                "replicate_again",
-                "Replicate to this core again",
-                replicate_again,
-                nothing_to_undo=_POINT_STAYS,
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-        ),
-    )
-)
-
-_SINCE_VERSION_2 = ("last_running_point", "send_last_running_point", "restore_running_delta")
-# For jobs that began with it.
-VERSION_1 = register(
-    replace(
-        WORKFLOW,
-        version=1,
-        steps=tuple(step for step in WORKFLOW.steps if step.name not in _SINCE_VERSION_2),
-    )
-)

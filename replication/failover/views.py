@@ -21,11 +21,10 @@ from replication.access import (
     get_pairing_for_change,
     get_replicated_for_change,
 )
-from replication.failover import policy
+from replication.failover import policy, workflow
 from replication.failover.draft import FailoverDraft, draft_failover
 from replication.failover.progress import gather_progress
 from replication.failover.start import Rival, find_failover, find_rival, rival_of, start_failover
-from replication.failover.workflow import WORKFLOW
 from replication.groups import act_on_job, sent_request_id, show_live
 from replication.models import Failover, Pairing, ReplicatedMachine
 
@@ -94,7 +93,7 @@ def _dialog(request: HttpRequest, draft: FailoverDraft, status: int) -> HttpResp
         "draft": draft,
         "pairing": draft.pairing,
         "form": draft.form,
-        "steps": steps_of(WORKFLOW),
+        "steps": steps_of(workflow.failover),
     }
     return render_dialog(request, _DIALOG, "Fail Over", context, status)
 

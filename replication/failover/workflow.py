@@ -16,7 +16,7 @@ from django.db import transaction
 from agent.errors import AgentUnreachable
 from console.identity import this_core
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests, steps
@@ -48,14 +48,34 @@ class FailoverParams:
     options: VmOptions
 
 
-def reserve_names(context: StepContext) -> dict[str, Any]:
-    """Make the VM's marker and the ids of the two recovery points to come.
+@workflow(
+    kind="failover",
+    title="Fail over",
+    queue=Queue.CONTROL,
+    params=FailoverParams,
+    subject_url_name="protected_machines:machine",
+)
+def failover() -> Steps:
+    return (
+        reserve_names,
+        take_ownership,
+        prove_chain,
+        export_vm,
+        power_on,
+        wait_for_guest,
+        reboot_guest,
+        wait_for_agent,
+        protect_here,
+        force_snapshot_1,
+        force_snapshot_2,
+        verify_snapshots,
+    )
 
-    Effect: none outside; they are this step's output.
-    Idempotent because: a name that nothing was made with is as good as another.
-    Undo: nothing to undo.
-    Fails with: nothing.
-    """
+
+@step(
+    "Name the VM and the snapshots to come", nothing_to_undo="only ids were made", limit_seconds=30
+)
+def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
         **steps.reserve_vm(),
         "first_point_id": str(uuid4()),
@@ -63,13 +83,12 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
     }
 
 
+@step("Switch this core to failover mode for the machine", limit_seconds=60)
 def take_ownership(context: StepContext) -> dict[str, Any]:
     """Make this core the machine's owner, by compare-and-set on the ownership epoch.
 
-    Effect: the machine belongs to this core; its source is refused from now on.
-    Idempotent because: a machine that fails over and belongs to this core is left as it is.
-    Undo: `undo_take_ownership`.
-    Fails with: FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED.
+    Idempotent: a machine that fails over and belongs to this core is left as it is.
+    Fails with FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED.
     """
     core = this_core()
     with transaction.atomic():
@@ -92,6 +111,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     return {"ownership_epoch": machine.ownership_epoch + 1}
 
 
+@take_ownership.undo
 def undo_take_ownership(context: StepContext) -> None:
     """Give the machine back to its source core, with an epoch that is higher again."""
     pairing = Pairing.objects.get(pk=context.params.pairing_id)
@@ -108,15 +128,19 @@ def undo_take_ownership(context: StepContext) -> None:
         )
 
 
+@step(
+    "Prove the recovery point and its chain",
+    nothing_to_undo="it only reads",
+    limit_seconds=COPY_LIMIT_SECONDS,
+)
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    """Prove the recovery point and all it builds on. See `exports.prove_chain`."""
     return proofs.prove_chain(
         context.subject_id, context.params.point_id, context.progress, context.check_cancel
     )
 
 
+@step("Export the recovery point to a new VM", limit_seconds=COPY_LIMIT_SECONDS, attempts=2)
 def export_vm(context: StepContext) -> dict[str, Any]:
-    """Make the VM and upload its disks. See `exports.import_vm`."""
     return steps.import_vm(
         context.subject_id,
         context.params.point_id,
@@ -127,28 +151,33 @@ def export_vm(context: StepContext) -> dict[str, Any]:
     )
 
 
+@export_vm.undo
 def undo_export_vm(context: StepContext) -> None:
-    """Remove the VM. See `exports.undo_import_vm`."""
+    """Remove the VM."""
     steps.undo_import_vm(_vcenter_id(context), _marker(context))
 
 
+@step("Power the VM on", limit_seconds=300, attempts=2)
 def power_on(context: StepContext) -> None:
-    """Start the VM. See `guests.power_on_vm`."""
     guests.power_on_vm(_vcenter_id(context), _marker(context))
 
 
+@power_on.undo
 def undo_power_on(context: StepContext) -> None:
-    """Stop the VM. See `guests.undo_power_on_vm`."""
+    """Stop the VM."""
     guests.undo_power_on_vm(_vcenter_id(context), _marker(context))
 
 
+@step(
+    "Wait for the guest and its drivers",
+    nothing_to_undo="it only waits",
+    limit_seconds=GUEST_LIMIT_SECONDS,
+    attempts=2,
+)
 def wait_for_guest(context: StepContext) -> dict[str, Any]:
     """Wait until the guest has started on its new hardware and has an address.
 
-    Effect: none; it reads.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: MACHINE-VM-MISSING, VSPHERE-…, AGENT-…, JOBS-STEP-TIMED-OUT.
+    Fails with MACHINE-VM-MISSING, VSPHERE-…, AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
     guest = guests.wait_for_guest(_vcenter_id(context), _marker(context))
@@ -156,15 +185,26 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
     return {**guest, "guest_boot_id": guest["boot_id"] or "", "boot_id": boot_id}
 
 
+@step(
+    "Reboot the VM",
+    nothing_to_undo="a guest that restarted is as it was",
+    limit_seconds=300,
+    attempts=2,
+)
 def reboot_guest(context: StepContext) -> None:
-    """Restart the guest, so that it comes up with the drivers it found. See `guests`."""
+    """Restart the guest, so that it comes up with the drivers it found."""
     guests.reboot_guest(
         _vcenter_id(context), _marker(context), context.outputs["wait_for_guest"]["guest_boot_id"]
     )
 
 
+@step(
+    "Wait for the agent to answer this core",
+    nothing_to_undo="it only waits",
+    limit_seconds=AGENT_LIMIT_SECONDS,
+    attempts=2,
+)
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
-    """Wait until the machine's agent answers this core from the restarted VM. See `guests`."""
     context.check_cancel()
     return guests.wait_for_agent(
         context.subject_id,
@@ -174,13 +214,15 @@ def wait_for_agent(context: StepContext) -> dict[str, Any]:
     )
 
 
+@step(
+    "Protect the machine here",
+    irreversible="the machine is live here from now on, and writes data of its own",
+    limit_seconds=60,
+)
 def protect_here(context: StepContext) -> dict[str, Any]:
     """Protect the machine at its new address from now on.
 
-    Effect: the machine is failed over and online on this core; its schedule runs.
-    Idempotent because: the row is made equal.
-    Undo: none; see `irreversible`.
-    Fails with: MACHINE-NOT-OWNER.
+    Fails with MACHINE-NOT-OWNER.
     """
     machine = get_machine(context.subject_id)
     check_owner(machine)
@@ -199,23 +241,30 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     return {"host": answering["host"], "port": answering["port"]}
 
 
+@step(
+    "Force the first snapshot",
+    nothing_to_undo="a complete recovery point stays",
+    limit_seconds=SNAPSHOT_LIMIT_SECONDS,
+)
 def force_snapshot_1(context: StepContext) -> dict[str, Any]:
-    """Take the first recovery point of the machine at its new place. See `force_snapshot`."""
     return force_snapshot(context, context.outputs["reserve_names"]["first_point_id"])
 
 
+@step(
+    "Force the second snapshot",
+    nothing_to_undo="a complete recovery point stays",
+    limit_seconds=SNAPSHOT_LIMIT_SECONDS,
+)
 def force_snapshot_2(context: StepContext) -> dict[str, Any]:
-    """Take the second recovery point, which builds on the first. See `force_snapshot`."""
+    """Take the second recovery point, which builds on the first."""
     return force_snapshot(context, context.outputs["reserve_names"]["second_point_id"])
 
 
+@step("Verify both snapshots", nothing_to_undo="it only reads", limit_seconds=COPY_LIMIT_SECONDS)
 def verify_snapshots(context: StepContext) -> dict[str, Any]:
     """Prove both forced points, and that they carry the history of before the failover on.
 
-    Effect: none outside; the index says proven.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: STORE-…, FAILOVER-HISTORY-BROKEN.
+    Fails with STORE-…, FAILOVER-HISTORY-BROKEN.
     """
     names = context.outputs["reserve_names"]
     machine_id, second_point_id = context.subject_id, names["second_point_id"]
@@ -262,105 +311,3 @@ def _marker(context: StepContext) -> str:
 def _vcenter_id(context: StepContext) -> UUID:
     options: VmOptions = context.params.options
     return options.vcenter_id
-
-
-WORKFLOW = register(
-    Workflow(
-        kind="failover",
-        title="Fail over",
-        queue=Queue.CONTROL,
-        params=FailoverParams,
-        subject_url_name="protected_machines:machine",
-        steps=(
-            Step(
-                "reserve_names",
-                "Name the VM and the snapshots to come",
-                reserve_names,
-                nothing_to_undo="only ids were made",
-                limit_seconds=30,
-            ),
-            Step(
-                "take_ownership",
-                "Switch this core to failover mode for the machine",
-                take_ownership,
-                undo=undo_take_ownership,
-                limit_seconds=60,
-            ),
-            Step(
-                "prove_chain",
-                "Prove the recovery point and its chain",
-                prove_chain,
-                nothing_to_undo="it only reads",
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-            Step(
-                "export_vm",
-                "Export the recovery point to a new VM",
-                export_vm,
-                undo=undo_export_vm,
-                limit_seconds=COPY_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "power_on",
-                "Power the VM on",
-                power_on,
-                undo=undo_power_on,
-                limit_seconds=300,
-                attempts=2,
-            ),
-            Step(
-                "wait_for_guest",
-                "Wait for the guest and its drivers",
-                wait_for_guest,
-                nothing_to_undo="it only waits",
-                limit_seconds=GUEST_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "reboot_guest",
-                "Reboot the VM",
-                reboot_guest,
-                nothing_to_undo="a guest that restarted is as it was",
-                limit_seconds=300,
-                attempts=2,
-            ),
-            Step(
-                "wait_for_agent",
-                "Wait for the agent to answer this core",
-                wait_for_agent,
-                nothing_to_undo="it only waits",
-                limit_seconds=AGENT_LIMIT_SECONDS,
-                attempts=2,
-            ),
-            Step(
-                "protect_here",
-                "Protect the machine here",
-                protect_here,
-                irreversible="the machine is live here from now on, and writes data of its own",
-                limit_seconds=60,
-            ),
-            Step(
-                "force_snapshot_1",
-                "Force the first snapshot",
-                force_snapshot_1,
-                nothing_to_undo="a complete recovery point stays",
-                limit_seconds=SNAPSHOT_LIMIT_SECONDS,
-            ),
-            Step(
-                "force_snapshot_2",
-                "Force the second snapshot",
-                force_snapshot_2,
-                nothing_to_undo="a complete recovery point stays",
-                limit_seconds=SNAPSHOT_LIMIT_SECONDS,
-            ),
-            Step(
-                "verify_snapshots",
-                "Verify both snapshots",
-                verify_snapshots,
-                nothing_to_undo="it only reads",
-                limit_seconds=COPY_LIMIT_SECONDS,
-            ),
-        ),
-    )
-)

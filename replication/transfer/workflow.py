@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from agent.errors import AgentError
 from console.jobs.choices import Queue
-from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.ownership import OwnershipClaim, check_owner, record_owner
@@ -37,13 +37,31 @@ class ReplicateParams:
     replicated_machine_id: UUID
 
 
+@workflow(
+    kind="replicate",
+    title="Replicate",
+    queue=Queue.TRANSFER,
+    params=ReplicateParams,
+    subject_url_name="replication:machine",
+)
+def replicate() -> Steps:
+    return (
+        trust_target,
+        introduce_machine,
+        send_points,
+    )
+
+
+@step(
+    "Have the agent trust the target core",
+    nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+    limit_seconds=120,
+)
 def trust_target(context: StepContext) -> dict[str, Any]:
     """Have the machine's agent answer the target core too, from the next point on.
 
-    Effect: the agent knows the target's certificate.
-    Idempotent because: once told is noted, and an agent that is told again changes nothing.
-    Undo: nothing to undo; see the step.
-    Fails with: MACHINE-NOT-OWNER. An agent that does not answer is told next time.
+    Idempotent: once told is noted, and an agent that is told again changes nothing.
+    Fails with MACHINE-NOT-OWNER. An agent that does not answer is told next time.
     """
     replicated = get_replicated(context.params.replicated_machine_id)
     with _noting_failure(replicated):
@@ -60,13 +78,15 @@ def trust_target(context: StepContext) -> dict[str, Any]:
     return {"is_trusted": True}
 
 
+@step(
+    "Tell the target core about the machine",
+    nothing_to_undo="it only tells what is so",
+    limit_seconds=120,
+)
 def introduce_machine(context: StepContext) -> dict[str, Any]:
     """Tell the target core what the machine is; learn whether it accepts this core as owner.
 
-    Effect: the machine is a row on the target core.
-    Idempotent because: the row is found by its id and made equal.
-    Undo: nothing to undo; see the step.
-    Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-PEER-….
+    Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-PEER-….
     """
     replicated = get_replicated(context.params.replicated_machine_id)
     machine = replicated.machine
@@ -85,14 +105,17 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     return {"ownership_epoch": ownership.epoch}
 
 
+@step(
+    "Send the missing recovery points",
+    nothing_to_undo="a point that arrived whole is a good one",
+    limit_seconds=7 * 24 * 3600,
+)
 def send_points(context: StepContext) -> dict[str, Any]:
     """Send the points that the target lacks, oldest first, and those that come meanwhile.
 
-    Effect: the target holds the points.
-    Idempotent because: the target says what it lacks, and up to where it holds each file.
-    Undo: nothing to undo; see the step.
-    Fails with: REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is
-        no failure: it waits and goes on where it stopped.
+    Idempotent: the target says what it lacks, and up to where it holds each file.
+    Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is no
+        failure: it waits and goes on where it stopped.
     """
     replicated = get_replicated(context.params.replicated_machine_id)
     try:
@@ -127,37 +150,3 @@ def _noting_failure(replicated: ReplicatedMachine) -> Iterator[None]:
     except (ReplicationError, StoreError, ProtectedMachinesError) as error:
         replicated.note_failed(error.code, str(error), timezone.now())
         raise
-
-
-WORKFLOW = register(
-    Workflow(
-        kind="replicate",
-        title="Replicate",
-        queue=Queue.TRANSFER,
-        params=ReplicateParams,
-        subject_url_name="replication:machine",
-        steps=(
-            Step(
-                "trust_target",
-                "Have the agent trust the target core",
-                trust_target,
-                nothing_to_undo="the trust is wanted for as long as the machine is replicated",
-                limit_seconds=120,
-            ),
-            Step(
-                "introduce_machine",
-                "Tell the target core about the machine",
-                introduce_machine,
-                nothing_to_undo="it only tells what is so",
-                limit_seconds=120,
-            ),
-            Step(
-                "send_points",
-                "Send the missing recovery points",
-                send_points,
-                nothing_to_undo="a point that arrived whole is a good one",
-                limit_seconds=7 * 24 * 3600,
-            ),
-        ),
-    )
-)

@@ -13,7 +13,7 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from protected_machines.archives import steps
-from protected_machines.archives.workflow import WORKFLOW, ArchiveParams
+from protected_machines.archives.workflow import ArchiveParams, archive
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.checking import check
 from recovery_store.store import Store
@@ -63,15 +63,8 @@ def case(archived: Archived, disk: Path, tmp_path: Path) -> WorkflowCase:
 
 
 class TestArchive(GenericFive):
-    workflow = WORKFLOW
+    workflow = archive
     copying_steps = ("copy_points",)
-
-
-def test_the_steps_change_only_with_a_new_version() -> None:
-    assert (WORKFLOW.version, WORKFLOW.outline) == (
-        1,
-        ["look_at_folder (nothing)", "make_folder (undo)", "copy_points (nothing)"],
-    )
 
 
 def test_one_point_takes_only_what_it_is_made_of(archived: Archived, disk: Path) -> None:

@@ -13,7 +13,7 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from protected_machines.archives.import_steps import HistoryPoint, points_beside_history
-from protected_machines.archives.import_workflow import WORKFLOW, ImportParams
+from protected_machines.archives.import_workflow import ImportParams, import_archive
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.archiving import archive
@@ -92,20 +92,8 @@ def case(
 
 
 class TestImport(GenericFive):
-    workflow = WORKFLOW
+    workflow = import_archive
     copying_steps = ("copy_points",)
-
-
-def test_the_steps_change_only_with_a_new_version() -> None:
-    assert (WORKFLOW.version, WORKFLOW.outline) == (
-        1,
-        [
-            "look_at_archive (nothing)",
-            "make_machine (undo)",
-            "copy_points (nothing)",
-            "index_points (nothing)",
-        ],
-    )
 
 
 def test_points_are_added_to_a_machine_that_is_known_and_its_owner_stays(

@@ -15,10 +15,10 @@ from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.taking import take_recovery_point
 from protected_machines.restores.rescue_machines import pair_target
 from protected_machines.restores.workflow import (
-    DISKS_WORKFLOW,
-    WORKFLOW,
     RestoreDisksParams,
     RestoreParams,
+    restore,
+    restore_for_failback,
 )
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
@@ -73,7 +73,7 @@ def world(machine: Machine, store: Store, rescue: AgentProcess) -> Callable[[], 
 class TestRestoreDisks(GenericFive):
     """What a failback asks for: the machine does not start from the disks yet."""
 
-    workflow = DISKS_WORKFLOW
+    workflow = restore_for_failback
     copying_steps = ("prove_chain", "restore_disks")
 
     @pytest.fixture
@@ -99,7 +99,7 @@ class TestRestoreDisks(GenericFive):
 
 
 class TestRestore(GenericFive):
-    workflow = WORKFLOW
+    workflow = restore
     copying_steps = ("prove_chain", "restore_disks")
 
 
@@ -198,14 +198,3 @@ def test_a_cut_restore_waits_and_goes_on(
     run_until_done(job, limit_seconds=30)
     assert job.state == JobState.SUCCEEDED
     assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
-
-
-def test_the_lists_of_steps_are_those_of_version_1() -> None:
-    assert WORKFLOW.outline == [
-        "prove_chain (nothing)",
-        "restore_disks (nothing)",
-        "restart_machine (nothing)",
-        "wait_for_machine (nothing)",
-        "adopt_machine (nothing)",
-    ]
-    assert DISKS_WORKFLOW.outline == ["prove_chain (nothing)", "restore_disks (nothing)"]

@@ -10,7 +10,7 @@ from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import hooks
-from protected_machines.points.workflow import WORKFLOW, SnapshotParams
+from protected_machines.points.workflow import SnapshotParams, snapshot
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.protected_machines.conftest import AgentProcess
 
@@ -51,15 +51,8 @@ def case(machine: Machine, files: Callable[[], set[str]], told: list[uuid.UUID])
 
 
 class TestSnapshot(GenericFive):
-    workflow = WORKFLOW
+    workflow = snapshot
     copying_steps = ("take_point",)
-
-
-def test_the_steps_change_only_with_a_new_version() -> None:
-    assert (WORKFLOW.version, WORKFLOW.outline) == (
-        1,
-        ["reserve_point (nothing)", "take_point (undo)", "tell_others (nothing)"],
-    )
 
 
 def test_a_second_snapshot_of_the_same_machine_has_to_wait(machine: Machine) -> None:

@@ -14,7 +14,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
-from replication.failback.workflow import VERSION_1, WORKFLOW
+from replication.failback.workflow import failback
 from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
@@ -60,7 +60,7 @@ def start(failed_over: FailedOver, rescue: AgentProcess, replicating: None) -> C
 
 
 class TestFailback(GenericFive):
-    workflow = WORKFLOW
+    workflow = failback
     copying_steps = (
         "force_catch_up_point",
         "send_points",
@@ -221,10 +221,3 @@ def test_a_failback_that_is_taken_back_ends_the_watch(
     assert job.state == JobState.FAILED, log_of(job)
     assert seen == [True]
     assert not mark.exists()
-
-
-def test_a_job_of_the_first_version_goes_on_without_the_later_steps() -> None:
-    names = [step.name for step in WORKFLOW.steps]
-    assert [step.name for step in VERSION_1.steps] == [
-        name for name in names if "running" not in name
-    ]

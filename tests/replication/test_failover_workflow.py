@@ -14,7 +14,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
-from replication.failover.workflow import WORKFLOW, FailoverParams
+from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.guests import Guests
@@ -53,7 +53,7 @@ def start(replica: ReplicatedMachine, options: VmOptions) -> Callable[[], Job]:
 
 
 class TestFailover(GenericFive):
-    workflow = WORKFLOW
+    workflow = failover
     copying_steps = ("prove_chain", "export_vm")
 
 
@@ -151,21 +151,3 @@ def test_a_machine_that_is_no_replica_is_not_taken(
     Machine.objects.filter(pk=replica.machine_id).update(kind=MachineKind.RECOVERY_POINTS_ONLY)
     job = run_until_done(start())
     assert job.error_code == "FAILOVER-NOT-REPLICATED"
-
-
-def test_the_list_of_steps_is_that_of_version_1() -> None:
-    assert WORKFLOW.version == 1
-    assert WORKFLOW.outline == [
-        "reserve_names (nothing)",
-        "take_ownership (undo)",
-        "prove_chain (nothing)",
-        "export_vm (undo)",
-        "power_on (undo)",
-        "wait_for_guest (nothing)",
-        "reboot_guest (nothing)",
-        "wait_for_agent (nothing)",
-        "protect_here (irreversible)",
-        "force_snapshot_1 (nothing)",
-        "force_snapshot_2 (nothing)",
-        "verify_snapshots (nothing)",
-    ]

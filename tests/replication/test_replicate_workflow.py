@@ -18,8 +18,8 @@ from protected_machines.ownership import check_owner
 from recovery_store.store import Store
 from replication.heartbeat import refresh_cores
 from replication.models import Pairing, ReplicatedMachine
+from replication.transfer import workflow
 from replication.transfer.start import replicate_machine, start_due_replications, start_replication
-from replication.transfer.workflow import WORKFLOW
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.peer_core import PeerCore
 
@@ -44,7 +44,7 @@ def peer_points(peer: PeerCore, machine: Machine) -> list[str]:
 
 
 class TestReplicate(GenericFive):
-    workflow = WORKFLOW
+    workflow = workflow.replicate
     copying_steps = ("send_points",)
 
 

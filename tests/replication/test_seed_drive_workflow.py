@@ -15,7 +15,7 @@ from recovery_store.store import Store
 from replication.choices import SeedDriveState
 from replication.heartbeat import refresh_core
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
-from replication.seed_drives.workflow import WORKFLOW, SeedDriveParams
+from replication.seed_drives.workflow import SeedDriveParams, seed_drive
 from replication.transfer.start import start_due_replications, start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
@@ -71,21 +71,8 @@ def case(archived: Archived, disk: Path) -> WorkflowCase:
 
 
 class TestSeedDrive(GenericFive):
-    workflow = WORKFLOW
+    workflow = seed_drive
     copying_steps = ("copy_points",)
-
-
-def test_the_steps_change_only_with_a_new_version() -> None:
-    assert (WORKFLOW.version, WORKFLOW.outline) == (
-        1,
-        [
-            "look_at_folder (nothing)",
-            "hold_back (undo)",
-            "make_folder (undo)",
-            "copy_points (nothing)",
-            "note_contents (nothing)",
-        ],
-    )
 
 
 def test_a_machine_has_one_outstanding_seed_drive(archived: Archived, disk: Path) -> None:

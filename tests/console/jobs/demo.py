@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from console.jobs.acts import start_job
 from console.jobs.models import Job
-from console.jobs.workflow import Step, StepContext, StepFailed, Waiting, Workflow, register
+from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,22 +21,38 @@ class Params:
     waits: int = 0  # how often `wait_for_courier` waits
 
 
+@workflow(kind="demo", title="Send parcel", params=Params)
+def demo() -> Steps:
+    return (
+        reserve_name,
+        make_box,
+        copy,
+        wait_for_courier,
+        send,
+        thank,
+    )
+
+
+@step("Choose a name", nothing_to_undo="only chooses", limit_seconds=10)
 def reserve_name(context: StepContext) -> dict[str, Any]:
     return {"name": f"parcel-{context.job_id}"}
 
 
+@step("Make a box", limit_seconds=10)
 def make_box(context: StepContext) -> dict[str, Any]:
     box = _box(context)
     box.mkdir(exist_ok=True)
     return {"box": str(box)}
 
 
+@make_box.undo
 def undo_make_box(context: StepContext) -> None:
     box = Path(context.output["box"])
     if box.exists():
         box.rmdir()
 
 
+@step("Pack the parcel", limit_seconds=300)
 def copy(context: StepContext) -> dict[str, Any]:
     """Write slices; goes on where an earlier attempt stopped, and counts who began."""
     file = _box(context) / "content"
@@ -55,10 +71,12 @@ def copy(context: StepContext) -> dict[str, Any]:
     return {"file": str(file)}
 
 
+@copy.undo
 def undo_copy(context: StepContext) -> None:
     Path(context.output["file"]).unlink(missing_ok=True)
 
 
+@step("Wait for the courier", nothing_to_undo="only waits", limit_seconds=60)
 def wait_for_courier(context: StepContext) -> None:
     bell = Path(context.params.folder) / f"waited-{context.job_id}"
     waited = len(bell.read_text()) if bell.exists() else 0
@@ -68,6 +86,7 @@ def wait_for_courier(context: StepContext) -> None:
     bell.unlink(missing_ok=True)
 
 
+@step("Send the parcel", irreversible="it is on its way", limit_seconds=10)
 def send(context: StepContext) -> dict[str, Any]:
     """Append to the ledger once; a second run finds its own line."""
     ledger = Path(context.params.folder) / "ledger"
@@ -78,42 +97,26 @@ def send(context: StepContext) -> dict[str, Any]:
     return {"sent_by": os.getpid()}
 
 
+@step("Thank the courier", irreversible="is polite", limit_seconds=10)
 def thank(context: StepContext) -> None:
     if context.outputs["send"] == {}:
         raise StepFailed("DEMO-NOT-SENT", "The parcel was not sent.")
     (_box(context) / "thanks").write_text("thanks")
 
 
-DEMO = register(
-    Workflow(
-        kind="demo",
-        version=1,
-        title="Send parcel",
-        params=Params,
-        steps=(
-            Step(
-                "reserve_name",
-                "Choose a name",
-                reserve_name,
-                nothing_to_undo="only chooses",
-                limit_seconds=10,
-            ),
-            Step("make_box", "Make a box", make_box, undo=undo_make_box, limit_seconds=10),
-            Step("copy", "Pack the parcel", copy, undo=undo_copy, limit_seconds=300),
-            Step(
-                "wait_for_courier",
-                "Wait for the courier",
-                wait_for_courier,
-                nothing_to_undo="only waits",
-                limit_seconds=60,
-            ),
-            Step(
-                "send", "Send the parcel", send, irreversible="it is on its way", limit_seconds=10
-            ),
-            Step("thank", "Thank the courier", thank, irreversible="is polite", limit_seconds=10),
-        ),
-    )
-)
+@workflow(kind="patient", title="Collect parcel", params=Params, is_exclusive=False)
+def patient() -> Steps:
+    return (reserve_name, take_turn)
+
+
+@step("Take a turn", nothing_to_undo="only rings", limit_seconds=60, makes_exclusive=True)
+def take_turn(context: StepContext) -> None:
+    (Path(context.params.folder) / "turn").write_text("taken")
+
+
+def start_patient(folder: Path, subject_id: UUID) -> Job:
+    """Start a job that waits for the subject's exclusive one in its second step."""
+    return start_job("patient", subject_id, "web-01", Params(str(folder)))
 
 
 def start_demo(folder: Path, **changes: Any) -> Job:

@@ -22,11 +22,12 @@ from console.jobs.testing import (
     JumpingClock,
     WorkerCrashed,
     crash_after,
+    crash_before,
     fail_at,
     log_of,
     run_until_done,
 )
-from tests.console.jobs.demo import runs_of, start_demo, world_of
+from tests.console.jobs.demo import runs_of, start_demo, start_patient, world_of
 
 pytestmark = pytest.mark.django_db
 
@@ -82,6 +83,41 @@ def test_time_without_any_worker_is_not_counted_as_waiting(tmp_path: Path) -> No
     job.refresh_from_db()
     assert job.state == JobState.RUNNING, log_of(job)
     assert job.steps.get(name="wait_for_courier").attempt == 2
+
+
+def test_a_step_waits_until_its_job_is_the_only_exclusive_one(tmp_path: Path) -> None:
+    rival = start_demo(tmp_path)
+    job = start_patient(tmp_path, rival.subject_id)
+    run_once(job)
+    job.refresh_from_db()
+    assert not job.is_exclusive
+    step = job.steps.get(name="take_turn")
+    assert step.state == StepState.WAITING
+    assert step.note == "Send parcel of web-01 has to end first."
+    assert not (tmp_path / "turn").exists()
+    run_until_done(rival)
+    assert run_until_done(job).state == JobState.SUCCEEDED
+    assert job.is_exclusive
+    assert (tmp_path / "turn").exists()
+
+
+def test_a_job_that_became_exclusive_lets_no_other_one_begin(tmp_path: Path) -> None:
+    job = start_patient(tmp_path, uuid4())
+    with crash_before(EventType.SUCCEEDED, "take_turn"), pytest.raises(WorkerCrashed):
+        run_once(job)
+    with pytest.raises(JobConflict, match="Collect parcel") as caught:
+        start_demo(tmp_path, subject_id=job.subject_id)
+    assert caught.value.job == job
+
+
+def test_a_job_that_waits_for_its_turn_can_be_cancelled(tmp_path: Path) -> None:
+    rival = start_demo(tmp_path)
+    job = start_patient(tmp_path, rival.subject_id)
+    run_once(job)
+    cancel_job(job, None)
+    assert run_until_done(job).is_cancelled
+    rival.refresh_from_db()
+    assert rival.state == JobState.QUEUED
 
 
 def test_a_job_that_waits_is_not_claimed_early(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from console.jobs.models import Job
-from tests.console.jobs.demo import DEMO, start_demo, world_of
+from tests.console.jobs.demo import demo, start_demo, world_of
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 
 
@@ -28,5 +28,5 @@ def case(db: None, tmp_path: Path) -> WorkflowCase:
 
 
 class TestDemo(GenericFive):
-    workflow = DEMO
+    workflow = demo
     copying_steps = ("copy",)

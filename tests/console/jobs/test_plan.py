@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from console.jobs import plan
+from console.jobs import plan, workflow
 from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.errors import IllegalEvent
 from console.jobs.workflow import Step, Workflow
@@ -19,22 +19,25 @@ class NoParams:
     pass
 
 
-def nothing(context: object) -> None:
-    return None
-
-
 def step(name: str, **changes: Any) -> Step:
-    if not {"nothing_to_undo", "irreversible"} & changes.keys():
-        changes["undo"] = nothing
-    return Step(name, name.title(), nothing, limit_seconds=10, **changes)
+    """Return a step that does nothing, with an undo unless the changes say why there is none."""
+
+    def nothing(context: object) -> None:
+        return None
+
+    nothing.__name__ = name
+    made = workflow.step(name.title(), limit_seconds=10, **changes)(nothing)
+    if not made.undo_reason:
+        made.undo(nothing)
+    return made
 
 
-def workflow(*steps: Step) -> Workflow:
-    return Workflow(kind="plan-test", title="Test", params=NoParams, steps=steps)
+def steps_in_order(*steps: Step) -> Workflow:
+    return Workflow("plan-test", "Test", NoParams, lambda: steps)
 
 
-THREE = workflow(step("one"), step("look", nothing_to_undo="looks only"), step("two"))
-LIVE = workflow(step("one"), step("live", irreversible="it is live"), step("after"))
+THREE = steps_in_order(step("one"), step("look", nothing_to_undo="looks only"), step("two"))
+LIVE = steps_in_order(step("one"), step("live", irreversible="it is live"), step("after"))
 
 
 def log(*lines: str) -> list[plan.Event]:
@@ -86,7 +89,7 @@ def test_a_failure_of_the_first_step_leaves_nothing_to_do() -> None:
 
 
 def test_a_step_with_attempts_is_tried_again_after_a_pause() -> None:
-    flow = workflow(step("one", attempts=2))
+    flow = steps_in_order(step("one", attempts=2))
     lines = ["one:started", "one:failed"]
     move = plan.next_move(plan.replay(flow, log(*lines)))
     assert isinstance(move, plan.Run)

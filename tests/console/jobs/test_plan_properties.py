@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from console.jobs import plan
 from console.jobs.choices import TERMINAL, EventType, JobState, StepState, UndoKind
 from console.jobs.errors import IllegalEvent
-from console.jobs.workflow import Step, Workflow
-from tests.console.jobs.test_plan import NoParams, nothing
+from console.jobs.workflow import Workflow
+from tests.console.jobs.test_plan import step, steps_in_order
 
 NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 # What may come of a step or an undo that was begun.
@@ -29,15 +29,13 @@ def workflows(draw: st.DrawFn) -> Workflow:
     steps = []
     for number, kind in enumerate(kinds):
         ways = {
-            UndoKind.UNDO: {"undo": nothing},
+            UndoKind.UNDO: {},
             UndoKind.NOTHING: {"nothing_to_undo": "why"},
             UndoKind.IRREVERSIBLE: {"irreversible": "why"},
         }[kind]
         attempts = draw(st.integers(1, 3))
-        steps.append(
-            Step(f"step_{number}", "S", nothing, limit_seconds=1, attempts=attempts, **ways)  # type: ignore[arg-type]
-        )
-    return Workflow(kind="property", title="P", params=NoParams, steps=tuple(steps))
+        steps.append(step(f"step_{number}", attempts=attempts, **ways))
+    return steps_in_order(*steps)
 
 
 class Walk:
