@@ -33,8 +33,8 @@ from vsphere.errors import (
 from vsphere.faults import BROKEN_CONNECTION, describe, translate
 from vsphere.keep_alive import KeepAlive
 from vsphere.machine import NOT_THERE, find_vm_by_marker, get_vm
-from vsphere.placement import network_backing, read_site, require_site
 from vsphere.properties import read, watch
+from vsphere.site import network_backing, read_site, require_site
 from vsphere.spec import (
     COMPLETE_KEY,
     MAX_STREAM_BYTES,

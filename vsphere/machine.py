@@ -12,8 +12,8 @@ from vsphere.faults import translate
 from vsphere.guest import GUEST_PATHS, Guest, read_guest
 from vsphere.hardware import HARDWARE_PATHS, Hardware, read_hardware
 from vsphere.inventory import plain_name
-from vsphere.placement import has_drs
 from vsphere.properties import Properties, extra_config, read, read_inventory, watch
+from vsphere.site import has_drs
 from vsphere.spec import COMPLETE_KEY, MARKER_KEY
 from vsphere.tasks import wait_for_task
 

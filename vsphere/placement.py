@@ -1,14 +1,13 @@
 """Looks whether a machine can go where it is meant to, before anything is made."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from vsphere.api import vim
-from vsphere.errors import PlacementMissing, SpecRefused
-from vsphere.inventory import NORMAL, is_uplink, network_kind, plain_name
-from vsphere.properties import Properties, read, read_many
-from vsphere.spec import Placement, distributed_backing, opaque_backing, standard_backing
+from vsphere.inventory import NORMAL, is_uplink, plain_name
+from vsphere.properties import read, read_many
+from vsphere.site import Site, has_drs, read_site
+from vsphere.spec import Placement
 
 SPARE_SHARE = 0.05  # what should stay free of a datastore
 
@@ -38,140 +37,6 @@ class PlacementFinding:
     code: str
     severity: Literal["error", "warning"]
     text: str
-
-
-@dataclass
-class Site:
-    """The objects of a placement with what was read of them."""
-
-    placement: Placement
-    objects: dict[str, Any] = field(default_factory=dict)  # role → managed object
-    of: dict[str, Properties] = field(default_factory=dict)  # role → properties
-    compute: Any = None
-    compute_of: Properties = field(default_factory=dict)
-    hosts: dict[Any, Properties] = field(default_factory=dict)  # those it may run on
-    missing: list[str] = field(default_factory=list)
-
-    def name(self, role: str) -> str:
-        """Return an object's name for people."""
-        named = self.of.get(role, {}).get("name")
-        return plain_name(named) if named else str(getattr(self.placement, role))
-
-
-KINDS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "datacenter": ((vim.Datacenter, ""),),
-    "resource_pool": ((vim.ResourcePool, ""), (vim.VirtualApp, "")),
-    "host": ((vim.HostSystem, ""),),
-    "datastore": ((vim.Datastore, ""),),
-    "folder": ((vim.Folder, ""),),
-    "network": (
-        (vim.DistributedVirtualPortgroup, "dvportgroup"),
-        (vim.OpaqueNetwork, "network-o"),
-        (vim.Network, ""),
-    ),
-}
-PATHS: dict[str, tuple[str, ...]] = {
-    "datacenter": ("name", "vmFolder"),
-    "resource_pool": ("name", "owner"),
-    "host": ("name",),
-    "datastore": (
-        "name",
-        "summary.accessible",
-        "summary.maintenanceMode",
-        "summary.freeSpace",
-        "summary.capacity",
-    ),
-    "folder": ("name", "childType", "childEntity"),
-    "network": ("name",),
-}
-HOST_PATHS = (
-    "name",
-    "runtime.connectionState",
-    "runtime.inMaintenanceMode",
-    "summary.config.product.version",
-    "datastore",
-    "network",
-)
-
-
-def find_object(
-    content: Any, role: str, moid: str, paths: Sequence[str]
-) -> tuple[Any, Properties] | None:
-    """Return an object by its id and role, with properties; none when it is not there.
-
-    An id alone does not say whether a network is distributed, so each possible type is asked for.
-    """
-    kinds = sorted(KINDS[role], key=lambda kind: not (kind[1] and moid.startswith(kind[1])))
-    for kind, _ in kinds:
-        target = kind(moid, content.rootFolder._stub)
-        for found, properties in read_many(content, [target], {kind: paths}):
-            if properties:
-                return found, properties
-    return None
-
-
-def read_site(content: Any, placement: Placement, network_moids: Sequence[str] = ()) -> Site:
-    """Read what a placement names; what is not there is listed in `missing`."""
-    site = Site(placement)
-    for role, paths in PATHS.items():
-        moid = getattr(placement, role)
-        if role == "folder" and not moid and "datacenter" in site.of:
-            moid = site.of["datacenter"]["vmFolder"]._moId
-        if not moid:
-            continue
-        found = find_object(content, role, moid, paths)
-        if found is None:
-            site.missing.append(role)
-        else:
-            site.objects[role], site.of[role] = found
-    owner = site.of.get("resource_pool", {}).get("owner")
-    if owner is not None:
-        site.compute = owner
-        site.compute_of = read(content, owner, ("name", "host", "network", "datastore"))
-        wanted = (
-            [site.objects["host"]] if "host" in site.objects else site.compute_of.get("host", [])
-        )
-        site.hosts = dict(read_many(content, wanted, {vim.HostSystem: HOST_PATHS}))
-    return site
-
-
-def require_site(site: Site, doing: str) -> Site:
-    """Raise PlacementMissing if something of a placement is not there."""
-    if site.missing:
-        named = ", ".join(
-            f"{role.replace('_', ' ')} {getattr(site.placement, role)}" for role in site.missing
-        )
-        raise PlacementMissing(
-            f"{doing}: {named} is not there. Choose again from what is there now."
-        )
-    return site
-
-
-def network_backing(content: Any, moid: str, doing: str) -> Any:
-    """Return what attaches an adapter to a network.
-
-    Raises:
-        PlacementMissing: it is not there.
-        SpecRefused: it is an uplink.
-    """
-    found = find_object(content, "network", moid, ("name",))
-    if found is None:
-        raise PlacementMissing(f"{doing}: network {moid} is not there. Choose another.")
-    network, properties = found
-    kind = network_kind(network)
-    if kind == "standard":
-        return standard_backing(properties["name"], network)
-    if kind == "opaque":
-        of = read(content, network, ("summary",))
-        return opaque_backing(of["summary"].opaqueNetworkId, of["summary"].opaqueNetworkType)
-    of = read(content, network, ("key", "config.distributedVirtualSwitch", "tag"))
-    if is_uplink(of):
-        raise SpecRefused(
-            f"{doing}: {plain_name(properties['name'])} is an uplink of a switch, not a network "
-            "for machines. Choose another."
-        )
-    switch = read(content, of["config.distributedVirtualSwitch"], ("uuid",))
-    return distributed_backing(of["key"], switch["uuid"])
 
 
 def check(
@@ -326,15 +191,6 @@ def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
             )
         ]
     return []
-
-
-def has_drs(content: Any, compute: Any) -> bool:
-    """Tell whether a cluster places and powers on machines by itself."""
-    if not isinstance(compute, vim.ClusterComputeResource):
-        return False
-    configuration = read(content, compute, ("configurationEx",)).get("configurationEx")
-    drs = getattr(configuration, "drsConfig", None)
-    return bool(drs is not None and drs.enabled)
 
 
 def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tests.vsphere.site import MARKER, STREAM, World
 from vsphere.api import vim
-from vsphere.placement import network_backing
+from vsphere.site import network_backing
 from vsphere.spec import build_config
 from vsphere.upload import MEDIA_TYPE
 
