@@ -85,6 +85,9 @@ FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
     (vmodl.fault.HostCommunication, VSphereUnreachable, "Look at the host in vCenter; try again."),
 )
 
+# How servers say that they do not know a call.
+UNSUPPORTED = (vmodl.fault.MethodNotFound, vmodl.fault.NotImplemented, vmodl.fault.NotSupported)
+
 # What pyvmomi lets through from below; ssl.SSLError and time-outs are kinds of OSError.
 BROKEN_CONNECTION = (OSError, http.client.HTTPException, ExpatError)
 

@@ -3,7 +3,8 @@
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from vsphere.api import vmodl
 from vsphere.faults import BROKEN_CONNECTION
@@ -17,7 +18,7 @@ JOIN_SECONDS = 30
 
 @dataclass
 class KeepAlive:
-    """Calls Progress until its end, also while the percentage stays the same.
+    """Calls Progress for the length of a `with` block, also while the percentage stays the same.
 
     lease: the managed object, on a stub that no other thread uses; closed at the end.
     fault: what the server answered when it would not go on.
@@ -28,18 +29,21 @@ class KeepAlive:
     percent: int = 0
     fault: BaseException | None = None
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
+    _thread: threading.Thread = field(init=False, repr=False)
 
-    def start(self) -> None:
-        """Begin."""
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, name="lease keep-alive", daemon=True)
         self._thread.start()
+        return self
 
-    def end(self) -> None:
-        """Stop, and wait until it has. May be called again."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=JOIN_SECONDS)
+        self._thread.join(timeout=JOIN_SECONDS)
         self.lease._stub.DropConnections()
 
     def _run(self) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vsphere.api import vim, vmodl
+from vsphere.api import vim
 from vsphere.calls import Calls
 from vsphere.errors import NotOurVm, VmMissing, VSphereFault, WrongPowerState
-from vsphere.faults import translate
+from vsphere.faults import UNSUPPORTED, translate
 from vsphere.guest import GUEST_PATHS, Guest, read_guest
 from vsphere.hardware import HARDWARE_PATHS, Hardware, read_hardware
 from vsphere.inventory import plain_name
@@ -18,7 +18,6 @@ from vsphere.spec import COMPLETE_KEY, MARKER_KEY
 from vsphere.tasks import wait_for_task
 
 ON, OFF = "poweredOn", "poweredOff"
-NOT_THERE = (vmodl.fault.MethodNotFound, vmodl.fault.NotImplemented, vmodl.fault.NotSupported)
 
 
 @dataclass
@@ -95,7 +94,7 @@ class Vm:
         try:
             task = self.calls.writing(doing, lambda stub: self._power_on_multi(datacenter, stub))
         except VSphereFault as error:
-            if isinstance(error.__cause__, NOT_THERE):
+            if isinstance(error.__cause__, UNSUPPORTED):
                 return self.calls.writing(doing, lambda stub: self._target(stub).PowerOnVM_Task())
             raise
         result = wait_for_task(self.calls, task, doing, 120)
@@ -162,7 +161,7 @@ class Vm:
             self.calls.writing(doing, lambda stub: self._target(stub).RebootGuest())
             return "guest"
         except (VSphereFault, WrongPowerState) as error:
-            if not isinstance(error.__cause__, (vim.fault.ToolsUnavailable, *NOT_THERE)):
+            if not isinstance(error.__cause__, (vim.fault.ToolsUnavailable, *UNSUPPORTED)):
                 raise
         task = self.calls.writing(doing, lambda stub: self._target(stub).ResetVM_Task())
         wait_for_task(self.calls, task, doing, limit_seconds)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vsphere import lease, machine
+from vsphere import machine, vm_import
 from vsphere import placement as placements
 from vsphere.api import vmodl
 from vsphere.calls import Calls
@@ -13,10 +13,10 @@ from vsphere.door import Credentials, Door
 from vsphere.errors import VSphereError
 from vsphere.faults import BROKEN_CONNECTION
 from vsphere.inventory import Inventory, read_all
-from vsphere.lease import ProgressReport
 from vsphere.machine import Vm
 from vsphere.placement import PlacementFinding
 from vsphere.spec import DiskUpload, Placement, VmSpec
+from vsphere.vm_import import ProgressReport
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Session:
             LeaseLost, UploadCut, UploadRefused, StreamLengthWrong, DigestDiffers, SessionLost:
                 ended in the middle.
         """
-        return lease.import_vm(
+        return vm_import.import_vm(
             self.calls, spec, disks, placement, marker, progress, check_cancel, parallel_uploads
         )
 

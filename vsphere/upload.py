@@ -1,4 +1,4 @@
-"""Sends one disk to the host that a lease names: one POST of exactly the announced length."""
+"""Sends the disks of an import: for each, one POST of exactly the announced length."""
 
 import contextlib
 import hashlib
@@ -6,17 +6,20 @@ import http.client
 import socket
 import ssl
 import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from vsphere.errors import StreamLengthWrong, UploadCut, UploadRefused, VSphereUnreachable
-from vsphere.spec import Chunks, DiskUpload
+from vsphere.spec import DiskUpload
 
 MEDIA_TYPE = "application/x-vnd.vmware-streamVmdk"
 CONNECT_SECONDS = 30
 SEND_SECONDS = 300  # for one piece; the host may stop reading while it writes
 LAST_ANSWER_SECONDS = 900  # the host may write down what it holds before it answers
 LATE_ANSWER_SECONDS = 5
+JOIN_SECONDS = 30
 SEND_BUFFER_BYTES = 4 << 20
 
 
@@ -24,21 +27,16 @@ class Stopped(Exception):
     """Another part of the import has failed, or it was cancelled; that one's error counts."""
 
 
-class _SourceFailed(Exception):
-    """Reading the stream failed; the cause is what the reader raised."""
-
-
 @dataclass
 class Sender:
-    """The upload of one disk, in a thread of its own."""
+    """The upload of one disk."""
 
     url: str
     context: ssl.SSLContext
     upload: DiskUpload
-    stop: threading.Event
     sent_bytes: int = 0
     sha1: str = ""
-    error: BaseException | None = None
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _connection: http.client.HTTPSConnection | None = field(default=None, repr=False)
 
     @property
@@ -46,80 +44,70 @@ class Sender:
         """Return what texts call this."""
         return f"Upload disk {self.upload.number} to {urlsplit(self.url).hostname}"
 
-    def run(self) -> None:
-        """Send all of it; what goes wrong is kept in `error`."""
-        try:
-            self._send()
-        except _SourceFailed as failed:
-            self.error = failed.__cause__
-        except BaseException as error:  # handed to the thread that waits for this one
-            self.error = error
-        finally:
-            self._close()
+    def send(self) -> None:
+        """Send all of it.
 
-    def interrupt(self) -> None:
-        """Have a send that hangs return at once."""
+        Raises:
+            VSphereUnreachable, UploadCut, UploadRefused: the host, or the way to it.
+            StreamLengthWrong: the stream. What its reader raises comes through as it is.
+            Stopped: `stop` was called.
+        """
+        with contextlib.closing(self._connect()) as connection:
+            with self._talking(connection):
+                self._send_head(connection)
+            self._send_body(connection)
+            self._read_answer(connection)
+
+    def stop(self) -> None:
+        """Have `send` end early, also when the host does not take anything."""
+        self._stop.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-    def _send(self) -> None:
+    def _connect(self) -> http.client.HTTPSConnection:
         parts = urlsplit(self.url)
+        host, port = parts.hostname or "", parts.port or 443
         connection = http.client.HTTPSConnection(
-            parts.hostname or "",
-            parts.port or 443,
-            timeout=CONNECT_SECONDS,
-            context=self.context,
-            blocksize=1 << 20,
+            host, port, timeout=CONNECT_SECONDS, context=self.context, blocksize=1 << 20
         )
-        self._connection = connection
         try:
             connection.connect()
         except OSError as error:
             raise VSphereUnreachable(
-                f"{self.doing}: no connection to {parts.hostname}:{parts.port or 443} ({error}). "
+                f"{self.doing}: no connection to {host}:{port} ({error}). "
                 "The host's own address must be reachable from here, not only the vCenter's."
             ) from error
         connection.sock.settimeout(SEND_SECONDS)
         with contextlib.suppress(OSError):
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        digest = hashlib.sha1(usedforsecurity=False)
-        try:
-            path = parts.path + (f"?{parts.query}" if parts.query else "")
-            connection.putrequest("POST", path, skip_accept_encoding=True)
-            connection.putheader("Content-Type", MEDIA_TYPE)
-            connection.putheader("Content-Length", str(self.upload.length_bytes))
-            connection.endheaders()
-            self._send_body(connection, digest)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._broken(connection, error) from error
-        self._read_answer(connection)
-        self.sha1 = digest.hexdigest()
+        self._connection = connection
+        return connection
 
-    def _send_body(self, connection: http.client.HTTPSConnection, digest: "hashlib._Hash") -> None:
+    def _send_head(self, connection: http.client.HTTPSConnection) -> None:
+        parts = urlsplit(self.url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        connection.putrequest("POST", path, skip_accept_encoding=True)
+        connection.putheader("Content-Type", MEDIA_TYPE)
+        connection.putheader("Content-Length", str(self.upload.length_bytes))
+        connection.endheaders()
+
+    def _send_body(self, connection: http.client.HTTPSConnection) -> None:
+        digest = hashlib.sha1(usedforsecurity=False)
         length_bytes = self.upload.length_bytes
-        for chunk in self._chunks():
-            if self.stop.is_set():
+        for chunk in self.upload.read_chunks():
+            if self._stop.is_set():
                 raise Stopped
             if self.sent_bytes + len(chunk) > length_bytes:
                 raise self._wrong_length("more")
-            connection.send(chunk)
+            with self._talking(connection):
+                connection.send(chunk)
             digest.update(chunk)
             self.sent_bytes += len(chunk)
         if self.sent_bytes != length_bytes:
             raise self._wrong_length("fewer")
-
-    def _chunks(self) -> Chunks:
-        """Yield the stream; its errors must not look like those of the connection."""
-        try:
-            yield from self.upload.read_chunks()
-        except Exception as error:
-            raise _SourceFailed from error
+        self.sha1 = digest.hexdigest()
 
     def _wrong_length(self, how: str) -> StreamLengthWrong:
         return StreamLengthWrong(
@@ -127,16 +115,22 @@ class Sender:
             f"{self.upload.length_bytes:,} bytes. Check the recovery point before you try again."
         )
 
+    @contextlib.contextmanager
+    def _talking(self, connection: http.client.HTTPSConnection) -> Iterator[None]:
+        """Turn the connection's errors into ours; those of the stream must not look like them."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(connection, error) from error
+
     def _broken(self, connection: http.client.HTTPSConnection, error: Exception) -> Exception:
         """Return what the host said before it closed the connection, else that it did."""
-        if self.stop.is_set():
+        if self._stop.is_set():
             return Stopped()
         with contextlib.suppress(OSError, http.client.HTTPException):
             if connection.sock is not None:
                 connection.sock.settimeout(LATE_ANSWER_SECONDS)
-                connection._HTTPConnection__state = "Request-sent"  # type: ignore[attr-defined]
-                answer = connection.getresponse()
-                return self._refused(answer)
+                return self._refused(connection.getresponse())
         return UploadCut(
             f"{self.doing}: the connection broke after {self.sent_bytes:,} of "
             f"{self.upload.length_bytes:,} bytes ({error or type(error).__name__}). A part is not "
@@ -151,7 +145,7 @@ class Sender:
                 raise self._refused(answer)
             answer.read()
         except (OSError, http.client.HTTPException) as error:
-            if self.stop.is_set():
+            if self._stop.is_set():
                 raise Stopped from error
             raise UploadCut(
                 f"{self.doing}: all {self.sent_bytes:,} bytes were sent, and the host did not "
@@ -166,3 +160,22 @@ class Sender:
         )
         refused.status = answer.status
         return refused
+
+
+@contextlib.contextmanager
+def running(senders: Sequence[Sender], parallel_uploads: int) -> Iterator[list[Future[None]]]:
+    """Send `parallel_uploads` disks at a time for the length of a `with` block.
+
+    At its end those that still run are stopped. None reads its stream any more then, unless the
+    reading itself hangs.
+    """
+    pool = ThreadPoolExecutor(max(1, parallel_uploads), thread_name_prefix="upload")
+    uploads = [pool.submit(sender.send) for sender in senders]
+    try:
+        yield uploads
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for sender in senders:
+            sender.stop()
+        # `wait` never takes a future for done that was cancelled before it began.
+        wait([upload for upload in uploads if not upload.cancelled()], timeout=JOIN_SECONDS)

@@ -1,6 +1,7 @@
 """Imports that fail: a clear error, and nothing left behind."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,7 +19,6 @@ from vsphere.errors import (
     DatastoreUnusable,
     DigestDiffers,
     DisksUnmatched,
-    ImportFailed,
     LeaseLost,
     NameTaken,
     PlacementMissing,
@@ -44,6 +44,34 @@ def untouched(world: World) -> Iterator[World]:
     assert world.machine_names() == []
     assert world.uploaded() == []
     assert world.free_bytes() == before
+
+
+class HalfwayDisk:
+    """A disk while whose reading something happens; what is left is read slowly, if told so."""
+
+    def __init__(self, then: Callable[[], Any], piece_seconds: float = 0) -> None:
+        self.then = then
+        self.piece_seconds = piece_seconds
+        self.pieces = list(in_chunks(STREAM, 1 << 16))
+        self.read_pieces = 0
+
+    def upload(self, number: int) -> DiskUpload:
+        """Return it as a disk to send."""
+        return DiskUpload(number, len(STREAM), self._read)
+
+    def _read(self) -> Iterator[bytes]:
+        for number, piece in enumerate(self.pieces):
+            self.read_pieces += 1
+            yield piece
+            if number == len(self.pieces) // 2:
+                self.then()
+            elif number > len(self.pieces) // 2:
+                time.sleep(self.piece_seconds)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether it was not read to its end."""
+        return len(self.pieces) // 2 < self.read_pieces < len(self.pieces)
 
 
 def expect(error: type[VSphereError], said: str, act: Callable[[], Any]) -> VSphereError:
@@ -134,11 +162,26 @@ def test_a_lost_lease_ends_the_import(untouched: World) -> None:
     expect(LeaseLost, "Timedout", untouched.import_one)
 
 
-def test_one_lost_disk_stops_the_others(untouched: World) -> None:
-    disks = [disk_of(number) for number in range(3)]
-    untouched.vcsim.faults(cut_upload_after_bytes=MIB)
-    with pytest.raises(ImportFailed):
-        untouched.import_one(untouched.spec(disks), [upload_of(n, STREAM) for n in range(3)])
+def test_one_failed_disk_stops_the_others(untouched: World) -> None:
+    is_halfway, has_failed = threading.Event(), threading.Event()
+
+    def wait_for_failure() -> None:
+        is_halfway.set()
+        has_failed.wait(60)
+
+    def fail() -> Iterator[bytes]:
+        yield STREAM[:MIB]
+        is_halfway.wait(60)
+        has_failed.set()
+        raise OSError("the store's disk is broken")
+
+    other = HalfwayDisk(wait_for_failure, piece_seconds=0.2)
+    with pytest.raises(OSError, match="the store's disk is broken"):
+        untouched.import_one(
+            untouched.spec([disk_of(0), disk_of(1)]),
+            [DiskUpload(0, len(STREAM), fail), other.upload(1)],
+        )
+    assert other.is_stopped
 
 
 def test_the_host_s_own_words_are_in_the_error(untouched: World) -> None:
@@ -169,90 +212,97 @@ def test_a_disk_of_another_size_than_its_stream_is_noticed(untouched: World) -> 
     expect(DisksUnmatched, "should have", lambda: untouched.import_one(spec))
 
 
-def test_an_error_of_the_source_comes_through(untouched: World) -> None:
-    def read() -> Iterator[bytes]:
-        yield STREAM[:MIB]
-        raise OSError("the store's disk is broken")
-
-    with pytest.raises(OSError, match="the store's disk is broken"):
-        untouched.import_one(disks=[DiskUpload(0, len(STREAM), read)])
-
-
-def slowly(world: World, act: Callable[[], None]) -> list[DiskUpload]:
-    """Return a disk whose reading does something in the middle, and then goes on slowly."""
-
-    def read() -> Iterator[bytes]:
-        for number, chunk in enumerate(in_chunks(STREAM, 1 << 16)):
-            if number == 20:
-                act()
-            if number > 20:
-                time.sleep(0.02)
-            yield chunk
-
-    return [DiskUpload(0, len(STREAM), read)]
-
-
 def test_a_session_that_ends_on_the_way_ends_the_import(untouched: World) -> None:
-    disks = slowly(untouched, lambda: untouched.vcsim.faults(expire_sessions=True) and None)
-    expect(SessionLost, "Try again", lambda: untouched.import_one(disks=disks))
+    disk = HalfwayDisk(lambda: untouched.vcsim.faults(expire_sessions=True))
+    expect(SessionLost, "Try again", lambda: untouched.import_one(disks=[disk.upload(0)]))
 
 
 def test_a_lease_that_the_server_drops_ends_the_import(untouched: World) -> None:
-    disks = slowly(untouched, lambda: untouched.vcsim.faults(expire_leases=True) and None)
-    expect(LeaseLost, "Try again", lambda: untouched.import_one(disks=disks))
+    disk = HalfwayDisk(lambda: untouched.vcsim.faults(expire_leases=True))
+    expect(LeaseLost, "Try again", lambda: untouched.import_one(disks=[disk.upload(0)]))
 
 
-def test_cancel_before_the_start_changes_nothing(untouched: World) -> None:
-    def cancel() -> None:
-        raise Cancelled
+class Cancel:
+    """What a job gives to be called now and then: it raises once somebody has pressed Cancel."""
 
+    def __init__(self) -> None:
+        self.pressed = threading.Event()
+        self.heard = threading.Event()
+
+    def __call__(self) -> None:
+        if self.pressed.is_set():
+            self.heard.set()
+            raise Cancelled
+
+
+@pytest.fixture
+def cancel() -> Cancel:
+    """A Cancel that nobody has pressed yet."""
+    return Cancel()
+
+
+def test_cancel_before_the_start_changes_nothing(untouched: World, cancel: Cancel) -> None:
+    cancel.pressed.set()
     with pytest.raises(Cancelled):
         untouched.import_one(check_cancel=cancel)
 
 
-def test_cancel_on_the_way_removes_what_was_made(untouched: World) -> None:
-    is_cancelled = False
-
-    def press() -> None:
-        nonlocal is_cancelled
-        is_cancelled = True
-
-    def check() -> None:
-        if is_cancelled:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        untouched.import_one(disks=slowly(untouched, press), check_cancel=check)
-
-
-def test_cancel_interrupts_a_source_that_hangs(untouched: World) -> None:
-    began = time.monotonic()
+def test_cancel_is_heard_while_the_source_hangs(untouched: World, cancel: Cancel) -> None:
+    heard: list[bool] = []
 
     def read() -> Iterator[bytes]:
         yield STREAM[:MIB]
-        time.sleep(3)
+        cancel.pressed.set()
+        heard.append(cancel.heard.wait(60))
         yield STREAM[MIB:]
 
-    def check() -> None:
-        if time.monotonic() > began + 1:
-            raise Cancelled
+    with pytest.raises(Cancelled):
+        untouched.import_one(disks=[DiskUpload(0, len(STREAM), read)], check_cancel=cancel)
+    assert heard == [True]
+
+
+def test_cancel_does_not_wait_for_the_rest_of_the_disk(untouched: World, cancel: Cancel) -> None:
+    disk = HalfwayDisk(
+        then=lambda: (cancel.pressed.set(), cancel.heard.wait(60)), piece_seconds=0.2
+    )
+    with pytest.raises(Cancelled):
+        untouched.import_one(disks=[disk.upload(0)], check_cancel=cancel)
+    assert disk.is_stopped
+
+
+def test_cancel_keeps_waiting_disks_from_beginning(untouched: World, cancel: Cancel) -> None:
+    begun: list[int] = []
+
+    def upload(number: int) -> DiskUpload:
+        def read() -> Iterator[bytes]:
+            begun.append(number)
+            yield STREAM[:MIB]
+            cancel.pressed.set()
+            cancel.heard.wait(60)
+            yield STREAM[MIB:]
+
+        return DiskUpload(number, len(STREAM), read)
 
     with pytest.raises(Cancelled):
-        untouched.import_one(disks=[DiskUpload(0, len(STREAM), read)], check_cancel=check)
+        untouched.import_one(
+            untouched.spec([disk_of(number) for number in range(3)]),
+            [upload(number) for number in range(3)],
+            check_cancel=cancel,
+            parallel_uploads=1,
+        )
+    assert begun == [0]
 
 
 def test_a_long_upload_outlives_the_lease_by_its_keep_alive(start: Callable[..., Vcsim]) -> None:
     simulator = start(lease_timeout=1)
     with connect(credentials_of(simulator)) as session:
-        short = World(simulator, session)
-        chunks = list(in_chunks(STREAM, len(STREAM) // 20))
 
         def read() -> Iterator[bytes]:
-            for chunk in chunks:
-                time.sleep(0.12)
-                yield chunk
+            yield STREAM[:MIB]
+            time.sleep(1.5)
+            yield STREAM[MIB:]
 
-        moid = short.import_one(disks=[DiskUpload(0, len(STREAM), read)])
+        moid = World(simulator, session).import_one(disks=[DiskUpload(0, len(STREAM), read)])
         assert simulator.disk_path(moid, 0).read_bytes() == STREAM
 
 

@@ -1,0 +1,309 @@
+"""Imports a machine: all of it, or nothing.
+
+The order is that of the protocol: ImportVApp, wait for the lease, send every disk while Progress
+keeps the lease alive, compare what the host received, Complete. Whatever fails, the lease is
+aborted and a machine with our marker that is still there is removed. There is no resume: a lease
+that ended has lost its files.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from vsphere.addresses import match_disks, upload_address
+from vsphere.api import vim, vmodl
+from vsphere.calls import Calls
+from vsphere.errors import (
+    DigestDiffers,
+    DisksUnmatched,
+    SpecRefused,
+    UploadCut,
+    UploadRefused,
+    VmBusy,
+    VSphereError,
+)
+from vsphere.faults import UNSUPPORTED
+from vsphere.keep_alive import KeepAlive
+from vsphere.lease import USUAL_SECONDS, Lease
+from vsphere.machine import find_vm_by_marker, get_vm
+from vsphere.properties import read
+from vsphere.site import network_backing, read_site, require_site
+from vsphere.spec import (
+    COMPLETE_KEY,
+    MAX_STREAM_BYTES,
+    DiskPlace,
+    DiskUpload,
+    Placement,
+    VmSpec,
+    build_config,
+    check_spec,
+    choose_guest_id,
+    choose_hardware_version,
+    plan_disk_places,
+)
+from vsphere.tasks import wait_for_task
+from vsphere.upload import Sender, running
+
+log = logging.getLogger(__name__)
+
+ProgressReport = Callable[[int, int], None]
+
+NOTE_SECONDS = 120
+TICK_SECONDS = 0.1
+MOST_PARALLEL_UPLOADS = 4
+
+
+def import_vm(
+    calls: Calls,
+    spec: VmSpec,
+    disks: Sequence[DiskUpload],
+    placement: Placement,
+    marker: str,
+    progress: ProgressReport,
+    check_cancel: Callable[[], None],
+    parallel_uploads: int,
+) -> str:
+    """See `Session.import_vm`."""
+    doing = f"Import {spec.name}"
+    _check_disks(doing, spec, disks)
+    check_cancel()
+    request = calls.reading(
+        doing, lambda content: _prepare(content, doing, spec, placement, marker)
+    )
+    started = time.monotonic()
+    importing = _Import(calls, doing, spec, disks, marker, progress, check_cancel)
+    try:
+        moid = importing.run(request, min(parallel_uploads, MOST_PARALLEL_UPLOADS))
+    except BaseException as error:
+        importing.clean_up(error)
+        raise
+    log.info(
+        "vsphere imported vm=%s name=%s bytes=%d seconds=%.1f",
+        moid,
+        spec.name,
+        importing.total_bytes,
+        time.monotonic() - started,
+    )
+    return moid
+
+
+def _check_disks(doing: str, spec: VmSpec, disks: Sequence[DiskUpload]) -> None:
+    check_spec(spec)
+    if sorted(disk.number for disk in disks) != sorted(disk.number for disk in spec.disks):
+        raise SpecRefused(f"{doing}: the streams to send are not those of the machine's disks.")
+    for disk in disks:
+        if not 0 < disk.length_bytes < MAX_STREAM_BYTES:
+            raise SpecRefused(
+                f"{doing}: disk {disk.number} takes {disk.length_bytes:,} bytes compressed; a "
+                "stream must be smaller than 2 TiB."
+            )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What ImportVApp needs: all read from the server, nothing changed yet."""
+
+    config: Any
+    pool: Any
+    folder: Any
+    host: Any
+
+
+def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marker: str) -> _Request:
+    site = require_site(read_site(content, placement), doing)
+    backings = [network_backing(content, nic.network, doing) for nic in spec.nics]
+    versions = [of.get("summary.config.product.version", "") for of in site.hosts.values()]
+    config = build_config(
+        spec,
+        datastore_name=site.of["datastore"]["name"],
+        nic_backings=backings,
+        marker=marker,
+        hardware_version=choose_hardware_version(versions),
+        guest_id=choose_guest_id(spec.guest_id, _known_guests(content, site.compute)),
+    )
+    is_vapp = isinstance(site.objects["resource_pool"], vim.VirtualApp)
+    return _Request(
+        config=config,
+        pool=site.objects["resource_pool"],
+        folder=None if is_vapp else site.objects["folder"],
+        host=site.objects.get("host"),
+    )
+
+
+def _known_guests(content: Any, compute: Any) -> list[str]:
+    """Return the guest ids that the target knows; empty when it does not say."""
+    try:
+        browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
+        option = browser.QueryConfigOption(key=None, host=None) if browser else None
+    except (*UNSUPPORTED, vmodl.fault.InvalidArgument, vmodl.fault.SystemError):
+        return []
+    return [one.id for one in (option.guestOSDescriptor or ())] if option else []
+
+
+@dataclass
+class _Import:
+    """One import under way, with what is needed to undo it."""
+
+    calls: Calls
+    doing: str
+    spec: VmSpec
+    disks: Sequence[DiskUpload]
+    marker: str
+    progress: ProgressReport
+    check_cancel: Callable[[], None]
+    may_have_begun: bool = False
+    lease: Lease | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(disk.length_bytes for disk in self.disks)
+
+    def run(self, request: _Request, parallel_uploads: int) -> str:
+        places = plan_disk_places(self.spec.disks)
+        self.lease = lease = self._begin(request)
+        info = lease.wait_until_ready(self.check_cancel)
+        moid = str(info.entity._moId)
+        urls = match_disks(self.doing, info.deviceUrl or (), self.spec.disks, places)
+        senders = [
+            Sender(*upload_address(urls[disk.number], self.calls.door), disk) for disk in self.disks
+        ]
+        with lease.keep_alive() as keep_alive:
+            with running(senders, parallel_uploads) as uploads:
+                self._watch(lease, senders, uploads, keep_alive)
+            self._compare(lease.manifest(), senders, urls)
+            self.check_cancel()
+            lease.complete()
+        self._verify(moid, places)
+        self._mark_complete(moid)
+        self.progress(self.total_bytes, self.total_bytes)
+        return moid
+
+    def _begin(self, request: _Request) -> Lease:
+        self.may_have_begun = True
+        try:
+            managed = self.calls.writing(
+                self.doing,
+                lambda stub: vim.ResourcePool(request.pool._moId, stub).ImportVApp(
+                    spec=vim.vm.VmImportSpec(configSpec=request.config),
+                    folder=request.folder,
+                    host=request.host,
+                ),
+            )
+        except VSphereError as error:
+            # An answer, even a refusal, tells that nothing was made; a broken connection does not.
+            self.may_have_begun = not isinstance(error.__cause__, vmodl.MethodFault)
+            raise
+        return Lease(self.calls, self.doing, managed)
+
+    def _watch(
+        self,
+        lease: Lease,
+        senders: Sequence[Sender],
+        uploads: Sequence[Future[None]],
+        keep_alive: KeepAlive,
+    ) -> None:
+        """Wait for the uploads; raise what ends them early, while the others still run."""
+        waiting = set(uploads)
+        while waiting:
+            waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_EXCEPTION).not_done
+            self.check_cancel()
+            _raise_first_error(lease, uploads, keep_alive)
+            sent_bytes = sum(sender.sent_bytes for sender in senders)
+            keep_alive.percent = min(99, 100 * sent_bytes // max(1, self.total_bytes))
+            self.progress(sent_bytes, self.total_bytes)
+
+    def _compare(
+        self, manifest: Mapping[str, Any], senders: Sequence[Sender], urls: Mapping[int, Any]
+    ) -> None:
+        """Compare what the host says it received with what was sent."""
+        for sender in senders:
+            url = urls[sender.upload.number]
+            entry = manifest.get(url.key) or manifest.get(url.importKey)
+            if entry is None:
+                log.warning(
+                    "vsphere gives no digest name=%s disk=%d", self.spec.name, sender.upload.number
+                )
+                continue
+            digest = (entry.sha1 or "").lower()
+            if entry.size != sender.sent_bytes or (digest and digest != sender.sha1):
+                raise DigestDiffers(
+                    f"{sender.doing}: the host received {entry.size:,} bytes with SHA-1 {digest}, "
+                    f"sent were {sender.sent_bytes:,} with {sender.sha1}. Check the network."
+                )
+
+    def _verify(self, moid: str, places: Mapping[int, DiskPlace]) -> None:
+        """Read the machine's disks back: each must be where and as large as it was meant to be."""
+        found = get_vm(self.calls, moid).hardware().disks
+        by_place: dict[DiskPlace | None, int] = {disk.place: disk.capacity_bytes for disk in found}
+        for disk in self.spec.disks:
+            place = places[disk.number]
+            if by_place.get(place) != disk.capacity_bytes:
+                raise DisksUnmatched(
+                    f"{self.doing}: disk {disk.number} at {place.import_name} should have "
+                    f"{disk.capacity_bytes:,} bytes and has {by_place.get(place, 0):,}."
+                )
+
+    def _mark_complete(self, moid: str) -> None:
+        """Note in the machine that it is whole; until then nobody may take it for ours to use."""
+        note = vim.vm.ConfigSpec(
+            extraConfig=[vim.option.OptionValue(key=COMPLETE_KEY, value="true")]
+        )
+        task = self.calls.writing(
+            self.doing, lambda stub: vim.VirtualMachine(moid, stub).ReconfigVM_Task(spec=note)
+        )
+        wait_for_task(self.calls, task, self.doing, NOTE_SECONDS)
+
+    def clean_up(self, error: BaseException) -> None:
+        """Remove what was made. Where that fails, `error` says so."""
+        if not self.may_have_begun:
+            return
+        try:
+            if self.lease is not None:
+                self.lease.abort()
+            self._remove_leftover()
+        except VSphereError as problem:
+            log.error(
+                "vsphere leftover name=%s marker=%s error=%s", self.spec.name, self.marker, problem
+            )
+            if isinstance(error, VSphereError):
+                text = (
+                    f"{error} What was made of {self.spec.name} could not be removed ({problem}): "
+                    f"look for a machine with {self.marker} in its notes."
+                )
+                error.args = (text,)
+
+    def _remove_leftover(self) -> None:
+        """Remove a machine with our marker, waiting as long as a lost lease can hold it."""
+        held_seconds = self.lease.lease_seconds if self.lease is not None else USUAL_SECONDS
+        deadline = time.monotonic() + held_seconds + 30
+        sure_after = time.monotonic() + (0 if self.lease is not None else 2)
+        while True:
+            vm = find_vm_by_marker(self.calls, self.marker)
+            if vm is None:
+                if time.monotonic() >= sure_after:
+                    return
+            else:
+                try:
+                    vm.destroy(self.marker)
+                    return
+                except VmBusy:
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(0.5)
+
+
+def _raise_first_error(
+    lease: Lease, uploads: Sequence[Future[None]], keep_alive: KeepAlive
+) -> None:
+    for upload in uploads:
+        if not upload.done():
+            continue
+        try:
+            upload.result()
+        except (UploadCut, UploadRefused) as error:
+            raise lease.reason(error) from error.__cause__
+    if keep_alive.fault is not None:
+        raise lease.reason(lease.translate(keep_alive.fault)) from keep_alive.fault
