@@ -129,6 +129,8 @@ def _copy_python(packages: Path, tree: Path) -> None:
     shutil.copytree(
         packages / PYTHON,
         packages / "python" / PYTHON.name,
+        # Debian links sitecustomize.py into /etc: followed from here, that is this computer's.
+        symlinks=True,
         ignore=shutil.ignore_patterns(*NEEDLESS_PYTHON),
     )
     shutil.rmtree(packages / PYTHON)
