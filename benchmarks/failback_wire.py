@@ -19,7 +19,6 @@ from benchmarks.disk_image import change_image, ensure_disk_image
 from benchmarks.figures import Figure, at_most, run_command
 from benchmarks.two_cores import (
     begin_core,
-    ignore,
     index_store,
     measure_as_core,
     peer_behind_link,
@@ -73,6 +72,7 @@ def _part_of(image: Path, target: Path) -> Path:
 
 def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     begin_core()
+    from console.jobs.report import SILENCE
     from protected_machines.points.store import open_store
     from replication.failback.facts import quote_facts
     from replication.failback.quote import make_quote
@@ -91,7 +91,7 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
         with speaking_with(pairing) as client:
 
             def send() -> None:
-                Sending(replicated, client, ignore, ignore, ignore).send_missing()
+                Sending(replicated, client, SILENCE).send_missing()
 
             described = {**describe_machine(replicated), "point_ids": [str(base.pk)]}
             client.put_machine(str(machine.pk), described)

@@ -9,7 +9,6 @@ from benchmarks.disk_image import change_image, copy_image, ensure_disk_image
 from benchmarks.figures import Figure, at_most, run_command
 from benchmarks.two_cores import (
     begin_core,
-    ignore,
     index_store,
     measure_as_core,
     peer_behind_link,
@@ -44,6 +43,7 @@ def run(work: Path) -> list[Figure]:
 
 def _measure(peer_home: Path) -> dict[str, float]:
     begin_core()
+    from console.jobs.report import SILENCE
     from replication.models import ReplicatedMachine
     from replication.peers.connection import speaking_with
     from replication.peers.pairing import add_target_core
@@ -57,7 +57,7 @@ def _measure(peer_home: Path) -> dict[str, float]:
         started = time.monotonic()
         with speaking_with(pairing) as client:
             client.put_machine(str(machine.pk), describe_machine(replicated))
-            Sending(replicated, client, ignore, ignore, ignore).send_missing()
+            Sending(replicated, client, SILENCE).send_missing()
         seconds = time.monotonic() - started
     return {
         "wire_bytes": link.sent_bytes + link.received_bytes,

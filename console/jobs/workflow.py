@@ -33,11 +33,11 @@ from console.jobs.errors import (
     StepTimedOut,
     UnknownWorkflow,
 )
+from console.jobs.report import Report
 
 __all__ = [
     "JobCancelled",
     "JobConflict",
-    "Report",
     "Step",
     "StepContext",
     "StepFailed",
@@ -65,26 +65,6 @@ class Waiting(Exception):
         super().__init__(reason)
         self.reason = reason
         self.again_in_seconds = again_in_seconds
-
-
-class Report(Protocol):
-    """What work tells the job that it is done for, and hears from it."""
-
-    def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
-        """Say how far it is. Cheap: may be called for every slice, from any thread."""
-
-    def note(self, text: str) -> None:
-        """Say something to the people who watch; it never steers code."""
-
-    def check_cancel(self) -> None:
-        """Stop here if the job was cancelled, the step's limit is over or the lease is lost.
-
-        To be called between slices, after looking for what an earlier attempt left.
-
-        Raises:
-            JobCancelled: somebody asked to cancel.
-            StepTimedOut: the limit is over.
-        """
 
 
 class StepContext(Report, Protocol):

@@ -5,7 +5,7 @@ becomes one of recovery points only; of one that it knows, neither owner nor kin
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from django.db import transaction
 
 from console.findings import Finding
 from console.identity import this_core
+from console.jobs.report import Report, at_each_slice
 from console.jobs.workflow import StepFailed
 from console.wording import bytes_human
 from protected_machines.archives.folder import look_at_place, plan_archive_to_read
@@ -31,9 +32,6 @@ from recovery_store.inventory import Inventory
 from recovery_store.manifest import Manifest
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-CheckCancel = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -205,8 +203,7 @@ def copy_points(
     machine_id: UUID | str,
     point_id: UUID | str | None,
     look: dict[str, Any],
-    progress: Progress,
-    check_cancel: CheckCancel,
+    report: Report,
 ) -> dict[str, Any]:
     """Bring the points that this core lacks; every byte is proven when it is here.
 
@@ -215,16 +212,11 @@ def copy_points(
     Undo: `undo_make_machine`.
     Fails with: STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-NOT-READABLE.
     """
-
-    def on_progress(done_bytes: int, total_bytes: int) -> None:
-        check_cancel()
-        progress(done_bytes, total_bytes)
-
     path = Path(look["path"])
     wanted = None if point_id is None else str(point_id)
     try:
         with naming_good_points(machine_id):
-            ids = consume(open_store(), path, on_progress, str(machine_id), wanted)
+            ids = consume(open_store(), path, at_each_slice(report), str(machine_id), wanted)
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}."
         raise StepFailed("ARCHIVE-NOT-READABLE", text) from error

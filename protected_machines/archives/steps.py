@@ -5,13 +5,14 @@ its Effect, why it is Idempotent, its Undo and what it Fails with; none knows a 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from console.findings import Finding
+from console.jobs.report import Report
 from console.jobs.workflow import StepFailed
 from protected_machines.archives.folder import Place, look_at_place, plan_new_archive
 from protected_machines.points.store import open_store
@@ -23,9 +24,6 @@ from recovery_store.manifest import Manifest
 from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-CheckCancel = Callable[[], None]
 
 
 def points_to_archive(machine_id: UUID | str, point_id: UUID | str | None) -> list[Manifest]:
@@ -124,8 +122,7 @@ def copy_points(
     machine_id: UUID | str,
     point_id: UUID | str | None,
     look: dict[str, Any],
-    progress: Progress,
-    check_cancel: CheckCancel,
+    report: Report,
 ) -> dict[str, Any]:
     """Copy the points that the archive lacks; every byte is proven when it is there.
 
@@ -136,9 +133,9 @@ def copy_points(
     """
 
     def on_progress(done_bytes: int, total_bytes: int) -> None:
-        check_cancel()
+        report.check_cancel()
         check_disk(look)
-        progress(done_bytes, total_bytes)
+        report.progress(done_bytes, total_bytes)
 
     wanted = None if point_id is None else str(point_id)
     with _watching(look), naming_good_points(machine_id):

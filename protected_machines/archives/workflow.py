@@ -72,6 +72,5 @@ def copy_points(context: StepContext) -> dict[str, Any]:
         context.subject_id,
         context.params.point_id,
         look,
-        context.progress,
-        context.check_cancel,
+        context,
     )

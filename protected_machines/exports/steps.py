@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from console.identity import this_core
+from console.jobs.report import Report
 from console.jobs.workflow import Waiting
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.plan import choose_controller
 from protected_machines.exports.vcenters import connect, get_vcenter
-from protected_machines.points.proofs import CheckCancel, Progress, get_manifest
+from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
 from recovery_store.manifest import Manifest
 from vsphere import DiskUpload, Vm, VmDisk, VmNic, VmSpec
@@ -56,8 +57,7 @@ def import_vm(
     point_id: UUID | str,
     options: VmOptions,
     marker: str,
-    progress: Progress,
-    check_cancel: CheckCancel,
+    report: Report,
 ) -> dict[str, Any]:
     """Make the VM of the point at the vCenter, its disks uploaded.
 
@@ -79,8 +79,8 @@ def import_vm(
             _plan_uploads(manifest, plans),
             options.placement,
             marker,
-            progress,
-            check_cancel,
+            report.progress,
+            report.check_cancel,
         )
         return {"vm_moid": moid, "vm_name": session.get_vm(moid).name}
 

@@ -48,9 +48,7 @@ def reserve_vm(context: StepContext) -> dict[str, Any]:
 
 @step("Prove the recovery point", nothing_to_undo="it only reads", limit_seconds=12 * 3600)
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    return proofs.prove_chain(
-        context.subject_id, context.params.point_id, context.progress, context.check_cancel
-    )
+    return proofs.prove_chain(context.subject_id, context.params.point_id, context)
 
 
 @step("Export the disks to a new VM", limit_seconds=24 * 3600)
@@ -60,8 +58,7 @@ def import_vm(context: StepContext) -> dict[str, Any]:
         context.params.point_id,
         context.params.options,
         context.outputs["reserve_vm"]["marker"],
-        context.progress,
-        context.check_cancel,
+        context,
     )
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
+from console.jobs.report import SILENCE, Report, at_each_slice
 from protected_machines.choices import PointState
 from protected_machines.errors import PointNotFound
 from protected_machines.models import RecoveryPoint
@@ -21,9 +22,6 @@ from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, ChainDamaged
 from recovery_store.manifest import Manifest
 from recovery_store.proof import prove_files
-
-Progress = Callable[[int, int], None]
-CheckCancel = Callable[[], None]
 
 # How long the proof of what a point builds on is good enough for the background.
 CHAIN_PROOF_HOLDS = timedelta(days=7)
@@ -38,7 +36,7 @@ class ChainProof:
 
 
 def prove_whole_chain(
-    machine_id: UUID | str, point_id: UUID | str, progress: Progress | None = None
+    machine_id: UUID | str, point_id: UUID | str, on_slice: Callable[[int, int], None] | None = None
 ) -> ChainProof:
     """Read the point and all it builds on, and save what that showed.
 
@@ -48,7 +46,7 @@ def prove_whole_chain(
     """
     began_at = timezone.now()
     try:
-        proof = open_store().prove(str(machine_id), str(point_id), progress)
+        proof = open_store().prove(str(machine_id), str(point_id), on_slice)
     except (ChainBroken, ChainDamaged) as error:
         record_damage(machine_id, point_id, error, began_at)
         raise
@@ -57,7 +55,7 @@ def prove_whole_chain(
 
 
 def prove_lately(
-    machine_id: UUID | str, point_id: UUID | str, progress: Progress | None = None
+    machine_id: UUID | str, point_id: UUID | str, on_slice: Callable[[int, int], None] | None = None
 ) -> ChainProof:
     """Read the point's own files, and its whole chain only where that was not done lately.
 
@@ -77,11 +75,11 @@ def prove_lately(
         proven_at__gte=timezone.now() - CHAIN_PROOF_HOLDS,
     ).count()
     if not ancestors or proven_lately < len(ancestors):
-        return prove_whole_chain(machine_id, point_id, progress)
+        return prove_whole_chain(machine_id, point_id, on_slice)
     folder = store.get_folder(str(machine_id), str(point_id))
-    if prove_files([(folder, chain[-1])], progress):
+    if prove_files([(folder, chain[-1])], on_slice):
         # Reads more, to say what is still good.
-        return prove_whole_chain(machine_id, point_id, progress)
+        return prove_whole_chain(machine_id, point_id, on_slice)
     RecoveryPoint.objects.get(pk=point_id).mark_proven()
     return ChainProof(1, is_whole_chain=False)
 
@@ -127,10 +125,7 @@ def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
 
 
 def prove_chain(
-    machine_id: UUID | str,
-    point_id: UUID | str,
-    progress: Progress | None = None,
-    check_cancel: CheckCancel | None = None,
+    machine_id: UUID | str, point_id: UUID | str, report: Report = SILENCE
 ) -> dict[str, Any]:
     """Prove the point and everything it builds on, by the store's own digests.
 
@@ -140,12 +135,5 @@ def prove_chain(
     Fails with: STORE-… naming what is damaged or missing, and the points that are still good.
     """
     manifest = get_manifest(machine_id, point_id)
-
-    def on_progress(done_bytes: int, total_bytes: int) -> None:
-        if check_cancel is not None:
-            check_cancel()
-        if progress is not None:
-            progress(done_bytes, total_bytes)
-
-    proof = prove_whole_chain(machine_id, point_id, on_progress)
+    proof = prove_whole_chain(machine_id, point_id, at_each_slice(report))
     return {"manifest_digest": manifest.digest, "points": proof.points}

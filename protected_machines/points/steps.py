@@ -56,9 +56,7 @@ def _take(
         get_machine(context.subject_id),
         kind,
         point_id,
-        context.progress,
-        context.check_cancel,
-        context.note,
+        context,
         hold_seconds,
         watch_seconds,
     )

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from uuid import UUID
@@ -11,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from agent.client import ParentDisk
+from console.jobs.report import SILENCE, Report, at_each_slice
 from protected_machines import ownership
 from protected_machines.agents.connection import dial, recording_connection
 from protected_machines.choices import LIVE_KINDS, PointKind, PointState
@@ -24,16 +24,12 @@ from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
 
 def take_recovery_point(
     machine: Machine,
     kind: PointKind | str,
     point_id: UUID | str,
-    progress: Progress | None = None,
-    check_cancel: Callable[[], None] | None = None,
-    note: Callable[[str], None] | None = None,
+    report: Report = SILENCE,
     hold_seconds: int = 0,
     watch_seconds: int = 0,
 ) -> RecoveryPoint:
@@ -42,9 +38,9 @@ def take_recovery_point(
     With `hold_seconds` the machine's file systems stay frozen afterwards, so that nothing can be
     written past the point, until they are released or that time is over. With `watch_seconds` the
     agent is asked to watch what is written after it, at most that long, so that a point with a
-    hold on top of it reads only that. `note` is told where whole disks have to be read instead.
+    hold on top of it reads only that. The report is told where whole disks have to be read instead.
 
-    An incremental falls back to a base image where no earlier point can be its parent; `note`
+    An incremental falls back to a base image where no earlier point can be its parent; the report
     is told why. Failing or being cancelled at any moment leaves nothing in
     the store.
 
@@ -75,14 +71,8 @@ def take_recovery_point(
         plan.reason,
     )
 
-    if plan.reason and note is not None:
-        note(f"A base image is taken: {plan.reason}.")
-
-    def on_progress(done_bytes: int, total_bytes: int) -> None:
-        if check_cancel is not None:
-            check_cancel()
-        if progress is not None:
-            progress(done_bytes, total_bytes)
+    if plan.reason:
+        report.note(f"A base image is taken: {plan.reason}.")
 
     epoch = machine.ownership_epoch
     with store.begin_point(
@@ -91,7 +81,9 @@ def take_recovery_point(
         with recording_connection(machine):
             client = dial(machine)
             parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
-            result = client.take_snapshot(writer, parents, on_progress, hold_seconds, watch_seconds)
+            result = client.take_snapshot(
+                writer, parents, at_each_slice(report), hold_seconds, watch_seconds
+            )
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(
@@ -113,10 +105,12 @@ def take_recovery_point(
         result.why_whole or "-",
         time.monotonic() - started,
     )
-    if note is not None and watch_seconds and not result.is_watched:
-        note("The agent does not watch what is written from now on: the final point reads all.")
-    if note is not None and result.why_whole:
-        note(f"Whole disks were read while the machine was frozen: {result.why_whole}.")
+    if watch_seconds and not result.is_watched:
+        report.note(
+            "The agent does not watch what is written from now on: the final point reads all."
+        )
+    if result.why_whole:
+        report.note(f"Whole disks were read while the machine was frozen: {result.why_whole}.")
     return point
 
 

@@ -6,7 +6,7 @@ its Undo and what it Fails with; none knows a job.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from agent.errors import (
     AgentUnreachable,
     RestoreUnknown,
 )
+from console.jobs.report import SILENCE, Report
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
 from protected_machines.models import Machine, RestoreTarget
@@ -38,9 +39,6 @@ from recovery_store.vmdk.restore import RestorePlan
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-CheckCancel = Callable[[], None]
-
 AGAIN_AFTER_CUT_SECONDS = 5.0
 
 
@@ -49,9 +47,7 @@ def restore_disks(
     point_id: UUID | str,
     target_id: UUID | str,
     since_point_id: UUID | str | None = None,
-    progress: Progress | None = None,
-    check_cancel: CheckCancel | None = None,
-    note: Callable[[str], None] | None = None,
+    report: Report = SILENCE,
 ) -> dict[str, Any]:
     """Write the point to the disks of the rescue machine; with `since_point_id` only the changes.
 
@@ -72,7 +68,7 @@ def restore_disks(
             if finding.is_error:
                 raise StepFailed(finding.code, finding.text, is_permanent=True)
         client = dial_target(target)
-        run = _Restore(manifest, client, progress, check_cancel)
+        run = _Restore(manifest, client, report)
         try:
             written_bytes = run.write(
                 mapping.pairs, str(since_point_id) if since_point_id else None
@@ -80,8 +76,7 @@ def restore_disks(
         except RestoreUnknown:
             if since_point_id is None:
                 raise
-            if note is not None:
-                note("The rescue machine does not hold the earlier point; all of it is written.")
+            report.note("The rescue machine does not hold the earlier point; all of it is written.")
             written_bytes = run.write(mapping.pairs, None)
         client.finish_restore(str(point_id))
     return {"disks": len(mapping.pairs), "written_bytes": written_bytes}
@@ -90,17 +85,10 @@ def restore_disks(
 class _Restore:
     """One run of writing a point's disks, in order."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        client: AgentClient,
-        progress: Progress | None,
-        check_cancel: CheckCancel | None,
-    ) -> None:
+    def __init__(self, manifest: Manifest, client: AgentClient, report: Report) -> None:
         self._manifest = manifest
         self._client = client
-        self._progress = progress
-        self._check_cancel = check_cancel
+        self._report = report
         self._store = open_store()
 
     def write(self, pairs: Sequence[DiskPair], since_point_id: str | None) -> int:
@@ -131,8 +119,7 @@ class _Restore:
         total_bytes: int,
     ) -> None:
         def on_progress(done_bytes: int, _disk_bytes: int) -> None:
-            if self._progress is not None:
-                self._progress(before_bytes + done_bytes, total_bytes)
+            self._report.progress(before_bytes + done_bytes, total_bytes)
 
         self._client.restore_disk(
             pair.target_number,
@@ -140,7 +127,7 @@ class _Restore:
             self._manifest.point_id,
             since_point_id,
             on_progress,
-            self._check_cancel,
+            self._report.check_cancel,
         )
 
 

@@ -90,9 +90,7 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
         point = RecoveryPoint.objects.filter(pk=context.params.point_id).first()
         if point is not None and point.state == PointState.PROVEN:
             return {"points": 0}
-    return proofs.prove_chain(
-        context.subject_id, context.params.point_id, context.progress, context.check_cancel
-    )
+    return proofs.prove_chain(context.subject_id, context.params.point_id, context)
 
 
 @step("Write the disks", nothing_to_undo=_SCRATCH, limit_seconds=COPY_LIMIT_SECONDS, attempts=3)
@@ -103,9 +101,7 @@ def restore_disks(context: StepContext) -> dict[str, Any]:
         context.params.point_id,
         context.params.target_id,
         getattr(context.params, "since_point_id", None),
-        context.progress,
-        context.check_cancel,
-        context.note,
+        context,
     )
 
 

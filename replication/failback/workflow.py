@@ -553,9 +553,7 @@ def _send(context: StepContext) -> dict[str, Any]:
         return Sending(
             _get_replicated(context),
             client,
-            context.progress,
-            context.check_cancel,
-            context.note,
+            context,
             is_pausable=False,
         ).send_missing()
 

@@ -134,9 +134,7 @@ def undo_take_ownership(context: StepContext) -> None:
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    return proofs.prove_chain(
-        context.subject_id, context.params.point_id, context.progress, context.check_cancel
-    )
+    return proofs.prove_chain(context.subject_id, context.params.point_id, context)
 
 
 @step("Export the recovery point to a new VM", limit_seconds=COPY_LIMIT_SECONDS, attempts=2)
@@ -146,8 +144,7 @@ def export_vm(context: StepContext) -> dict[str, Any]:
         context.params.point_id,
         context.params.options,
         _marker(context),
-        context.progress,
-        context.check_cancel,
+        context,
     )
 
 
@@ -268,7 +265,7 @@ def verify_snapshots(context: StepContext) -> dict[str, Any]:
     """
     names = context.outputs["reserve_names"]
     machine_id, second_point_id = context.subject_id, names["second_point_id"]
-    proof = proofs.prove_chain(machine_id, second_point_id, context.progress, context.check_cancel)
+    proof = proofs.prove_chain(machine_id, second_point_id, context)
     chain_ids = [
         manifest.point_id for manifest in open_store().chain(str(machine_id), second_point_id)
     ]

@@ -90,7 +90,7 @@ def undo_make_folder(context: StepContext) -> None:
 def copy_points(context: StepContext) -> dict[str, Any]:
     look = context.outputs["look_at_folder"]
     context.note(f"Into {look['path']}")
-    return steps.copy_points(look["machine_id"], None, look, context.progress, context.check_cancel)
+    return steps.copy_points(look["machine_id"], None, look, context)
 
 
 @step("Note what is on the seed drive", nothing_to_undo="it is the last step", limit_seconds=60)

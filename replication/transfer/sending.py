@@ -6,11 +6,11 @@ one slice; the receiver checks every digest before a point counts.
 
 import logging
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from django.utils import timezone
 
+from console.jobs.report import CancelOnly, Report
 from console.jobs.workflow import StepFailed
 from protected_machines.choices import PointState
 from protected_machines.models import Machine, RecoveryPoint
@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 SLICE_BYTES = 8 * 1024 * 1024
 _STRAY_OFFSETS_LIMIT = 20
 _TRANSFERS_OF_A_POINT = 2
-
-Progress = Callable[[int, int], None]
 
 
 def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
@@ -75,9 +73,7 @@ class Sending:
         self,
         replicated: ReplicatedMachine,
         client: PeerClient,
-        progress: Progress,
-        check_cancel: Callable[[], None],
-        note: Callable[[str], None],
+        report: Report,
         slice_bytes: int = SLICE_BYTES,
         *,
         is_pausable: bool = True,
@@ -88,9 +84,7 @@ class Sending:
         self._replicated = replicated
         self._machine: Machine = replicated.machine
         self._client = client
-        self._progress = progress
-        self._check_cancel = check_cancel
-        self._note = note
+        self._report = report
         self._store = open_store()
         self._sent_bytes = 0
         self._total_bytes = 0
@@ -105,7 +99,9 @@ class Sending:
         sent_points = 0
         while True:
             if self._is_on_seed_drive():
-                self._note("Its points are on a seed drive; nothing goes over the link meanwhile.")
+                self._report.note(
+                    "Its points are on a seed drive; nothing goes over the link meanwhile."
+                )
                 return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
             sendable, damaged = self._sendable_points()
             missing = self._client.missing_points(str(self._machine.pk), sendable)
@@ -117,9 +113,9 @@ class Sending:
                 if self._is_on_seed_drive():
                     break
                 if self._is_paused():
-                    self._note("Paused; the rest stays for later.")
+                    self._report.note("Paused; the rest stays for later.")
                     return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
-                self._note(
+                self._report.note(
                     f"Point {number} of {len(manifests)}, taken {manifest.taken_at:%H:%M:%S}"
                 )
                 self._send_point(manifest)
@@ -157,7 +153,7 @@ class Sending:
                         "something on the way or the target's storage changes what is sent.",
                     ) from error
                 logger.warning("sending again point_id=%s error=%s", manifest.point_id, error)
-                self._note(f"{error.text}. Sending it again.")
+                self._report.note(f"{error.text}. Sending it again.")
                 self._sent_bytes = sent_before_bytes
         now = timezone.now()
         self._replicated.note_synced(manifest.point_id, manifest.taken_at, now)
@@ -171,7 +167,7 @@ class Sending:
             self._advance(offset_bytes)
             strays = 0
             while offset_bytes < disk.file_bytes:
-                self._check_cancel()
+                self._report.check_cancel()
                 data = self._read(manifest, disk.file, offset_bytes, disk.file_bytes)
                 before_bytes = offset_bytes
                 try:
@@ -210,7 +206,7 @@ class Sending:
             DamagedHere: naming what is damaged, and what is still good.
         """
         try:
-            prove_chain(manifest.machine_id, manifest.point_id, check_cancel=self._check_cancel)
+            prove_chain(manifest.machine_id, manifest.point_id, CancelOnly(self._report))
         except StoreError as error:
             raise DamagedHere(
                 f"Point {manifest.point_id} is damaged in this core's own store and is not sent: "
@@ -236,7 +232,7 @@ class Sending:
 
     def _advance(self, count_bytes: int) -> None:
         self._sent_bytes += count_bytes
-        self._progress(self._sent_bytes, max(self._total_bytes, self._sent_bytes))
+        self._report.progress(self._sent_bytes, max(self._total_bytes, self._sent_bytes))
 
     def _is_on_seed_drive(self) -> bool:
         return self._is_pausable and self._replicated.seed_drives.outstanding().exists()

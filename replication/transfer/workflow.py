@@ -120,9 +120,7 @@ def send_points(context: StepContext) -> dict[str, Any]:
     replicated = get_replicated(context.params.replicated_machine_id)
     try:
         with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
-            return Sending(
-                replicated, client, context.progress, context.check_cancel, context.note
-            ).send_missing()
+            return Sending(replicated, client, context).send_missing()
     except PeerUnreachable as error:
         context.check_cancel()
         raise Waiting(

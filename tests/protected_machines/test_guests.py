@@ -8,6 +8,7 @@ import pytest
 from pyVmomi import vim
 
 from agent.errors import AgentCertificateChanged
+from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
 from protected_machines.agents.connection import protect_here
 from protected_machines.errors import VmMissing
@@ -79,7 +80,7 @@ def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
     )
     marker = reserve_vm()["marker"]
     prove_chain(machine.pk, point.pk)
-    import_vm(machine.pk, point.pk, options, marker, lambda *_: None, lambda: None)
+    import_vm(machine.pk, point.pk, options, marker, SILENCE)
     yield Guest(vcenter, marker)
     for _ in range(2):
         undo_import_vm(vcenter.pk, marker)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
 from lab.vcsim.process import Vcsim, running_vcsim
 from protected_machines.exports.options import VmOptions
@@ -98,7 +99,7 @@ def test_a_half_vm_is_waited_for_and_replaced(
     deadline = time.monotonic() + 60
     while True:
         try:
-            output = import_vm(machine.pk, point.pk, options, marker, lambda *_: None, lambda: None)
+            output = import_vm(machine.pk, point.pk, options, marker, SILENCE)
             break
         except Waiting:
             assert time.monotonic() < deadline

@@ -21,6 +21,7 @@ from recovery_store.errors import StoreFull
 from recovery_store.store import Store
 from tests.factories import NOON
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
+from tests.reports import Told
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +46,7 @@ def test_the_first_point_is_a_base_image_and_says_why(
     machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
 ) -> None:
     notes: list[str] = []
-    point = take(machine, note=notes.append)
+    point = take(machine, report=Told(note=notes.append))
     assert point.kind == PointKind.BASE_IMAGE
     assert notes == ["A base image is taken: it is the first recovery point of the machine."]
     assert point.taken_by_core_name == machine.owner_core_name
@@ -70,13 +71,13 @@ def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
 ) -> None:
     notes: list[str] = []
     take(machine)
-    take(machine, note=notes.append, watch_seconds=600)
+    take(machine, report=Told(note=notes.append), watch_seconds=600)
     assert notes == [
         "The agent does not watch what is written from now on: the final point reads all."
     ]
     overwrite(agent.disks["boot"], 300_000, b"changed")
     notes.clear()
-    final = take(machine, note=notes.append, hold_seconds=60)
+    final = take(machine, report=Told(note=notes.append), hold_seconds=60)
     assert notes == [
         "Whole disks were read while the machine was frozen: no point before it was watched."
     ]
@@ -90,13 +91,13 @@ def test_a_final_point_of_a_watched_machine_reads_only_what_was_written(
     agent.restart()
     notes: list[str] = []
     take(machine)
-    take(machine, note=notes.append, watch_seconds=600)
+    take(machine, report=Told(note=notes.append), watch_seconds=600)
     before = tmp_path / "data.raw"
     shutil.copy(agent.disks["data"], before)
     overwrite(agent.disks["boot"], 5 * 65536 + 7, b"changed")
     Path(f"{agent.disks['boot']}.notes").write_text("5 1\n")
     overwrite(agent.disks["data"], 5 * 65536 + 7, b"nobody told of it")
-    final = take(machine, note=notes.append, hold_seconds=60)
+    final = take(machine, report=Told(note=notes.append), hold_seconds=60)
     assert notes == []
     assert_same(store, final, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
     assert_same(store, final, 1, before, tmp_path / "data.vmdk")
@@ -118,7 +119,7 @@ def test_taking_the_same_point_twice_takes_it_once(machine: Machine, store: Stor
 
 def test_progress_counts_bytes_up_to_the_total(machine: Machine) -> None:
     seen: list[tuple[int, int]] = []
-    take(machine, progress=lambda done_bytes, total_bytes: seen.append((done_bytes, total_bytes)))
+    take(machine, report=Told(lambda *figures: seen.append(figures)))
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] == 6 * MIB
 
@@ -166,7 +167,7 @@ def test_losing_ownership_in_mid_stream_leaves_no_point(
 ) -> None:
     claim = ownership.OwnershipClaim(str(uuid.uuid4()), "DR site", 7, NOON)
     with pytest.raises(NotTheOwner):
-        take(machine, progress=lambda *_: ownership.record_owner(machine.pk, claim))
+        take(machine, report=Told(lambda *_: ownership.record_owner(machine.pk, claim)))
     assert files() == set()
     assert not RecoveryPoint.objects.exists()
 
@@ -205,7 +206,7 @@ def test_an_agent_that_dies_in_mid_stream_leaves_nothing(
     take(machine)
     before = files()
     with pytest.raises(AgentError) as caught:
-        take(machine, PointKind.BASE_IMAGE, progress=lambda *_: agent.stop(signal.SIGKILL))
+        take(machine, PointKind.BASE_IMAGE, report=Told(lambda *_: agent.stop(signal.SIGKILL)))
     assert caught.value.code in ("AGENT-GONE", "AGENT-UNREACHABLE")
     assert files() == before
     agent.start()
@@ -219,7 +220,7 @@ def test_a_cancelled_snapshot_leaves_nothing(
         raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        take(machine, check_cancel=cancel)
+        take(machine, report=Told(check_cancel=cancel))
     assert files() == set()
 
 

@@ -12,6 +12,7 @@ from console.identity import this_core
 from console.jobs.acts import start_job
 from console.jobs.doors import doors
 from console.jobs.models import Job
+from console.jobs.report import SILENCE
 from console.jobs.workflow import Step, StepAction
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
@@ -47,9 +48,7 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     point = machine.points.order_by("-taken_at").first()
     assert point is not None
     marker = steps.reserve_vm()["marker"]
-    made = steps.import_vm(
-        machine.pk, point.pk, options, marker, lambda done, total: None, lambda: None
-    )
+    made = steps.import_vm(machine.pk, point.pk, options, marker, SILENCE)
     with connect(vcenters.get_vcenter(options.vcenter_id)) as session:
         session.get_vm(made["vm_moid"]).power_on()
     Machine.objects.filter(pk=machine.pk).update(

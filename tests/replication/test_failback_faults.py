@@ -15,6 +15,7 @@ from agent.errors import AgentBusy
 from console.jobs.acts import cancel_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
+from console.jobs.report import SILENCE
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
@@ -72,7 +73,7 @@ def send_all(failed_over: FailedOver) -> None:
     )
     with speaking_with(failed_over.pairing) as client:
         client.put_machine(str(failed_over.machine.pk), describe_machine(replicated))
-        Sending(replicated, client, lambda *_: None, lambda: None, lambda _: None).send_missing()
+        Sending(replicated, client, SILENCE).send_missing()
 
 
 @pytest.fixture

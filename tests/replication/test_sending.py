@@ -16,6 +16,7 @@ from replication.transfer.sending import Sending, describe_machine
 from replication.transfer.start import start_replication
 from tests.places.link import Link
 from tests.replication.peer_core import PeerCore
+from tests.reports import Told
 
 SLICE_BYTES = 64 * 1024
 
@@ -48,9 +49,7 @@ def send(replicated: ReplicatedMachine, on_progress: Callable[[int], None] = id)
 
     with speaking_with(replicated.pairing) as client:
         client.put_machine(str(replicated.machine_id), describe_machine(replicated))
-        return Sending(
-            replicated, client, progress, lambda: None, lambda text: None, SLICE_BYTES
-        ).send_missing()
+        return Sending(replicated, client, Told(progress), SLICE_BYTES).send_missing()
 
 
 def file_bytes(store: Store, machine: Machine) -> int:
