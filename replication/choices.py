@@ -43,7 +43,7 @@ class FailoverOutcome(models.TextChoices):
 
     WAITING = "waiting", "Waiting"
     RUNNING = "running", "Failing over"
-    UNWINDING = "unwinding", "Rolling back"
+    UNWINDING = "unwinding", "Undoing"
     DONE = "done", "Failed over"
     FAILED = "failed", "Not failed over"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
@@ -64,7 +64,7 @@ class FailbackOutcome(models.TextChoices):
     WAITING = "waiting", "Waiting"
     PENDING = "pending", "Pending failback"
     RESTORING = "restoring", "Restoring"
-    UNWINDING = "unwinding", "Rolling back"
+    UNWINDING = "unwinding", "Undoing"
     FAILED_BACK = "failed_back", "Failed back, not committed"
     COMMITTING = "committing", "Committing"
     COMMITTED = "committed", "Committed"

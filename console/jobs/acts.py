@@ -83,16 +83,16 @@ def start_job(
 
 
 def cancel_job(job: Job, user: User) -> None:
-    """Ask a job to stop and to roll back what it did.
+    """Ask a job to stop and to undo what it did.
 
     Raises:
-        JobConflict: it has ended, is rolling back, or is past its point of no return.
+        JobConflict: it has ended, is being undone, or is past its point of no return.
     """
     _request(job, user, EventType.CANCEL_REQUESTED)
 
 
 def retry_job(job: Job, user: User) -> Job:
-    """Try again: a failed job anew as a job of its own, one in trouble from where it stopped.
+    """Try again: a failed job as a new job, one in trouble from where it stopped.
 
     Raises:
         JobConflict: it neither failed nor needs attention, or its subject is busy.
@@ -118,7 +118,7 @@ def retry_job(job: Job, user: User) -> Job:
 
 
 def undo_job(job: Job, user: User) -> None:
-    """Roll a job in trouble back instead of going on.
+    """Undo a job in trouble instead of going on.
 
     Raises:
         JobConflict: it does not need attention, or something it did cannot be undone.
@@ -154,7 +154,7 @@ def _request(job: Job, user: User, event_type: EventType) -> None:
         # The job moved on between the look and the act; its new state says why not.
         job.refresh_from_db()
         reason = policy.plan_acts(job).refusal_of(event_type)
-        raise JobConflict(reason or "The job has just moved on. Look again.", job) from None
+        raise JobConflict(reason or "The job has just moved on. Reload the page.", job) from None
     job.refresh_from_db()
     logger.info("job asked job=%s event=%s by=%s", job.id, event_type, by)
 
@@ -171,7 +171,7 @@ def _conflict_of(job: Job) -> JobConflict:
         return JobConflict(f"{job.title} of {job.subject_name} could not start. Try again.")
     return JobConflict(
         f"{job.title} of {job.subject_name} has to wait: {rival.title} of it is "
-        f"{rival.get_state_display().lower()}. Try again when that job has ended.",
+        f"{rival.get_state_display().lower()}. Try again once it has ended.",
         rival,
     )
 

@@ -6,7 +6,7 @@ from django.db.models import TextChoices
 class JobState(TextChoices):
     QUEUED = "queued", "Waiting"
     RUNNING = "running", "Running"
-    UNWINDING = "unwinding", "Rolling back"
+    UNWINDING = "unwinding", "Undoing"
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
@@ -19,32 +19,32 @@ class StepState(TextChoices):
     INTERRUPTED = "interrupted", "Interrupted"
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
-    UNDOING = "undoing", "Rolling back"
-    UNDONE = "undone", "Rolled back"
-    UNDO_FAILED = "undo_failed", "Rolling back failed"
+    UNDOING = "undoing", "Undoing"
+    UNDONE = "undone", "Undone"
+    UNDO_FAILED = "undo_failed", "Undo failed"
 
 
 class EventType(TextChoices):
     STARTED = "started", "Started"
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
-    UNDO_STARTED = "undo_started", "Rolling back started"
-    UNDO_FINISHED = "undo_finished", "Rolled back"
-    UNDO_FAILED = "undo_failed", "Rolling back failed"
+    UNDO_STARTED = "undo_started", "Undo started"
+    UNDO_FINISHED = "undo_finished", "Undone"
+    UNDO_FAILED = "undo_failed", "Undo failed"
     WAITING = "waiting", "Waiting"
     WORKER_LOST = "worker_lost", "Worker lost"
     NOTE = "note", "Note"
     CANCEL_REQUESTED = "cancel_requested", "Cancel requested"
     RETRY_REQUESTED = "retry_requested", "Retry requested"
-    UNDO_REQUESTED = "undo_requested", "Rolling back requested"
+    UNDO_REQUESTED = "undo_requested", "Undo requested"
     CLOSED = "closed", "Closed by hand"
 
 
 class UndoKind(TextChoices):
-    """What becomes of a finished step when the job is rolled back."""
+    """What becomes of a finished step when the job is undone."""
 
-    UNDO = "undo", "is rolled back"
-    NOTHING = "nothing", "nothing to roll back"
+    UNDO = "undo", "is undone"
+    NOTHING = "nothing", "nothing to undo"
     IRREVERSIBLE = "irreversible", "cannot be undone"
 
 

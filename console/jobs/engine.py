@@ -33,7 +33,7 @@ from console.jobs.workflow import Step, StepAction, Waiting
 logger = logging.getLogger(__name__)
 
 INTERNAL = "INTERNAL"
-# After a silence this long a waiting step begins its limit anew: nobody was there to look.
+# After a silence this long a waiting step starts its limit again: nobody was there to look.
 _AWAY_SECONDS = 60
 _UNKNOWN_PLAN_AGAIN_SECONDS = 60
 _RIVAL_AGAIN_SECONDS = 1.0
@@ -123,7 +123,7 @@ class _Worker:
         """A step that runs while nobody held the lease was cut off."""
         for step in self.journal.history.steps.values():
             if step.state in (StepState.RUNNING, StepState.UNDOING):
-                text = "The worker that ran this step was lost; another one goes on."
+                text = "The worker that ran this step was lost; another one takes over."
                 self._add(
                     EventType.WORKER_LOST, step.step, {"code": plan.WORKER_LOST, "text": text}
                 )

@@ -13,7 +13,6 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from console.jobs import wording
 from console.jobs.choices import OPEN, TERMINAL, EventType, JobState, Queue, StepState, UndoKind
 from console.jobs.workflow import Workflow, find_workflow, get_workflow
 
@@ -213,40 +212,8 @@ class Job(models.Model):
             return ""
         return (
             f"This version of Understudy has no plan “{self.kind}” version {self.plan_version}. "
-            "The job goes on when a worker of the version that started it runs again."
+            "The job continues once a worker of the version that started it runs again."
         )
-
-    @property
-    def tone(self) -> str:
-        return wording.job_tone(self)
-
-    @property
-    def state_text(self) -> str:
-        return wording.job_state_text(self)
-
-    @property
-    def progress_text(self) -> str:
-        return wording.job_progress_text(self)
-
-    @property
-    def reason_text(self) -> str:
-        return wording.job_reason_text(self)
-
-    @property
-    def advice(self) -> str:
-        return wording.job_advice(self)
-
-    @property
-    def left_over(self) -> "list[JobStep]":
-        return wording.job_left_over(self)
-
-    @property
-    def recent_rate_bps(self) -> int | None:
-        return wording.job_rate_bps(self, timezone.now())
-
-    @property
-    def seconds_left(self) -> float | None:
-        return wording.job_seconds_left(self, timezone.now())
 
     @property
     def seconds(self) -> float | None:
@@ -307,14 +274,6 @@ class JobStep(models.Model):
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
-
-    @property
-    def css_class(self) -> str:
-        return wording.step_tone(self)[0]
-
-    @property
-    def icon_name(self) -> str:
-        return wording.step_tone(self)[1]
 
     @property
     def is_active(self) -> bool:

@@ -162,7 +162,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Undo:
-    """Roll a step back."""
+    """Undo a step."""
 
     step: Step
     attempt: int

@@ -55,9 +55,9 @@ def _cancel_refusal(job: Job) -> str:
     if job.is_finished:
         return "The job has ended."
     if job.state == JobState.UNWINDING:
-        return "The job is rolling back already."
+        return "The job is already being undone."
     if job.is_cancel_requested:
-        return "Cancelling was asked for; the running step is being ended."
+        return "The job is already being cancelled; the running step is being stopped."
     if job.is_past_return:
         return f"The job is past its point of no return: {_return_reason(job)}."
     return ""
@@ -73,14 +73,14 @@ def _retry_refusal(job: Job) -> str:
 
 def _undo_refusal(job: Job) -> str:
     if job.state != JobState.NEEDS_ATTENTION:
-        return "Only a job that needs attention can be rolled back by hand."
+        return "Only a job that needs attention can be undone by hand."
     for step in job.steps.all():
         if step.undo_kind == UndoKind.IRREVERSIBLE and step.state == StepState.SUCCEEDED:
             return f"“{step.title}” cannot be undone: {step.undo_reason}."
         if step.state == StepState.INTERRUPTED:
-            return f"“{step.title}” was cut off; only going on can show how far it came."
+            return f"“{step.title}” was cut off; only a retry can show how far it came."
         if step.state == StepState.UNDO_FAILED:
-            return "The job is rolling back already; retry goes on with it."
+            return "The job is already being undone; choose Retry to continue."
     return ""
 
 

@@ -1,6 +1,6 @@
 """Forget jobs of long ago, or a snapshot a minute would fill the database.
 
-Only what is done or rolled back is forgotten. What needs attention stays, and so do jobs that
+Only what is done or undone is forgotten. What needs attention stays, and so do jobs that
 were started together, as failovers are, for a year: people come back to those.
 """
 

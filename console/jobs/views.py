@@ -68,20 +68,20 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @require_POST
 def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Ask a job to stop and to roll back."""
+    """Ask a job to stop and to undo what it did."""
     return _act(request, job_id, acts.cancel_job, "{job.title} is being cancelled.")
 
 
 @require_POST
 def retry(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Start a failed job anew, or let one in trouble go on."""
-    return _act(request, job_id, acts.retry_job, "{job.title} goes on.")
+    """Start a failed job again, or let one in trouble continue."""
+    return _act(request, job_id, acts.retry_job, "{job.title} is being retried.")
 
 
 @require_POST
 def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Roll a job in trouble back."""
-    return _act(request, job_id, acts.undo_job, "{job.title} is being rolled back.")
+    """Undo a job in trouble."""
+    return _act(request, job_id, acts.undo_job, "{job.title} is being undone.")
 
 
 @require_POST

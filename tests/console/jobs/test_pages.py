@@ -141,7 +141,7 @@ def test_a_failed_job_says_what_happened_and_what_to_do(
     page = page_of(admin_client, failed_job(tmp_path))
     assert "A fault was brought into copy." in page
     assert "TEST-FAULT" in page
-    assert "Everything this job had done is rolled back" in page
+    assert "Everything this job had done was undone" in page
 
 
 def test_a_job_in_trouble_says_what_is_left_and_offers_what_is_possible(
@@ -149,7 +149,7 @@ def test_a_job_in_trouble_says_what_is_left_and_offers_what_is_possible(
 ) -> None:
     page = page_of(admin_client, failed_job(tmp_path, "thank"))
     assert "What is left half-done" in page
-    assert "Retry goes on from the failed step" in page
+    assert "Retry to continue from the failed step" in page
     assert "“Send the parcel” cannot be undone: it is on its way." in page
 
 

@@ -1,12 +1,17 @@
-"""How jobs and steps are told to people: words, tones, times left. Pure: rows in, words out."""
+"""How pages show jobs and steps: words, tones, time left. Pure: rows in, words out.
+
+All but the rate need the job's steps, prefetched.
+"""
 
 import datetime
-from typing import TYPE_CHECKING
+
+from django import template
+from django.utils import timezone
 
 from console.jobs.choices import JobState, StepState, UndoKind
+from console.jobs.models import Job, JobStep
 
-if TYPE_CHECKING:
-    from console.jobs.models import Job, JobStep
+register = template.Library()
 
 # After this long without new figures a rate says nothing about now.
 STALE_RATE_SECONDS = 15
@@ -33,12 +38,14 @@ _STEP_TONES = {
 }
 
 
-def job_tone(job: "Job") -> str:
+@register.filter
+def job_tone(job: Job) -> str:
     """Return ok, warn, bad, off or busy."""
     return "off" if job.is_cancelled else _JOB_TONES[JobState(job.state)]
 
 
-def job_state_text(job: "Job") -> str:
+@register.filter
+def job_state_text(job: Job) -> str:
     """Return the state in a word or two."""
     if job.is_cancelled:
         return "Cancelled"
@@ -47,8 +54,9 @@ def job_state_text(job: "Job") -> str:
     return str(JobState(job.state).label)
 
 
-def job_progress_text(job: "Job") -> str:
-    """Return where the job stands: `Step 3 of 9: Export to the VM`. Needs the steps."""
+@register.filter
+def job_progress_text(job: Job) -> str:
+    """Return where the job stands: `Step 3 of 9: Export to the VM`."""
     steps = list(job.steps.all())
     for step in steps:
         if step.name == job.current_step:
@@ -56,7 +64,8 @@ def job_progress_text(job: "Job") -> str:
     return ""
 
 
-def job_reason_text(job: "Job") -> str:
+@register.filter
+def job_reason_text(job: Job) -> str:
     """Return why the job waits, failed or is in trouble; empty where all is well."""
     if job.is_finished:
         return job.error_text
@@ -66,33 +75,32 @@ def job_reason_text(job: "Job") -> str:
     return ""
 
 
-def job_advice(job: "Job") -> str:
-    """Return what to do now; empty where there is nothing to do. Needs the steps."""
+@register.filter
+def job_advice(job: Job) -> str:
+    """Return what to do now; empty where there is nothing to do."""
     if job.state == JobState.FAILED and not job.is_cancelled:
-        return (
-            "Everything this job had done is rolled back. "
-            "See to the cause, then Retry starts it anew."
-        )
+        return "Everything this job had done was undone. Fix the cause, then choose Retry."
     if job.state != JobState.NEEDS_ATTENTION:
         return ""
     for step in job.steps.all():
         if step.state == StepState.UNDO_FAILED:
             return (
-                f"Rolling back stopped at “{step.title}”. See to the cause, then Retry goes on "
-                "rolling back. If you have put it right by hand, close the job."
+                f"“{step.title}” could not be undone. Fix the cause, then choose Retry to continue "
+                "undoing. If you have put it right by hand, close the job."
             )
         if step.state == StepState.INTERRUPTED:
             return (
-                f"The worker was lost again and again during “{step.title}”. Look at the worker's "
-                "log and memory, then Retry goes on from this step."
+                f"The worker was lost repeatedly during “{step.title}”. Check the worker's log and "
+                "memory, then choose Retry to continue from this step."
             )
     return (
-        "The job is past its point of no return, so it was not rolled back. See to the cause, "
-        "then Retry goes on from the failed step."
+        "The job is past its point of no return, so it was not undone. Fix the cause, then choose "
+        "Retry to continue from the failed step."
     )
 
 
-def job_left_over(job: "Job") -> "list[JobStep]":
+@register.filter
+def job_left_over(job: Job) -> list[JobStep]:
     """Return the steps whose effect is there while the job needs attention."""
     if job.state != JobState.NEEDS_ATTENTION:
         return []
@@ -104,22 +112,31 @@ def job_left_over(job: "Job") -> "list[JobStep]":
     ]
 
 
-def job_rate_bps(job: "Job", now: datetime.datetime) -> int | None:
-    """Return the rate of late, or None where it would not be true of now."""
+@register.filter
+def job_rate_bps(job: Job) -> int | None:
+    """Return the recent rate, or None when it is too old to be true of now."""
     if not job.is_open or job.rate_bps is None or job.progress_at is None:
         return None
-    is_stale = now - job.progress_at > datetime.timedelta(seconds=STALE_RATE_SECONDS)
-    return None if is_stale else job.rate_bps
+    silence = timezone.now() - job.progress_at
+    return None if silence > datetime.timedelta(seconds=STALE_RATE_SECONDS) else job.rate_bps
 
 
-def job_seconds_left(job: "Job", now: datetime.datetime) -> float | None:
-    """Return how long the running step still takes at the rate of late."""
-    rate_bps = job_rate_bps(job, now)
+@register.filter
+def job_seconds_left(job: Job) -> float | None:
+    """Return how long the running step takes from now at its recent rate."""
+    rate_bps = job_rate_bps(job)
     if not rate_bps or job.total_bytes is None:
         return None
     return max(0, job.total_bytes - job.done_bytes) / rate_bps
 
 
-def step_tone(step: "JobStep") -> tuple[str, str]:
-    """Return the step's class and icon."""
-    return _STEP_TONES[StepState(step.state)]
+@register.filter
+def step_class(step: JobStep) -> str:
+    """Return the style class of a step."""
+    return _STEP_TONES[StepState(step.state)][0]
+
+
+@register.filter
+def step_icon(step: JobStep) -> str:
+    """Return the icon of a step."""
+    return _STEP_TONES[StepState(step.state)][1]
