@@ -1,7 +1,7 @@
 """The store from a shell: `python -m recovery_store COMMAND …`, as `--help` lists them.
 
-Exit codes: 0 done, or all is well; 1 something is damaged, missing or different; 2 it could not
-be done, with the reason on standard error.
+Exit codes: 0 done, or no problems found; 1 something is damaged, missing or different; 2 the
+command failed, with the reason on standard error.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoreError as error:
         _complain(error)
     except BrokenPipeError:
-        # Whoever read the output has enough; the interpreter must not complain at exit.
+        # The reader has seen enough; keep the interpreter from complaining at exit.
         sys.stderr.close()
     except OSError as error:
         _complain(error)
@@ -63,11 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recovery_store", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("import", help="take disk images as a new recovery point")
+    command = commands.add_parser("import", help="add a recovery point made of disk images")
     command.add_argument("store", type=Path)
     command.add_argument("images", type=Path, nargs="+", metavar="DISK.raw")
     command.add_argument("--machine", required=True, metavar="NAME", type=_machine_name)
-    command.add_argument("--parent", metavar="POINT", help="make an incremental on that point")
+    command.add_argument(
+        "--parent", metavar="POINT", help="add an incremental on top of this point"
+    )
     command.set_defaults(run=_import)
 
     command = commands.add_parser("list", help="list the recovery points, oldest first")
@@ -75,32 +77,36 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", dest="is_json")
     command.set_defaults(run=_list)
 
-    command = commands.add_parser("check", help="prove every file by its digests")
+    command = commands.add_parser("check", help="verify every file against its digests")
     command.add_argument("store", type=Path)
     command.set_defaults(run=_check)
 
-    command = commands.add_parser("export", help="prove a point, write a disk of it as one VMDK")
+    command = commands.add_parser(
+        "export", help="verify a point and write one of its disks as a single VMDK"
+    )
     command.add_argument("store", type=Path)
     command.add_argument("point")
     command.add_argument("disk_number", type=int)
     command.add_argument("out", type=Path, metavar="OUT.vmdk")
     command.set_defaults(run=_export)
 
-    command = commands.add_parser("compare", help="compare a disk of a point with an image")
+    command = commands.add_parser("compare", help="compare a point's disk with a disk image")
     command.add_argument("store", type=Path)
     command.add_argument("point")
     command.add_argument("disk_number", type=int)
     command.add_argument("image", type=Path, metavar="DISK.raw")
     command.set_defaults(run=_compare)
 
-    command = commands.add_parser("archive", help="copy a machine's points to a folder or disk")
+    command = commands.add_parser("archive", help="copy a machine's points into a folder")
     command.add_argument("store", type=Path)
     command.add_argument("machine", help="its name or id", metavar="MACHINE")
     command.add_argument("folder", type=Path, metavar="FOLDER")
-    command.add_argument("--point", metavar="POINT", help="only what that point is made of")
+    command.add_argument(
+        "--point", metavar="POINT", help="only this point and the points it builds on"
+    )
     command.set_defaults(run=_archive)
 
-    command = commands.add_parser("consume", help="take over the points of an archive")
+    command = commands.add_parser("consume", help="copy an archive's points into the store")
     command.add_argument("store", type=Path)
     command.add_argument("folder", type=Path, metavar="FOLDER")
     command.set_defaults(run=_consume)
@@ -109,13 +115,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _machine_name(text: str) -> str:
     if not text.strip() or len(text) > 200 or not text.isprintable():
-        raise argparse.ArgumentTypeError("a machine's name is 1 to 200 printable characters")
+        raise argparse.ArgumentTypeError("a machine's name must have 1 to 200 printable characters")
     return text
 
 
 def _existing_store(path: Path) -> Store:
     if not (path / "machines").is_dir():
-        raise StoreUnusable(f"{path} is no store: it has no folder `machines`")
+        raise StoreUnusable(f"{path} is not a store: it has no folder `machines`")
     return Store(path)
 
 
@@ -233,19 +239,19 @@ def _archive(options: argparse.Namespace) -> int:
     machine_id = _get_machine_id(store, options.machine)
     archived = Store(options.folder)
     before = set(archived.folders(machine_id))
-    _tell_carried(archived, archive(store, machine_id, options.folder, options.point), before)
+    _report_copied(archived, archive(store, machine_id, options.folder, options.point), before)
     return _DONE
 
 
 def _consume(options: argparse.Namespace) -> int:
     store = Store(options.store)
     before = {point_id for each in store.machine_ids() for point_id in store.folders(each)}
-    _tell_carried(store, consume(store, options.folder), before)
+    _report_copied(store, consume(store, options.folder), before)
     return _DONE
 
 
-def _tell_carried(target: Store, point_ids: Sequence[str], before: set[str]) -> None:
-    """Print a line for each point: what happened to it, its id, machine, time and bytes."""
+def _report_copied(target: Store, point_ids: Sequence[str], before: set[str]) -> None:
+    """Print one line for each point: what happened to it, its id, machine, time and size."""
     for point_id in point_ids:
         point = _get_point(target, point_id)
         print(

@@ -1,8 +1,8 @@
-"""Carry recovery points by hand: into an archive, and out of it into another store.
+"""Copy recovery points into an archive, and from an archive into another store.
 
-An archive is a store like any other, of some of a machine's points, on whatever can be carried.
-Points travel as between two cores: every range is proven on arrival, all of it again at the end,
-and a point is there whole or not at all. Either way a second run does only what is left to do.
+An archive is an ordinary store, usually on a disk that can be moved. Points are copied as between
+two cores: every range is verified on arrival and the whole point again at the end, and a point
+either exists completely or not at all. A second run copies only what is missing.
 """
 
 import logging
@@ -35,7 +35,7 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 _SLICE_BYTES = 8 << 20
-# What an earlier run had left may be worth nothing after a power cut; what comes now is.
+# After a power cut, the leftovers of an earlier run may be worthless; a fresh copy is not.
 _ATTEMPTS = 3
 
 
@@ -48,25 +48,25 @@ def archive(
 ) -> list[str]:
     """Copy a machine's points into a folder; return their ids, parents first.
 
-    point_id: only what this point is made of; none means all of the machine's points.
-    progress(done_bytes, total_bytes): what it raises ends the copying, and a later run goes on.
+    point_id: copy only this point and the points it builds on; none means all of the machine's.
+    progress(done_bytes, total_bytes): may raise to stop the copy; a later run resumes it.
 
     Raises:
-        PointMissing, MachineMissing: there is nothing of the kind in the store.
-        ChainBroken, ChainDamaged: a file is missing or damaged; names it. Whole points that were
-            copied before stay in the archive.
-        StoreUnusable: the folder cannot be one of an archive.
-        StoreFull, StoreBusy: the archive's disk is full, or somebody else writes there.
+        PointMissing, MachineMissing: the store has no such point or machine.
+        ChainBroken, ChainDamaged: a file is missing or damaged; the text names it. Points that
+            were already copied stay in the archive.
+        StoreUnusable: the folder cannot hold an archive.
+        StoreFull, StoreBusy: the archive's disk is full, or another process is writing there.
     """
     store.check_machine(machine_id)
     if folder.resolve() == store.root.resolve():
-        raise StoreUnusable(f"{folder} is the store itself; name another folder for the archive")
+        raise StoreUnusable(f"{folder} is the store itself; choose another folder for the archive")
     if not folder.parent.is_dir():
-        raise StoreUnusable(f"{folder} cannot be made: there is no folder {folder.parent}")
+        raise StoreUnusable(f"{folder} cannot be created: there is no folder {folder.parent}")
     points = None if point_id is None else store.chain(machine_id, point_id)
-    # Nobody else needs the space of a disk that is carried.
+    # Nothing else needs the space on that disk, so no reserve.
     target = Store(folder, reserve_bytes=0)
-    return _carry(store, target, {machine_id: points}, progress)
+    return _copy(store, target, {machine_id: points}, progress)
 
 
 def consume(
@@ -76,54 +76,55 @@ def consume(
     machine_id: str | None = None,
     point_id: str | None = None,
 ) -> list[str]:
-    """Take the points of an archive into a store; return their ids, parents first.
+    """Copy the points of an archive into a store; return their ids, parents first.
 
-    Those that the store has already count too, and stay as they are. An archive may lack a
-    parent that the store has.
+    Points that the store already has are left alone, and are returned too. A parent may be missing
+    from the archive if the store has it.
 
     progress: as in `archive`.
-    machine_id: only that machine's points; none means all that the archive holds.
-    point_id: of that machine, only what this point is made of.
+    machine_id: copy only this machine's points; none means all machines in the archive.
+    point_id: copy only this point of that machine, and the points it builds on.
 
     Raises:
-        StoreUnusable: the folder is no archive, or the store itself.
-        MachineMissing, PointMissing: the archive holds no point of that machine, or not that one.
-        ChainBroken: a file, or a point that others need, is missing; names it, and nothing was
-            taken.
-        ChainDamaged: a file is damaged; names it. Whole points that were taken before stay.
-        PointExists: the store has another point of that id.
-        StoreFull, StoreBusy: the store is full, or somebody else writes there.
+        StoreUnusable: the folder is not an archive, or is the store itself.
+        MachineMissing, PointMissing: the archive has no such machine or point.
+        ChainBroken: a file, or a point that others need, is missing; the text names it, and nothing
+            was copied.
+        ChainDamaged: a file is damaged; the text names it. Points already copied stay.
+        PointExists: the store has a different point with that id.
+        StoreFull, StoreBusy: the store is full, or another process is writing there.
     """
     source = Inventory(folder)
     if folder.resolve() == store.root.resolve():
-        raise StoreUnusable(f"{folder} is the store itself, no archive of another one")
+        raise StoreUnusable(f"{folder} is the store itself, not an archive")
     machine_ids = [each for each in source.machine_ids() if source.folders(each)]
     if not machine_ids:
-        raise StoreUnusable(f"{folder} is no archive: it holds no machine's recovery points")
+        raise StoreUnusable(f"{folder} is not an archive: it holds no recovery points")
     if machine_id is None:
-        return _carry(source, store, dict.fromkeys(machine_ids), progress)
+        return _copy(source, store, dict.fromkeys(machine_ids), progress)
     source.check_machine(machine_id)
     points = None if point_id is None else source.chain(machine_id, point_id)
-    return _carry(source, store, {machine_id: points}, progress)
+    return _copy(source, store, {machine_id: points}, progress)
 
 
 def withdraw(store: Store, machine_id: str, point_ids: Collection[str]) -> list[str]:
-    """Take out again what a run of `archive` or `consume` has brought, also half a point.
+    """Remove what a run of `archive` or `consume` has copied, including partial points.
 
-    What is not there is as good. Returns the points that stay, because others build on them.
+    Ids that are not in the store are ignored. Returns the points that stay because others build on
+    them.
 
     Raises:
-        StoreBusy: somebody carries points of that machine there now.
+        StoreBusy: points of that machine are being copied there now.
     """
     folder = store.root / "machines" / machine_id
     unfinished = folder / "unfinished"
-    doing = "taking back recovery points"
+    doing = "removing copied recovery points"
     waiting = [point_id for point_id in store.folders(machine_id) if point_id in point_ids]
     with full_store_named(store.root, doing):
         if not folder.is_dir():
             return []
         ensure_folder(unfinished)
-        with WriterLock(unfinished, "carrying"):
+        with WriterLock(unfinished, "copying"):
             for point_id in point_ids:
                 piece = unfinished / replica_name(point_id)
                 if piece.exists():
@@ -151,7 +152,7 @@ def _delete_points(store: Store, machine_id: str, point_ids: list[str]) -> list[
 
 
 def _remove_when_empty(machine_folder: Path) -> None:
-    """Leave no machine behind of which nothing is there."""
+    """Remove the folder of a machine that has no points left."""
     for path in (machine_folder / "points", machine_folder / "unfinished"):
         with suppress(OSError):
             path.rmdir()
@@ -162,19 +163,19 @@ def _remove_when_empty(machine_folder: Path) -> None:
             machine_folder.parent.rmdir()
 
 
-def _carry(
+def _copy(
     source: Inventory,
     target: Store,
     wanted: dict[str, list[Manifest] | None],
     progress: Progress | None,
 ) -> list[str]:
-    """Copy the wanted points of each machine, or all; first look, then change anything."""
+    """Copy the wanted points of each machine, or all, after checking that they can be copied."""
     started = time.monotonic()
-    doing = f"carrying recovery points from {source.root}"
+    doing = f"copying recovery points from {source.root}"
     points = [
         point
         for machine_id, chosen in wanted.items()
-        for point in _look(source, target, machine_id, chosen)
+        for point in _check_source(source, target, machine_id, chosen)
     ]
     missing = [point for point in points if not _is_there(target, point)]
     total_bytes = sum(point.stored_bytes for point in missing)
@@ -184,7 +185,7 @@ def _carry(
             unfinished = target.root / "machines" / machine_id / "unfinished"
             with full_store_named(target.root, doing):
                 ensure_folder(unfinished)
-                held.enter_context(WriterLock(unfinished, "carrying"))
+                held.enter_context(WriterLock(unfinished, "copying"))
         done_bytes = 0
         for point in missing:
 
@@ -192,11 +193,11 @@ def _carry(
                 if progress is not None:
                     progress(before_bytes + point_bytes, total_bytes)
 
-            _carry_point(source, target, point, tell)
+            _copy_point(source, target, point, tell)
             done_bytes += point.stored_bytes
             tell(0, done_bytes)
     log.info(
-        "points carried from=%s to=%s points=%d bytes=%d seconds=%.1f",
+        "points copied from=%s to=%s points=%d bytes=%d seconds=%.1f",
         source.root,
         target.root,
         len(missing),
@@ -206,10 +207,10 @@ def _carry(
     return [point.point_id for point in points]
 
 
-def _look(
+def _check_source(
     source: Inventory, target: Inventory, machine_id: str, chosen: list[Manifest] | None
 ) -> list[Manifest]:
-    """Return the points to carry, parents first, when all that they need is there."""
+    """Return the points to copy, parents first; refuse if anything they need is missing."""
     here = target.folders(machine_id)
     if chosen is None:
         readable, findings = source.readable_points(machine_id)
@@ -222,7 +223,7 @@ def _look(
     for point in chosen:
         if point.point_id in here:
             continue
-        link = source.look_at_link(machine_id, point.point_id, None, folders)
+        link = source.check_link(machine_id, point.point_id, None, folders)
         if isinstance(link, Fault):
             findings.append(link)
         if point.parent_point_id not in (None, *known):
@@ -242,7 +243,7 @@ def _look(
 
 
 def _parents_first(points: Sequence[Manifest]) -> list[Manifest]:
-    """Return the points so that none comes before its parent, whatever their times say."""
+    """Order the points so that none precedes its parent, whatever their times say."""
     waiting = {point.point_id: point for point in points}
     ordered: list[Manifest] = []
     for point in points:
@@ -265,7 +266,7 @@ def _is_there(target: Store, point: Manifest) -> bool:
     return True
 
 
-def _carry_point(
+def _copy_point(
     source: Inventory, target: Store, point: Manifest, tell: Callable[[int], None]
 ) -> None:
     folder = source.get_folder(point.machine_id, point.point_id)
@@ -274,13 +275,13 @@ def _carry_point(
         try:
             done_bytes = 0
             for disk in point.disks:
-                for offset_bytes in _carry_file(replica, folder / disk.file, disk):
+                for offset_bytes in _copy_file(replica, folder / disk.file, disk):
                     tell(done_bytes + offset_bytes)
                 done_bytes += disk.file_bytes
             replica.commit()
             return
         except (StoreBusy, OffsetDiffers):
-            raise  # another core sends that point: what is there is its work
+            raise  # another core is sending this point: the partial copy is its work
         except (ReplicaDamaged, SourceUnreadable) as error:
             findings = prove_files([(folder, point)])
             if findings:
@@ -297,8 +298,8 @@ def _carry_point(
             raise
 
 
-def _carry_file(replica: Replica, path: Path, disk: DiskEntry) -> Iterator[int]:
-    """Copy what is still missing of a file, and yield how far it is there."""
+def _copy_file(replica: Replica, path: Path, disk: DiskEntry) -> Iterator[int]:
+    """Copy the missing part of a file; yield the offset reached."""
     offset_bytes = replica.offset_bytes(disk.file)
     yield offset_bytes
     if offset_bytes == disk.file_bytes:
@@ -321,17 +322,17 @@ def _carry_file(replica: Replica, path: Path, disk: DiskEntry) -> Iterator[int]:
 
 
 def _open_regular(path: Path) -> int:
-    """Open a file of an archive, which may come from anywhere: no link, no pipe."""
+    """Open a file of an archive; archives are untrusted, so neither links nor pipes."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise SourceUnreadable(f"{path} cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise SourceUnreadable(f"{path} is no regular file")
+        raise SourceUnreadable(f"{path} is not a regular file")
     return fd
 
 
 def _refusal(source: Inventory, findings: Sequence[Fault]) -> str:
     faults = "; ".join(finding.text for finding in findings)
-    return f"Recovery points cannot be carried from {source.root}: {faults}"
+    return f"Recovery points cannot be copied from {source.root}: {faults}"

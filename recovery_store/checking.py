@@ -1,4 +1,4 @@
-"""Check a store, and clean it by the report: two verbs, for looking must not change anything."""
+"""Check a store, and clean it up as a report says: two verbs, since a check changes nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from .proof import Fault, Progress, Report, prove_files
 def check(
     inventory: Inventory, progress: Progress | None = None, machine_id: str | None = None
 ) -> Report:
-    """Read everything, of all machines or of one, and report; changes nothing."""
+    """Read every point of all machines or of one, and report; changes nothing."""
     machine_ids = inventory.machine_ids() if machine_id is None else [machine_id]
     findings: list[Fault] = []
     leftovers: list[Path] = []
@@ -39,7 +39,7 @@ def check(
 
 
 def clean(report: Report) -> list[Path]:
-    """Remove the leftovers that the report names, unless somebody writes there now."""
+    """Remove the leftovers named in the report, except those now being written."""
     removed = []
     for path in report.leftovers:
         if path.is_file():
@@ -55,7 +55,7 @@ def clean(report: Report) -> list[Path]:
 def _leftovers(inventory: Inventory, machine_id: str) -> Iterator[Path]:
     machine_folder = inventory.root / "machines" / machine_id
     for path in sorted(machine_folder.glob("unfinished/*")):
-        # A replica waits for its next piece; it is no leftover.
+        # A replica waits for its next slice; it is not a leftover.
         if is_replica(path.name) or not path.is_dir():
             continue
         if not is_being_written(path.parent, path.name):
@@ -64,7 +64,7 @@ def _leftovers(inventory: Inventory, machine_id: str) -> Iterator[Path]:
 
 
 def _missing_parents(points: Sequence[Manifest], bad_point_ids: set[str]) -> list[Fault]:
-    """Return one finding for each parent that is not there at all."""
+    """Return one finding for each missing parent."""
     here = {point.point_id for point in points} | bad_point_ids
     children = {
         point.parent_point_id: point

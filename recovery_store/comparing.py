@@ -24,7 +24,7 @@ _Item = tuple[int, StreamFile | None, bytes]
 def find_difference(
     disk: MergedDisk, image: RawFile, progress: Progress | None = None
 ) -> str | None:
-    """Return in words where disk and image first differ, or none when they are the same.
+    """Say where disk and image first differ; none means they are identical.
 
     Raises:
         VmdkDamaged: the disk cannot be read.

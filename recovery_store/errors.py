@@ -4,28 +4,28 @@
         VmdkError
             VmdkLimit           the format cannot hold it
             VmdkDamaged         a file is not what it says it is
-            StreamRefused       a stream that arrives lies about itself
+            StreamRefused       an incoming stream contradicts itself
         SourceUnreadable        a disk image or device cannot be read
         StoreUnusable           the store's folder cannot be read or written
-        StoreBusy               somebody else writes there now
-        StoreFull               no space, or the reserve would be touched
-        MachineMissing          the store holds no such machine, or several of that name
-        PointMissing            the store holds no such recovery point
-        DiskMissing             the point holds no such disk
-        PointExists             a point of that id is there already
+        StoreBusy               another process is writing there now
+        StoreFull               no space left, apart from the reserve
+        MachineMissing          the store has no such machine, or several with that name
+        PointMissing            the store has no such recovery point
+        DiskMissing             the point has no such disk
+        PointExists             a point with that id already exists
         PointInUse              other points need this one
-        PointUnrelated          a point is not among those that another one is made of
-        ParentUnfit             the parent is missing, or cannot be this point's parent
+        PointUnrelated          a point is not in the chain of another one
+        ParentUnfit             the parent is missing, or cannot be the parent of this point
         ManifestDamaged         a manifest is missing, unreadable or not what its digest says
-        ChainFault              a point cannot be used; has the points that can
-            ChainBroken         an ancestor or a file of it is missing, or of another length
+        ChainFault              a point cannot be used; lists the points that can
+            ChainBroken         an ancestor or one of its files is missing or has the wrong length
             ChainDamaged        a file of the chain is damaged inside
-        ReplicaRefused          what a peer sends does not fit
-            OffsetDiffers       bytes for another place than the next one
+        ReplicaRefused          what a peer sends does not match its manifest
+            OffsetDiffers       the bytes are not the next ones
             ReplicaDamaged      what arrived differs from its digest
 
 Every class has a stable `code`, which pages show and the manual explains.
-This module runs on a protected machine too, with any Python from 3.9 on.
+This module also runs on protected machines, with Python 3.9 or later.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 
 
 class StoreError(Exception):
-    """Any fault of this package; `code` stays the same for ever, the text says what to do."""
+    """Any error of this package; `code` never changes, the text says what to do."""
 
     code = "STORE-FAULT"
 
@@ -105,7 +105,7 @@ class ManifestDamaged(StoreError):
 
 
 class ChainFault(StoreError):
-    """A point cannot be used: why, and which of the machine's points can."""
+    """A point cannot be used: says why, and which of the machine's points can."""
 
     def __init__(
         self, text: str, findings: Sequence[Any] = (), good_point_ids: Sequence[str] = ()

@@ -1,10 +1,10 @@
-"""Where things lie in a store, and how they get there whole: sync, rename, lock, space.
+"""The folders of a store, and how they change safely: sync, rename, lock, free space.
 
 <store>/machines/<machine id>/
-    lock                                    held for the moment of a change of `points`
-    points/<UTC time>-<point id>/           whole points, never changed
+    lock                                    held briefly while `points` changes
+    points/<UTC time>-<point id>/           complete points, never changed
     unfinished/<point id>/, replica-<point id>/, gone-<point id>/
-    unfinished/<name>.lock                  held by the one who writes there
+    unfinished/<name>.lock                  held by the process that writes there
 """
 
 import errno
@@ -41,7 +41,7 @@ def is_replica(name: str) -> bool:
 
 
 class Space:
-    """Watches that a store leaves its reserve free.
+    """Keeps the reserve of a store free.
 
     reserve_bytes: none means 256 MiB, or 2 % of a small file system.
     """
@@ -51,7 +51,7 @@ class Space:
         self._reserve_bytes = reserve_bytes
 
     def check(self, needed_bytes: int, doing: str) -> None:
-        """Refuse what would not fit.
+        """Refuse what does not fit.
 
         Raises:
             StoreFull: fewer bytes are free than the need and the reserve together.
@@ -67,7 +67,7 @@ class Space:
         if free_bytes < needed_bytes + reserve_bytes:
             raise StoreFull(
                 f"The store {self._root} is full while {doing}: {free_bytes} bytes are free,"
-                f" needed are {needed_bytes} and a reserve of {reserve_bytes}."
+                f" but {needed_bytes} and a reserve of {reserve_bytes} are needed."
                 " Free space there or delete recovery points, then try again"
             )
 
@@ -78,7 +78,7 @@ def _nearest_existing(path: Path) -> Path:
 
 @contextmanager
 def full_store_named(root: Path, doing: str) -> Iterator[None]:
-    """Turn the system's errors for a full or unusable file system into the store's own.
+    """Turn system errors about a full or unusable file system into the store's own.
 
     Raises:
         StoreFull, StoreUnusable: instead of OSError.
@@ -111,7 +111,7 @@ def sync_file(path: Path) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and have it on disk before returning; its name needs `sync_folder`."""
+    """Write a new file and sync it; its name still needs `sync_folder`."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -119,7 +119,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def ensure_folder(path: Path) -> None:
-    """Make the folder and those above it, each known to its parent on disk."""
+    """Create the folder and its parents, each synced in its own parent."""
     if path.is_dir():
         return
     ensure_folder(path.parent)
@@ -134,10 +134,10 @@ def remove_folder(path: Path) -> None:
 
 @contextmanager
 def machine_lock(machine_folder: Path, timeout_seconds: float = 60) -> Iterator[None]:
-    """Hold the right to add and remove points of one machine; for moments only.
+    """Hold the right to add and remove points of one machine; only for moments.
 
     Raises:
-        StoreBusy: somebody else has held it for all of the time-out.
+        StoreBusy: another process held it for the whole time-out.
     """
     deadline = time.monotonic() + timeout_seconds
     fd = os.open(machine_folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -146,7 +146,7 @@ def machine_lock(machine_folder: Path, timeout_seconds: float = 60) -> Iterator[
             if time.monotonic() > deadline:
                 raise StoreBusy(
                     f"{machine_folder} has been locked by another process for"
-                    f" {timeout_seconds:.0f} seconds; try again when it has ended"
+                    f" {timeout_seconds:.0f} seconds; try again once that process has finished"
                 )
             time.sleep(_LOCK_POLL_SECONDS)
         yield
@@ -155,14 +155,14 @@ def machine_lock(machine_folder: Path, timeout_seconds: float = 60) -> Iterator[
 
 
 class WriterLock:
-    """The right to write under one name in `unfinished`; gone with the process that held it.
+    """The right to write under one name in `unfinished`; it ends with the process that holds it.
 
-    The file says who holds it. It is the kernel's lock on the file that counts, which neither
-    a killed process nor a restarted computer leaves behind.
+    The file says who holds it, but only the kernel's lock on it counts, which survives neither a
+    killed process nor a restart.
 
     Raises:
-        StoreBusy: somebody holds it now; the text says who.
-        StoreFull, StoreUnusable: nobody could be told that the parent is needed.
+        StoreBusy: another process holds it; the text says which.
+        StoreFull, StoreUnusable: the parent could not be noted in the file.
     """
 
     def __init__(self, unfinished: Path, name: str, parent_point_id: str | None = None) -> None:
@@ -174,9 +174,9 @@ class WriterLock:
                 os.close(self._fd)
                 raise StoreBusy(
                     f"{unfinished / name} is being written by another process: {holder}."
-                    " Wait until it has ended"
+                    " Wait until it has finished"
                 )
-            # The holder before may have removed the name between open and lock.
+            # The previous holder may have removed the name between open and lock.
             if _names_same_file(self._path, self._fd):
                 break
             os.close(self._fd)
@@ -193,8 +193,8 @@ class WriterLock:
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, holder_text.encode(), 0)
         except StoreError:
-            # Without a parent the text is for people only, and a full disk must let itself be
-            # emptied.
+            # Without a parent the text is only for people, and it must be possible to delete points
+            # when the disk is full.
             if parent_point_id is not None:
                 os.close(self._fd)
                 raise
@@ -211,7 +211,7 @@ class WriterLock:
 
 
 def is_being_written(unfinished: Path, name: str) -> bool:
-    """Return whether somebody holds that name now; changes nothing."""
+    """Return whether a process holds that name now; changes nothing."""
     try:
         fd = os.open(unfinished / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""The digest of every grain of a disk: what the next incremental compares with.
+"""The digests of all grains of a disk, which the next incremental compares with.
 
-A cache, `disk0.grains`, beside the newest point only. It can always be rebuilt from the chain, so
-nothing waits for it to reach the disk; instead every slice of it is proven before it is believed.
-A wrong table would lose data without a word: a grain that looks unchanged is not stored.
+A cache, `disk0.grains`, kept only beside the newest point. It can be rebuilt from the chain, so it
+is never synced; instead every slice is verified before it is trusted. A wrong table would silently
+lose data, since a grain that seems unchanged is not stored.
 
 Layout: one sector-aligned head, then the digest of each slice, then the slices. Holes are zeros.
 """
@@ -41,13 +41,13 @@ _REBUILD_BATCHES_IN_FLIGHT = 8
 
 
 class TableUnfit(StoreError):
-    """The table is missing, stale or damaged; rebuild it from the chain."""
+    """The table is missing, stale or damaged, and must be rebuilt from the chain."""
 
     code = "STORE-TABLE-UNFIT"
 
 
 class TableOwner(NamedTuple):
-    """Which disk of which point a table describes; another owner makes it stale."""
+    """The disk and point that a table describes; a table with another owner is stale."""
 
     point_id: str
     disk_number: int
@@ -62,7 +62,7 @@ class GrainTable:
     """A finished table, open for reading.
 
     Raises:
-        TableUnfit: it cannot be believed.
+        TableUnfit: it cannot be trusted.
     """
 
     def __init__(self, path: Path, owner: TableOwner, capacity_bytes: int) -> None:
@@ -96,7 +96,7 @@ class GrainTable:
         return b"".join(parts)
 
     def prove(self) -> None:
-        """Read all of it, so that no damage shows in the middle of a stream.
+        """Read all of it, so that damage does not show up in the middle of a stream.
 
         Raises:
             TableUnfit: a slice is damaged.
@@ -105,7 +105,7 @@ class GrainTable:
             self.slice(number)
 
     def slice(self, number: int) -> bytes:
-        """Return a whole proven slice, padded with zeros; zeros past the end."""
+        """Return a whole verified slice, padded with zeros; zeros past the end."""
         if self._held[0] == number:
             return self._held[1]
         if self.is_zero_slice(number):
@@ -140,10 +140,10 @@ class GrainTable:
 
 
 class GrainTableBuilder:
-    """A table being written: the parent's, with changes put on top.
+    """A table being written: the parent's table with changes applied.
 
     Raises:
-        TableUnfit: the parent's table turns out damaged while it is copied.
+        TableUnfit: the parent's table turns out to be damaged while it is copied.
     """
 
     def __init__(self, path: Path, capacity_bytes: int, parent: GrainTable | None) -> None:
@@ -163,7 +163,7 @@ class GrainTableBuilder:
             raise
 
     def put(self, first_grain: int, digests: bytes) -> None:
-        """Set the digests from that grain on; they must lie inside the disk."""
+        """Set the digests from that grain onwards; they must be within the disk."""
         count, remainder = divmod(len(digests), DIGEST_BYTES)
         end = first_grain + count
         if remainder or not count or first_grain < 0 or end > self.grains:
@@ -176,7 +176,7 @@ class GrainTableBuilder:
             self._changed[number] = 1
 
     def slices(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield (number, digests now, the parent's digests) of each slice that was put into."""
+        """Yield (number, digests now, the parent's digests) of each changed slice."""
         for number in range(len(self._changed)):
             if self._changed[number]:
                 before = self.parent.slice(number) if self.parent else bytes(SLICE_BYTES)
@@ -212,9 +212,9 @@ class GrainTableBuilder:
 
 
 def rebuild_table(path: Path, disk: MergedDisk, owner: TableOwner) -> GrainTable:
-    """Write the table of a disk by reading all of it; in place only when whole.
+    """Read a whole disk and write its table, which appears only when complete.
 
-    Returned open: as soon as it is in place, a newer point may have it removed.
+    Returned open, since a newer point may remove the file as soon as it appears.
 
     Raises:
         VmdkDamaged: the disk cannot be read.

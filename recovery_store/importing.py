@@ -1,4 +1,4 @@
-"""Take raw disk images as a recovery point of a machine, as an agent would have sent them."""
+"""Add a recovery point made of raw disk images, as if an agent had sent them."""
 
 import secrets
 import uuid
@@ -17,7 +17,7 @@ from .vmdk.imaging import stream_disk
 from .vmdk.reader import RawFile
 from .vmdk.writer import StreamWriter
 
-# Nothing froze these images; whoever made them knows how consistent they are.
+# Nothing froze these images; only their maker knows how consistent they are.
 _CONSISTENCY = "not_guaranteed"
 
 
@@ -28,15 +28,17 @@ def import_images(
     parent_point_id: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Add a point made of these images; the n-th image is the machine's disk n.
+    """Add a point made of these images; image n becomes the machine's disk n.
 
-    With a parent, a disk that the parent has too becomes a delta, unless it has shrunk; others
-    are whole. Without, everything is a base image, of the machine of that name if there is one.
+    With a parent, disks that the parent also has become deltas unless they have shrunk; the others
+    are stored whole. Without one, the point is a base image, of the machine with that name if there
+    is one.
 
     Raises:
         SourceUnreadable: an image is missing or cannot be read.
-        ParentUnfit: the parent is not in the store, or of another machine.
-        StoreError: as `Store.begin_point` and its writer.
+        PointMissing: the parent is not in the store.
+        ParentUnfit: the parent belongs to another machine.
+        StoreError: see `Store.begin_point` and its writer.
     """
     parent = _get_parent(store, machine_name, parent_point_id)
     machine_id = parent.machine_id if parent else _machine_id_for(store, machine_name)
@@ -68,12 +70,12 @@ def new_point_id() -> str:
 
 
 def new_cid() -> str:
-    """Return a content id that means neither "none" nor nothing."""
+    """Return a random content id; never one of the reserved values."""
     return f"{secrets.randbelow(0xFFFFFFFD) + 1:08x}"
 
 
 class _Tally:
-    """Adds the progress of one disk after the other up."""
+    """Adds up the progress of several disks."""
 
     def __init__(self, total_bytes: int, progress: Progress | None) -> None:
         self._total_bytes = total_bytes
@@ -126,18 +128,18 @@ def _get_parent(store: Store, machine_name: str, parent_point_id: str | None) ->
     parent = store.get_point(machine_id, parent_point_id)
     if parent.machine_name != machine_name:
         raise ParentUnfit(
-            f"Recovery point {parent_point_id} is of machine {parent.machine_name!r}, not"
-            f" {machine_name!r}; name that machine, or another parent"
+            f"Recovery point {parent_point_id} belongs to machine {parent.machine_name!r}, not"
+            f" {machine_name!r}; name that machine, or choose another parent"
         )
     return parent
 
 
 def _machine_id_for(store: Store, machine_name: str) -> str:
-    """Return the id of the machine that goes by that name now, or a new one."""
+    """Return the id of the machine with that name, or a new one."""
     found = store.machine_ids_named(machine_name)
     if len(found) > 1:
         raise ParentUnfit(
-            f"The store holds {len(found)} machines named {machine_name!r}; say which with --parent"
+            f"The store holds {len(found)} machines named {machine_name!r}; choose one by --parent"
         )
     return found[0] if found else str(uuid.uuid4())
 
@@ -145,7 +147,7 @@ def _machine_id_for(store: Store, machine_name: str) -> str:
 def _description(
     machine_name: str, images: Sequence[RawFile], parent: Manifest | None
 ) -> dict[str, Any]:
-    """Return what is known of the machine: what the parent knew, and the disks."""
+    """Return the parent's description of the machine with these disks."""
     known: dict[str, Any] = dict(parent.description) if parent else {"hostname": machine_name}
     known["disks"] = [
         {

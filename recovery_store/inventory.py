@@ -1,6 +1,6 @@
-"""Look at what a store holds: machines, points, chains. Nothing is changed, nothing is proven.
+"""What a store holds: machines, points, chains. Changes nothing and verifies nothing.
 
-A point is a folder where points are, named by its time and id; its manifest says all the rest.
+A point is a folder in `points`, named after its time and id; everything else is in its manifest.
 """
 
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PointFile:
-    """One file of a point, as a peer needs to know it; the manifest comes last."""
+    """One file of a point, as a peer needs to know it."""
 
     name: str
     length_bytes: int
@@ -38,7 +38,7 @@ class PointFile:
 
 
 class Inventory:
-    """What is there below one folder."""
+    """The points below one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -54,16 +54,16 @@ class Inventory:
         return sorted(name for name in names if _is_id(name))
 
     def check_machine(self, machine_id: str) -> None:
-        """Refuse the id of a machine of which nothing is here.
+        """Refuse a machine that has no points here.
 
         Raises:
-            MachineMissing: the store holds no point of it.
+            MachineMissing: the store has no point of it.
         """
         if not self.folders(machine_id):
             raise MachineMissing(f"The store {self.root} holds no recovery point of {machine_id}")
 
     def machine_ids_named(self, machine_name: str) -> list[str]:
-        """Return the ids of the machines whose newest point bears that name."""
+        """Return the ids of the machines whose newest point has that name."""
         found = []
         for machine_id in self.machine_ids():
             with suppress(ManifestDamaged):
@@ -75,8 +75,8 @@ class Inventory:
     def points(self, machine_id: str) -> list[Manifest]:
         """Return the machine's points, oldest first.
 
-        A point whose manifest is damaged is left out here and logged; `check` names it, and
-        `get_point` refuses it.
+        Points with a damaged manifest are left out and logged; `check` names them and `get_point`
+        refuses them.
         """
         points = []
         for point_id in self.folders(machine_id):
@@ -102,15 +102,15 @@ class Inventory:
         """Return that point of that machine, or none.
 
         Raises:
-            ManifestDamaged: it is there, but its manifest is not sound.
+            ManifestDamaged: it exists, but its manifest is damaged.
         """
         folder = self.folders(machine_id).get(point_id)
         return None if folder is None else _read_point(folder, machine_id, point_id)
 
     def find_machine_of(self, point_id: str) -> str | None:
-        """Return the id of the machine whose point that is, or none.
+        """Return the id of the machine that the point belongs to, or none.
 
-        Lists the points of one machine after the other: for a person who names only the point.
+        Lists the points of one machine after another: for people, who name only the point.
         """
         return next((each for each in self.machine_ids() if point_id in self.folders(each)), None)
 
@@ -118,7 +118,7 @@ class Inventory:
         """Return the manifest of a point that has begun to arrive from another core, or none.
 
         Raises:
-            ManifestDamaged: a part of the point is there, but its manifest is not sound.
+            ManifestDamaged: part of the point is here, but its manifest is damaged.
         """
         if not (_is_id(machine_id) and _is_id(point_id)):
             return None
@@ -129,18 +129,18 @@ class Inventory:
         """Return that point of that machine.
 
         Raises:
-            PointMissing: the store holds no such point.
-            ManifestDamaged: it is there, but its manifest is missing or not sound.
+            PointMissing: the store has no such point.
+            ManifestDamaged: it exists, but its manifest is missing or damaged.
         """
         return _read_point(self.get_folder(machine_id, point_id), machine_id, point_id)
 
     def chain(self, machine_id: str, point_id: str) -> list[Manifest]:
-        """Return the points that a point needs: the base image first, the point itself last.
+        """Return the chain of a point: the base image first, the point itself last.
 
-        Looks whether every file is there with its length; `prove` looks inside.
+        Checks that every file exists and has its length; `prove` reads the content.
 
         Raises:
-            PointMissing: the store holds no such point.
+            PointMissing: the store has no such point.
             ChainBroken: an ancestor, a manifest or a file is missing; names it, and the points
                 that can still be used.
         """
@@ -150,7 +150,7 @@ class Inventory:
         chain: list[Manifest] = []
         wanted: str | None = point_id
         while wanted is not None:
-            link = self.look_at_link(machine_id, wanted, chain[-1] if chain else None, folders)
+            link = self.check_link(machine_id, wanted, chain[-1] if chain else None, folders)
             if isinstance(link, Fault):
                 good_point_ids = self.complete_point_ids(machine_id)
                 raise ChainBroken(refusal(point_id, [link], good_point_ids), [link], good_point_ids)
@@ -161,10 +161,10 @@ class Inventory:
     def common_point(
         self, machine_id: str, point_ids: Collection[str], point_id: str | None = None
     ) -> Manifest | None:
-        """Return the newest point that is among those ids and that a point is made of, or none.
+        """Return the newest point in the chain of a point that is among those ids, or none.
 
-        point_ids: what another store holds of the machine.
-        point_id: the point in question, which may be the answer; none means the newest one.
+        point_ids: the machine's points in another store.
+        point_id: whose chain, which includes the point itself; none means the newest point.
         """
         points = {point.point_id: point for point in self.points(machine_id)}
         at = points.get(point_id) if point_id else next(reversed(points.values()), None)
@@ -173,12 +173,12 @@ class Inventory:
         return at
 
     def bytes_since(self, machine_id: str, point_id: str, since_point_id: str | None) -> int:
-        """Return how many bytes of disk files a point needs beyond an earlier one.
+        """Return the size of the disk files that a point needs beyond an earlier one.
 
-        since_point_id: none means all of the chain.
+        since_point_id: none means the whole chain.
 
         Raises:
-            PointMissing, ChainBroken: as `chain`.
+            PointMissing, ChainBroken: see `chain`.
             PointUnrelated: the earlier point is not in the chain.
         """
         chain = self.chain(machine_id, point_id)
@@ -186,14 +186,14 @@ class Inventory:
         return sum(point.stored_bytes for point in newer)
 
     def get_folder(self, machine_id: str, point_id: str) -> Path:
-        """Return where that point's files lie; raises PointMissing."""
+        """Return the folder with that point's files; raises PointMissing."""
         folder = self.folders(machine_id).get(point_id)
         if folder is None:
             raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
         return folder
 
     def files(self, machine_id: str, point_id: str) -> list[PointFile]:
-        """Return the files that make the point, in the order in which to send them."""
+        """Return the files of the point, in the order in which to send them."""
         manifest = self.get_point(machine_id, point_id)
         content = manifest.to_bytes()
         return [
@@ -207,7 +207,7 @@ class Inventory:
         """Return a slice of one of the point's files, shorter at its end.
 
         Raises:
-            PointMissing: there is no such point, or it has no such file.
+            PointMissing: there is no such point, or no such file in it.
             StoreUnusable: the file cannot be read.
         """
         if name not in [file.name for file in self.files(machine_id, point_id)]:
@@ -220,7 +220,7 @@ class Inventory:
             raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from error
 
     def folders(self, machine_id: str) -> dict[str, Path]:
-        """Return point id → folder, oldest first, of everything where points are."""
+        """Return point id → folder of all of the machine's points, oldest first."""
         if not _is_id(machine_id):
             return {}
         try:
@@ -232,21 +232,21 @@ class Inventory:
         return {path.name[-36:]: path for path in paths if _is_id(path.name[-36:])}
 
     def complete_point_ids(self, machine_id: str) -> list[str]:
-        """Return the points whose whole chain is there, by a look at names and lengths."""
+        """Return the points whose whole chain exists, judged by names and lengths."""
         folders = self.folders(machine_id)
         points = self.points(machine_id)
         bad = {
             point.point_id
             for point in points
-            if isinstance(self.look_at_link(machine_id, point.point_id, None, folders), Fault)
+            if isinstance(self.check_link(machine_id, point.point_id, None, folders), Fault)
         }
         culprits = find_culprits(points, bad)
         return [point.point_id for point in points if culprits[point.point_id] is None]
 
-    def look_at_link(
+    def check_link(
         self, machine_id: str, point_id: str, child: Manifest | None, folders: dict[str, Path]
     ) -> Manifest | Fault:
-        """Return a point whose files are there with their lengths, or what is wrong with it."""
+        """Return a point if all its files exist with their lengths, or else what is wrong."""
 
         def finding(code: str, text: str, file: str | None = None) -> Fault:
             return Fault(code, machine_id, point_id, text, file=file)
@@ -270,7 +270,7 @@ class Inventory:
             try:
                 length_bytes = path.stat().st_size
             except OSError:
-                return finding("missing", f"{path} is not there", disk.file)
+                return finding("missing", f"{path} is missing", disk.file)
             if length_bytes != disk.file_bytes:
                 return finding(
                     "damaged",
@@ -280,7 +280,7 @@ class Inventory:
         return manifest
 
     def readable_points(self, machine_id: str) -> tuple[list[tuple[Path, Manifest]], list[Fault]]:
-        """Return folders and manifests, oldest first, and a finding for each unreadable one."""
+        """Return folders and manifests, oldest first, and a fault for each unreadable one."""
         readable, findings = [], []
         for point_id, folder in self.folders(machine_id).items():
             try:
@@ -303,7 +303,7 @@ def _is_id(text: str) -> bool:
 def _read_point(folder: Path, machine_id: str, point_id: str) -> Manifest:
     manifest = _read_manifest(folder, machine_id, point_id)
     if manifest.folder_name != folder.name:
-        raise ManifestDamaged(f"{folder / MANIFEST_FILE} lies in a folder that is not its own")
+        raise ManifestDamaged(f"{folder / MANIFEST_FILE} is in the wrong folder")
     return manifest
 
 
@@ -311,19 +311,19 @@ def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
         with path.open("rb") as file:
-            # One byte more than a manifest may have is enough to refuse it.
+            # One byte above the limit is enough to refuse it.
             manifest = Manifest.from_bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
     except OSError as error:
         raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
     except ManifestDamaged as error:
         raise ManifestDamaged(f"{path}: {error}") from error
     if (manifest.machine_id, manifest.point_id) != (machine_id, point_id):
-        raise ManifestDamaged(f"{path} is of another recovery point, {manifest.point_id}")
+        raise ManifestDamaged(f"{path} belongs to another recovery point, {manifest.point_id}")
     return manifest
 
 
 def points_since(chain: Sequence[Manifest], since_point_id: str) -> Sequence[Manifest]:
-    """Return the points of a chain behind one of them.
+    """Return the points of a chain after one of them.
 
     Raises:
         PointUnrelated: the chain has no such point.
@@ -332,13 +332,13 @@ def points_since(chain: Sequence[Manifest], since_point_id: str) -> Sequence[Man
         if point.point_id == since_point_id:
             return chain[number:]
     raise PointUnrelated(
-        f"Recovery point {chain[-1].point_id} was not made on {since_point_id}, so what has"
-        " changed between them is not known; use a point of its chain, or all of it"
+        f"Recovery point {chain[-1].point_id} does not build on {since_point_id}, so what has"
+        " changed between them is unknown; choose a point of its chain, or copy the whole chain"
     )
 
 
 def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[str, str | None]:
-    """Return for each point whose fault makes it useless: its own, an ancestor's, or none's."""
+    """Return for each point which point makes it unusable: itself, an ancestor, or none."""
     by_id = {point.point_id: point for point in points}
     known: dict[str, str | None] = {}
     for point in points:
@@ -362,9 +362,11 @@ def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[s
 
 
 def refusal(point_id: str, findings: Sequence[Fault], good_point_ids: Sequence[str] | None) -> str:
-    """Return in words why a point cannot be used, and which ones can."""
+    """Say why a point cannot be used, and which ones can."""
     faults = "; ".join(finding.text for finding in findings)
     text = f"Recovery point {point_id} cannot be used: {faults}"
     if good_point_ids is None:
         return text
-    return f"{text}. Points of this machine that stay good: {', '.join(good_point_ids) or 'none'}"
+    return (
+        f"{text}. Points of this machine that are still good: {', '.join(good_point_ids) or 'none'}"
+    )

@@ -1,7 +1,7 @@
-"""What a recovery point says about itself: `manifest.json`, written last.
+"""The description of a recovery point: `manifest.json`, written last.
 
-A manifest carries a digest over all it says. A child names its parent's manifest digest, and a
-manifest names the digests of its files, so one manifest vouches for the whole chain below it.
+A manifest contains a digest of its own content, the digests of its files, and the digest of its
+parent's manifest. So one manifest vouches for its whole chain.
 """
 
 import json
@@ -31,11 +31,11 @@ _HEX_CID = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """One disk of a point: which file holds it, and the digests that prove the file.
+    """One disk of a point: its file, and the digests to verify it with.
 
-    key: stable identity, by which disks of successive points belong together.
-    range_digests: one for each `range_bytes` of the file, the last range being shorter.
-    parent: point id and disk number of the disk that this file is a delta on.
+    key: a stable identity, which links the disks of successive points.
+    range_digests: one for each `range_bytes` of the file; the last range may be shorter.
+    parent: point id and disk number of the disk that this file is a delta of.
     """
 
     number: int
@@ -52,7 +52,7 @@ class DiskEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One recovery point. `digest` is over everything else in it."""
+    """One recovery point. `digest` covers all other fields."""
 
     point_id: str
     machine_id: str
@@ -100,32 +100,34 @@ class Manifest:
         return Manifest(**{**self.__dict__, "digest": _digest_of(fields)})
 
     def to_bytes(self) -> bytes:
-        """Return the file's content; the same manifest always gives the same bytes."""
+        """Return the content of the file; equal manifests give equal bytes."""
         whole = {"format": FORMAT, "digest": self.digest, **self._fields()}
         return json.dumps(whole, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
-        """Parse and judge a manifest.
+        """Parse and validate a manifest.
 
         Raises:
-            ManifestDamaged: unreadable, of an unknown format, not what its digest says, or
-                with a field that cannot be.
+            ManifestDamaged: it is unreadable, has an unknown format or an impossible field, or does
+                not match its digest.
         """
         if len(data) > MANIFEST_LIMIT_BYTES:
             raise ManifestDamaged(f"A manifest of {len(data)} bytes is too long")
         try:
             whole = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ManifestDamaged(f"The manifest is no JSON: {error}") from error
+            raise ManifestDamaged(f"The manifest is not JSON: {error}") from error
         if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-            raise ManifestDamaged(f"The manifest is not of format {FORMAT}")
+            raise ManifestDamaged(f"The manifest does not have format {FORMAT}")
         try:
             manifest = _parse(whole)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ManifestDamaged(f"The manifest has a missing or odd field: {error}") from error
+            raise ManifestDamaged(
+                f"The manifest has a missing or invalid field: {error}"
+            ) from error
         if manifest.to_bytes() != data or manifest.sealed().digest != manifest.digest:
-            raise ManifestDamaged("The manifest is not what its digest says")
+            raise ManifestDamaged("The manifest does not match its digest")
         return manifest
 
     def _fields(self) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def disk_file_name(number: int) -> str:
 
 
 def range_bytes_for(capacity_bytes: int) -> int:
-    """Return how much of a file one range digest covers, so that there are at most some 4,096."""
+    """Return how much of a file one range digest covers, for at most about 4,096 of them."""
     range_bytes = _SMALLEST_RANGE_BYTES
     while range_bytes * _RANGE_LIMIT < capacity_bytes:
         range_bytes *= 2
@@ -173,13 +175,13 @@ def range_bytes_for(capacity_bytes: int) -> int:
 
 
 def check_id(text: str) -> str:
-    """Return the id as it stands in names of folders.
+    """Return the id if it can be used in names of folders.
 
     Raises:
-        ValueError: it is no UUID in its usual form.
+        ValueError: it is not a UUID in canonical form.
     """
     if str(uuid.UUID(text)) != text:
-        raise ValueError(f"{text!r} is no id in its usual form")
+        raise ValueError(f"{text!r} is not an id in canonical form")
     return text
 
 
@@ -209,7 +211,7 @@ def _parse(whole: dict[str, Any]) -> Manifest:
         digest=_hex(whole["digest"]),
     )
     if not isinstance(manifest.description, dict):
-        raise ValueError("description is no object")
+        raise ValueError("description is not an object")
     has_parent = manifest.kind == INCREMENTAL
     if (manifest.parent_point_id is not None) != has_parent:
         raise ValueError("parent_point_id does not fit the kind")
@@ -259,19 +261,19 @@ def _parse_disk(disk: dict[str, Any]) -> DiskEntry:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > 1000:
-        raise ValueError(f"{str(value)[:80]!r} is no short text")
+        raise ValueError(f"{str(value)[:80]!r} is not a short text")
     return value
 
 
 def _hex(value: object) -> str:
     if not isinstance(value, str) or not _HEX_DIGEST.fullmatch(value):
-        raise ValueError(f"{str(value)[:80]!r} is no digest")
+        raise ValueError(f"{str(value)[:80]!r} is not a digest")
     return value
 
 
 def _number(value: object, limit: int = 1 << 62) -> int:
     if type(value) is not int or not 0 <= value <= limit:
-        raise ValueError(f"{str(value)[:80]!r} is no number from 0 to {limit}")
+        raise ValueError(f"{str(value)[:80]!r} is not a number from 0 to {limit}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Write one recovery point: disks as they arrive, the manifest last, then all of it in one rename.
+"""Write one recovery point: the disks as they arrive, the manifest last, then one rename.
 
-Until `commit` returns the point does not exist. A process killed at any moment leaves a folder
-under `unfinished`, which the next writer of that point or `clean` removes.
+The point exists only once `commit` has renamed it. A process that is killed before leaves a folder
+in `unfinished`, which the next writer of that point, or `clean`, removes.
 """
 
 import logging
@@ -63,7 +63,7 @@ assert TABLE_BYTES == 4 * GRAINS_PER_TABLE
 
 @dataclass(frozen=True)
 class ParentDisk:
-    """What the parent point holds of a disk, as the agent is told."""
+    """A disk of the parent point, as described to the agent."""
 
     key: str
     number: int
@@ -73,8 +73,8 @@ class ParentDisk:
 
 
 @dataclass(frozen=True)
-class PointPlace:
-    """What a writer needs to know of the store: folders, and how to get a parent's digests."""
+class StoreAccess:
+    """What a writer may use of the store: one machine's folders, and its parent point."""
 
     root: Path
     machine_folder: Path
@@ -87,7 +87,7 @@ class PointPlace:
 
 
 class RangeDigests:
-    """Digests a file while it is written: the whole and every range."""
+    """Digests a file while it is written, as a whole and by ranges."""
 
     def __init__(self, range_bytes: int) -> None:
         self.range_bytes = range_bytes
@@ -118,7 +118,7 @@ class RangeDigests:
 
 
 class _DiskBeingWritten:
-    """One disk's stream on its way to the file."""
+    """A disk whose stream is being written to its file."""
 
     def __init__(
         self,
@@ -158,9 +158,9 @@ class _DiskBeingWritten:
         while data:
             data = data[os.write(self.fd, data) :]
         if self.length_bytes - self._written_back_bytes >= _WRITE_BACK_BYTES:
-            # Linux starts to write what is dirty there, so that the end does not wait for it all.
-            place, count = self._written_back_bytes, self.length_bytes - self._written_back_bytes
-            os.posix_fadvise(self.fd, place, count, os.POSIX_FADV_DONTNEED)
+            # Makes Linux start to write the dirty pages, so that the final sync is short.
+            start, count = self._written_back_bytes, self.length_bytes - self._written_back_bytes
+            os.posix_fadvise(self.fd, start, count, os.POSIX_FADV_DONTNEED)
             self._written_back_bytes = self.length_bytes
 
     def close(self) -> None:
@@ -174,19 +174,19 @@ class _DiskBeingWritten:
 
 
 class PointWriter:
-    """The one way into the store for a new point; made by `Store.begin_point`.
+    """Writes a new point; made by `Store.begin_point`.
 
-    Use it as a context manager: leaving without `commit` removes what was written.
-    Not for several threads.
+    Use it as a context manager: leaving it without `commit` removes what was written. Not
+    thread-safe.
     """
 
     def __init__(
         self,
-        place: PointPlace,
+        access: StoreAccess,
         draft: Manifest,
         parent: Manifest | None,
     ) -> None:
-        self._place: Final = place
+        self._access: Final = access
         self._draft = draft
         self._parent = parent
         self._disks: dict[int, _DiskBeingWritten] = {}
@@ -195,17 +195,17 @@ class PointWriter:
         self._is_over = False
         self._has_failed = False
         self._started = time.monotonic()
-        self._folder = place.unfinished / draft.point_id
-        ensure_folder(place.unfinished)
-        self._lock = WriterLock(place.unfinished, draft.point_id, draft.parent_point_id)
+        self._folder = access.unfinished / draft.point_id
+        ensure_folder(access.unfinished)
+        self._lock = WriterLock(access.unfinished, draft.point_id, draft.parent_point_id)
         try:
-            if place.find_folder(draft.point_id) is not None:
+            if access.find_folder(draft.point_id) is not None:
                 raise PointExists(
-                    f"Recovery point {draft.point_id} is in the store already; take a new id"
+                    f"Recovery point {draft.point_id} is already in the store; choose a new id"
                 )
             remove_folder(self._folder)
             with self._naming_faults("beginning a recovery point"):
-                place.space.check(0, "beginning a recovery point")
+                access.space.check(0, "beginning a recovery point")
                 self._folder.mkdir()
         except BaseException:
             self._lock.release()
@@ -222,7 +222,7 @@ class PointWriter:
         return self._draft.point_id
 
     def parent_disks(self) -> list[ParentDisk]:
-        """Return what the parent point holds; nothing for a base image."""
+        """Return the disks of the parent point; none for a base image."""
         if self._parent is None:
             return []
         return [
@@ -237,21 +237,21 @@ class PointWriter:
     ) -> None:
         """Begin a disk; its stream follows in pieces.
 
-        has_parent: the stream is a delta on the disk of the same key in the parent point.
+        has_parent: the stream is a delta of the disk with the same key in the parent point.
 
         Raises:
-            StreamRefused: a number or key twice, or a delta on a disk that cannot be its parent.
-            VmdkLimit: a capacity that no VMDK can have.
+            StreamRefused: the number or key is taken, or the parent's disk cannot be a parent.
+            VmdkLimit: a VMDK cannot have that capacity.
         """
         check_capacity(capacity_bytes)
         taken = [(disk.number, disk.key) for disk in self._disks.values()]
         taken += [(disk.number, disk.key) for disk in self._finished]
         if any(number == taken_number or key == taken_key for taken_number, taken_key in taken):
-            raise StreamRefused(f"Disk {number} ({key!r}) comes twice in one recovery point")
+            raise StreamRefused(f"Disk {number} ({key!r}) appears twice in one recovery point")
         if not 0 <= number < DISK_LIMIT:
-            raise StreamRefused(f"Disk {number}: a disk's number is from 0 to {DISK_LIMIT - 1}")
+            raise StreamRefused(f"Disk {number}: disk numbers must be from 0 to {DISK_LIMIT - 1}")
         parent = self._parent_of(number, key, capacity_bytes) if has_parent else None
-        table = self._place.open_table(*parent) if parent else None
+        table = self._access.open_table(*parent) if parent else None
         with self._naming_faults(f"beginning disk {number}"):
             try:
                 self._disks[number] = _DiskBeingWritten(
@@ -266,23 +266,23 @@ class PointWriter:
         """Take the next bytes of a disk's stream.
 
         Raises:
-            StreamRefused: the stream lies.
-            StoreFull: no space; leave the context, nothing of the point stays.
+            StreamRefused: the stream is malformed or contradicts itself.
+            StoreFull: no space left; leaving the context removes all of the point.
         """
         disk = self._disk(number)
         doing = f"writing disk {number} of recovery point {self.point_id}"
         with self._naming_faults(doing):
             self._unchecked_bytes += len(data)
             if self._unchecked_bytes >= _SPACE_CHECK_BYTES:
-                self._place.space.check(self._unchecked_bytes, doing)
+                self._access.space.check(self._unchecked_bytes, doing)
                 self._unchecked_bytes = 0
             disk.write(memoryview(data))
 
     def put_digests(self, number: int, first_grain: int, digests: bytes) -> None:
-        """Take the digests of a run of grains, 16 bytes each; those not put stay the parent's.
+        """Take the digests of a run of grains, 16 bytes each; the others remain the parent's.
 
         Raises:
-            StreamRefused: they lie outside the disk.
+            StreamRefused: they are outside the disk.
         """
         disk = self._disk(number)
         with self._naming_faults(f"writing the digests of disk {number}"):
@@ -299,17 +299,17 @@ class PointWriter:
     def finish_disk(self, number: int, length_bytes: int, digest_hex: str) -> None:
         """End a disk's stream.
 
-        length_bytes, digest_hex: the sender's length and BLAKE3 of the whole stream.
+        length_bytes, digest_hex: length and BLAKE3 of the whole stream, as counted by the sender.
 
         Raises:
-            StreamRefused: the stream is cut, its length or digest differ from what arrived, or
-                the grain digests do not fit its grains.
+            StreamRefused: the stream is truncated, its length or digest differs from the sender's,
+                or the grain digests do not match its grains.
         """
         disk = self._disk(number)
         disk.validator.finish()
         if length_bytes != disk.length_bytes or digest_hex != disk.digests.whole():
             raise StreamRefused(
-                f"Disk {number} differs from what its sender says: {disk.length_bytes} bytes with"
+                f"Disk {number} did not arrive as it was sent: {disk.length_bytes} bytes with"
                 f" digest {disk.digests.whole()} arrived, {length_bytes} bytes with digest"
                 f" {digest_hex} were sent"
             )
@@ -334,7 +334,7 @@ class PointWriter:
         self._finished.append(entry)
 
     def digest_hex(self, number: int) -> str:
-        """Return the BLAKE3 of what has arrived of a disk, for a sender in the same process."""
+        """Return the BLAKE3 of the stream so far, for a sender in the same process."""
         return self._disk(number).digests.whole()
 
     def commit(
@@ -346,22 +346,22 @@ class PointWriter:
         ownership_epoch: int,
         taken_at: datetime | None = None,
     ) -> Manifest:
-        """Make the point exist, whole and on disk, and return its manifest.
+        """Make the point exist, synced to disk, and return its manifest.
 
-        taken_at: the instant of the consistent view, where it became known only meanwhile.
+        taken_at: the instant of the consistent view, if it was not known at the beginning.
 
         Raises:
             StreamRefused: a disk is unfinished, or there is none.
-            ParentUnfit: the parent has gone meanwhile.
-            PointExists: somebody else has put that point there.
+            ParentUnfit: the parent was deleted in the meantime.
+            PointExists: another process has added that point.
         """
         if self._is_over or self._has_failed:
-            state = "is closed already" if self._is_over else "has failed before"
+            state = "is already closed" if self._is_over else "has failed"
             raise StreamRefused(f"Recovery point {self.point_id} {state}")
         if self._disks or not self._finished:
-            unfinished = ", ".join(str(number) for number in self._disks) or "none has come"
+            unfinished = ", ".join(str(number) for number in self._disks) or "none was sent"
             raise StreamRefused(
-                f"Recovery point {self.point_id} is not whole: unfinished disks: {unfinished}"
+                f"Recovery point {self.point_id} is incomplete: unfinished disks: {unfinished}"
             )
         manifest = replace(
             self._draft,
@@ -373,16 +373,16 @@ class PointWriter:
             ownership_epoch=ownership_epoch,
             disks=tuple(sorted(self._finished, key=lambda disk: disk.number)),
         ).sealed()
-        # What cannot be read back must not be written.
+        # Never write what cannot be read back.
         manifest = Manifest.from_bytes(manifest.to_bytes())
         with self._naming_faults(f"finishing recovery point {self.point_id}"):
             write_synced(self._folder / MANIFEST_FILE, manifest.to_bytes())
             sync_folder(self._folder)
-            with machine_lock(self._place.machine_folder):
+            with machine_lock(self._access.machine_folder):
                 self._check_parent_is_there()
-                put_in_place(self._place, self._folder, manifest)
+                put_in_place(self._access, self._folder, manifest)
         self._end()
-        forget_older_tables(self._place, manifest)
+        forget_older_tables(self._access, manifest)
         log.info(
             "point committed machine=%s point=%s bytes=%d seconds=%.1f",
             manifest.machine_id,
@@ -423,7 +423,7 @@ class PointWriter:
         disk = self._parent.find_disk_by_key(key) if self._parent else None
         if self._parent is None or disk is None:
             raise StreamRefused(
-                f"Disk {number} ({key!r}) comes as a delta, but the parent point holds no such disk"
+                f"Disk {number} ({key!r}) is sent as a delta, but the parent point has no such disk"
             )
         if capacity_bytes < disk.capacity_bytes:
             raise StreamRefused(
@@ -436,52 +436,53 @@ class PointWriter:
         parent_id = self._draft.parent_point_id
         if parent_id is None:
             return
-        now = self._place.load_parent()
+        now = self._access.load_parent()
         if now is None or now.digest != self._draft.parent_digest:
             raise ParentUnfit(
-                f"Recovery point {parent_id} has gone while its child {self.point_id} was written"
+                f"Recovery point {parent_id} was deleted while {self.point_id} was written on it"
             )
 
     @contextmanager
     def _naming_faults(self, doing: str) -> Iterator[None]:
-        """Name the system's faults; whatever failed once, the point is not to be committed."""
+        """Name the system's errors; after any failure the point must not be committed."""
         try:
-            with full_store_named(self._place.root, doing):
+            with full_store_named(self._access.root, doing):
                 yield
         except BaseException:
             self._has_failed = True
             raise
 
 
-def put_in_place(place: PointPlace, folder: Path, manifest: Manifest) -> None:
-    """Rename a whole folder to where points are; the caller holds the machine's lock.
+def put_in_place(access: StoreAccess, folder: Path, manifest: Manifest) -> None:
+    """Move a complete point to `points`; the caller holds the machine's lock.
 
     Raises:
-        PointExists: a point of that id is there.
+        PointExists: a point with that id exists.
     """
-    if place.find_folder(manifest.point_id) is not None:
-        raise PointExists(f"Recovery point {manifest.point_id} is in the store already")
-    ensure_folder(place.points)
-    folder.rename(place.points / manifest.folder_name)
-    sync_folder(place.points)
+    if access.find_folder(manifest.point_id) is not None:
+        raise PointExists(f"Recovery point {manifest.point_id} is already in the store")
+    ensure_folder(access.points)
+    folder.rename(access.points / manifest.folder_name)
+    sync_folder(access.points)
 
 
-def forget_older_tables(place: PointPlace, newest: Manifest) -> None:
-    """Remove the digest tables of other points: only the newest one's are needed."""
-    for path in place.points.glob("*/*.grains"):
+def forget_older_tables(access: StoreAccess, newest: Manifest) -> None:
+    """Remove the digest tables of other points: only those of the newest are needed."""
+    for path in access.points.glob("*/*.grains"):
         if path.parent.name != newest.folder_name:
             path.unlink(missing_ok=True)
 
 
 def file_hint(manifest: Manifest, disk: DiskEntry) -> str:
-    """Return the name by which a delta in a sibling folder names that disk, for QEMU's sake."""
+    """Return the name of that disk in the descriptor of a delta, where QEMU looks for it."""
     return f"../{manifest.folder_name}/{disk.file}"
 
 
 def _check_grain_digests(disk: _DiskBeingWritten) -> None:
     """Refuse grain digests that contradict the grains: a later incremental would lose data.
 
-    A grain whose digest changed must be in the stream; one in the stream must not count as zero.
+    A grain with a changed digest must be in the stream, and a grain with data must not have the
+    digest of zeros.
     """
     with FilePool() as pool:
         file = StreamFile(disk.path, pool)
@@ -521,7 +522,7 @@ def _find_lie(entries: Sequence[int], now: bytes, before: bytes) -> int | None:
 
 def _digests_lie(disk: _DiskBeingWritten, grain: int) -> StreamRefused:
     return StreamRefused(
-        f"Disk {disk.number}: the digests sent do not fit the stream, at or near grain {grain}"
+        f"Disk {disk.number}: the digests do not match the stream, at or near grain {grain}"
     )
 
 
@@ -532,7 +533,7 @@ def new_draft(
     parent: Manifest | None,
     taken_at: datetime,
 ) -> Manifest:
-    """Return the manifest of a point of which only the beginning is known."""
+    """Return the manifest of a point that has only begun."""
     return Manifest(
         point_id=point_id,
         machine_id=machine_id,

@@ -1,7 +1,7 @@
-"""Prove files by their digests, and report what is missing or damaged.
+"""Verify files against their digests, and report what is missing or damaged.
 
-Three verbs, kept apart: look at what is there, check it (changes nothing), clean by a report.
-"Cannot be read" is never "is empty".
+Three separate verbs: list what a store holds, check it (changes nothing), clean up as a report
+says. "Cannot be read" never counts as "is empty".
 """
 
 import os
@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from .manifest import DiskEntry, Manifest
 
-# What a processor's own cache holds is read and digested fastest.
+# Buffers that fit into a core's own cache are read and digested fastest.
 _READ_BYTES = 256 << 10
 Progress = Callable[[int, int], object]
 
@@ -24,8 +24,8 @@ Progress = Callable[[int, int], object]
 class Fault:
     """One thing that is wrong.
 
-    code: "missing" or "damaged" of the thing itself; "broken" of a point that only suffers from
-        a fault elsewhere in its chain.
+    code: "missing" or "damaged" for the thing itself; "broken" for a point that is unusable because
+        of a fault elsewhere in its chain.
     """
 
     code: str
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proven: a chain, base image first, and how many bytes of files that took."""
+    """What was verified: a chain, base image first, and the size of its files."""
 
     manifests: tuple[Manifest, ...]
     proven_bytes: int
@@ -49,10 +49,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check of the whole store.
+    """The outcome of a check.
 
-    good_points: those whose whole chain is proven, oldest first within a machine.
-    leftovers: unfinished folders and files that no running writer holds.
+    good_points: points with a fully verified chain, oldest first within a machine.
+    leftovers: unfinished folders and files that no running writer uses.
     """
 
     findings: tuple[Fault, ...]
@@ -65,7 +65,7 @@ class Report:
 
 
 class _Counter:
-    """Adds bytes up over threads; only the thread that made it tells the caller."""
+    """Adds up bytes across threads; only the thread that made it calls back."""
 
     def __init__(self, total_bytes: int, progress: Progress | None) -> None:
         self.total_bytes = total_bytes
@@ -122,7 +122,7 @@ def _prove_file(
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return [finding("missing", "the file is not there")]
+        return [finding("missing", "the file is missing")]
     except OSError as error:
         return [finding("damaged", f"the file cannot be opened: {error.strerror}")]
     try:
@@ -145,14 +145,14 @@ def _prove_file(
     return [
         finding(
             "damaged",
-            f"{len(bad)} of {len(disk.range_digests)} ranges differ from"
-            f" their digests, the first from byte {min(bad) * disk.range_bytes} on",
+            f"{len(bad)} of {len(disk.range_digests)} ranges do not match"
+            f" their digests, the first at byte {min(bad) * disk.range_bytes}",
         )
     ]
 
 
 def _bad_ranges(fd: int, disk: DiskEntry, first: int, step: int, counter: _Counter) -> list[int]:
-    """Return which of every step-th range differ from their digests."""
+    """Check every step-th range; return those that do not match their digests."""
     buffer = memoryview(bytearray(_READ_BYTES))
     bad: list[int] = []
     for number in range(first, len(disk.range_digests), step):
@@ -168,7 +168,7 @@ def _bad_ranges(fd: int, disk: DiskEntry, first: int, step: int, counter: _Count
 
 
 def digest_range(fd: int, start: int, end: int, buffer: memoryview) -> str:
-    """Return the BLAKE3 of that part of a file; of less if the file ends earlier."""
+    """Return the BLAKE3 of that part of a file, or of what there is if the file ends earlier."""
     digest = blake3()
     while start < end:
         count = os.preadv(fd, [buffer[: end - start]], start)

@@ -1,7 +1,7 @@
-"""Take over a recovery point from another core, in pieces, resumable after any cut.
+"""Receive a recovery point from another core in slices, resumable after any interruption.
 
-Every range is proven as soon as it is whole, so damage on the way costs one range. The point
-exists when `commit` has proven all of it again, and that it is a VMDK stream through and through.
+Every range is verified as soon as it is complete, so damage in transit costs one range. `commit`
+verifies all of it again, and that every file is a valid VMDK stream, before the point exists.
 """
 
 import logging
@@ -25,48 +25,48 @@ from .folders import (
     write_synced,
 )
 from .manifest import MANIFEST_FILE, DiskEntry, Manifest
-from .point_writer import PointPlace, file_hint, put_in_place
+from .point_writer import StoreAccess, file_hint, put_in_place
 from .proof import digest_range
 from .vmdk.validator import StreamValidator
 
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 4 << 20
-# Two requests for one point take turns; a third finds it busy.
+# Concurrent requests for one point take turns; one that waits too long is refused.
 _LOCK_TIMEOUT_SECONDS = 10
 _LOCK_POLL_SECONDS = 0.02
 
 
 class Replica:
-    """A point on its way in; made by `Store.begin_replica` and, to go on, by `Store.get_replica`.
+    """An arriving point; made by `Store.begin_replica`, or `Store.get_replica` to resume it.
 
-    It holds nothing open between calls, so a web process may make one for each request.
+    Holds nothing open between calls, so a web process can make one for each request.
     """
 
-    def __init__(self, place: PointPlace, manifest: Manifest, is_complete: bool) -> None:
+    def __init__(self, access: StoreAccess, manifest: Manifest, is_complete: bool) -> None:
         self.manifest = manifest
         self.is_complete = is_complete
-        self._place = place
+        self._access = access
         self._name = replica_name(manifest.point_id)
-        self._folder = place.unfinished / self._name
+        self._folder = access.unfinished / self._name
 
     def begin(self) -> None:
-        """Keep the manifest beside the files to come; what came of the same point before stays.
+        """Store the manifest beside the files to come; keep what has already arrived.
 
         Raises:
-            StoreFull: the point would not fit.
+            StoreFull: the point does not fit.
             StoreBusy: another process is adding to it now.
         """
         if self.is_complete:
             return
         with self._locked():
-            if self._place.find_folder(self.manifest.point_id) is not None:
-                self.is_complete = True  # meanwhile
+            if self._access.find_folder(self.manifest.point_id) is not None:
+                self.is_complete = True  # committed in the meantime
                 return
             self._begin()
 
     def offset_bytes(self, name: str) -> int:
-        """Return how much of that file is here: where the sender goes on.
+        """Return how much of that file is here, which is where the sender resumes.
 
         Raises:
             ReplicaRefused: the manifest names no such file.
@@ -83,27 +83,27 @@ class Replica:
         """Add the next bytes of a file and return the new offset.
 
         Raises:
-            OffsetDiffers: they are not the next ones; `expected_bytes` says which are.
-            ReplicaRefused: no such file, or more bytes than it has.
-            ReplicaDamaged: a range differs from its digest; the file ends before it again.
-            StoreFull: no space; the file ends where it did before.
+            OffsetDiffers: they are not the next bytes; `expected_bytes` says which are.
+            ReplicaRefused: there is no such file, or it is shorter.
+            ReplicaDamaged: a range does not match its digest, and was dropped.
+            StoreFull: no space left; the file is as it was.
             StoreBusy: another process is adding to this point now.
         """
         disk = self._disk(name)
         if self.is_complete:
-            raise OffsetDiffers(f"{name} is here in full", disk.file_bytes)
+            raise OffsetDiffers(f"{name} is already complete", disk.file_bytes)
         doing = f"receiving {name} of recovery point {self.manifest.point_id}"
-        with self._locked(), full_store_named(self._place.root, doing):
+        with self._locked(), full_store_named(self._access.root, doing):
             have_bytes = self.offset_bytes(name)
             if offset_bytes != have_bytes:
                 raise OffsetDiffers(
-                    f"{name} goes on at byte {have_bytes}, not {offset_bytes}", have_bytes
+                    f"{name} continues at byte {have_bytes}, not {offset_bytes}", have_bytes
                 )
             if offset_bytes + len(data) > disk.file_bytes:
                 raise ReplicaRefused(
                     f"{name} has {disk.file_bytes} bytes, {offset_bytes + len(data)} were sent"
                 )
-            self._place.space.check(len(data), doing)
+            self._access.space.check(len(data), doing)
             fd = os.open(
                 self._folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
             )
@@ -114,25 +114,26 @@ class Replica:
         return offset_bytes + len(data)
 
     def commit(self) -> Manifest:
-        """Prove what arrived, make the point exist and return its manifest; again is harmless.
+        """Verify what arrived, make the point exist and return its manifest. Idempotent.
 
         Raises:
-            ReplicaDamaged: a file differs from its digest; its damaged part is dropped, so that
-                the sender can go on from there.
-            ReplicaRefused: a file is not whole, or is no VMDK stream that fits its manifest.
+            ReplicaDamaged: a file does not match its digest; the damaged part is dropped, so that
+                the sender can resume there.
+            ReplicaRefused: a file is incomplete or not the VMDK stream that its manifest says, or
+                the parent was deleted in the meantime.
         """
         if self.is_complete:
             return self.manifest
         doing = f"finishing the replica of recovery point {self.manifest.point_id}"
-        with self._locked(), full_store_named(self._place.root, doing):
+        with self._locked(), full_store_named(self._access.root, doing):
             parent = self._load_parent()
             for disk in self.manifest.disks:
                 self._prove(disk, parent)
                 sync_file(self._folder / disk.file)
             sync_folder(self._folder)
-            with machine_lock(self._place.machine_folder):
+            with machine_lock(self._access.machine_folder):
                 self._load_parent()
-                put_in_place(self._place, self._folder, self.manifest)
+                put_in_place(self._access, self._folder, self.manifest)
         self.is_complete = True
         log.info(
             "replica committed machine=%s point=%s bytes=%d",
@@ -143,7 +144,7 @@ class Replica:
         return self.manifest
 
     def discard(self) -> None:
-        """Remove what has arrived so far; a point that is whole stays."""
+        """Remove what has arrived so far; does nothing to a complete point."""
         if not self.is_complete:
             with self._locked():
                 remove_folder(self._folder)
@@ -151,12 +152,12 @@ class Replica:
     def _begin(self) -> None:
         manifest_path = self._folder / MANIFEST_FILE
         content = self.manifest.to_bytes()
-        with full_store_named(self._place.root, "beginning a replica"):
+        with full_store_named(self._access.root, "beginning a replica"):
             if manifest_path.is_file() and manifest_path.read_bytes() == content:
                 return
-            # Pieces of another state of that point are worth nothing.
+            # What came with another manifest is worthless.
             remove_folder(self._folder)
-            self._place.space.check(self.manifest.stored_bytes, "beginning a replica")
+            self._access.space.check(self.manifest.stored_bytes, "beginning a replica")
             self._folder.mkdir()
             write_synced(manifest_path, content)
 
@@ -179,30 +180,30 @@ class Replica:
             if digest_range(fd, start, end, buffer) != disk.range_digests[number]:
                 os.ftruncate(fd, start)
                 raise ReplicaDamaged(
-                    f"{disk.file} of recovery point {self.manifest.point_id}: what arrived for"
-                    f" bytes {start} to {end} differs from its digest; send it again from {start}"
+                    f"{disk.file} of recovery point {self.manifest.point_id}: bytes"
+                    f" {start} to {end} do not match their digest; send them again from {start}"
                 )
 
     def _load_parent(self) -> Manifest | None:
-        """Return the parent; refuse to go on if it is not there any more."""
-        parent = self._place.load_parent()
+        """Return the parent; refuse to continue if it was deleted."""
+        parent = self._access.load_parent()
         if (parent and parent.digest) != self.manifest.parent_digest:
             raise ReplicaRefused(
-                f"The parent of recovery point {self.manifest.point_id} has gone meanwhile"
+                f"The parent of recovery point {self.manifest.point_id} was deleted"
             )
         return parent
 
     def _prove(self, disk: DiskEntry, parent: Manifest | None) -> None:
-        """Read a file once: its ranges, its whole, and that it is the stream it should be.
+        """Read a file once; check its ranges, its digest, and that it is the stream it should be.
 
-        Damage shows as a digest that differs and is told as that; the stream's own lies count
-        only where all digests are right.
+        Damage is reported as a wrong digest; faults of the stream itself count only if all digests
+        are right.
         """
         path = self._folder / disk.file
         have_bytes = self.offset_bytes(disk.file)
         if have_bytes != disk.file_bytes:
             raise ReplicaRefused(
-                f"{disk.file} of recovery point {self.manifest.point_id} is not whole:"
+                f"{disk.file} of recovery point {self.manifest.point_id} is incomplete:"
                 f" {have_bytes} of {disk.file_bytes} bytes are here"
             )
         judge = _Judge(_validator(disk, parent))
@@ -220,13 +221,13 @@ class Replica:
                 if part.hexdigest() != expected:
                     file.truncate(start)
                     raise ReplicaDamaged(
-                        f"{disk.file} of recovery point {self.manifest.point_id} differs from its"
-                        f" digest from byte {start} on; send it again from there"
+                        f"{disk.file} of recovery point {self.manifest.point_id} does not match its"
+                        f" digest from byte {start}; send it again from there"
                     )
         if whole.hexdigest() != disk.digest:
             path.unlink()
             raise ReplicaDamaged(
-                f"{disk.file} of recovery point {self.manifest.point_id} differs from its digest;"
+                f"{disk.file} of recovery point {self.manifest.point_id} does not match its digest;"
                 " send it again"
             )
         judge.finish(f"{disk.file} of recovery point {self.manifest.point_id}")
@@ -239,11 +240,13 @@ class Replica:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        ensure_folder(self._place.unfinished)
+        ensure_folder(self._access.unfinished)
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
-                lock = WriterLock(self._place.unfinished, self._name, self.manifest.parent_point_id)
+                lock = WriterLock(
+                    self._access.unfinished, self._name, self.manifest.parent_point_id
+                )
                 break
             except StoreBusy:
                 if time.monotonic() > deadline:
@@ -261,7 +264,7 @@ def _validator(disk: DiskEntry, parent: Manifest | None) -> StreamValidator:
 
 
 class _Judge:
-    """Feeds a validator until it refuses, and says so only when asked."""
+    """Feeds a validator until it refuses, and raises that only at the end."""
 
     def __init__(self, validator: StreamValidator) -> None:
         self._validator = validator
@@ -280,4 +283,4 @@ class _Judge:
                 raise self._refusal
             self._validator.finish()
         except StreamRefused as error:
-            raise ReplicaRefused(f"{what} is no VMDK stream: {error}") from error
+            raise ReplicaRefused(f"{what} is not a valid VMDK stream: {error}") from error

@@ -1,7 +1,7 @@
-"""The store: recovery points of many machines, on one file system.
+"""The store: recovery points of many machines on one file system.
 
-This is the door for everyone else; no other package opens the store's files. Reading needs no
-lock, since files never change once a point exists. Several processes may use a store at once.
+All other packages use the store's files only through this module. Several processes may use a store
+at once; reading needs no lock, since the files of a point never change.
 """
 
 import json
@@ -40,7 +40,7 @@ from .folders import (
 from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, table_file_name
 from .inventory import Inventory, points_since, refusal
 from .manifest import DiskEntry, Manifest, check_id
-from .point_writer import PointPlace, PointWriter, new_draft
+from .point_writer import PointWriter, StoreAccess, new_draft
 from .proof import Fault, Progress, Proof, Report, prove_files
 from .replica import Replica
 from .vmdk.descriptor import NO_PARENT
@@ -51,14 +51,14 @@ from .vmdk.restore import RestorePlan
 
 log = logging.getLogger(__name__)
 
-# A point that holds a part of a disk, and the disk's entry in it.
-_DiskPlace = tuple[Manifest, DiskEntry]
+# A point that holds part of a disk, and the disk's entry in it.
+_DiskLayer = tuple[Manifest, DiskEntry]
 
 
 class Store(Inventory):
     """All recovery points below one folder.
 
-    root: made at the first write.
+    root: created by the first write.
     reserve_bytes: what stays free on the file system; none means 256 MiB, or 2 % of a small one.
     """
 
@@ -80,13 +80,13 @@ class Store(Inventory):
     ) -> PointWriter:
         """Begin a new point; the writer is a context manager and takes the disks.
 
-        Rebuilds the parent's digest tables first where they are missing, which reads the chain.
+        Rebuilds missing digest tables of the parent first, which reads its chain.
 
         Raises:
-            PointExists: a point of that id is in the store.
+            PointExists: a point with that id is in the store.
             ParentUnfit: the parent is not in the store.
-            ChainBroken: the parent lacks an ancestor, so a child of it would be worth nothing.
-            StoreBusy: another process writes that point now.
+            ChainBroken: an ancestor of the parent is missing, so the new point would be worthless.
+            StoreBusy: another process is writing that point.
             StoreFull: not even the reserve is free.
         """
         check_id(machine_id)
@@ -104,97 +104,97 @@ class Store(Inventory):
                 ) from error
             for disk in parent.disks:
                 self._open_table(parent, disk).close()
-        place = self._place(machine_id, parent_point_id)
+        access = self._access(machine_id, parent_point_id)
         draft = new_draft(machine_id, machine_name, point_id, parent, taken_at)
         with full_store_named(self.root, "beginning a recovery point"):
-            return PointWriter(place, draft, parent)
+            return PointWriter(access, draft, parent)
 
     def begin_replica(self, machine_id: str, manifest_bytes: bytes) -> Replica:
-        """Begin, or go on with, taking over a point from another core.
+        """Begin to receive a point from another core, or resume it.
 
         Raises:
-            ManifestDamaged: the manifest is not sound.
-            ReplicaRefused: it is another machine's.
-            ParentUnfit: its parent is not here, or not the one it names.
-            PointExists: another point of that id is here.
-            StoreFull: it would not fit.
+            ManifestDamaged: the manifest is damaged.
+            ReplicaRefused: the manifest belongs to another machine.
+            ParentUnfit: its parent is not here, or is a different one.
+            PointExists: a different point with that id is here.
+            StoreFull: it does not fit.
         """
         manifest = Manifest.from_bytes(manifest_bytes)
         if manifest.machine_id != machine_id:
             raise ReplicaRefused(
-                f"Recovery point {manifest.point_id} is of machine {manifest.machine_id},"
+                f"Recovery point {manifest.point_id} belongs to machine {manifest.machine_id},"
                 f" not {machine_id}"
             )
         self._check_parent_of_replica(manifest)
         here = self.find_point(machine_id, manifest.point_id)
         if here is not None and here.digest != manifest.digest:
             raise PointExists(
-                f"Recovery point {manifest.point_id} is here already, with other content"
+                f"Recovery point {manifest.point_id} is already here, with different content"
             )
-        place = self._place(machine_id, manifest.parent_point_id)
-        replica = Replica(place, manifest, here is not None)
+        access = self._access(machine_id, manifest.parent_point_id)
+        replica = Replica(access, manifest, here is not None)
         with full_store_named(self.root, "beginning a replica"):
             replica.begin()
         return replica
 
     def get_replica(self, machine_id: str, point_id: str) -> Replica:
-        """Return a point that has begun to arrive, or has arrived, to go on with it.
+        """Return a point that is arriving or has arrived, to resume it.
 
         Raises:
-            PointMissing: it has not begun.
-            ManifestDamaged: what was kept of it is not sound; begin it again.
+            PointMissing: it has not begun to arrive.
+            ManifestDamaged: its manifest is damaged here; begin it again.
         """
         manifest = self.find_arriving(machine_id, point_id)
         is_complete = manifest is None
         if manifest is None:
             manifest = self.get_point(machine_id, point_id)
-        return Replica(self._place(machine_id, manifest.parent_point_id), manifest, is_complete)
+        return Replica(self._access(machine_id, manifest.parent_point_id), manifest, is_complete)
 
     def check_space(self, needed_bytes: int, doing: str) -> None:
-        """Refuse what would not fit beside the reserve.
+        """Refuse what does not fit beside the reserve.
 
         Raises:
-            StoreFull: too few bytes are free.
+            StoreFull: too little space is free.
         """
         self._space.check(needed_bytes, doing)
 
     def delete_point(self, machine_id: str, point_id: str) -> None:
-        """Remove a point that no other needs.
+        """Remove a point that no other point needs.
 
         Raises:
-            PointMissing: the store holds no such point.
-            PointInUse: another point, or one being written, is its child.
+            PointMissing: the store has no such point.
+            PointInUse: it has a child, which may still be being written.
         """
         folder = self.get_folder(machine_id, point_id)
-        place = self._place(machine_id, None)
-        ensure_folder(place.unfinished)
-        gone = place.unfinished / f"gone-{point_id}"
-        with machine_lock(place.machine_folder):
-            self._check_no_child(machine_id, point_id, place.unfinished)
+        access = self._access(machine_id, None)
+        ensure_folder(access.unfinished)
+        gone = access.unfinished / f"gone-{point_id}"
+        with machine_lock(access.machine_folder):
+            self._check_no_child(machine_id, point_id, access.unfinished)
             remove_folder(gone)
             folder.rename(gone)
-            sync_folder(place.points)
+            sync_folder(access.points)
         remove_folder(gone)
         log.info("point deleted machine=%s point=%s", machine_id, point_id)
 
     # Check
 
     def prove(self, machine_id: str, point_id: str, progress: Progress | None = None) -> Proof:
-        """Prove a point: read every file of its chain and compare it with its digests.
+        """Verify a point: read every file of its chain and compare it with its digests.
 
-        progress(done_bytes, total_bytes): what it raises ends the proof.
+        progress(done_bytes, total_bytes): may raise to stop.
 
         Raises:
-            PointMissing, ChainBroken: as `chain`.
-            ChainDamaged: files are damaged; has the findings, and the points that stay good,
-                which were proven too.
+            PointMissing, ChainBroken: see `chain`.
+            ChainDamaged: files are damaged; has the findings, and the points that are still good,
+                which were verified too.
         """
         try:
             chain = self.chain(machine_id, point_id)
             folders = self.folders(machine_id)
             points = [(folders[point.point_id], point) for point in chain]
         except KeyError as error:
-            raise PointMissing(f"Recovery point {error} has been deleted meanwhile") from error
+            raise PointMissing(f"Recovery point {error} was deleted in the meantime") from error
         except ChainBroken as error:
             raise self._with_proven_points(error, machine_id, point_id, progress) from error
         findings = prove_files(points, progress)
@@ -204,11 +204,11 @@ class Store(Inventory):
         return Proof(tuple(chain), sum(point.stored_bytes for point in chain))
 
     def check(self, progress: Progress | None = None, machine_id: str | None = None) -> Report:
-        """Read everything, of all machines or of one, and report; changes nothing."""
+        """Read every point of all machines or of one, and report; changes nothing."""
         return check(self, progress, machine_id)
 
     def clean(self, report: Report) -> list[Path]:
-        """Remove the leftovers that the report names, unless somebody writes there now."""
+        """Remove the leftovers named in the report, except those now being written."""
         return clean(report)
 
     # Use
@@ -216,12 +216,12 @@ class Store(Inventory):
     def plan_export(self, machine_id: str, point_id: str, disk_number: int) -> ExportPlan:
         """Plan one full VMDK of a disk; close the plan, or use it as a context manager.
 
-        Does not prove the chain; that is `prove`, beforehand.
+        Does not verify the chain; call `prove` first.
 
         Raises:
             PointMissing, DiskMissing, ChainBroken: there is no such disk to export.
             ChainDamaged: a file is not the stream that its manifest says.
-            VmdkLimit: the result would pass 2 TiB.
+            VmdkLimit: the result would exceed 2 TiB.
         """
         links, pool = self._open_links(machine_id, point_id, disk_number)
         cid = _export_cid(point_id, disk_number)
@@ -242,12 +242,12 @@ class Store(Inventory):
         path: Path,
         progress: Progress | None = None,
     ) -> None:
-        """Prove a point and write a disk of it as one full VMDK; nothing is left on a failure.
+        """Verify a point and write one of its disks as a full VMDK; a failure leaves nothing.
 
-        Proof and copy run side by side, and the file gets its name when both are done.
+        Verifying and copying run in parallel; the file gets its name when both are done.
 
         Raises:
-            ChainDamaged: as `prove`; besides what `plan_export` and `ExportPlan.write_to` raise.
+            ChainDamaged: see `prove`; also whatever `plan_export` and `ExportPlan.write_to` raise.
         """
         try:
             plan = self.plan_export(machine_id, point_id, disk_number)
@@ -271,7 +271,7 @@ class Store(Inventory):
             try:
                 plan.write_to(path, tell, proof.result)
             except VmdkDamaged:
-                proof.result()  # says it better, and which points stay good
+                proof.result()  # says more, and which points are still good
                 raise
             finally:
                 given_up.set()
@@ -287,21 +287,21 @@ class Store(Inventory):
     ) -> RestorePlan:
         """Plan what to write to a real disk; close the plan, or use it as a context manager.
 
-        Does not prove the chain; that is `prove`, beforehand.
+        Does not verify the chain; call `prove` first.
 
-        since_point_id: what the disk holds already, so that only what changed after it is due,
-            with what became zero; none means a new disk, and only what holds data is due.
+        since_point_id: the point that the disk already holds, so that only what changed since then
+            is written, zeros included; none means a new disk, and only data is written.
         is_blank: whether a new disk is known to be all zeros; if not, the runs cover all of it.
 
         Raises:
             PointMissing, DiskMissing, ChainBroken: there is no such disk to restore.
-            PointUnrelated: the point was not made on the one that the disk holds.
+            PointUnrelated: the point does not build on the one that the disk holds.
             ChainDamaged: a file is not the stream that its manifest says.
         """
         chain = self.chain(machine_id, point_id)
-        places = _disk_places(chain, disk_number)
-        counting, held_bytes = _due_since(chain, places, since_point_id, is_blank)
-        links, pool = self._open_places(places)
+        layers = _disk_layers(chain, disk_number)
+        counting, held_bytes = _due_since(chain, layers, since_point_id, is_blank)
+        links, pool = self._open_layers(layers)
         try:
             return RestorePlan(links, pool, counting, held_bytes)
         except VmdkDamaged as error:
@@ -312,7 +312,7 @@ class Store(Inventory):
             raise
 
     def open_disk(self, machine_id: str, point_id: str, disk_number: int) -> MergedDisk:
-        """Open the disk as a guest would see it; errors as in `plan_export`."""
+        """Open the disk as a guest would see it; raises the same as `plan_export`."""
         return MergedDisk(*self._open_links(machine_id, point_id, disk_number))
 
     # Inside
@@ -320,12 +320,12 @@ class Store(Inventory):
     def _with_proven_points(
         self, fault: ChainFault, machine_id: str, point_id: str, progress: Progress | None
     ) -> ChainFault:
-        """Return the same fault, with the machine's points that a full check finds good."""
+        """Return the same fault with the machine's points that pass a full check."""
         good_point_ids = [point.point_id for point in self.check(progress, machine_id).good_points]
         text = refusal(point_id, fault.findings, good_point_ids)
         return type(fault)(text, fault.findings, good_point_ids)
 
-    def _place(self, machine_id: str, parent_point_id: str | None) -> PointPlace:
+    def _access(self, machine_id: str, parent_point_id: str | None) -> StoreAccess:
         check_id(machine_id)
         machine_folder = self.root / "machines" / machine_id
 
@@ -337,7 +337,7 @@ class Store(Inventory):
             except (PointMissing, ManifestDamaged):
                 return None
 
-        return PointPlace(
+        return StoreAccess(
             root=self.root,
             machine_folder=machine_folder,
             points=machine_folder / "points",
@@ -351,19 +351,19 @@ class Store(Inventory):
     def _open_links(
         self, machine_id: str, point_id: str, disk_number: int
     ) -> tuple[list[StreamFile], FilePool]:
-        """Open the files of one disk's chain, the newest first."""
-        places = _disk_places(self.chain(machine_id, point_id), disk_number)
-        return self._open_places(places)
+        """Open the files of one disk's chain, newest first."""
+        layers = _disk_layers(self.chain(machine_id, point_id), disk_number)
+        return self._open_layers(layers)
 
-    def _open_places(self, places: Sequence[_DiskPlace]) -> tuple[list[StreamFile], FilePool]:
-        newest = places[0][0]
+    def _open_layers(self, layers: Sequence[_DiskLayer]) -> tuple[list[StreamFile], FilePool]:
+        newest = layers[0][0]
         folders = self.folders(newest.machine_id)
         pool = FilePool()
         try:
-            parents = [disk for _, disk in places[1:]]
+            parents = [disk for _, disk in layers[1:]]
             links = [
                 _open_link(folders[point.point_id] / disk.file, pool, disk, parent)
-                for (point, disk), parent in zip_longest(places, parents)
+                for (point, disk), parent in zip_longest(layers, parents)
             ]
         except (VmdkDamaged, KeyError) as error:
             pool.close()
@@ -374,7 +374,7 @@ class Store(Inventory):
         return links, pool
 
     def _open_table(self, manifest: Manifest, disk: DiskEntry) -> GrainTable:
-        """Open the digest table of a disk; rebuild it where it cannot be believed."""
+        """Open the digest table of a disk; rebuild it if it cannot be trusted."""
         folder = self.get_folder(manifest.machine_id, manifest.point_id)
         path = folder / table_file_name(disk.number)
         owner = TableOwner(manifest.point_id, disk.number, disk.digest)
@@ -400,7 +400,7 @@ class Store(Inventory):
             )
         if parent.digest != manifest.parent_digest:
             raise ParentUnfit(
-                f"Recovery point {manifest.point_id} names another parent than the"
+                f"Recovery point {manifest.point_id} names a different parent than the"
                 f" {manifest.parent_point_id} that is here"
             )
 
@@ -417,36 +417,36 @@ class Store(Inventory):
             )
 
 
-def _disk_places(chain: Sequence[Manifest], disk_number: int) -> list[_DiskPlace]:
-    """Return the points that hold a part of a disk, with its entry there, the newest first."""
-    places: list[_DiskPlace] = []
+def _disk_layers(chain: Sequence[Manifest], disk_number: int) -> list[_DiskLayer]:
+    """Return the points that hold part of a disk, with its entry in each, newest first."""
+    layers: list[_DiskLayer] = []
     number: int | None = disk_number
     for point in reversed(chain):
         if number is None:
             break
         disk = point.disk(number)
-        places.append((point, disk))
+        layers.append((point, disk))
         number = disk.parent[1] if disk.parent else None
-    return places
+    return layers
 
 
 def _due_since(
     chain: Sequence[Manifest],
-    places: Sequence[_DiskPlace],
+    layers: Sequence[_DiskLayer],
     since_point_id: str | None,
     is_blank: bool,
 ) -> tuple[int, int]:
-    """Return how many of a disk's places a restore needs, and how far the disk holds the rest."""
-    _, disk = places[0]
-    new = len(places), disk.capacity_bytes if is_blank else 0
+    """Return how many of a disk's layers a restore needs, and how far the disk holds the rest."""
+    _, disk = layers[0]
+    new = len(layers), disk.capacity_bytes if is_blank else 0
     if since_point_id is None:
         return new
     newer = points_since(chain, since_point_id)
-    if len(newer) < len(places):
-        return len(newer), places[len(newer)][1].capacity_bytes
+    if len(newer) < len(layers):
+        return len(newer), layers[len(newer)][1].capacity_bytes
     since = chain[-1 - len(newer)]
-    # A disk that came whole once more replaces what is there.
-    return (len(places), 0) if since.find_disk_by_key(disk.key) else new
+    # A disk that was sent whole again replaces what the real disk holds.
+    return (len(layers), 0) if since.find_disk_by_key(disk.key) else new
 
 
 def _open_link(path: Path, pool: FilePool, disk: DiskEntry, parent: DiskEntry | None) -> StreamFile:
@@ -473,7 +473,7 @@ def _open_sound_table(path: Path, owner: TableOwner, capacity_bytes: int) -> Gra
 
 
 def _export_cid(point_id: str, disk_number: int) -> str:
-    """Return the same content id for every export of a disk, so that exports are the same."""
+    """Return the same content id for every export of a disk, so that exports are identical."""
     cid = blake3(json.dumps([point_id, disk_number]).encode()).hexdigest()[:8]
     return "00000001" if cid in ("ffffffff", "fffffffe", "00000000") else cid
 

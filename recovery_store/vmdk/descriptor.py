@@ -1,6 +1,6 @@
 """The text descriptor inside a VMDK: print it, and parse what others wrote.
 
-`createType` and the extent line stand in the first sector, as far as some readers look.
+`createType` and the extent line are in the first sector, since some readers look no further.
 A parent's file name is only a hint for people and for QEMU; this package finds parents by id.
 """
 
@@ -34,10 +34,10 @@ class Descriptor(NamedTuple):
     extent_name: str = "disk.vmdk"
 
     def to_bytes(self) -> bytes:
-        """Return the text, padded with zeros to its place in the file.
+        """Return the text, padded with zeros to its length in the file.
 
         Raises:
-            VmdkLimit: a content id or a name that the format cannot carry.
+            VmdkLimit: a content id or a name that the format cannot hold.
         """
         check_cid(self.cid)
         lines = [
@@ -72,7 +72,7 @@ class Descriptor(NamedTuple):
         ]
         data = "\n".join(lines).encode("ascii")
         if len(data) > _LIMIT_BYTES:
-            raise VmdkLimit(f"The descriptor takes {len(data)} bytes, {_LIMIT_BYTES} are there")
+            raise VmdkLimit(f"The descriptor takes {len(data)} bytes, only {_LIMIT_BYTES} fit")
         return data.ljust(_LIMIT_BYTES, b"\0")
 
     @classmethod
@@ -80,12 +80,12 @@ class Descriptor(NamedTuple):
         """Parse a descriptor of a streamOptimized VMDK.
 
         Raises:
-            VmdkDamaged: it is no such descriptor, or a key is missing, doubled or malformed.
+            VmdkDamaged: it is not such a descriptor, or a key is missing, repeated or malformed.
         """
         try:
             text = data.rstrip(b"\0").decode("utf-8")
         except UnicodeDecodeError as error:
-            raise VmdkDamaged("The VMDK's descriptor is no UTF-8 text") from error
+            raise VmdkDamaged("The VMDK's descriptor is not UTF-8 text") from error
         if "\0" in text or not text.startswith("# Disk DescriptorFile\n"):
             raise VmdkDamaged("The VMDK's descriptor does not begin like one")
         values, extents = _parse_lines(text)
@@ -131,13 +131,13 @@ def _parse_lines(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
 
 
 def check_cid(cid: str) -> None:
-    """Refuse what is no content id, or one that means "none".
+    """Refuse an invalid content id, and the one that means "none".
 
     Raises:
         VmdkLimit: always with the value in the text.
     """
     if not _CID.fullmatch(cid) or cid in _FORBIDDEN_CIDS:
-        raise VmdkLimit(f"{cid!r} is no content id (8 lower-case hex digits, not ffffffff)")
+        raise VmdkLimit(f"{cid!r} is not a content id (8 lower-case hex digits, not ffffffff)")
 
 
 def _check_name(name: str) -> None:

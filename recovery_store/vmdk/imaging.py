@@ -88,8 +88,8 @@ def stream_disk(
     put_digests(first_grain, digests): called in ascending order for every run of grains that
         holds a changed one; digests not put are the parent's, or zero in a base image.
     parent_digests(first_grain, count): 16 bytes for each grain, zero past the parent's end.
-    progress(done_bytes, total_bytes): called between blocks; what it raises ends the work.
-    read(offset_bytes, count_bytes): reads in place of `read_whole` on `fd`; called by the threads.
+    progress(done_bytes, total_bytes): called between blocks; may raise to stop.
+    read(offset_bytes, count_bytes): used instead of `read_whole` on `fd`; called by the threads.
     only: (first grain, count) of all that may differ from the parent; nothing else is read or
         asked for. Needs `parent_digests`.
 
@@ -188,10 +188,10 @@ def _image_block(
     digests = []
     grains: list[tuple[int, bytes | None]] = []
     for number in range(count):
-        place = number * GRAIN_BYTES
-        grain = view[place : place + GRAIN_BYTES]
+        start = number * GRAIN_BYTES
+        grain = view[start : start + GRAIN_BYTES]
         # Bytes compare as memory, hundreds of times as fast as the view's elements.
-        is_zero = data.startswith(_ZERO_GRAIN, place)
+        is_zero = data.startswith(_ZERO_GRAIN, start)
         digest = ZERO_DIGEST if is_zero else blake3(grain).digest(length=DIGEST_BYTES)
         digests.append(digest)
         before = (

@@ -1,7 +1,7 @@
 """The streamOptimized VMDK on disk: structures, magic numbers, flags and limits.
 
 The sections named here are those of VMware's technical note "Virtual Disk Format 5.0"
-(EN-000777-00). All integers are little endian and packed, and all places are in sectors.
+(EN-000777-00). All integers are little endian and packed, and all positions are in sectors.
 There is no logic here beyond packing and unpacking.
 """
 
@@ -79,7 +79,7 @@ class Header(NamedTuple):
 
     capacity_sectors: what the guest sees.
     flags: FLAGS_FULL or FLAGS_DELTA.
-    directory_sector: place of the grain directory; GD_AT_END in the header of a stream.
+    directory_sector: position of the grain directory; GD_AT_END in the header of a stream.
     """
 
     capacity_sectors: int

@@ -38,7 +38,7 @@ from .reader import FilePool, StreamFile
 from .writer import stream_head, stream_tail, tail_sectors
 
 _CHUNK_BYTES = 1 << 20
-# Small enough that progress is told, and a cancelled export ends, soon.
+# Small enough to report progress, and to stop a cancelled export, soon.
 _SEND_BYTES = 4 << 20
 _EMPTY_TABLE = bytes(TABLE_BYTES)
 
@@ -87,7 +87,7 @@ def pick_grains(
     """
     winners: list[Pick | None] = [None] * GRAINS_PER_TABLE
     for link, table_sector in tables:
-        for slot, sector, end_sector in links[link].grain_places(table_sector):
+        for slot, sector, end_sector in links[link].grain_locations(table_sector):
             if winners[slot] is None:
                 winners[slot] = (slot, link, sector, end_sector)
     return [
@@ -98,12 +98,12 @@ def pick_grains(
 
 
 class ExportPlan:
-    """One full stream out of a chain: its length now, its bytes when asked, as often as asked.
+    """One full stream made of a chain: its length at once, its bytes on demand, repeatedly.
 
     links: the newest file first. The plan owns `pool` and closes it.
 
     Raises:
-        VmdkLimit: the result would pass 2 TiB, which is more than one stream can hold.
+        VmdkLimit: the result would exceed 2 TiB, more than one stream can hold.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class ExportPlan:
         progress: Callable[[int, int], object] | None = None,
         before_rename: Callable[[], object] | None = None,
     ) -> None:
-        """Write the stream into a new file, which is in place only when it is whole.
+        """Write the stream into a new file, which appears only when it is complete.
 
-        before_rename: a last word; what it raises leaves nothing behind.
+        before_rename: may raise to refuse; nothing is left behind then.
 
         As with `cp`, the file's bytes may still be in the system's memory on return.
 

@@ -46,7 +46,7 @@ _GRAIN_LIMIT_SECTORS = GRAIN_SECTORS + 1
 
 
 class FilePool:
-    """Holds at most some files open, for a chain may be longer than a process may open files."""
+    """Keeps a limited number of files open, since a chain may exceed what a process may open."""
 
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
@@ -87,9 +87,9 @@ class FilePool:
         self.close()
 
 
-# Where one grain lies: its slot in the table, its first sector, the sector behind it; the sector
+# Where one grain is: its slot in the table, its first sector, the sector behind it; the sector
 # is ENTRY_ZERO for a grain that a delta declares zero. Plain, for there are millions of them.
-GrainPlace = tuple[int, int, int]
+GrainLocation = tuple[int, int, int]
 
 
 class StreamFile:
@@ -109,7 +109,7 @@ class StreamFile:
         except OSError as error:
             raise VmdkDamaged(f"{path} cannot be read: {error.strerror}") from error
         if self.length_bytes < _SMALLEST_BYTES or self.length_bytes % SECTOR_BYTES:
-            raise self._damaged(f"{self.length_bytes} bytes are no length of a stream")
+            raise self._damaged(f"{self.length_bytes} bytes cannot be the length of a stream")
         self._end_sector = self.length_bytes // SECTOR_BYTES
         header = Header.from_bytes(self._read(0, 1))
         self.is_delta = header.flags == FLAGS_DELTA
@@ -124,7 +124,7 @@ class StreamFile:
         self._read_directory(directory_sector)
 
     def find_table_sector(self, number: int) -> int | None:
-        """Return where that grain table lies, or none if all its grains are absent."""
+        """Return where that grain table is, or none if all its grains are absent."""
         position = bisect_left(self.table_numbers, number)
         if position < len(self.table_numbers) and self.table_numbers[position] == number:
             return self.table_sectors[position]
@@ -134,13 +134,13 @@ class StreamFile:
         """Return the 512 entries of the table at that sector."""
         return table_from_bytes(self._read(table_sector, TABLE_SECTORS))
 
-    def grain_places(self, table_sector: int) -> list[GrainPlace]:
+    def grain_locations(self, table_sector: int) -> list[GrainLocation]:
         """Return the present and the zero grains of a table, last slot first.
 
         A grain ends where the next one begins, the last one where the table's marker stands:
         so a grain's length is known without reading it.
         """
-        places: list[GrainPlace] = []
+        locations: list[GrainLocation] = []
         end = table_sector - 1
         slot = GRAINS_PER_TABLE
         for sector in reversed(self.table(table_sector)):
@@ -148,14 +148,14 @@ class StreamFile:
             if sector > ENTRY_ZERO:
                 if not OVERHEAD_SECTORS <= sector < end <= sector + _GRAIN_LIMIT_SECTORS:
                     raise self._damaged(f"the grain table at sector {table_sector} is out of order")
-                places.append((slot, sector, end))
+                locations.append((slot, sector, end))
                 end = sector
             elif sector == ENTRY_ZERO:
-                places.append((slot, ENTRY_ZERO, ENTRY_ZERO))
-        return places
+                locations.append((slot, ENTRY_ZERO, ENTRY_ZERO))
+        return locations
 
     def read_grain(self, index: int, sector: int, end_sector: int) -> bytes:
-        """Read and inflate the grain at that place.
+        """Read and inflate the grain at that location.
 
         Raises:
             VmdkDamaged: another grain is there, or it does not inflate to a grain.
@@ -257,10 +257,10 @@ class StreamFile:
 class RawFile:
     """A raw image, or a device: the whole disk as bytes.
 
-    A length that is no multiple of a sector counts up to the next; what is missing is zero.
+    The length is rounded up to whole sectors; missing bytes read as zeros.
 
     Raises:
-        SourceUnreadable: missing, no file or device, empty, or not readable.
+        SourceUnreadable: missing, empty, unreadable, or neither a file nor a device.
     """
 
     def __init__(self, path: Path) -> None:
@@ -280,10 +280,12 @@ class RawFile:
     def _measure(self) -> int:
         mode = os.fstat(self.fd).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-            raise SourceUnreadable(f"{self.path} is no disk image: neither a file nor a disk")
+            raise SourceUnreadable(f"{self.path} is not a disk image: neither a file nor a disk")
         length_bytes = os.lseek(self.fd, 0, os.SEEK_END)
         if not 0 < length_bytes <= CAPACITY_LIMIT_BYTES:
-            raise SourceUnreadable(f"{self.path} is {length_bytes} bytes long, which is no disk")
+            raise SourceUnreadable(
+                f"{self.path} is {length_bytes} bytes long, which cannot be a disk"
+            )
         return length_bytes
 
     def close(self) -> None:

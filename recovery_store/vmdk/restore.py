@@ -30,9 +30,9 @@ class RestoreRun(NamedTuple):
 
     compressed: one for each grain, in the zlib wrapper, inflating to 64 KiB; empty for zeros.
     zero_grains: how many grains read as zero, if it is such a run; of any length.
-    data_bytes: what the grains take in the store; the sum over all runs is the plan's.
+    data_bytes: the size of the grains in the store; adds up to the plan's.
 
-    The last grain of a disk may reach past the disk's end; what lies there is not to be written.
+    The last grain of a disk may extend past the disk's end; that part must not be written.
     """
 
     first_grain: int
@@ -42,12 +42,12 @@ class RestoreRun(NamedTuple):
 
     @property
     def end_grain(self) -> int:
-        """The grain behind the run: where to go on when this one is on disk."""
+        """The grain after the run: where to resume once the run is on disk."""
         return self.first_grain + (self.zero_grains or len(self.compressed))
 
 
 class _Stretch(NamedTuple):
-    """A run before it is read; its picks name grains of the disk where others name slots."""
+    """A run before it is read; its picks name grains of the disk instead of slots."""
 
     first_grain: int
     picks: list[Pick]
@@ -55,14 +55,14 @@ class _Stretch(NamedTuple):
 
 
 class RestorePlan:
-    """The runs that make a disk hold a point; their bytes are known now.
+    """The runs to write to a disk so that it holds a point; their total size is known at once.
 
-    links: the newest file first. The plan owns `pool` and closes it. Not for several threads.
-    counting: how many of the links count, the newest ones; the disk holds what the others say.
-    held_bytes: how far it does so; what lies behind has to become zero where nothing is written.
+    links: newest file first. The plan owns `pool` and closes it. Not thread-safe.
+    counting: how many of the newest links are to be written; the disk already holds the others.
+    held_bytes: how much of the disk holds them; the rest must become zero where nothing is written.
 
     Raises:
-        VmdkDamaged: a table of the chain is not sound.
+        VmdkDamaged: a table of the chain is damaged.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""Follow a VMDK stream while it is written down, and refuse one that lies.
+"""Follow a VMDK stream while it is stored, and refuse one that contradicts itself.
 
-A stream is refused at the first byte that shows the lie: a header, descriptor, marker, table,
-directory or footer that is not what it has to be, grains out of order or elsewhere than their
-table says, a cut, or anything behind the end. Grains are not inflated: their content is the
-sender's, and digests guard it.
+A stream is refused at the first wrong byte: a header, descriptor, marker, table, directory or
+footer that is not what it must be, grains out of order or not where their table says, a truncated
+stream, or data after its end. Grains are not inflated: digests protect their content.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class StreamValidator:
         self._next_grain = 0
         self._table = array("I", _EMPTY_TABLE)
         self._table_number = _NO_TABLE
-        # Where each table lies and, if a grain told, which it is.
+        # The position of each table and, if a grain showed it, its number.
         self._table_sectors = array("I")
         self._table_numbers = array("q")
         self._directory_sector = 0
@@ -89,7 +88,7 @@ class StreamValidator:
         """Judge the next bytes of the stream.
 
         Raises:
-            StreamRefused: the stream lies; the text says where and in what.
+            StreamRefused: the stream contradicts itself; the text says where and how.
         """
         view = memoryview(data)
         self.length_bytes += len(view)
@@ -183,7 +182,7 @@ class StreamValidator:
             )
         # RFC 1950: deflate, and the two bytes are a multiple of 31.
         if start[0] & 0x0F != 8 or (start[0] << 8 | start[1]) % 31:
-            raise self._refuse(f"the grain for sector {lba} is no zlib stream")
+            raise self._refuse(f"the grain for sector {lba} is not a zlib stream")
         number, slot = divmod(grain, GRAINS_PER_TABLE)
         if number != self._table_number:
             if self._table_number != _NO_TABLE:

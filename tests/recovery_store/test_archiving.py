@@ -315,7 +315,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_taken(
     add_chain(store, {0: 1}, {1: 2})
     archive(store, MACHINE_ID, folder)
     full = Store(tmp_path / "full", reserve_bytes=1 << 60)
-    with pytest.raises(StoreFull, match="carrying"):
+    with pytest.raises(StoreFull, match="copying"):
         consume(full, folder)
     assert not full.root.exists()
 
@@ -325,7 +325,7 @@ def test_two_runs_at_once_do_not_mix(store: Store, other: Store, folder: Path) -
     archive(store, MACHINE_ID, folder)
     place = other.root / "machines" / MACHINE_ID / "unfinished"
     place.mkdir(parents=True)
-    with WriterLock(place, "carrying"), pytest.raises(StoreBusy, match="another process"):
+    with WriterLock(place, "copying"), pytest.raises(StoreBusy, match="another process"):
         consume(other, folder)
     assert len(consume(other, folder)) == 1
 

@@ -133,7 +133,7 @@ def test_a_second_base_image_belongs_to_the_same_machine(store: Store, images: l
 
 def test_a_parent_of_another_machine_or_none_is_refused(store: Store, images: list[Path]) -> None:
     base = import_raw(store, images)
-    with pytest.raises(ParentUnfit, match="is of machine 'web-01', not 'db-01'"):
+    with pytest.raises(ParentUnfit, match="belongs to machine 'web-01', not 'db-01'"):
         import_images(store, "db-01", images, base.point_id)
     with pytest.raises(PointMissing):
         import_images(store, "web-01", images, base.machine_id)

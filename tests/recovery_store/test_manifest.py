@@ -123,7 +123,7 @@ def test_a_field_that_cannot_be_is_refused_whatever_the_digest_says(
 
 def test_a_later_format_is_refused_by_its_number() -> None:
     data = make_manifest().to_bytes().replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(ManifestDamaged, match="not of format 1"):
+    with pytest.raises(ManifestDamaged, match="not have format 1"):
         Manifest.from_bytes(data)
 
 

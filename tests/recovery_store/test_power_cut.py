@@ -116,17 +116,17 @@ def test_receiving_a_replica(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("act", ["archive", "consume"])
-def test_carrying_points(store: Store, tmp_path: Path, act: str) -> None:
+def test_copying_points(store: Store, tmp_path: Path, act: str) -> None:
     source = Store(tmp_path / "source", reserve_bytes=0)
     points = add_chain(source, {0: 1}, {1: 2, 0: None})
 
-    def carry(at: Store) -> None:
+    def copy(at: Store) -> None:
         if act == "archive":
             archive(source, MACHINE_ID, at.root)
         else:
             consume(at, source.root)
 
-    done = hold_through_cuts(store, carry, tmp_path)
+    done = hold_through_cuts(store, copy, tmp_path)
     assert done == [point.point_id for point in points]
 
 

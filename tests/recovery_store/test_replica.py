@@ -242,9 +242,9 @@ def test_a_child_of_another_parent_is_refused(store: Store, target: Store) -> No
     with begin(target, point_id=base.point_id) as writer:
         send_disk(writer, 0, {0: 7}, 4 * MIB)
         writer.commit({}, "crash", "", "", 0)
-    with pytest.raises(ParentUnfit, match="another parent"):
+    with pytest.raises(ParentUnfit, match="a different parent"):
         begin_replica(target, delta)
-    with pytest.raises(PointExists, match="with other content"):
+    with pytest.raises(PointExists, match="with different content"):
         begin_replica(target, base)
 
 
@@ -254,7 +254,7 @@ def test_a_damaged_manifest_or_one_of_another_machine_is_refused(
     point = add_chain(store, {0: 1})[0]
     with pytest.raises(ManifestDamaged):
         target.begin_replica(MACHINE_ID, point.to_bytes()[:-3])
-    with pytest.raises(ReplicaRefused, match="is of machine"):
+    with pytest.raises(ReplicaRefused, match="belongs to machine"):
         target.begin_replica(point.point_id, point.to_bytes())
     assert not target.root.exists()
 
@@ -266,7 +266,7 @@ def test_a_range_damaged_on_the_way_is_refused_at_once_and_sent_again(
     data = disk_path(store, point).read_bytes()
     replica = begin_replica(target, point)
     replica.append("disk0.vmdk", 0, data[:1000])
-    with pytest.raises(ReplicaDamaged, match="send it again from 0"):
+    with pytest.raises(ReplicaDamaged, match="send them again from 0"):
         replica.append("disk0.vmdk", 1000, b"x" + data[1001:])
     assert replica.offset_bytes("disk0.vmdk") == 0
     send_rest(store, point, replica)
@@ -278,7 +278,7 @@ def test_damage_on_the_disk_is_found_at_commit_and_named(store: Store, target: S
     replica = begin_replica(target, point)
     send_rest(store, point, replica)
     flip_byte(partial_path(target, point), 70_000)
-    with pytest.raises(ReplicaDamaged, match=r"disk0\.vmdk .* from byte 0 on"):
+    with pytest.raises(ReplicaDamaged, match=r"disk0\.vmdk .* from byte 0;"):
         replica.commit()
     assert target.points(MACHINE_ID) == []
     send_rest(store, point, replica)
@@ -291,7 +291,7 @@ def test_a_file_that_is_not_whole_is_not_committed(store: Store, target: Store) 
     with pytest.raises(ReplicaRefused, match=f"0 of {point.stored_bytes} bytes"):
         replica.commit()
     partial_path(target, point).write_bytes(bytes(point.stored_bytes + 512))
-    with pytest.raises(ReplicaRefused, match="not whole"):
+    with pytest.raises(ReplicaRefused, match="incomplete"):
         replica.commit()
 
 
@@ -313,7 +313,7 @@ def test_a_peer_whose_file_is_no_stream_is_refused(store: Store, target: Store) 
     liar = forged(point, bytes(data))
     replica = begin_replica(target, liar)
     replica.append("disk0.vmdk", 0, data)
-    with pytest.raises(ReplicaRefused, match="no VMDK stream: The stream lies"):
+    with pytest.raises(ReplicaRefused, match="not a valid VMDK stream: The stream lies"):
         replica.commit()
     replica.discard()
     assert not partial_path(target, point).exists()
@@ -324,7 +324,7 @@ def test_a_peer_whose_two_digests_differ_is_refused(store: Store, target: Store)
     data = disk_path(store, point).read_bytes()
     replica = begin_replica(target, forged(point, data, digest="00" * 32))
     replica.append("disk0.vmdk", 0, data)
-    with pytest.raises(ReplicaDamaged, match="differs from its digest"):
+    with pytest.raises(ReplicaDamaged, match="does not match its digest"):
         replica.commit()
     assert replica.offset_bytes("disk0.vmdk") == 0
 
@@ -358,7 +358,7 @@ def test_a_parent_deleted_meanwhile_ends_the_replica(store: Store, target: Store
     replica = begin_replica(target, delta)
     send_rest(store, delta, replica)
     target.delete_point(MACHINE_ID, base.point_id)
-    with pytest.raises(ReplicaRefused, match="has gone meanwhile"):
+    with pytest.raises(ReplicaRefused, match="was deleted"):
         replica.commit()
     with pytest.raises(PointMissing):
         target.get_point(MACHINE_ID, delta.point_id)
@@ -379,7 +379,7 @@ def test_a_parent_that_goes_during_the_last_proof_ends_the_replica(
             parent.rename(target.root / "elsewhere")
 
     monkeypatch.setattr(os, "fsync", take_parent_away)
-    with pytest.raises(ReplicaRefused, match="has gone meanwhile"):
+    with pytest.raises(ReplicaRefused, match="was deleted"):
         replica.commit()
     assert target.points(MACHINE_ID) == []
 

@@ -314,7 +314,7 @@ def test_damage_is_refused_before_it_reaches_a_disk(store: Store) -> None:
     with pytest.raises(ChainDamaged, match="its header"):
         store.plan_restore(MACHINE_ID, delta.point_id, 0)
     disk_path(store, base).unlink()
-    with pytest.raises(ChainBroken, match=r"disk0\.vmdk is not there"):
+    with pytest.raises(ChainBroken, match=r"disk0\.vmdk is missing"):
         store.plan_restore(MACHINE_ID, delta.point_id, 0, base.point_id)
 
 

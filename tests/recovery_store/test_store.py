@@ -182,7 +182,7 @@ def test_a_manifest_in_a_folder_of_another_name_is_damaged(store: Store) -> None
     point = add_point(store, {0: 1})
     folder = store.get_folder(MACHINE_ID, point.point_id)
     folder.rename(folder.with_name(f"20200101T000000.000000Z-{point.point_id}"))
-    with pytest.raises(ManifestDamaged, match="not its own"):
+    with pytest.raises(ManifestDamaged, match="wrong folder"):
         store.get_point(MACHINE_ID, point.point_id)
 
 

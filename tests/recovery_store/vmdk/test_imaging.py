@@ -85,7 +85,7 @@ class Imaged:
             return {
                 number * 512 + slot: sector > 1
                 for number, table_sector in zip(file.table_numbers, file.table_sectors, strict=True)
-                for slot, sector, _ in file.grain_places(table_sector)
+                for slot, sector, _ in file.grain_locations(table_sector)
             }
 
 

@@ -106,7 +106,7 @@ def test_the_pool_keeps_few_files_open(tmp_path: Path) -> None:
     with FilePool(limit=3) as pool:
         files = [StreamFile(path, pool) for path in paths]
         for number, file in enumerate(files):
-            _, sector, end_sector = file.grain_places(file.table_sectors[0])[0]
+            _, sector, end_sector = file.grain_locations(file.table_sectors[0])[0]
             assert file.read_grain(0, sector, end_sector) == content(number)
             assert len(os.listdir("/proc/self/fd")) <= before + 3  # noqa: PTH208
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
