@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 
 AGAIN = "Then run the same command again; what is there already is kept."
 # What a program says when it fails, and what to do about it. The first that fits counts.
@@ -18,7 +20,8 @@ ADVICE = (
     (
         r"Could not resolve|name resolution|Name or service not known|Network is unreachable"
         r"|Failed to establish a new connection|Could not connect|Cannot initiate the connection"
-        r"|[Cc]onnection timed out|Connection refused|Max retries exceeded|Failed to fetch",
+        r"|[Cc]onnection timed out|Connection refused|Max retries exceeded|Failed to fetch"
+        r"|from versions: none",
         "No package server answers. Set-up downloads from Debian's mirror and from PyPI: look at "
         f"the network, http_proxy and https_proxy, /etc/apt and pip's configuration. {AGAIN}",
     ),
@@ -51,6 +54,21 @@ def advise(said: str) -> str:
 
 class SetupFailed(Exception):
     """Set-up cannot go on; the text says why, and what to do."""
+
+
+def refuse_full_disk(folder: Path, needed_bytes: int) -> None:
+    """Refuse before anything is begun: not every program says of itself that a disk is full.
+
+    Raises:
+        SetupFailed: fewer bytes are free where `folder` is, or will be.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free_bytes = shutil.disk_usage(there).free
+    if free_bytes < needed_bytes:
+        raise SetupFailed(
+            f"{folder} needs {needed_bytes >> 20} MiB, and {free_bytes >> 20} MiB are free there. "
+            f"Free some space. {AGAIN}"
+        )
 
 
 def explain(error: Exception) -> str:

@@ -14,6 +14,7 @@ OLDEST = (3, 11)
 NEWEST = (3, 13)
 ROOT = Path(__file__).resolve().parent.parent
 PIP_SECONDS = 1800
+ENVIRONMENT_BYTES = 1 << 30
 
 
 def unfit_python(version: tuple[int, int]) -> str | None:
@@ -47,12 +48,14 @@ def is_usable(folder: Path) -> bool:
 
 def prepare(folder: Path) -> None:
     """Make the environment and install what `requirements-dev.txt` pins."""
+    from lab.advice import refuse_full_disk
     from lab.setup import install_packages
     from rescue_medium.commands import run_command
 
     if not has_venv():
         install_packages(["python3-venv"])
     if not is_usable(folder):
+        refuse_full_disk(folder.absolute(), ENVIRONMENT_BYTES)
         run_command(sys.executable, "-m", "venv", "--clear", folder, limit_seconds=300)
     pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run_command(*pip, "-r", ROOT / "requirements-dev.txt", limit_seconds=PIP_SECONDS)

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.advice import SetupFailed
+from lab.advice import SetupFailed, refuse_full_disk
 from rescue_medium.commands import run_command
 from rescue_medium.debian import listed, missing_packages
 from rescue_medium.medium import NEEDS_LIST
+from rescue_medium.sources import CACHE
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
+BUILD_BYTES = 4 << 30
 APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -24,6 +26,8 @@ def set_up() -> None:
     from rescue_medium.medium import ensure_medium, has_medium
 
     ensure_binary()
+    if not (has_images() and has_medium()):
+        refuse_full_disk(CACHE, BUILD_BYTES)
     if os.geteuid() != 0 and not (has_images() and has_medium()):
         _build_as_root()
     ensure_images()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.advice import SetupFailed, advise, explain
+from lab.advice import SetupFailed, advise, explain, refuse_full_disk
 from lab.places import Ports, refuse_taken
 from lab.prepare import has_venv, is_usable, unfit_python
 from lab.setup import install_packages, wanted_packages
@@ -111,6 +111,7 @@ def test_an_environment_is_judged_by_running_it(tmp_path: Path) -> None:
             "W: Temporary failure resolving\nE: Could not resolve 'deb.debian.org'",
             "No package server",
         ),
+        ("ERROR: Could not find Django==5.2.19 (from versions: none)", "No package server"),
         ("NewConnectionError: Failed to establish a new connection", "No package server"),
         ("E: Unable to locate package syslinux", "Debian 12 (bookworm) and 13"),
         ("ERROR: No matching distribution found for isal==1.9.1", "make PYTHON="),
@@ -122,6 +123,12 @@ def test_an_environment_is_judged_by_running_it(tmp_path: Path) -> None:
 def test_a_known_failure_says_what_to_do(said: str, advice: str) -> None:
     assert advice in advise(said)
     assert explain(CommandFailed(said)).startswith(said)
+
+
+def test_a_disk_without_room_is_refused_before_anything_begins(tmp_path: Path) -> None:
+    refuse_full_disk(tmp_path / "not/there/yet", 1)
+    with pytest.raises(SetupFailed, match="MiB are free there"):
+        refuse_full_disk(tmp_path / "not/there/yet", 1 << 62)
 
 
 def test_an_unknown_failure_is_said_as_it_is() -> None:
