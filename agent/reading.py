@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recovery_store.errors import SourceUnreadable
-
 from agent.errors import SnapshotFailed
+from recovery_store.errors import SourceUnreadable
 
 _ALIGN_BYTES = 4096
 

@@ -13,10 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from recovery_store.errors import SourceUnreadable, VmdkError
-from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
-from recovery_store.vmdk.writer import StreamWriter
-
 from agent.errors import ProtocolBroken, SnapshotFailed
 from agent.protocol import (
     DIGEST_BYTES,
@@ -34,6 +30,9 @@ from agent.protocol import (
 )
 from agent.providers import Disk, DiskView, View
 from agent.reading import open_source
+from recovery_store.errors import SourceUnreadable, VmdkError
+from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
+from recovery_store.vmdk.writer import StreamWriter
 
 log = logging.getLogger(__name__)
 

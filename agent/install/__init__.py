@@ -106,8 +106,8 @@ def _python_version(root_tree: Path) -> tuple[int, int]:
 
 
 def _copy_packages(target: Path) -> None:
-    without_caches = shutil.ignore_patterns("__pycache__", "ruff.toml", ".*_cache")
-    without_client = shutil.ignore_patterns("__pycache__", "ruff.toml", ".*_cache", "client")
+    without_caches = shutil.ignore_patterns("__pycache__")
+    without_client = shutil.ignore_patterns("__pycache__", "client")
     shutil.copytree(_PROJECT / "agent", target / "agent", ignore=without_client)
     store = target / "recovery_store"
     store.mkdir()

@@ -25,9 +25,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from recovery_store.errors import SourceUnreadable
-from recovery_store.vmdk.imaging import read_whole
-
 from agent.disks import VIEW_PREFIX, FoundDisk, describe_disks, find_disks
 from agent.errors import SnapshotFailed, ViewInvalid
 from agent.providers import CRASH, FILE_SYSTEM, Disk, DiskView, View
@@ -38,6 +35,8 @@ from agent.providers.freeze import Mount, OpenMounts, Watchdog, locked_memory
 from agent.providers.hold import Hold
 from agent.providers.watch import Watch
 from agent.reading import open_source
+from recovery_store.errors import SourceUnreadable
+from recovery_store.vmdk.imaging import read_whole
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from recovery_store.vmdk.imaging import join_runs
-
 from agent.errors import ViewInvalid
 from agent.protocol import GRAIN_BYTES, grain_count
+from recovery_store.vmdk.imaging import join_runs
 
 _HEADER = struct.Struct("<4I")
 _ENTRY = struct.Struct("<2Q")

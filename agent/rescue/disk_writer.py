@@ -25,11 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from recovery_store.errors import VmdkError
-from recovery_store.vmdk.deflate import inflate
-
 from agent.errors import RestoreFailed
 from agent.protocol import GRAIN_BYTES, MAX_RUN_GRAINS, grain_count
+from recovery_store.errors import VmdkError
+from recovery_store.vmdk.deflate import inflate
 
 FLUSH_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 1.0
