@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigurationWrong, RequestRefused
-from agent.tls import fingerprint_of
+from agent.tls import fingerprint_of, sync_path
 
 MAX_TRUSTED_CORES = 16
 
@@ -120,11 +120,7 @@ class AgentState:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self.folder / name)
-        folder_descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder_descriptor)
-        finally:
-            os.close(folder_descriptor)
+        sync_path(self.folder)
 
     def _wrong(self, name: str, error: Exception) -> ConfigurationWrong:
         return ConfigurationWrong(f"Reading {self.folder / name}: {error}")

@@ -8,6 +8,7 @@ that has just been started elsewhere may be wrong.
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 import subprocess
 from collections.abc import Iterable
@@ -38,9 +39,22 @@ def ensure_identity(folder: Path, hostname: str) -> tuple[Path, Path]:
         *("-days", "10950", "-subj", f"/CN=understudy-agent-{_common_name(hostname)}"),
         *("-keyout", str(new_key), "-out", str(new_certificate)),
     )
+    sync_path(new_key)
+    sync_path(new_certificate)
     new_key.rename(key_path)
+    sync_path(folder)
     new_certificate.rename(certificate_path)  # last: the identity exists when it does
+    sync_path(folder)
     return certificate_path, key_path
+
+
+def sync_path(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk on return."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _common_name(hostname: str) -> str:

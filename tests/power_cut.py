@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-_CHANGING_CALLS = ("fsync", "rename", "replace", "link", "mkdir", "unlink", "rmdir")
+_SYNCS = ("fsync", "fdatasync")
+_CHANGING_CALLS = (*_SYNCS, "rename", "replace", "link", "mkdir", "unlink", "rmdir")
 
 # A number of a file or folder, the same for as long as the platter holds it open.
 _Inode = int
@@ -64,14 +65,14 @@ class Platter:
                 nonlocal is_busy
                 if is_busy:
                     # What is tried on a copy needs no syncs.
-                    return None if name == "fsync" else real(*arguments, **named)
+                    return None if name in _SYNCS else real(*arguments, **named)
                 is_busy = True
                 try:
                     before_each_change()
                 finally:
                     is_busy = False
                 result = real(*arguments, **named)
-                if name == "fsync":
+                if name in _SYNCS:
                     self._sync(arguments[0])
                 return result
 

@@ -75,14 +75,15 @@ def find_mounts(mountinfo: str) -> list[Mount]:
 class OpenMounts:
     """The file systems to freeze, opened before, since opening would read a frozen disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
+        self._mountinfo = mountinfo
         self._descriptors: list[tuple[int, Mount]] = []
         self.not_frozen: list[Mount] = []
         self._frozen: list[int] = []
 
     def open(self) -> None:
         """Open all writable file systems and write their dirty pages out, so a freeze is short."""
-        for mount in find_mounts(Path("/proc/self/mountinfo").read_text()):
+        for mount in find_mounts(self._mountinfo.read_text()):
             try:
                 descriptor = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:

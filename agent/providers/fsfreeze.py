@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from agent.disks import FoundDisk, describe_disks, find_disks
 from agent.errors import SnapshotFailed
@@ -41,13 +42,23 @@ class FsfreezeProvider:
     name = "fsfreeze"
     can_watch = False
 
-    def __init__(self, limit_seconds: int, left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        limit_seconds: int,
+        left_out: Sequence[str] = (),
+        sys_root: Path = Path("/sys"),
+        dev_root: Path = Path("/dev"),
+        mountinfo: Path = Path("/proc/self/mountinfo"),
+    ) -> None:
         self._limit_seconds = limit_seconds
         self._left_out = left_out
+        self._sys_root = sys_root
+        self._dev_root = dev_root
+        self._mountinfo = mountinfo
 
     def disks(self) -> list[Disk]:
         """Return the machine's disks."""
-        return describe_disks(find_disks(self._left_out))
+        return describe_disks(self._find_disks(), self._sys_root)
 
     @contextlib.contextmanager
     def open_view(
@@ -61,12 +72,12 @@ class FsfreezeProvider:
         Raises:
             SnapshotFailed: a file system could not be frozen, or the limit was passed.
         """
-        found = find_disks(self._left_out)
+        found = self._find_disks()
         views = [
             DiskView(disk, entry.device, disk.capacity_bytes)
-            for entry, disk in zip(found, describe_disks(found))
+            for entry, disk in zip(found, describe_disks(found, self._sys_root))
         ]
-        mounts = OpenMounts()
+        mounts = OpenMounts(self._mountinfo)
         try:
             with _frozen(mounts, self._limit_seconds) if hold is None else _kept(mounts, hold):
                 _forget_cached(found)
@@ -74,6 +85,9 @@ class FsfreezeProvider:
         finally:
             if hold is None or not hold.has_taken_over:
                 mounts.close()
+
+    def _find_disks(self) -> list[FoundDisk]:
+        return find_disks(self._left_out, self._sys_root, self._dev_root)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,14 @@ BEGIN = {
 @contextmanager
 def hostile_agent(folder: Path, core: Core, script: Script) -> Iterator[AgentClient]:
     """Answer one connection by `script`, and yield a client that trusts this agent."""
+    with answering_once(folder, core, script) as port:
+        certificate_pem = (folder / "agent.pem").read_text()
+        yield AgentClient("127.0.0.1", port, core.credentials, certificate_pem, 30)
+
+
+@contextmanager
+def answering_once(folder: Path, core: Core, script: Script) -> Iterator[int]:
+    """Answer one connection by `script`, and yield the port."""
     certificate_path, key_path = ensure_identity(folder, "hostile")
     context = agent_context(certificate_path, key_path, [core.certificate_pem])
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -48,7 +56,6 @@ def hostile_agent(folder: Path, core: Core, script: Script) -> Iterator[AgentCli
 
         thread = threading.Thread(target=answer)
         thread.start()
-        port = listener.getsockname()[1]
-        yield AgentClient("127.0.0.1", port, core.credentials, certificate_path.read_text(), 30)
+        yield listener.getsockname()[1]
         thread.join(30)
         assert not thread.is_alive()

@@ -45,6 +45,33 @@ def test_file_systems_stay_frozen_after_a_final_point(
         assert_same_disk(disk.path, agent.disks[disk.key])
 
 
+def locked_kib(process_id: int) -> int:
+    status = Path(f"/proc/{process_id}/status").read_text()
+    return int(status.partition("VmLck:")[2].split()[0])
+
+
+def test_agent_and_watchdog_stay_in_memory_as_long_as_it_lasts(
+    agent: RunningAgent, client: AgentClient, sink: FolderSink
+) -> None:
+    """A page that left would have to come from a disk that is frozen."""
+    assert agent.process is not None
+    agent_id = agent.process.pid
+    assert locked_kib(agent_id) == 0
+
+    hold(client, sink)
+
+    (watchdog_id,) = child_ids(agent_id)
+    assert locked_kib(agent_id) > 0
+    assert locked_kib(watchdog_id) > 0
+    client.release_hold()
+    assert locked_kib(agent_id) == 0
+
+
+def child_ids(process_id: int) -> list[int]:
+    threads = Path(f"/proc/{process_id}/task").iterdir()
+    return [int(word) for task in threads for word in (task / "children").read_text().split()]
+
+
 def test_an_ordinary_point_freezes_nothing_beyond_its_end(
     agent: RunningAgent, client: AgentClient, sink: FolderSink
 ) -> None:
