@@ -72,6 +72,8 @@ def _part_of(image: Path, target: Path) -> Path:
 
 def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     begin_core()
+    from msgspec.structs import replace
+
     from console.jobs.report import SILENCE
     from protected_machines.points.store import open_store
     from replication.failback.facts import quote_facts
@@ -79,7 +81,8 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     from replication.models import ReplicatedMachine
     from replication.peers.connection import speaking_with
     from replication.peers.pairing import add_source_core
-    from replication.transfer.sending import Sending, describe_machine
+    from replication.peers.wire import SentMachine
+    from replication.transfer.sending import Sending
     from tests.replication.peer_core import ADMINISTRATOR
 
     machine = index_store()
@@ -93,13 +96,13 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
             def send() -> None:
                 Sending(replicated, client, SILENCE).send_missing()
 
-            described = {**describe_machine(replicated), "point_ids": [str(base.pk)]}
-            client.put_machine(str(machine.pk), described)
+            described = SentMachine.of(replicated)
+            client.put_machine(machine.pk, replace(described, point_ids=(base.pk,)))
             send()
             for _ in range(_POINTS):
                 newest = writing.take_point(_INTERVAL)
             age = _INTERVAL / 2
-            facts = quote_facts(machine, {str(base.pk)}, newest.taken_at + age)
+            facts = quote_facts(machine, {base.pk}, newest.taken_at + age)
             assert facts is not None
             quote = make_quote(facts)
             before_bytes = link.sent_bytes + link.received_bytes

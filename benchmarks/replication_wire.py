@@ -47,7 +47,8 @@ def _measure(peer_home: Path) -> dict[str, float]:
     from replication.models import ReplicatedMachine
     from replication.peers.connection import speaking_with
     from replication.peers.pairing import add_target_core
-    from replication.transfer.sending import Sending, describe_machine
+    from replication.peers.wire import SentMachine
+    from replication.transfer.sending import Sending
     from tests.replication.peer_core import ADMINISTRATOR
 
     machine = index_store()
@@ -56,7 +57,7 @@ def _measure(peer_home: Path) -> dict[str, float]:
         replicated = ReplicatedMachine.objects.create(pairing=pairing, machine=machine)
         started = time.monotonic()
         with speaking_with(pairing) as client:
-            client.put_machine(str(machine.pk), describe_machine(replicated))
+            client.put_machine(machine.pk, SentMachine.of(replicated))
             Sending(replicated, client, SILENCE).send_missing()
         seconds = time.monotonic() - started
     return {

@@ -18,7 +18,7 @@
     - FailbackRefused
 """
 
-import datetime
+from protected_machines.ownership import OwnershipClaim
 
 
 class ReplicationError(Exception):
@@ -84,24 +84,14 @@ class OwnedElsewhere(ReplicationError):
 
     code = "REPLICATION-OWNED-ELSEWHERE"
 
-    def __init__(
-        self,
-        machine_name: str,
-        owner_core_id: str,
-        owner_core_name: str,
-        epoch: int,
-        owned_since: datetime.datetime | None,
-    ) -> None:
-        since = f" since {owned_since:%Y-%m-%d %H:%M:%S} UTC" if owned_since else ""
+    def __init__(self, machine_name: str, claim: OwnershipClaim) -> None:
         super().__init__(
-            f"{machine_name} belongs to {owner_core_name}{since} (ownership epoch {epoch}); "
-            "this core must not act on it."
+            f"{machine_name} belongs to {claim.owner_core_name} "
+            f"since {claim.owned_since:%Y-%m-%d %H:%M:%S} UTC "
+            f"(ownership epoch {claim.ownership_epoch}); this core must not act on it."
         )
         self.machine_name = machine_name
-        self.owner_core_id = owner_core_id
-        self.owner_core_name = owner_core_name
-        self.epoch = epoch
-        self.owned_since = owned_since
+        self.claim = claim
 
 
 class OffsetMismatch(ReplicationError):

@@ -1,4 +1,4 @@
-"""The calls of a failback: read, one call into `taking_back`, answer."""
+"""The calls of a failback: read, one call into `source_side`, answer."""
 
 import uuid
 
@@ -6,10 +6,11 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
 from replication.api.gate import for_peers
-from replication.api.views import read_json
+from replication.api.views import answer, read
 from replication.errors import PeerFaulty
 from replication.failback import source_side
 from replication.models import Pairing
+from replication.peers import wire
 
 
 @require_http_methods(["POST"])
@@ -17,7 +18,8 @@ from replication.models import Pairing
 def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Pair with a rescue machine near this core."""
     _require_target(pairing)
-    return JsonResponse(source_side.look_at_target(read_json(request)))
+    sent = read(request, wire.RescueAddress)
+    return answer(source_side.look_at_target(sent))
 
 
 @require_http_methods(["GET"])
@@ -25,7 +27,7 @@ def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say which points of the machine this core holds."""
     _require_target(pairing)
-    return JsonResponse({"point_ids": source_side.point_ids(pairing, machine_id)})
+    return answer(wire.HeldPoints(point_ids=source_side.point_ids(pairing, machine_id)))
 
 
 @require_http_methods(["POST"])
@@ -33,7 +35,8 @@ def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Jso
 def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Write a point to a rescue machine."""
     _require_target(pairing)
-    return JsonResponse(source_side.start_restore(pairing, machine_id, read_json(request)))
+    sent = read(request, wire.RestoreRequest)
+    return answer(source_side.start_restore(pairing, machine_id, sent))
 
 
 @require_http_methods(["POST"])
@@ -41,7 +44,8 @@ def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> J
 def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Start the rescue machine from its own disk."""
     _require_target(pairing)
-    return JsonResponse(source_side.restart_target(pairing, machine_id, read_json(request)))
+    sent = read(request, wire.ChosenTarget)
+    return answer(source_side.restart_target(pairing, machine_id, sent))
 
 
 @require_http_methods(["POST"])
@@ -49,7 +53,8 @@ def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say whether the machine's own agent answers."""
     _require_target(pairing)
-    return JsonResponse(source_side.ask_machine(pairing, machine_id, read_json(request)))
+    sent = read(request, wire.ChosenTarget)
+    return answer(source_side.ask_machine(pairing, machine_id, sent))
 
 
 @require_http_methods(["POST"])
@@ -57,7 +62,8 @@ def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonRe
 def take_over(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Become the owner of a machine that was handed over."""
     _require_target(pairing)
-    return JsonResponse(source_side.take_over(pairing, machine_id, read_json(request)))
+    sent = read(request, wire.TakeOver)
+    return answer(source_side.take_over(pairing, machine_id, sent))
 
 
 @require_http_methods(["POST"])
@@ -65,7 +71,8 @@ def take_over(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 def snapshots(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Force a snapshot."""
     _require_target(pairing)
-    return JsonResponse(source_side.start_snapshot(pairing, machine_id, read_json(request)))
+    sent = read(request, wire.SnapshotRequest)
+    return answer(source_side.start_snapshot(pairing, machine_id, sent))
 
 
 @require_http_methods(["GET"])
@@ -75,7 +82,7 @@ def job(
 ) -> JsonResponse:
     """Say how a job stands."""
     _require_target(pairing)
-    return JsonResponse(source_side.show_job(pairing, machine_id, job_id))
+    return answer(source_side.show_job(pairing, machine_id, job_id))
 
 
 @require_http_methods(["POST"])
@@ -85,7 +92,7 @@ def job_cancel(
 ) -> JsonResponse:
     """Cancel a job."""
     _require_target(pairing)
-    return JsonResponse(source_side.stop_job(pairing, machine_id, job_id))
+    return answer(source_side.stop_job(pairing, machine_id, job_id))
 
 
 def _require_target(pairing: Pairing) -> None:

@@ -2,9 +2,9 @@
 
 import functools
 import logging
-import uuid
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
@@ -25,6 +25,7 @@ from replication.errors import (
 )
 from replication.models import Pairing
 from replication.peers.credentials import is_secret
+from replication.peers.wire import Refusal
 
 logger = logging.getLogger(__name__)
 View = Callable[..., JsonResponse]
@@ -56,12 +57,7 @@ def answers_in_json(view: View) -> View:
         except StoreFull as error:
             return _refusal(PeerStoreFull(str(error)))
         except (StoreError, ProtectedMachinesError) as error:
-            return JsonResponse({"code": error.code, "text": str(error)}, status=422)
-        except (KeyError, TypeError, ValueError) as error:
-            return JsonResponse(
-                {"code": PeerFaulty.code, "text": f"The request cannot be read: {error!r}"},
-                status=400,
-            )
+            return JsonResponse(Refusal(code=error.code, text=str(error)).to_json(), status=422)
 
     return wrapped
 
@@ -82,7 +78,7 @@ def _pairing_of(request: HttpRequest) -> Pairing:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     pairing_id, _, secret = token.partition(":")
     try:
-        wanted = uuid.UUID(pairing_id)
+        wanted = UUID(pairing_id)
     except ValueError:
         wanted = None
     pairing = Pairing.objects.filter(pk=wanted).first() if wanted else None
@@ -100,16 +96,23 @@ def _pairing_of(request: HttpRequest) -> Pairing:
 
 
 def _refusal(error: ReplicationError) -> JsonResponse:
-    answer: dict[str, Any] = {"code": error.code, "text": error.text}
+    refusal = Refusal(code=error.code, text=error.text)
     if isinstance(error, OwnedElsewhere):
-        answer |= {
-            "machine_id": "",
-            "machine_name": error.machine_name,
-            "owner_core_id": error.owner_core_id,
-            "owner_core_name": error.owner_core_name,
-            "ownership_epoch": error.epoch,
-            "owned_since": error.owned_since.isoformat() if error.owned_since else None,
-        }
+        refusal = Refusal(
+            code=error.code,
+            text=error.text,
+            machine_id="",
+            machine_name=error.machine_name,
+            owner_core_id=UUID(error.claim.owner_core_id),
+            owner_core_name=error.claim.owner_core_name,
+            ownership_epoch=error.claim.ownership_epoch,
+            owned_since=error.claim.owned_since,
+        )
     elif isinstance(error, OffsetMismatch):
-        answer |= {"held_bytes": error.offset_bytes, "file_name": error.file_name}
-    return JsonResponse(answer, status=_STATUS.get(type(error), 400))
+        refusal = Refusal(
+            code=error.code,
+            text=error.text,
+            held_bytes=error.offset_bytes,
+            file_name=error.file_name,
+        )
+    return JsonResponse(refusal.to_json(), status=_STATUS.get(type(error), 400))

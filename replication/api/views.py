@@ -1,8 +1,7 @@
-"""The calls of the core interface: read, one call into pairing/receiving/status, answer."""
+"""The calls of the core interface: read the message, one call into a room, answer."""
 
-import json
 import uuid
-from typing import Any
+from typing import TypeVar
 
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
@@ -13,19 +12,21 @@ from replication.api.gate import answers_in_json, for_peers
 from replication.errors import PeerFaulty
 from replication.failback import source_side
 from replication.models import Pairing
-from replication.peers.pairing import accept_pairing
+from replication.peers import wire
+from replication.peers.pairing import accept_pairing, check_administrator
 from replication.transfer import receiving
 from replication.transfer.start import start_replications
 
 SLICE_LIMIT_BYTES = 64 * 1024 * 1024
-_JSON_LIMIT_BYTES = 64 * 1024 * 1024
+Message = TypeVar("Message", bound=wire.Message)
 
 
 @require_http_methods(["POST"])
 @answers_in_json
 def pair(request: HttpRequest) -> JsonResponse:
     """Become the target of the core that asks, on the word of an administrator of this one."""
-    return JsonResponse(accept_pairing(request, read_json(request)))
+    username = check_administrator(request)
+    return answer(accept_pairing(read(request, wire.PairingRequest), username))
 
 
 @require_http_methods(["GET", "POST"])
@@ -33,8 +34,8 @@ def pair(request: HttpRequest) -> JsonResponse:
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange how the two cores stand on this pairing."""
     if request.method == "POST":
-        heartbeat.record_peer_status(pairing, read_json(request))
-    return JsonResponse(heartbeat.status_of(pairing))
+        heartbeat.record_peer_status(pairing, read(request, wire.PeerStatus))
+    return answer(heartbeat.status_of(pairing))
 
 
 @require_http_methods(["GET"])
@@ -42,7 +43,8 @@ def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say who owns a machine of this pairing as this core knows it."""
     machine = Machine.objects.filter(pk=machine_id, replications__pairing=pairing).first()
-    return JsonResponse(heartbeat.ownership_of(machine) if machine else {"owner_core_id": ""})
+    found = wire.Ownership.of(machine) if machine else None
+    return answer(wire.OwnershipAnswer(ownership=found))
 
 
 @require_http_methods(["PUT"])
@@ -50,7 +52,8 @@ def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Record a machine that the source core replicates here, or that its owner brings back here."""
     accept = source_side.accept_machine if pairing.is_outgoing else receiving.accept_machine
-    return JsonResponse(heartbeat.ownership_of(accept(pairing, machine_id, read_json(request))))
+    machine = accept(pairing, machine_id, read(request, wire.SentMachine))
+    return answer(wire.Ownership.of(machine))
 
 
 @require_http_methods(["POST"])
@@ -58,8 +61,9 @@ def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Say which of the points this core lacks."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    point_ids = [str(uuid.UUID(point_id)) for point_id in read_json(request)["point_ids"]]
-    return JsonResponse({"missing": receiving.missing_points(machine, point_ids)})
+    wanted = read(request, wire.WantedPoints)
+    missing = receiving.missing_points(machine, wanted.point_ids)
+    return answer(wire.MissingPoints(missing=tuple(missing)))
 
 
 @require_http_methods(["POST"])
@@ -67,8 +71,9 @@ def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID
 def replicas(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Begin a point, or go on with it: the body is its manifest."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    manifest_bytes = _body(request, _JSON_LIMIT_BYTES)
-    return JsonResponse({"held_bytes": receiving.begin_replica(pairing, machine, manifest_bytes)})
+    manifest_bytes = _body(request, wire.MESSAGE_LIMIT_BYTES)
+    held_bytes = receiving.begin_replica(pairing, machine, manifest_bytes)
+    return answer(wire.HeldFiles(held_bytes=held_bytes))
 
 
 @require_http_methods(["PUT"])
@@ -82,10 +87,10 @@ def replica_file(
 ) -> JsonResponse:
     """Take bytes of a file that begin where this core's end."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    offset_bytes = int(request.GET["offset_bytes"])
+    offset_bytes = wire.read_offset(request.GET.get("offset_bytes"))
     data = _body(request, SLICE_LIMIT_BYTES)
     held_bytes = receiving.append_slice(machine, point_id, file_name, offset_bytes, data)
-    return JsonResponse({"held_bytes": held_bytes})
+    return answer(wire.HeldFile(held_bytes=held_bytes))
 
 
 @require_http_methods(["POST"])
@@ -96,7 +101,7 @@ def replica_commit(
     """Check every digest of an arrived point and keep it."""
     machine = receiving.get_machine_of(pairing, machine_id)
     point = receiving.commit_replica(pairing, machine, point_id)
-    return JsonResponse({"point_id": str(point.pk)})
+    return answer(wire.KeptPoint(point_id=point.pk))
 
 
 @require_http_methods(["POST"])
@@ -105,18 +110,26 @@ def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Send missing points now, because an administrator of the target core asks for them."""
     if not pairing.is_outgoing:
         raise PeerFaulty("Only the source core of a pairing can be asked to send.")
-    machine_ids = [uuid.UUID(machine_id) for machine_id in read_json(request)["machine_ids"]]
-    wanted = pairing.machines.filter(machine_id__in=machine_ids) if machine_ids else None
+    asked = set(read(request, wire.SendRequest).machine_ids)
+    rows = pairing.machines.all()
+    known_ids = asked.intersection(rows.values_list("machine_id", flat=True))
+    wanted = rows.filter(machine_id__in=known_ids) if asked else None
     started = start_replications(pairing, wanted, requested_by=None)
-    return JsonResponse({"started": started})
+    return answer(wire.StartedSending(started=tuple(started)))
 
 
-def read_json(request: HttpRequest) -> dict[str, Any]:
-    """Return the body as a JSON object."""
-    found = json.loads(_body(request, _JSON_LIMIT_BYTES) or b"{}")
-    if not isinstance(found, dict):
-        raise PeerFaulty("The request must be a JSON object.")
-    return found
+def read(request: HttpRequest, kind: type[Message]) -> Message:
+    """Return the message that the body is.
+
+    Raises:
+        PeerFaulty: it is none of that kind.
+    """
+    return kind.from_json(wire.decode(_body(request, wire.MESSAGE_LIMIT_BYTES) or b"{}"))
+
+
+def answer(message: wire.Message) -> JsonResponse:
+    """Return the message as the answer."""
+    return JsonResponse(message.to_json())
 
 
 def _body(request: HttpRequest, limit_bytes: int) -> bytes:

@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.db.models import Q
 
 from agent.client.description import MachineDescription
-from agent.errors import ProtocolBroken, WrongPairingCode
+from agent.errors import WrongPairingCode
 from console.findings import Finding
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -28,6 +28,7 @@ from replication.drafts import refusal_of
 from replication.errors import (
     FailbackRefused,
     PeerCertificateChanged,
+    PeerFaulty,
     PeerRefusedSecret,
     ReplicationError,
 )
@@ -168,7 +169,7 @@ class _Source:
         self.trouble_text = ""
         self.is_another = False
         # By machine, the points that it holds.
-        self.held: dict[str, list[str]] = {}
+        self.held: dict[uuid.UUID, frozenset[uuid.UUID]] = {}
 
     def ask(self, machines: list[CheckedMachine]) -> None:
         """Ask what it holds of each machine, and what the rescue machines are."""
@@ -180,7 +181,8 @@ class _Source:
                 connect_timeout_seconds=_CONNECT_SECONDS,
             ) as client:
                 for machine in machines:
-                    self.held[machine.key] = client.point_ids(machine.key)
+                    machine_id = machine.order.machine_id
+                    self.held[machine_id] = frozenset(client.point_ids(machine_id))
                     if machine.order.rescue is not None:
                         machine.rescue = _survey_rescue(client, machine.order.rescue)
         except (PeerCertificateChanged, PeerRefusedSecret) as error:
@@ -205,15 +207,11 @@ def _survey_rescue(client: PeerClient, address: RescueAddress) -> RescueMachine:
         return RescueMachine(trouble_code=WrongPairingCode.code, trouble_text=str(known_trouble))
     try:
         found = client.look_at_target(address.host, address.port, address.code)
-    except FailbackRefused as error:
+    except (FailbackRefused, PeerFaulty) as error:
         if error.code == WrongPairingCode.code:
             cache.set(key, error.text, _WRONG_CODE_SECONDS)
         return RescueMachine(trouble_code=error.code, trouble_text=error.text)
-    try:
-        description = MachineDescription.from_json(found["description"])
-    except ProtocolBroken as error:
-        return RescueMachine(trouble_code=error.code, trouble_text=str(error))
-    return RescueMachine(str(found["target_id"]), description)
+    return RescueMachine(str(found.target_id), found.description)
 
 
 def _judge(
@@ -228,7 +226,7 @@ def _judge(
     machine.point = row.points.carried_on().usable().newest_first().first()
     _map_disks(machine)
     if not source.trouble_text:
-        facts = quote_facts(row, source.held.get(machine.key, []), now)
+        facts = quote_facts(row, source.held.get(row.pk, frozenset()), now)
         overwritten = machine.plan.overwritten if machine.plan is not None else []
         if facts is not None:
             machine.quote = make_quote(

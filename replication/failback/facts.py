@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Collection
 from statistics import median
 from typing import Any
+from uuid import UUID
 
 from django.db.models import F
 
@@ -21,7 +22,7 @@ _PAST_STEPS = 5
 
 
 def quote_facts(
-    machine: Machine, source_point_ids: Collection[str], now: datetime.datetime
+    machine: Machine, source_point_ids: Collection[UUID], now: datetime.datetime
 ) -> QuoteFacts | None:
     """Return the facts of one machine; none when it has no point to go back with.
 
@@ -31,8 +32,8 @@ def quote_facts(
     if not points:
         return None
     newest = points[0]
-    held = set(source_point_ids)
-    missing = [point for point in points if str(point.pk) not in held]
+    missing = [point for point in points if point.pk not in source_point_ids]
+    held = {str(point_id) for point_id in source_point_ids}
     store = open_store()
     common = store.common_point(str(machine.pk), held, str(newest.pk)) if held else None
     return QuoteFacts(

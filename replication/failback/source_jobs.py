@@ -6,15 +6,15 @@ way already, so that asking twice starts nothing twice.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID, uuid5
 
-from console.jobs.choices import OPEN
+from console.jobs.choices import OPEN, JobState
 from console.jobs.workflow import JobCancelled, StepContext, StepFailed, StepTimedOut, Waiting
 from replication.errors import FailbackRefused, PeerUnreachable, ReplicationError
 from replication.models import Pairing
 from replication.peers.client import PeerClient
 from replication.peers.connection import speaking_with
+from replication.peers.wire import JobStatus
 
 AGAIN_AFTER_CUT_SECONDS = 3.0
 AGAIN_SECONDS = 1.0
@@ -61,8 +61,8 @@ def request_id(context: StepContext, name: str) -> UUID:
 
 
 def follow_job(
-    context: StepContext, ask: Callable[[PeerClient], dict[str, Any]], *, is_stoppable: bool = False
-) -> dict[str, Any]:
+    context: StepContext, ask: Callable[[PeerClient], JobStatus], *, is_stoppable: bool = False
+) -> JobStatus:
     """Ask the source core for a job and return it once it has succeeded; mirror its progress.
 
     With `is_stoppable` a step that is cancelled or out of time cancels the job too.
@@ -75,28 +75,28 @@ def follow_job(
         context.check_cancel()
     except (JobCancelled, StepTimedOut):
         if is_stoppable:
-            cancel_quietly(context, lambda client: ask(client)["job_id"])
+            cancel_quietly(context, lambda client: ask(client).job_id)
         raise
     name = get_pairing(context).peer_name
     with source_core(context) as client:
         job = ask(client)
-    if job["total_bytes"]:
-        context.progress(int(job["done_bytes"]), int(job["total_bytes"]))
-    if job["state"] == "succeeded":
+    if job.total_bytes:
+        context.progress(job.done_bytes, job.total_bytes)
+    if job.state == JobState.SUCCEEDED:
         return job
-    if job["state"] in OPEN:
-        doing = job["note"] or job["step_title"] or "waiting for a worker"
+    if job.state in OPEN:
+        doing = job.note or job.step_title or "waiting for a worker"
         raise Waiting(f"{name}: {doing}", AGAIN_SECONDS)
     raise StepFailed(
-        job["error_code"] or "FAILBACK-SOURCE-JOB-FAILED",
-        f"{name}: {job['error_text'] or 'its job did not succeed.'}",
+        job.error_code or "FAILBACK-SOURCE-JOB-FAILED",
+        f"{name}: {job.error_text or 'its job did not succeed.'}",
     )
 
 
-def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], str]) -> None:
+def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], UUID]) -> None:
     """Cancel a job of the source core; one whose core is away only writes to scratch disks."""
     try:
         with speaking_with(get_pairing(context)) as client:
-            client.cancel_job(str(context.subject_id), find_job_id(client))
+            client.cancel_job(context.subject_id, find_job_id(client))
     except ReplicationError as error:
         context.note(f"The job of the source core was not cancelled: {error.text}")

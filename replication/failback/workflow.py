@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
+from msgspec import UNSET
 
 from console.identity import this_core
 from console.jobs.choices import Queue
@@ -31,7 +33,7 @@ from protected_machines.ownership import take_ownership as take
 from protected_machines.points.steps import take_point
 from protected_machines.points.store import open_store
 from replication.choices import FailbackState
-from replication.errors import ReplicationError
+from replication.errors import PeerFaulty, ReplicationError
 from replication.failback import final_points
 from replication.failback.source_jobs import (
     cancel_quietly,
@@ -41,9 +43,9 @@ from replication.failback.source_jobs import (
     source_core,
 )
 from replication.models import FailbackMachine, ReplicatedMachine
-from replication.peers.client import PeerClient
+from replication.peers import wire
 from replication.peers.connection import SourceCore
-from replication.transfer.sending import Sending, describe_machine
+from replication.transfer.sending import Sending
 
 COPY_LIMIT_SECONDS = 24 * 3600
 # The machine stands still during these: a link that stays away longer gives it back to this site.
@@ -170,26 +172,22 @@ def introduce_to_source(context: StepContext) -> dict[str, Any]:
     """
     replicated = _get_replicated(context)
     entry = _get_entry(context)
-    sent = {
-        **describe_machine(replicated),
-        "host": entry.target_host,
-        "point_ids": [
-            str(key)
-            for key in RecoveryPoint.objects.filter(machine_id=context.subject_id).values_list(
-                "pk", flat=True
-            )
-        ],
-    }
+    points = RecoveryPoint.objects.filter(machine_id=context.subject_id)
+    sent = msgspec.structs.replace(
+        wire.SentMachine.of(replicated),
+        host=entry.target_host,
+        point_ids=tuple(points.values_list("pk", flat=True)),
+    )
     with source_core(context) as client:
-        ownership = client.put_machine(str(context.subject_id), sent)
-    if ownership.owner_core_id != this_core().id:
+        ownership = client.put_machine(context.subject_id, sent)
+    if str(ownership.owner_core_id) != this_core().id:
         raise StepFailed(
             "FAILBACK-OWNER-DISPUTED",
             f"{get_pairing(context).peer_name} says that {ownership.owner_core_name} owns the "
-            f"machine (ownership epoch {ownership.epoch}). Settle that first.",
+            f"machine (ownership epoch {ownership.ownership_epoch}). Settle that first.",
             is_permanent=True,
         )
-    return {"ownership_epoch": ownership.epoch}
+    return {"ownership_epoch": ownership.ownership_epoch}
 
 
 @step(
@@ -236,7 +234,7 @@ def restore_disks(context: StepContext) -> dict[str, Any]:
 @restore_disks.undo
 def undo_restore_disks(context: StepContext) -> None:
     """Cancel the source core's job, should it still run; the target's disks are scratch."""
-    cancel_quietly(context, lambda _: context.output["job_id"])
+    cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
 @step(
@@ -288,7 +286,7 @@ def restore_running_delta(context: StepContext) -> dict[str, Any]:
 @restore_running_delta.undo
 def undo_restore_running_delta(context: StepContext) -> None:
     """Cancel the source core's job, should it still run."""
-    cancel_quietly(context, lambda _: context.output["job_id"])
+    cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
 @step("Freeze the machine and take the final point", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
@@ -372,7 +370,7 @@ def restore_final_delta(context: StepContext) -> dict[str, Any]:
 @restore_final_delta.undo
 def undo_restore_final_delta(context: StepContext) -> None:
     """Cancel the source core's job, should it still run."""
-    cancel_quietly(context, lambda _: context.output["job_id"])
+    cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
 @step(
@@ -387,17 +385,13 @@ def boot_machine(context: StepContext) -> dict[str, Any]:
     Fails with AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
-    machine_id, target_id = str(context.subject_id), str(context.params.target_id)
+    machine_id, target_id = context.subject_id, context.params.target_id
     with source_core(context) as client:
         client.restart_target(machine_id, target_id)
         answer = client.ask_machine(machine_id, target_id)
-    if not answer["answers"]:
-        raise Waiting(str(answer["text"]), 1.0)
-    return {
-        "host": answer["host"],
-        "port": answer["port"],
-        "description": answer["description"],
-    }
+    if answer.place is None:
+        raise Waiting(answer.text, 1.0)
+    return answer.place.to_json()
 
 
 @step("Hand the machine over to the source core", limit_seconds=60)
@@ -455,16 +449,18 @@ def accept_at_source(context: StepContext) -> dict[str, Any]:
 
     Fails with REPLICATION-….
     """
-    answering = context.outputs["boot_machine"]
+    place = wire.MachinePlace.from_json(context.outputs["boot_machine"])
     machine = Machine.objects.get(pk=context.subject_id)
-    sent = {
-        **answering,
-        "ownership_epoch": context.outputs["hand_over"]["ownership_epoch"],
-        "owned_since": machine.owned_since.isoformat(),
-    }
+    sent = wire.TakeOver(
+        host=place.host,
+        port=place.port,
+        description=place.description,
+        ownership_epoch=context.outputs["hand_over"]["ownership_epoch"],
+        owned_since=machine.owned_since,
+    )
     with source_core(context) as client:
-        client.take_over(str(context.subject_id), sent)
-    return {"host": answering["host"], "port": answering["port"]}
+        client.take_over(context.subject_id, sent)
+    return {"host": place.host, "port": place.port}
 
 
 @step(
@@ -478,9 +474,11 @@ def protect_at_source(context: StepContext) -> dict[str, Any]:
     Idempotent: the source core knows a snapshot that was asked for or is under way.
     Fails with what the source core's job fails with.
     """
-    machine_id, asked = str(context.subject_id), str(request_id(context, "snapshot"))
-    job = follow_job(context, lambda client: client.force_snapshot(machine_id, asked))
-    return {"point_id": job["outputs"]["reserve_point"]["point_id"]}
+    asked = request_id(context, "snapshot")
+    job = follow_job(context, lambda client: client.force_snapshot(context.subject_id, asked))
+    if job.outputs.reserve_point is UNSET:
+        raise PeerFaulty(f"{get_pairing(context).peer_name} does not say which point it took.")
+    return {"point_id": str(job.outputs.reserve_point.point_id)}
 
 
 @step(
@@ -500,7 +498,7 @@ def replicate_again(context: StepContext) -> dict[str, Any]:
         if replicated.is_paused or replicated.pairing.is_paused:
             raise Waiting("Replication is paused on this core; resume it to go on.", 5.0)
         with source_core(context) as client:
-            client.ask_to_send([str(context.subject_id)])
+            client.ask_to_send([context.subject_id])
         raise Waiting(f"{get_pairing(context).peer_name} sends its newest recovery points.", 2.0)
     chain = open_store().chain(str(context.subject_id), point_id)
     final_id = context.outputs["power_off_vm"]["final_point_id"]
@@ -536,7 +534,7 @@ def tell_source(context: StepContext) -> bool:
     """Tell the source core who owns the machine; one that is away learns it when it is back."""
     try:
         with source_core(context) as client:
-            client.put_machine(str(context.subject_id), describe_machine(_get_replicated(context)))
+            client.put_machine(context.subject_id, wire.SentMachine.of(_get_replicated(context)))
     except (Waiting, StepFailed, ReplicationError) as error:
         context.note(f"The source core was not told yet: {error}")
         return False
@@ -559,19 +557,19 @@ def _send(context: StepContext) -> dict[str, Any]:
 
 
 def _restore(context: StepContext, point_id: str, since_point_id: str | None) -> dict[str, Any]:
-    asked = str(request_id(context, f"restore:{point_id}"))
-
-    def ask(client: PeerClient) -> dict[str, Any]:
-        return client.start_restore(
-            str(context.subject_id),
-            asked,
-            str(context.params.target_id),
-            point_id,
-            since_point_id,
-        )
-
-    job = follow_job(context, ask, is_stoppable=True)
-    return {"job_id": job["job_id"], **job["outputs"].get("restore_disks", {})}
+    asked = wire.RestoreRequest(
+        request_id=request_id(context, f"restore:{point_id}"),
+        target_id=context.params.target_id,
+        point_id=UUID(point_id),
+        since_point_id=UUID(since_point_id) if since_point_id else None,
+    )
+    job = follow_job(
+        context,
+        lambda client: client.start_restore(context.subject_id, asked),
+        is_stoppable=True,
+    )
+    written = job.outputs.restore_disks
+    return {"job_id": str(job.job_id), **(written.to_json() if written is not UNSET else {})}
 
 
 def _get_replicated(context: StepContext) -> ReplicatedMachine:

@@ -104,7 +104,7 @@ def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
             start_replication(replicated, request.user)
         else:
             with speaking_with(replicated.pairing, answer_timeout_seconds=20.0) as client:
-                started = client.ask_to_send([str(replicated.machine_id)])
+                started = client.ask_to_send([replicated.machine_id])
             if not started:
                 return refuse(request, f"{replicated.pairing.peer_name} cannot send {name} now.")
     except (JobConflict, ReplicationError) as error:

@@ -149,7 +149,7 @@ def force(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     else:
         try:
             with speaking_with(pairing, answer_timeout_seconds=20.0) as client:
-                started = client.ask_to_send([])
+                started = list(client.ask_to_send())
         except ReplicationError as error:
             return refuse(request, error.text)
     if not started:

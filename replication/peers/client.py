@@ -3,17 +3,16 @@
 Nothing here touches the database; what a failed call means for a pairing is the caller's to note.
 """
 
-import datetime
 import socket
 import ssl
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
+from uuid import UUID
 
 import httpx
+from msgspec import UNSET
 
 from console.identity import fingerprint_of
 from replication.errors import (
@@ -29,6 +28,7 @@ from replication.errors import (
     PeerStoreFull,
     PeerUnreachable,
 )
+from replication.peers import wire
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
@@ -46,26 +46,7 @@ _REFUSED = 409
 _NO_CHECK_OF_NAMES = False  # A core is known by its certificate alone; its name may be an address.
 
 
-@dataclass(frozen=True)
-class Ownership:
-    """Who owns a machine, as one core knows it."""
-
-    machine_id: str
-    owner_core_id: str
-    owner_core_name: str
-    epoch: int
-    owned_since: datetime.datetime | None
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Ownership":
-        since = fields.get("owned_since")
-        return cls(
-            machine_id=str(fields["machine_id"]),
-            owner_core_id=str(fields["owner_core_id"]),
-            owner_core_name=str(fields["owner_core_name"]),
-            epoch=int(fields["ownership_epoch"]),
-            owned_since=datetime.datetime.fromisoformat(since) if since else None,
-        )
+Answer = TypeVar("Answer", bound=wire.Message)
 
 
 def fetch_certificate(host: str, port: int) -> str:
@@ -93,7 +74,7 @@ class PeerClient:
         certificate_pem: str,
         *,
         peer_name: str = "",
-        pairing_id: uuid.UUID | None = None,
+        pairing_id: UUID | None = None,
         secret: str = "",
         answer_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
@@ -121,67 +102,73 @@ class PeerClient:
     def __exit__(self, *_exc: object) -> None:
         self._http.close()
 
-    def pair(self, username: str, password: str, request: dict[str, Any]) -> dict[str, Any]:
+    def pair(
+        self, username: str, password: str, request: wire.PairingRequest
+    ) -> wire.PairingAnswer:
         """Ask the peer to become the target of this core; `request` says who this core is."""
-        return self._call("POST", "/pair", json=request, auth=httpx.BasicAuth(username, password))
+        by = httpx.BasicAuth(username, password)
+        return self._call("POST", "/pair", wire.PairingAnswer, request, auth=by)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> wire.PeerStatus:
         """Return how the peer stands on this pairing."""
-        return self._call("GET", "/status")
+        return self._call("GET", "/status", wire.PeerStatus)
 
-    def send_status(self, status: dict[str, Any]) -> dict[str, Any]:
+    def send_status(self, status: wire.PeerStatus) -> wire.PeerStatus:
         """Tell the peer how this core stands on this pairing; return how the peer does."""
-        return self._call("POST", "/status", json=status)
+        return self._call("POST", "/status", wire.PeerStatus, status)
 
-    def ownership(self, machine_id: str) -> Ownership | None:
+    def ownership(self, machine_id: UUID) -> wire.Ownership | None:
         """Return who owns the machine as the peer knows it, or none when it knows no such one."""
-        answer = self._call("GET", f"/machines/{machine_id}/ownership")
-        return Ownership.from_json(answer) if answer.get("owner_core_id") else None
+        path = f"/machines/{machine_id}/ownership"
+        return self._call("GET", path, wire.OwnershipAnswer).ownership
 
-    def put_machine(self, machine_id: str, machine: dict[str, Any]) -> Ownership:
+    def put_machine(self, machine_id: UUID, machine: wire.SentMachine) -> wire.Ownership:
         """Tell the peer what this machine is.
 
         Raises:
             OwnedElsewhere: the peer knows another owner.
         """
-        return Ownership.from_json(self._call("PUT", f"/machines/{machine_id}", json=machine))
+        return self._call("PUT", f"/machines/{machine_id}", wire.Ownership, machine)
 
-    def missing_points(self, machine_id: str, point_ids: list[str]) -> list[str]:
+    def missing_points(self, machine_id: UUID, point_ids: Sequence[UUID]) -> tuple[UUID, ...]:
         """Return those of the points that the peer does not hold, in the order given."""
-        answer = self._call(
-            "POST", f"/machines/{machine_id}/missing-points", json={"point_ids": point_ids}
-        )
-        return [str(point_id) for point_id in answer["missing"]]
+        asked = wire.WantedPoints(point_ids=tuple(point_ids))
+        path = f"/machines/{machine_id}/missing-points"
+        missing = self._call("POST", path, wire.MissingPoints, asked).missing
+        if not set(missing) <= set(point_ids):
+            raise PeerFaulty(f"{self._peer} asks for points that it was not offered.")
+        return missing
 
-    def begin_replica(self, machine_id: str, manifest_bytes: bytes) -> dict[str, int]:
+    def begin_replica(self, machine_id: UUID, manifest_bytes: bytes) -> Mapping[str, int]:
         """Offer a point; return per file how many bytes of it the peer already holds."""
         answer = self._call(
             "POST",
             f"/machines/{machine_id}/replicas",
+            wire.HeldFiles,
             content=manifest_bytes,
             headers={"Content-Type": "application/json"},
         )
-        return {str(name): int(held) for name, held in answer["held_bytes"].items()}
+        return answer.held_bytes
 
     def put_slice(
-        self, machine_id: str, point_id: str, file_name: str, offset_bytes: int, data: bytes
+        self, machine_id: UUID, point_id: str, file_name: str, offset_bytes: int, data: bytes
     ) -> int:
         """Send bytes of a file; return up to where the peer holds it now.
 
         Raises:
             OffsetMismatch: the peer holds the file up to another place.
         """
-        path = f"/machines/{machine_id}/replicas/{point_id}/files/{quote(file_name, safe='')}"
         answer = self._call(
             "PUT",
-            path,
+            f"/machines/{machine_id}/replicas/{point_id}/files/{quote(file_name, safe='')}",
+            wire.HeldFile,
             params={"offset_bytes": offset_bytes},
             content=data,
             headers={"Content-Type": "application/octet-stream"},
         )
-        return int(answer["held_bytes"])
+        return answer.held_bytes
 
-    def commit_replica(self, machine_id: str, point_id: str, file_bytes: int) -> None:
+    def commit_replica(self, machine_id: UUID, point_id: str, file_bytes: int) -> None:
         """Have the peer check every digest and make the point its own.
 
         file_bytes: what it has to read for that, so that it is given the time.
@@ -193,93 +180,94 @@ class PeerClient:
         self._call(
             "POST",
             f"/machines/{machine_id}/replicas/{point_id}/commit",
-            json={},
+            wire.KeptPoint,
+            wire.Nothing(),
             timeout=httpx.Timeout(limit_seconds, connect=CONNECT_TIMEOUT_SECONDS),
         )
 
-    def ask_to_send(self, machine_ids: list[str]) -> list[str]:
-        """Have a source core send what is missing now; return the names of those that will."""
-        answer = self._call("POST", "/force", json={"machine_ids": machine_ids})
-        return [str(name) for name in answer["started"]]
+    def ask_to_send(self, machine_ids: Sequence[UUID] = ()) -> tuple[str, ...]:
+        """Have a source core send what is missing now; return the names of those that it sends.
 
-    def point_ids(self, machine_id: str) -> list[str]:
+        machine_ids: none means all.
+        """
+        asked = wire.SendRequest(machine_ids=tuple(machine_ids))
+        return self._call("POST", "/force", wire.StartedSending, asked).started
+
+    def point_ids(self, machine_id: UUID) -> tuple[UUID, ...]:
         """Return the points of a machine that the source core holds."""
-        answer = self._call("GET", f"/machines/{machine_id}/points")
-        return [str(point_id) for point_id in answer["point_ids"]]
+        return self._call("GET", f"/machines/{machine_id}/points", wire.HeldPoints).point_ids
 
-    def look_at_target(self, host: str, port: int, code: str) -> dict[str, Any]:
-        """Have the source core pair with a rescue machine; return `target_id`, `description`.
+    def look_at_target(self, host: str, port: int, code: str) -> wire.FoundTarget:
+        """Have the source core pair with a rescue machine.
 
         Raises:
             FailbackRefused: it cannot be paired with; has the agent's code.
         """
-        return self._call(
-            "POST", "/restore-targets", json={"host": host, "port": port, "code": code}
-        )
+        asked = wire.RescueAddress(host=host, port=port, code=code)
+        return self._call("POST", "/restore-targets", wire.FoundTarget, asked)
 
-    def start_restore(
-        self,
-        machine_id: str,
-        request_id: str,
-        target_id: str,
-        point_id: str,
-        since_point_id: str | None = None,
-    ) -> dict[str, Any]:
+    def start_restore(self, machine_id: UUID, asked: wire.RestoreRequest) -> wire.JobStatus:
         """Have the source core write a point to a rescue machine; return the job."""
-        return self._call(
-            "POST",
-            f"/machines/{machine_id}/restores",
-            json={
-                "request_id": request_id,
-                "target_id": target_id,
-                "point_id": point_id,
-                "since_point_id": since_point_id,
-            },
-        )
+        return self._call("POST", f"/machines/{machine_id}/restores", wire.JobStatus, asked)
 
-    def restart_target(self, machine_id: str, target_id: str) -> None:
+    def restart_target(self, machine_id: UUID, target_id: UUID) -> None:
         """Have the source core start the rescue machine from its own disk."""
-        self._call("POST", f"/machines/{machine_id}/restart", json={"target_id": target_id})
+        chosen = wire.ChosenTarget(target_id=target_id)
+        self._call("POST", f"/machines/{machine_id}/restart", wire.Nothing, chosen)
 
-    def ask_machine(self, machine_id: str, target_id: str) -> dict[str, Any]:
-        """Return whether the machine's own agent `answers` the source core, and where."""
-        return self._call("POST", f"/machines/{machine_id}/ask", json={"target_id": target_id})
+    def ask_machine(self, machine_id: UUID, target_id: UUID) -> wire.MachineAnswer:
+        """Return whether the machine's own agent answers the source core, and where."""
+        chosen = wire.ChosenTarget(target_id=target_id)
+        return self._call("POST", f"/machines/{machine_id}/ask", wire.MachineAnswer, chosen)
 
-    def take_over(self, machine_id: str, sent: dict[str, Any]) -> Ownership:
+    def take_over(self, machine_id: UUID, sent: wire.TakeOver) -> wire.Ownership:
         """Have the source core own and protect a machine that was handed over to it."""
-        return Ownership.from_json(
-            self._call("POST", f"/machines/{machine_id}/take-over", json=sent)
-        )
+        return self._call("POST", f"/machines/{machine_id}/take-over", wire.Ownership, sent)
 
-    def force_snapshot(self, machine_id: str, request_id: str) -> dict[str, Any]:
+    def force_snapshot(self, machine_id: UUID, request_id: UUID) -> wire.JobStatus:
         """Have the source core take a recovery point; return the job."""
-        return self._call(
-            "POST", f"/machines/{machine_id}/snapshots", json={"request_id": request_id}
-        )
+        asked = wire.SnapshotRequest(request_id=request_id)
+        return self._call("POST", f"/machines/{machine_id}/snapshots", wire.JobStatus, asked)
 
-    def job(self, machine_id: str, job_id: str) -> dict[str, Any]:
-        """Return how a job of the source core stands."""
-        return self._call("GET", f"/machines/{machine_id}/jobs/{job_id}")
-
-    def cancel_job(self, machine_id: str, job_id: str) -> dict[str, Any]:
+    def cancel_job(self, machine_id: UUID, job_id: UUID) -> wire.JobStatus:
         """Cancel a job of the source core; return how it stands."""
-        return self._call("POST", f"/machines/{machine_id}/jobs/{job_id}/cancel", json={})
+        path = f"/machines/{machine_id}/jobs/{job_id}/cancel"
+        return self._call("POST", path, wire.JobStatus, wire.Nothing())
 
-    def _call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        with self._connection_errors():
-            response = self._http.request(method, path, **options)
+    def _call(
+        self,
+        method: str,
+        path: str,
+        kind: type[Answer],
+        message: wire.Message | None = None,
+        **options: Any,
+    ) -> Answer:
+        if message is not None:
+            options["json"] = message.to_json()
+        with self._connection_errors(), self._http.stream(method, path, **options) as response:
+            body = self._body(response)
         try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
+            answer = wire.decode(body)
+            if response.is_success:
+                return kind.from_json(answer)
+            refusal = wire.Refusal.from_json(answer)
+        except PeerFaulty as error:
             raise PeerFaulty(
-                f"{self._peer} answered {response.status_code} without JSON to {method} {path}. "
-                "Check that the port is the core interface of an Understudy core."
-            )
-        if response.is_success:
-            return answer
-        raise self._refusal(response.status_code, answer)
+                f"{self._peer} answered {response.status_code} to {method} {path}, which cannot be "
+                f"read. {error.text} Check that the port is the core interface of an Understudy "
+                "core."
+            ) from error
+        raise self._error_of(response.status_code, refusal)
+
+    def _body(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        for data in response.iter_bytes():
+            body += data
+            if len(body) > wire.MESSAGE_LIMIT_BYTES:
+                raise PeerFaulty(
+                    f"{self._peer} answered more than {wire.MESSAGE_LIMIT_BYTES} bytes."
+                )
+        return bytes(body)
 
     @contextmanager
     def _connection_errors(self) -> Iterator[None]:
@@ -295,19 +283,11 @@ class PeerClient:
                 ) from error
             raise PeerUnreachable(f"{self._peer} does not answer: {error}.") from error
 
-    def _refusal(self, status: int, answer: dict[str, Any]) -> Exception:
-        code, text = str(answer.get("code", "")), str(answer.get("text", ""))
-        if code == OwnedElsewhere.code:
-            owner = Ownership.from_json(answer)
-            return OwnedElsewhere(
-                str(answer.get("machine_name", "the machine")),
-                owner.owner_core_id,
-                owner.owner_core_name,
-                owner.epoch,
-                owner.owned_since,
-            )
-        if code == OffsetMismatch.code:
-            return OffsetMismatch(str(answer.get("file_name")), int(answer["held_bytes"]))
+    def _error_of(self, status: int, refusal: wire.Refusal) -> Exception:
+        if refusal.code == OwnedElsewhere.code and refusal.claim is not None:
+            return OwnedElsewhere(refusal.machine_name or "The machine", refusal.claim)
+        if refusal.code == OffsetMismatch.code and refusal.held_bytes is not UNSET:
+            return OffsetMismatch(refusal.file_name or "The file", refusal.held_bytes)
         for kind in (
             DamagedOnArrival,
             PeerRefusedSecret,
@@ -315,11 +295,12 @@ class PeerClient:
             PeerPausedReplication,
             PeerStoreFull,
         ):
-            if code == kind.code:
-                return kind(text)
-        if status == _REFUSED and code:
-            return FailbackRefused(text, code)
-        return PeerFaulty(f"{self._peer} answered {status}: {text or code or 'no reason given'}")
+            if refusal.code == kind.code:
+                return kind(refusal.text)
+        if status == _REFUSED and refusal.code:
+            return FailbackRefused(refusal.text, refusal.code)
+        reason = refusal.text or refusal.code or "no reason given"
+        return PeerFaulty(f"{self._peer} answered {status}: {reason}")
 
 
 def short_fingerprint(certificate_pem: str) -> str:

@@ -84,7 +84,7 @@ def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
                 answer_timeout_seconds=_QUESTION_ANSWER_SECONDS,
                 connect_timeout_seconds=_QUESTION_CONNECT_SECONDS,
             ) as client:
-                ownership = client.ownership(str(machine.pk))
+                ownership = client.ownership(machine.pk)
         except (PeerError, PairingRefused) as error:
             logger.info(
                 "peer not asked machine_id=%s pairing_id=%s error=%s",
@@ -94,14 +94,7 @@ def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
             )
             continue
         if ownership is not None:
-            claims.append(
-                OwnershipClaim(
-                    ownership.owner_core_id,
-                    ownership.owner_core_name,
-                    ownership.epoch,
-                    ownership.owned_since or timezone.now(),
-                )
-            )
+            claims.append(ownership.claim)
     return claims
 
 

@@ -8,6 +8,7 @@ import base64
 import binascii
 import logging
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -28,6 +29,7 @@ from replication.errors import (
     PeerRefusedAdministrator,
 )
 from replication.models import Pairing
+from replication.peers import wire
 from replication.peers.client import PeerClient, fetch_certificate
 from replication.peers.credentials import digest_of, make_secret, seal
 
@@ -101,24 +103,23 @@ def _ask_to_pair(
     _check_certificate(certificate_pem, fingerprint, f"{host}:{port}")
     core = this_core()
     presented_here = make_secret()
-    request = {
-        "pairing_id": str(uuid.uuid4()),
-        "core_id": core.id,
-        "name": core.name,
-        "host": settings.UNDERSTUDY_ADDRESS,
-        "port": settings.UNDERSTUDY_CORE_PORT,
-        "certificate_pem": core.certificate_pem,
-        "secret": presented_here,
+    request = wire.PairingRequest(
+        pairing_id=uuid.uuid4(),
+        core_id=uuid.UUID(core.id),
+        name=core.name,
+        host=settings.UNDERSTUDY_ADDRESS,
+        port=settings.UNDERSTUDY_CORE_PORT,
+        certificate_pem=core.certificate_pem,
+        secret=presented_here,
         # What the core that asks will be.
-        "role": "source" if direction == Direction.OUTGOING else "target",
-    }
+        role="source" if direction == Direction.OUTGOING else "target",
+    )
     with PeerClient(host, port, certificate_pem) as client:
         answer = client.pair(username, password, request)
     pairing = _keep(
         direction,
-        pairing_id=uuid.UUID(answer["pairing_id"]),
-        peer={**answer, "host": host, "port": port, "certificate_pem": certificate_pem},
-        presented_there=answer["secret"],
+        pairing_id=answer.pairing_id,
+        peer=_Peer(answer.core_id, answer.name, host, port, certificate_pem, answer.secret),
         presented_here=presented_here,
         is_asking=True,
     )
@@ -126,25 +127,30 @@ def _ask_to_pair(
     return pairing
 
 
-def accept_pairing(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
+def accept_pairing(asked: wire.PairingRequest, username: str) -> wire.PairingAnswer:
     """Become the target, or the source, of the core that asks; return what it must know.
 
+    username: of the administrator who vouches for it; see `check_administrator`.
+
     Raises:
-        PeerRefusedAdministrator: no administrator of this core vouches for it.
         PairingRefused: it is this core itself.
     """
-    username = _administrator(request)
     core = this_core()
-    if str(asked["core_id"]) == core.id:
+    if str(asked.core_id) == core.id:
         raise PairingRefused("A core cannot be its own target; give another core's address.")
-    fingerprint = fingerprint_of(str(asked["certificate_pem"]))
     presented_here = make_secret()
-    wants_source = asked.get("role") == "target"
+    wants_source = asked.role == "target"
     pairing = _keep(
         Direction.OUTGOING if wants_source else Direction.INCOMING,
-        pairing_id=uuid.UUID(str(asked["pairing_id"])),
-        peer=asked,
-        presented_there=str(asked["secret"]),
+        pairing_id=asked.pairing_id,
+        peer=_Peer(
+            asked.core_id,
+            asked.name,
+            asked.host,
+            asked.port,
+            asked.certificate_pem,
+            asked.secret,
+        ),
         presented_here=presented_here,
     )
     logger.info(
@@ -152,15 +158,27 @@ def accept_pairing(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any
         "source" if wants_source else "target",
         pairing.pk,
         pairing.peer_name,
-        fingerprint,
+        fingerprint_of(asked.certificate_pem),
         username,
     )
-    return {
-        "pairing_id": str(pairing.pk),
-        "core_id": core.id,
-        "name": core.name,
-        "secret": presented_here,
-    }
+    return wire.PairingAnswer(
+        pairing_id=pairing.pk,
+        core_id=uuid.UUID(core.id),
+        name=core.name,
+        secret=presented_here,
+    )
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """The other core, as a pairing keeps it; `secret` is what this core presents there."""
+
+    core_id: uuid.UUID
+    name: str
+    host: str
+    port: int
+    certificate_pem: str
+    secret: str
 
 
 def _check_certificate(certificate_pem: str, fingerprint: str, address: str) -> None:
@@ -181,32 +199,30 @@ def _check_certificate(certificate_pem: str, fingerprint: str, address: str) -> 
 def _keep(
     direction: Direction,
     pairing_id: uuid.UUID,
-    peer: dict[str, Any],
-    presented_there: str,
+    peer: _Peer,
     presented_here: str,
     *,
     is_asking: bool = False,
 ) -> Pairing:
     """Save a pairing, or renew the one with the same core; its machines stay."""
     fields = {
-        "peer_name": str(peer["name"])[:200],
-        "host": str(peer["host"])[:253],
-        "port": int(peer["port"]),
-        "peer_certificate_pem": str(peer["certificate_pem"]),
-        "sealed_secret": seal(presented_there),
+        "peer_name": peer.name,
+        "host": peer.host,
+        "port": peer.port,
+        "peer_certificate_pem": peer.certificate_pem,
+        "sealed_secret": seal(peer.secret),
         "peer_secret_digest": digest_of(presented_here),
         "connection_state": ConnectionState.UNKNOWN,
         "connection_error": "",
     }
-    core_id = uuid.UUID(str(peer["core_id"]))
     known = (
         Pairing.objects.select_for_update()
-        .filter(direction=direction, peer_core_id=core_id)
+        .filter(direction=direction, peer_core_id=peer.core_id)
         .first()
     )
     if known is None:
         return Pairing.objects.create(
-            pk=pairing_id, direction=direction, peer_core_id=core_id, **fields
+            pk=pairing_id, direction=direction, peer_core_id=peer.core_id, **fields
         )
     if known.pk != pairing_id and is_asking:
         # The peer forgot this core meanwhile and made the pairing anew under another id.
@@ -231,8 +247,12 @@ def _move(known: Pairing, pairing_id: uuid.UUID, fields: dict[str, Any]) -> Pair
     return moved
 
 
-def _administrator(request: HttpRequest) -> str:
-    """Return the user name of the administrator whose password came along."""
+def check_administrator(request: HttpRequest) -> str:
+    """Return the user name of the administrator whose password came along.
+
+    Raises:
+        PeerRefusedAdministrator: no administrator of this core vouches for the pairing.
+    """
     tries_key = f"replication-pairing-tries:{request.META.get('REMOTE_ADDR', '')}"
     tries = int(cache.get(tries_key) or 0)
     if tries >= _WRONG_TRIES_LIMIT:

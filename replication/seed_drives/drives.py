@@ -17,7 +17,8 @@ from replication.choices import SeedDriveState
 from replication.errors import PeerFaulty, ReplicationError
 from replication.models import Pairing, SeedDrive
 from replication.peers.client import PeerClient
-from replication.transfer.sending import describe_machine, get_replicated
+from replication.peers.wire import SentMachine
+from replication.transfer.sending import get_replicated
 
 logger = logging.getLogger(__name__)
 
@@ -87,16 +88,16 @@ def note_consumed(pairing: Pairing, client: PeerClient) -> int:
 
 
 def _note_consumed(drive: SeedDrive, client: PeerClient) -> bool:
-    replicated, point_id = drive.replicated, str(drive.newest_point_id)
-    machine_id = str(replicated.machine_id)
-    if drive.newest_at is None:
+    replicated, point_id, newest_at = drive.replicated, drive.newest_point_id, drive.newest_at
+    machine_id = replicated.machine_id
+    if point_id is None or newest_at is None:
         return False
     try:
         try:
             missing = client.missing_points(machine_id, [point_id])
         except PeerFaulty:
             # The drive was there before the machine was introduced.
-            client.put_machine(machine_id, describe_machine(replicated))
+            client.put_machine(machine_id, SentMachine.of(replicated))
             missing = client.missing_points(machine_id, [point_id])
     except ReplicationError as error:
         logger.info("seed drive not asked for id=%s error=%s", drive.pk, error)
@@ -104,6 +105,6 @@ def _note_consumed(drive: SeedDrive, client: PeerClient) -> bool:
     now = timezone.now()
     if missing or not drive.end(SeedDriveState.CONSUMED, now):
         return False
-    replicated.note_synced(point_id, drive.newest_at, now)
+    replicated.note_synced(str(point_id), newest_at, now)
     logger.info("seed drive consumed id=%s machine_id=%s", drive.pk, machine_id)
     return True

@@ -42,7 +42,7 @@ def mark_unsent(pairing: Pairing) -> int:
     return marked
 
 
-def mark_by_history(machine: Machine, owner_point_ids: Collection[str], before_epoch: int) -> int:
+def mark_by_history(machine: Machine, owner_point_ids: Collection[UUID], before_epoch: int) -> int:
     """Mark this core's points that the owner's history does not have; return how many.
 
     owner_point_ids: all points that the owner holds. What those build on belongs to the history
@@ -50,7 +50,7 @@ def mark_by_history(machine: Machine, owner_point_ids: Collection[str], before_e
     before_epoch: points of this epoch and later are the owner's own and are left alone.
     """
     parents = dict(RecoveryPoint.objects.filter(machine=machine).values_list("pk", "parent_id"))
-    held = {UUID(str(point_id)) for point_id in owner_point_ids}
+    held = set(owner_point_ids)
     carried: set[UUID] = set()
     for point_id in parents.keys() & held:
         at: UUID | None = point_id

@@ -1,13 +1,19 @@
-"""How far a receiver is behind, counted once and kept on the row that pages read."""
+"""How far a receiver is behind, counted once and kept on the row that pages read.
 
+The sender counts; the receiver keeps what it was told, less what has arrived since. Nothing else
+writes these columns.
+"""
+
+import datetime
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django.db.models import Count, F, Max, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Greatest
 
 from protected_machines.models import RecoveryPoint
-from replication.models import ReplicatedMachine
+from replication.models import Pairing, ReplicatedMachine
+from replication.peers.wire import Behind
 
 _COUNTED_FIELDS = ["newest_point_at", "behind_points", "behind_bytes"]
 
@@ -24,18 +30,38 @@ def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
         )
         .values_list("pk", "counted_newest_at", "counted_points", "counted_bytes")
     )
-    changed = []
-    for key, newest_at, points, waiting_bytes in counted:
-        row = rows[key]
-        if (row.newest_point_at, row.behind_points, row.behind_bytes) == (
-            newest_at,
-            points,
-            waiting_bytes,
-        ):
-            continue
-        row.newest_point_at, row.behind_points, row.behind_bytes = newest_at, points, waiting_bytes
-        changed.append(row)
-    ReplicatedMachine.objects.bulk_update(changed, _COUNTED_FIELDS, batch_size=500)
+    _save(
+        rows[key]
+        for key, newest_at, points, waiting_bytes in counted
+        if _set(rows[key], newest_at, points, waiting_bytes)
+    )
+
+
+def record_behind(replicated: ReplicatedMachine, told: Behind) -> None:
+    """Keep on the receiving side what the sender says that one machine lacks."""
+    if _set_told(replicated, told):
+        replicated.save(update_fields=_COUNTED_FIELDS)
+
+
+def record_all_behind(pairing: Pairing, told: Mapping[uuid.UUID, Behind | None]) -> None:
+    """Keep what the sender says of all its machines; one that it does not name lacks nothing.
+
+    None stands for what could not be read: that machine stays as it is.
+    """
+    nothing = Behind()
+    _save(
+        row
+        for row in pairing.machines.all()
+        if (behind := told.get(row.machine_id, nothing)) is not None and _set_told(row, behind)
+    )
+
+
+def note_arrived(replicated: ReplicatedMachine, stored_bytes: int) -> None:
+    """Count one point less on the receiving side."""
+    ReplicatedMachine.objects.filter(pk=replicated.pk, behind_points__gt=0).update(
+        behind_points=F("behind_points") - 1,
+        behind_bytes=Greatest(F("behind_bytes") - stored_bytes, 0),
+    )
 
 
 def note_local_point(machine_id: uuid.UUID, point: RecoveryPoint) -> None:
@@ -54,3 +80,19 @@ def note_local_point(machine_id: uuid.UUID, point: RecoveryPoint) -> None:
 _IS_NEWER = Q(machine__points__is_carried_on=True) & (
     Q(last_point_at=None) | Q(machine__points__taken_at__gt=F("last_point_at"))
 )
+
+
+def _set_told(row: ReplicatedMachine, told: Behind) -> bool:
+    return _set(row, told.newest_point_at or row.newest_point_at, told.points, told.bytes)
+
+
+def _set(
+    row: ReplicatedMachine, newest_at: datetime.datetime | None, points: int, waiting_bytes: int
+) -> bool:
+    before = (row.newest_point_at, row.behind_points, row.behind_bytes)
+    row.newest_point_at, row.behind_points, row.behind_bytes = newest_at, points, waiting_bytes
+    return before != (newest_at, points, waiting_bytes)
+
+
+def _save(changed: Iterable[ReplicatedMachine]) -> None:
+    ReplicatedMachine.objects.bulk_update(changed, _COUNTED_FIELDS, batch_size=500)

@@ -4,22 +4,18 @@ Every call names the pairing it came over. A machine that this core does not rec
 source's own is refused with the owner's name, so that a site that comes back learns it.
 """
 
-import datetime
 import logging
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Greatest
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.ownership import OwnershipClaim, accepts_claim, record_owner
+from protected_machines.ownership import accepts_claim, record_owner
 from protected_machines.points.index import MISSING_TEXT, index_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import OffsetDiffers, PointInUse, PointMissing
@@ -31,32 +27,32 @@ from replication.errors import (
     PeerPausedReplication,
 )
 from replication.models import Pairing, ReplicatedMachine
-from replication.transfer.lag import note_local_point
+from replication.peers.wire import Ownership, SentMachine
+from replication.transfer.lag import note_arrived, note_local_point, record_behind
 
 logger = logging.getLogger(__name__)
 
 
-def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]) -> Machine:
+def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -> Machine:
     """Record what the source says of one of its machines; the first time makes the machine.
 
     Raises:
         OwnedElsewhere: this core knows another owner.
         PeerPausedReplication: an administrator paused it here.
     """
-    epoch = int(sent["ownership_epoch"])
     with transaction.atomic():
         machine = Machine.objects.select_for_update().filter(pk=machine_id).first()
         if machine is None:
-            machine = _make_machine(pairing, machine_id, sent, epoch)
+            machine = _make_machine(pairing, machine_id, sent)
         elif not accepts_claim(
             str(machine.owner_core_id),
             machine.ownership_epoch,
             str(pairing.peer_core_id),
-            epoch,
+            sent.ownership_epoch,
         ):
             raise owned_elsewhere(machine)
         else:
-            _refresh_machine(pairing, machine, sent, epoch)
+            _refresh_machine(pairing, machine, sent)
         replicated, is_new = ReplicatedMachine.objects.get_or_create(
             pairing=pairing, machine=machine
         )
@@ -65,7 +61,7 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any]
             # From an archive or a seed drive that was here before the machine was introduced.
             note_local_point(machine.pk, newest)
             replicated.refresh_from_db()
-        _record_lag(replicated, sent)
+        record_behind(replicated, sent.behind)
     _refuse_when_paused(pairing, replicated)
     return machine
 
@@ -101,11 +97,11 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
     return replicated.machine
 
 
-def missing_points(machine: Machine, point_ids: list[str]) -> list[str]:
+def missing_points(machine: Machine, point_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Return those of the points that this core does not hold, in the order given."""
     # One whose files are gone from this store is lacking, though the index remembers it.
     here = RecoveryPoint.objects.filter(machine=machine).exclude(damage_text=MISSING_TEXT)
-    held = {str(point_id) for point_id in here.values_list("pk", flat=True)}
+    held = set(here.values_list("pk", flat=True))
     return [point_id for point_id in point_ids if point_id not in held]
 
 
@@ -170,10 +166,7 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     now = timezone.now()
     replicated = ReplicatedMachine.objects.get(pairing=pairing, machine=machine)
     replicated.note_synced(manifest.point_id, manifest.taken_at, now)
-    ReplicatedMachine.objects.filter(pk=replicated.pk, behind_points__gt=0).update(
-        behind_points=F("behind_points") - 1,
-        behind_bytes=Greatest(F("behind_bytes") - manifest.stored_bytes, 0),
-    )
+    note_arrived(replicated, manifest.stored_bytes)
     logger.info("commit replica machine_id=%s point_id=%s", machine.pk, point_id)
     return point
 
@@ -193,13 +186,7 @@ def _take_back_when_taken_over(pairing: Pairing, machine: Machine, point_id: uui
 
 def owned_elsewhere(machine: Machine) -> OwnedElsewhere:
     """Return the refusal that names the machine's owner as this core knows it."""
-    return OwnedElsewhere(
-        machine.name,
-        str(machine.owner_core_id),
-        machine.owner_core_name,
-        machine.ownership_epoch,
-        machine.owned_since,
-    )
+    return OwnedElsewhere(machine.name, Ownership.of(machine).claim)
 
 
 def _get_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
@@ -211,64 +198,38 @@ def _get_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
         ) from error
 
 
-def _make_machine(
-    pairing: Pairing, machine_id: uuid.UUID, sent: dict[str, Any], epoch: int
-) -> Machine:
+def _make_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -> Machine:
     logger.info("new replicated machine machine_id=%s pairing_id=%s", machine_id, pairing.pk)
-    return Machine.objects.create(
+    claim = sent.claim_of(pairing)
+    machine = Machine(
         pk=machine_id,
         kind=MachineKind.REPLICATED,
         owner_core_id=pairing.peer_core_id,
-        owner_core_name=pairing.peer_name,
-        ownership_epoch=epoch,
-        owned_since=_time(sent.get("owned_since")) or timezone.now(),
+        owner_core_name=claim.owner_core_name,
+        ownership_epoch=claim.ownership_epoch,
+        owned_since=claim.owned_since,
         source_core_id=pairing.peer_core_id,
-        **_described(sent),
     )
+    sent.copy_to(machine)
+    machine.save(force_insert=True)
+    return machine
 
 
-def _refresh_machine(pairing: Pairing, machine: Machine, sent: dict[str, Any], epoch: int) -> None:
-    record_owner(
-        machine.pk,
-        OwnershipClaim(
-            str(pairing.peer_core_id),
-            pairing.peer_name,
-            epoch,
-            _time(sent.get("owned_since")) or timezone.now(),
-        ),
-    )
-    changes = _described(sent)
-    if machine.kind != MachineKind.FAILED_BACK:
+def _refresh_machine(pairing: Pairing, machine: Machine, sent: SentMachine) -> None:
+    record_owner(machine.pk, sent.claim_of(pairing))
+    changed = sent.copy_to(machine)
+    if machine.kind not in (MachineKind.FAILED_BACK, MachineKind.REPLICATED):
         # One that failed back stays so until that is committed: its VM is still here.
-        changes["kind"] = MachineKind.REPLICATED
+        machine.kind = MachineKind.REPLICATED
+        changed.append("kind")
     if machine.source_core_id is None:
-        changes["source_core_id"] = pairing.peer_core_id
-    changed = [name for name, value in changes.items() if getattr(machine, name) != value]
-    for name in changed:
-        setattr(machine, name, changes[name])
+        machine.source_core_id = pairing.peer_core_id
+        changed.append("source_core_id")
     if changed:
         machine.save(update_fields=changed)
     machine.refresh_from_db(
         fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since"]
     )
-
-
-def _described(sent: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": str(sent["name"])[:200],
-        "host": str(sent.get("host", ""))[:253],
-        "port": int(sent.get("port") or 8006),
-        "agent_certificate_pem": str(sent.get("agent_certificate_pem", "")),
-        "description": sent.get("description") or {},
-        "snapshot_interval_seconds": int(sent.get("snapshot_interval_seconds") or 3600),
-    }
-
-
-def _record_lag(replicated: ReplicatedMachine, sent: dict[str, Any]) -> None:
-    replicated.newest_point_at = _time(sent.get("newest_point_at")) or replicated.newest_point_at
-    replicated.behind_points = int(sent.get("behind_points") or 0)
-    replicated.behind_bytes = int(sent.get("behind_bytes") or 0)
-    replicated.save(update_fields=["newest_point_at", "behind_points", "behind_bytes"])
 
 
 def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:
@@ -280,7 +241,3 @@ def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None
             f"Replication is paused at {this_core().name}; resume it there under "
             "Incoming Replication."
         )
-
-
-def _time(text: Any) -> datetime.datetime | None:
-    return parse_datetime(text) if isinstance(text, str) else None

@@ -47,25 +47,6 @@ def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
     return found
 
 
-def describe_machine(replicated: ReplicatedMachine) -> dict[str, Any]:
-    """Return what a target core must know of the machine, as JSON."""
-    machine = replicated.machine
-    newest_at = replicated.newest_point_at
-    return {
-        "name": machine.name,
-        "host": machine.host,
-        "port": machine.port,
-        "agent_certificate_pem": machine.agent_certificate_pem,
-        "description": machine.description,
-        "snapshot_interval_seconds": machine.snapshot_interval_seconds,
-        "ownership_epoch": machine.ownership_epoch,
-        "owned_since": machine.owned_since.isoformat(),
-        "newest_point_at": newest_at.isoformat() if newest_at else None,
-        "behind_points": replicated.behind_points,
-        "behind_bytes": replicated.behind_bytes,
-    }
-
-
 class Sending:
     """One run of sending what a target lacks of one machine."""
 
@@ -104,10 +85,12 @@ class Sending:
                 )
                 return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
             sendable, damaged = self._sendable_points()
-            missing = self._client.missing_points(str(self._machine.pk), sendable)
+            missing = self._client.missing_points(self._machine.pk, sendable)
             if not missing:
                 break
-            manifests = [self._store.get_point(str(self._machine.pk), found) for found in missing]
+            manifests = [
+                self._store.get_point(str(self._machine.pk), str(point_id)) for point_id in missing
+            ]
             self._total_bytes = self._sent_bytes + sum(map(_file_bytes, manifests))
             for number, manifest in enumerate(manifests, start=1):
                 if self._is_on_seed_drive():
@@ -123,17 +106,17 @@ class Sending:
         self._conclude(sendable, damaged)
         return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
 
-    def _sendable_points(self) -> tuple[list[str], list[str]]:
+    def _sendable_points(self) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
         """Return the ids of what can be sent, oldest first, and of what is damaged here."""
-        sendable: list[str] = []
-        damaged: set[str] = set()
+        sendable: list[uuid.UUID] = []
+        damaged: set[uuid.UUID] = set()
         points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
         points = points.order_by("taken_at", "pk")
         for point_id, parent_id, state in points.values_list("pk", "parent_id", "state"):
-            if state == PointState.DAMAGED or str(parent_id) in damaged:
-                damaged.add(str(point_id))
+            if state == PointState.DAMAGED or parent_id in damaged:
+                damaged.add(point_id)
             else:
-                sendable.append(str(point_id))
+                sendable.append(point_id)
         return sendable, sorted(damaged)
 
     def _send_point(self, manifest: Manifest) -> None:
@@ -142,7 +125,7 @@ class Sending:
             try:
                 self._send_files(manifest)
                 self._client.commit_replica(
-                    str(self._machine.pk), manifest.point_id, _file_bytes(manifest)
+                    self._machine.pk, manifest.point_id, _file_bytes(manifest)
                 )
                 break
             except DamagedOnArrival as error:
@@ -160,7 +143,7 @@ class Sending:
         refresh_lag([self._replicated])
 
     def _send_files(self, manifest: Manifest) -> None:
-        machine_id = str(self._machine.pk)
+        machine_id = self._machine.pk
         held_bytes = self._client.begin_replica(machine_id, manifest.to_bytes())
         for disk in manifest.disks:
             offset_bytes = held_bytes.get(disk.file, 0)
@@ -213,7 +196,7 @@ class Sending:
                 f"{error}"
             ) from error
 
-    def _conclude(self, sendable: list[str], damaged: list[str]) -> None:
+    def _conclude(self, sendable: list[uuid.UUID], damaged: list[uuid.UUID]) -> None:
         if damaged:
             raise DamagedHere(
                 f"{len(damaged)} points are not sent because they, or what they build on, are "

@@ -19,12 +19,13 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.ownership import OwnershipClaim, check_owner, record_owner
+from protected_machines.ownership import check_owner, record_owner
 from recovery_store.errors import StoreError
 from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
 from replication.models import ReplicatedMachine
 from replication.peers.connection import speaking_with
-from replication.transfer.sending import Sending, describe_machine, get_replicated
+from replication.peers.wire import SentMachine
+from replication.transfer.sending import Sending, get_replicated
 
 AGAIN_AFTER_CUT_SECONDS = 5.0
 
@@ -91,18 +92,10 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     replicated = get_replicated(context.params.replicated_machine_id)
     machine = replicated.machine
     with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
-        ownership = client.put_machine(str(machine.pk), describe_machine(replicated))
+        ownership = client.put_machine(machine.pk, SentMachine.of(replicated))
     # An epoch that rose at the target while this core was away, though the owner is this core.
-    record_owner(
-        machine.pk,
-        OwnershipClaim(
-            ownership.owner_core_id,
-            ownership.owner_core_name,
-            ownership.epoch,
-            ownership.owned_since or timezone.now(),
-        ),
-    )
-    return {"ownership_epoch": ownership.epoch}
+    record_owner(machine.pk, ownership.claim)
+    return {"ownership_epoch": ownership.ownership_epoch}
 
 
 @step(
@@ -134,15 +127,7 @@ def _noting_failure(replicated: ReplicatedMachine) -> Iterator[None]:
     try:
         yield
     except OwnedElsewhere as error:
-        record_owner(
-            replicated.machine_id,
-            OwnershipClaim(
-                error.owner_core_id,
-                error.owner_core_name,
-                error.epoch,
-                error.owned_since or timezone.now(),
-            ),
-        )
+        record_owner(replicated.machine_id, error.claim)
         replicated.note_failed(error.code, error.text, timezone.now())
         raise StepFailed(error.code, error.text, is_permanent=True) from error
     except (ReplicationError, StoreError, ProtectedMachinesError) as error:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
+from msgspec.structs import replace
 
+from agent.client import MachineDescription
 from console.identity import this_core
 from console.jobs.acts import start_job
 from console.jobs.doors import doors
@@ -24,8 +26,8 @@ from recovery_store.store import Store
 from replication.failback.workflow import FailbackParams
 from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
 from replication.peers.connection import speaking_with
+from replication.peers.wire import SentMachine, TakeOver
 from replication.transfer import receiving
-from replication.transfer.sending import describe_machine
 from tests.protected_machines.conftest import RESCUE_CODE
 from tests.replication.peer_core import PeerCore
 
@@ -80,7 +82,7 @@ def start_failback(failed_over: FailedOver, rescue_port: int) -> Job:
     entry = FailbackMachine.objects.create(
         failback=failback,
         machine=failed_over.machine,
-        target_id=found["target_id"],
+        target_id=found.target_id,
         target_host="127.0.0.1",
         target_port=rescue_port,
     )
@@ -124,18 +126,11 @@ def receive_from(peer: PeerCore, failed_over: FailedOver) -> None:
     receiving.accept_machine(
         pairing,
         machine.pk,
-        {
-            "name": machine.name,
-            "host": machine.host,
-            "port": machine.port,
-            "agent_certificate_pem": machine.agent_certificate_pem,
-            "description": machine.description,
-            "ownership_epoch": machine.ownership_epoch,
-        },
+        SentMachine.of(ReplicatedMachine(pairing=pairing, machine=machine)),
     )
-    point_ids = [manifest.point_id for manifest in store.points(str(machine.pk))]
+    point_ids = [uuid.UUID(manifest.point_id) for manifest in store.points(str(machine.pk))]
     for point_id in receiving.missing_points(machine, point_ids):
-        receive_point(store, failed_over, point_id)
+        receive_point(store, failed_over, str(point_id))
 
 
 def receive_point(store: Store, failed_over: FailedOver, point_id: str) -> None:
@@ -178,16 +173,16 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
     )
     with speaking_with(pairing) as client:
         client.put_machine(
-            str(machine.pk), {**describe_machine(failed_over.replicated), "ownership_epoch": 2}
+            machine.pk, replace(SentMachine.of(failed_over.replicated), ownership_epoch=2)
         )
         client.take_over(
-            str(machine.pk),
-            {
-                "ownership_epoch": 3,
-                "host": "127.0.0.1",
-                "port": machine.port,
-                "description": machine.description,
-            },
+            machine.pk,
+            TakeOver(
+                host="127.0.0.1",
+                port=machine.port,
+                description=MachineDescription.from_json(machine.description),
+                ownership_epoch=3,
+            ),
         )
     failback = Failback.objects.create(pairing=pairing, request_id=uuid.uuid4())
     return FailbackMachine.objects.create(

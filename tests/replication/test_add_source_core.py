@@ -12,7 +12,7 @@ from replication.models import Failover, Pairing, ReplicatedMachine
 from replication.peers.client import PeerClient, short_fingerprint
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_source_core
-from replication.transfer.sending import describe_machine
+from replication.peers.wire import SentMachine
 from tests.factories import make_machine
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replica, make_replicated
@@ -38,7 +38,7 @@ def test_it_becomes_the_source_and_this_core_its_target(peer: PeerCore) -> None:
     rows = peer.rows("SELECT direction, id FROM replication_pairing")
     assert rows == [("outgoing", pairing.pk.hex)]
     with speaking_with(pairing) as client:
-        assert client.status()["core_id"] == str(peer.core_id)
+        assert client.status().core_id == peer.core_id
 
 
 def test_the_machines_that_run_here_go_over_to_it(peer: PeerCore, lost: Pairing) -> None:
@@ -139,15 +139,15 @@ def test_machines_come_back_only_over_the_pairing_with_their_target(
     with speaking_with(outgoing) as client:
         assert isinstance(client, PeerClient)
         with pytest.raises(Exception, match="Machines come back from a target core"):
-            client.point_ids(str(make_machine().pk))
+            client.point_ids(make_machine().pk)
 
 
 def test_a_machine_that_comes_back_without_an_address_is_refused_in_words(peer: PeerCore) -> None:
     pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
     machine = make_machine(host="", kind="replicated")
-    sent = describe_machine(ReplicatedMachine(pairing=pairing, machine=machine))
+    sent = SentMachine.of(ReplicatedMachine(pairing=pairing, machine=machine))
     with (
         speaking_with(pairing) as client,
         pytest.raises(PeerFaulty, match="did not say at which address"),
     ):
-        client.put_machine(str(machine.pk), sent)
+        client.put_machine(machine.pk, sent)

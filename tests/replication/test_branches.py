@@ -34,7 +34,7 @@ def carried(machine: Machine) -> list[bool]:
 
 
 def test_what_the_owner_never_had_is_a_branch(machine: Machine, chain: list[RecoveryPoint]) -> None:
-    assert mark_by_history(machine, [str(chain[1].pk)], 2) == 2
+    assert mark_by_history(machine, [chain[1].pk], 2) == 2
     # The base belongs to the history, whether the owner kept it or not.
     assert carried(machine) == [True, True, False, False]
 
@@ -43,7 +43,7 @@ def test_the_owner_s_own_points_are_left_alone(
     machine: Machine, chain: list[RecoveryPoint]
 ) -> None:
     make_recovery_point(machine, parent_id=chain[1].pk, ownership_epoch=2)
-    mark_by_history(machine, [str(chain[1].pk)], 2)
+    mark_by_history(machine, [chain[1].pk], 2)
     assert carried(machine) == [True, True, False, False, True]
 
 
@@ -52,7 +52,7 @@ def test_what_turns_out_to_be_there_is_carried_on_again(
 ) -> None:
     mark_by_history(machine, [], 2)
     assert carried(machine) == [False] * 4
-    mark_by_history(machine, [str(chain[3].pk)], 2)
+    mark_by_history(machine, [chain[3].pk], 2)
     assert carried(machine) == [True] * 4
 
 

@@ -31,7 +31,8 @@ from replication.failback.quote import Quote, make_quote
 from replication.models import FailbackMachine, ReplicatedMachine
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_source_core
-from replication.transfer.sending import Sending, describe_machine
+from replication.peers.wire import SentMachine
+from replication.transfer.sending import Sending
 from tests.places.link import Link
 from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
@@ -72,7 +73,7 @@ def send_all(failed_over: FailedOver) -> None:
         pk=failed_over.replicated.pk
     )
     with speaking_with(failed_over.pairing) as client:
-        client.put_machine(str(failed_over.machine.pk), describe_machine(replicated))
+        client.put_machine(failed_over.machine.pk, SentMachine.of(replicated))
         Sending(replicated, client, SILENCE).send_missing()
 
 
@@ -90,7 +91,7 @@ def quote_of(failed_over: FailedOver) -> Quote:
     """What the dialog would say now."""
     machine = failed_over.fresh()
     with speaking_with(failed_over.pairing) as client:
-        held = client.point_ids(str(machine.pk))
+        held = client.point_ids(machine.pk)
     facts = quote_facts(machine, held, timezone.now())
     assert facts is not None
     return make_quote(facts)

@@ -38,7 +38,7 @@ def test_pairing_again_renews_it_and_keeps_the_id(outgoing: Pairing, peer: PeerC
     assert again.pk == outgoing.pk
     assert again.sealed_secret != outgoing.sealed_secret
     with speaking_with(again) as client:
-        assert client.status()["name"] == "DR site"
+        assert client.status().name == "DR site"
 
 
 def test_a_core_that_was_forgotten_is_paired_under_a_new_id(
@@ -48,7 +48,7 @@ def test_a_core_that_was_forgotten_is_paired_under_a_new_id(
     again = add_target_core("127.0.0.1", peer.port, *ADMINISTRATOR)
     assert Pairing.objects.get() == again
     with speaking_with(again) as client:
-        assert client.status()["name"] == "DR site"
+        assert client.status().name == "DR site"
 
 
 def test_a_wrong_password_is_refused_and_nothing_is_kept(db: None, peer: PeerCore) -> None:

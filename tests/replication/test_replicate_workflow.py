@@ -124,8 +124,7 @@ def test_the_agent_answers_the_target_core_afterwards(
     client = AgentClient(
         machine.host, machine.port, core_credentials(), machine.agent_certificate_pem
     )
-    trusted = {core.fingerprint for core in client.describe().trusted_cores}
-    assert peer.fingerprint in trusted
+    assert client.describe().trusts(peer.fingerprint)
     replicated.refresh_from_db()
     assert replicated.trusted_at is not None
 

@@ -12,7 +12,8 @@ from recovery_store.store import Store
 from replication.errors import DamagedOnArrival, PeerUnreachable
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.connection import speaking_with
-from replication.transfer.sending import Sending, describe_machine
+from replication.peers.wire import SentMachine
+from replication.transfer.sending import Sending
 from replication.transfer.start import start_replication
 from tests.places.link import Link
 from tests.replication.peer_core import PeerCore
@@ -48,7 +49,7 @@ def send(replicated: ReplicatedMachine, on_progress: Callable[[int], None] = id)
         on_progress(done_bytes)
 
     with speaking_with(replicated.pairing) as client:
-        client.put_machine(str(replicated.machine_id), describe_machine(replicated))
+        client.put_machine(replicated.machine_id, SentMachine.of(replicated))
         return Sending(replicated, client, Told(progress), SLICE_BYTES).send_missing()
 
 
