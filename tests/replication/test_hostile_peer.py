@@ -1,0 +1,250 @@
+"""A peer that says something wrong, whether it asks or answers, is refused and changes nothing."""
+
+import base64
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.test import Client
+from pytest_django import Settings
+
+from console.identity import this_core
+from protected_machines.models import Machine
+from replication.errors import PeerFaulty
+from replication.heartbeat import record_peer_status
+from replication.models import Pairing, ReplicatedMachine
+from replication.peers import wire
+from replication.peers.client import PeerClient
+from tests.replication.messages import Wrong, example, wrong_messages
+from tests.replication.rows import PEER_SECRET, make_pairing, make_replicated
+
+ADMINISTRATOR = ("dr-admin", "correct horse battery staple")
+# Which columns say that a peer called, whatever it said.
+CALLED = {"heard_at", "last_seen_at"}
+MACHINE_ID, TARGET_ID, REQUEST_ID, POINT_ID = (uuid.uuid4() for _ in range(4))
+
+ASKED: list[tuple[str, str, str, type[wire.Message]]] = [
+    ("incoming", "POST", "/pair", wire.PairingRequest),
+    ("incoming", "POST", "/status", wire.PeerStatus),
+    ("incoming", "PUT", "/machines/{new}", wire.SentMachine),
+    ("incoming", "PUT", "/machines/{known}", wire.SentMachine),
+    ("outgoing", "PUT", "/machines/{new}", wire.SentMachine),
+    ("outgoing", "PUT", "/machines/{known}", wire.SentMachine),
+    ("incoming", "POST", "/machines/{known}/missing-points", wire.WantedPoints),
+    ("outgoing", "POST", "/force", wire.SendRequest),
+    ("outgoing", "POST", "/restore-targets", wire.RescueAddress),
+    ("outgoing", "POST", "/machines/{known}/restores", wire.RestoreRequest),
+    ("outgoing", "POST", "/machines/{known}/restart", wire.ChosenTarget),
+    ("outgoing", "POST", "/machines/{known}/ask", wire.ChosenTarget),
+    ("outgoing", "POST", "/machines/{known}/take-over", wire.TakeOver),
+    ("outgoing", "POST", "/machines/{known}/snapshots", wire.SnapshotRequest),
+]
+
+ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
+    (wire.PeerStatus, lambda peer: peer.status()),
+    (wire.OwnershipAnswer, lambda peer: peer.ownership(MACHINE_ID)),
+    (
+        wire.Ownership,
+        lambda peer: peer.put_machine(
+            MACHINE_ID, wire.SentMachine.from_json(example(wire.SentMachine))
+        ),
+    ),
+    (wire.MissingPoints, lambda peer: peer.missing_points(MACHINE_ID, [POINT_ID])),
+    (wire.HeldFiles, lambda peer: peer.begin_replica(MACHINE_ID, b"{}")),
+    (wire.HeldFile, lambda peer: peer.put_slice(MACHINE_ID, str(POINT_ID), "disk0", 0, b"x")),
+    (wire.KeptPoint, lambda peer: peer.commit_replica(MACHINE_ID, str(POINT_ID), 1)),
+    (wire.StartedSending, lambda peer: peer.ask_to_send()),
+    (wire.HeldPoints, lambda peer: peer.point_ids(MACHINE_ID)),
+    (wire.FoundTarget, lambda peer: peer.look_at_target("192.0.2.7", 8006, "code")),
+    (wire.MachineAnswer, lambda peer: peer.ask_machine(MACHINE_ID, TARGET_ID)),
+    (wire.JobStatus, lambda peer: peer.force_snapshot(MACHINE_ID, REQUEST_ID)),
+    (wire.JobStatus, lambda peer: peer.cancel_job(MACHINE_ID, REQUEST_ID)),
+]
+
+
+@pytest.fixture
+def core_interface(settings: Settings) -> None:
+    settings.ROOT_URLCONF = "replication.api.urls"
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.APPEND_SLASH = False
+
+
+def sendable(kind: type[wire.Message]) -> list[tuple[Wrong, bytes]]:
+    """The wrong messages but those of many megabytes, which `test_wire.py` tries."""
+    return [
+        (wrong, json.dumps(wrong.message).encode())
+        for wrong in wrong_messages(kind)
+        if wrong.what != "too many"
+    ]
+
+
+def call(pairing: Pairing, method: str, path: str, body: bytes) -> Any:
+    authorization = f"Understudy {pairing.pk}:{PEER_SECRET}"
+    if path == "/pair":
+        plain = ":".join(ADMINISTRATOR).encode()
+        authorization = "Basic " + base64.b64encode(plain).decode()
+    return Client().generic(
+        method,
+        f"/api/v1{path}",
+        body,
+        content_type="application/json",
+        headers={"Authorization": authorization},
+    )
+
+
+def all_rows() -> dict[str, list[dict[str, Any]]]:
+    """All that this core keeps, but for when it was last called."""
+    models = [
+        *apps.get_app_config("protected_machines").get_models(),
+        *apps.get_app_config("replication").get_models(),
+        *apps.get_app_config("jobs").get_models(),
+    ]
+    return {
+        model.__name__: [
+            {name: value for name, value in row.items() if name not in CALLED}
+            for row in model._default_manager.order_by("pk").values()
+        ]
+        for model in models
+    }
+
+
+@pytest.mark.usefixtures("core_interface", "db")
+@pytest.mark.parametrize(
+    ("direction", "method", "path", "kind"), ASKED, ids=lambda part: getattr(part, "__name__", part)
+)
+def test_a_wrong_request_is_refused_and_nothing_is_written(
+    direction: str, method: str, path: str, kind: type[wire.Message]
+) -> None:
+    get_user_model().objects.create_superuser(ADMINISTRATOR[0], password=ADMINISTRATOR[1])
+    pairing = make_pairing(direction=direction, peer_name="Elsewhere")
+    machine = make_replicated(pairing).machine
+    if direction == "outgoing":
+        # It runs at the target, and is about to come back.
+        Machine.objects.filter(pk=machine.pk).update(owner_core_id=pairing.peer_core_id)
+    path = path.format(known=machine.pk, new=uuid.uuid4())
+    before = all_rows()
+    for wrong, body in sendable(kind):
+        if wrong.is_forgiven:
+            continue
+        answer = call(pairing, method, path, body)
+        assert (answer.status_code, answer.json()["code"]) == (400, PeerFaulty.code), wrong
+        assert answer.json()["text"], wrong
+    assert all_rows() == before
+
+
+@pytest.mark.usefixtures("core_interface", "db")
+def test_one_machine_that_is_told_wrongly_does_not_keep_the_others_from_being_told() -> None:
+    pairing = make_pairing(direction="incoming", peer_name="Elsewhere")
+    told, other = make_replicated(pairing), make_replicated(pairing)
+    (owned,) = example(wire.PeerStatus)["ownership"]
+    for number, (wrong, _) in enumerate(sendable(wire.PeerStatus), start=1):
+        # Half a pair is no JSON at all.
+        if not wrong.is_forgiven or wrong.what == "half a pair":
+            continue
+        (told_wrongly,) = wrong.message["behind"].values()
+        status = {
+            **wrong.message,
+            "paused_machine_ids": [*wrong.message["paused_machine_ids"], str(told.machine_id)],
+            "ownership": [
+                *wrong.message["ownership"],
+                {**owned, "machine_id": str(told.machine_id), "ownership_epoch": number + 1},
+            ],
+            "behind": {
+                str(other.machine_id): told_wrongly,
+                str(told.machine_id): {"points": number, "bytes": number},
+            },
+        }
+        ReplicatedMachine.objects.update(behind_points=3, is_paused_by_peer=False)
+        answer = call(pairing, "POST", "/status", json.dumps(status).encode())
+        assert answer.status_code == 200, wrong
+        for row in (told, other, told.machine):
+            row.refresh_from_db()
+        assert told.is_paused_by_peer, wrong
+        assert told.machine.ownership_epoch == number + 1, wrong
+        # What cannot be read says nothing; it is not taken for none.
+        expected = 3 if wrong.field.startswith("behind.") else 7
+        assert (told.behind_points, other.behind_points) == (number, expected), wrong
+
+
+def test_a_status_of_far_more_machines_than_there_are_is_taken(db: None) -> None:
+    pairing = make_pairing(direction="incoming")
+    replicated = make_replicated(pairing)
+    # More than the parameters that a query may have.
+    strangers = tuple(uuid.uuid4() for _ in range(70_000))
+    status = wire.PeerStatus(
+        core_id=pairing.peer_core_id,
+        name="Elsewhere",
+        paused_machine_ids=(replicated.machine_id, *strangers),
+    )
+    record_peer_status(pairing, wire.PeerStatus.from_json(status.to_json()))
+    replicated.refresh_from_db()
+    assert replicated.is_paused_by_peer
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
+    """What the peer answers next: status and body."""
+    waiting: list[tuple[int, bytes]] = []
+
+    def answer(_transport: object, _request: httpx.Request) -> httpx.Response:
+        status, body = waiting.pop()
+        return httpx.Response(status, content=body)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", answer)
+    return waiting
+
+
+@pytest.fixture
+def peer() -> PeerClient:
+    return PeerClient("192.0.2.1", 8001, this_core().certificate_pem, peer_name="Elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("kind", "ask"), ANSWERED, ids=lambda part: getattr(part, "__name__", "call")
+)
+def test_a_wrong_answer_is_refused_and_says_whose_it_was(
+    answers: list[tuple[int, bytes]],
+    peer: PeerClient,
+    kind: type[wire.Message],
+    ask: Callable[[PeerClient], object],
+) -> None:
+    for wrong, body in sendable(kind):
+        if wrong.is_forgiven:
+            continue
+        answers.append((200, body))
+        with pytest.raises(PeerFaulty, match=r"Elsewhere at .* answered 200"):
+            ask(peer)
+    for body in (b"", b"<html>", b"[" * 100_000, b'{"code": NaN}', b'{"x": "\\ud800"}'):
+        answers.append((200, body))
+        with pytest.raises(PeerFaulty, match="cannot be read"):
+            ask(peer)
+
+
+def test_a_refusal_that_cannot_be_read_is_a_faulty_peer(
+    answers: list[tuple[int, bytes]], peer: PeerClient
+) -> None:
+    for _, body in sendable(wire.Refusal):
+        answers.append((409, body))
+        with pytest.raises(PeerFaulty, match=r"Elsewhere at .* answered 409"):
+            peer.status()
+
+
+def test_an_answer_without_end_is_not_kept(
+    answers: list[tuple[int, bytes]], peer: PeerClient
+) -> None:
+    answers.append((200, b" " * (wire.MESSAGE_LIMIT_BYTES + 1)))
+    with pytest.raises(PeerFaulty, match="more than"):
+        peer.status()
+
+
+def test_a_receiver_that_lacks_what_it_was_not_offered_is_faulty(
+    answers: list[tuple[int, bytes]], peer: PeerClient
+) -> None:
+    answers.append((200, json.dumps({"missing": [str(uuid.uuid4())]}).encode()))
+    with pytest.raises(PeerFaulty, match="was not offered"):
+        peer.missing_points(MACHINE_ID, [POINT_ID])
