@@ -16,6 +16,7 @@ from tests.recovery_store.disks import (
     begin,
     disk_path,
     flip_byte,
+    make_stream,
     send_disk,
     tree_state,
 )
@@ -184,3 +185,36 @@ def test_cleaning_removes_leftovers_and_only_those(store: Store, chain: list[Man
         writer.commit({}, "crash", "", "", 0)
     assert store.check().leftovers == ()
     assert len(store.check().good_points) == 5
+
+
+@pytest.mark.parametrize(
+    ("what", "capacity_bytes", "cid", "parent_cid"),
+    [
+        ("capacity", 4 * MIB - 512, None, None),
+        ("content id", 4 * MIB, "0badcafe", None),
+        ("parent content id", 4 * MIB, None, "0badcafe"),
+    ],
+)
+def test_another_sound_file_of_the_same_length_is_refused(
+    store: Store,
+    chain: list[Manifest],
+    what: str,
+    capacity_bytes: int,
+    cid: str | None,
+    parent_cid: str | None,
+) -> None:
+    path = disk_path(store, chain[1])
+    length_bytes = path.stat().st_size
+    path.write_bytes(
+        make_stream(
+            {1: 3},
+            capacity_bytes,
+            cid or chain[1].disk(0).cid,
+            parent_cid or chain[0].disk(0).cid,
+            f"../{chain[0].folder_name}/disk0.vmdk",
+        )
+    )
+    assert path.stat().st_size == length_bytes
+    for use in (store.plan_export, store.plan_restore, store.open_disk):
+        with pytest.raises(ChainDamaged, match=f": its {what} is "):
+            use(MACHINE_ID, chain[3].point_id, 0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recovery_store.errors import StoreBusy
+from recovery_store.errors import PointInUse, StoreBusy
 from recovery_store.folders import WriterLock, is_being_written, machine_lock
 from recovery_store.store import Store
 from tests.recovery_store.disks import (
@@ -104,6 +104,25 @@ def test_a_lock_taken_on_a_removed_name_is_taken_again(
         with pytest.raises(StoreBusy):
             WriterLock(tmp_path, "x")
     assert not is_being_written(tmp_path, "x")
+
+
+def test_a_point_whose_child_is_committed_at_the_last_moment_is_not_deleted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = add_point(store, {0: 1})
+    flock = fcntl.flock
+    with begin(store, base) as writer:
+        send_disk(writer, 0, {1: 2}, 4 * MIB, has_parent=True)
+
+        def flock_late(fd: int, operation: int) -> None:
+            monkeypatch.undo()
+            commit(writer)
+            flock(fd, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock_late)
+        with pytest.raises(PointInUse, match=writer.point_id):
+            store.delete_point(MACHINE_ID, base.point_id)
+    assert len(store.check().good_points) == 2
 
 
 def test_a_machine_locked_for_too_long_is_named(store: Store) -> None:
