@@ -85,6 +85,19 @@ def test_a_point_begun_again_under_its_id_starts_afresh(store: Store) -> None:
     assert not folder.exists()
 
 
+def test_a_writer_that_was_killed_holds_its_parent_no_longer(store: Store) -> None:
+    (base,) = add_chain(store, {0: 1})
+    pid = os.fork()
+    if pid == 0:
+        begin(store, base)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    (lock,) = store.root.glob("machines/*/unfinished/*.lock")
+    assert base.point_id in lock.read_text()
+    store.delete_point(MACHINE_ID, base.point_id)
+    assert store.points(MACHINE_ID) == []
+
+
 def test_a_deletion_killed_at_each_change_of_the_file_system_leaves_no_half_point(
     store: Store,
 ) -> None:
