@@ -75,7 +75,7 @@ class Pulse:
         self.lease_seconds = lease_seconds
         self.clock = clock
         self.is_cancel_requested = False
-        self.is_lost = False
+        self._is_lost = False
         self._step = ""
         self._progress = Progress()
         self._last_report: tuple[int, int | None] | None = None
@@ -116,6 +116,16 @@ class Pulse:
             self._tick()
 
     @property
+    def is_lost(self) -> bool:
+        """Whether another worker has the job, or may have: the lease was not renewed in time.
+
+        Told by the time alone, so that a tick that hangs does not hide it. Once lost, always lost.
+        """
+        if self._thread is not None and self._is_lease_over():
+            self._is_lost = True
+        return self._is_lost
+
+    @property
     def figures(self) -> tuple[int, int | None]:
         """Bytes done and in all of the running step."""
         return self._progress.done_bytes, self._progress.total_bytes
@@ -139,11 +149,13 @@ class Pulse:
         except DatabaseError as error:
             logger.warning("pulse missed job=%s error=%s", self.job_id, error)
             connection.close()
-        if time.monotonic() - self._renewed_at_seconds > self.lease_seconds:
-            # Whether or not somebody took over: from now on somebody may.
-            self.is_lost = True
+
+    def _is_lease_over(self) -> bool:
+        return time.monotonic() - self._renewed_at_seconds > self.lease_seconds
 
     def _tick(self) -> None:
+        if self.is_lost:
+            return
         if time.monotonic() - self._renewed_at_seconds >= self.lease_seconds / 4:
             renewing_at_seconds = time.monotonic()
             now = self.clock()
@@ -181,6 +193,6 @@ class Pulse:
             .first()
         )
         if row is None or row[0] != self.owner:
-            self.is_lost = True
+            self._is_lost = True
         elif row[1]:
             self.is_cancel_requested = True

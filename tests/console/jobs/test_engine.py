@@ -17,7 +17,6 @@ from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.doors import doors
 from console.jobs.errors import JobConflict, LeaseLost
 from console.jobs.models import Job, JobStep
-from console.jobs.pulse import Progress
 from console.jobs.testing import (
     JumpingClock,
     WorkerCrashed,
@@ -333,42 +332,6 @@ def test_of_many_workers_at_once_one_works(tmp_path: Path) -> None:
         thread.join()
     assert sorted(results) == [False, False, False, True]
     assert len(runs_of(tmp_path, "copy")) == 1
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_pulse_renews_the_lease_and_saves_progress(tmp_path: Path) -> None:
-    job = start_demo(tmp_path, slices=3, seconds_per_slice=1)
-    done: list[int] = []
-    leases = set()
-
-    def watch() -> None:
-        try:
-            while worker.is_alive():
-                row = Job.objects.get(id=job.id)
-                done.append(row.done_bytes)
-                leases.add(row.lease_until)
-                threading.Event().wait(0.2)
-        finally:
-            connection.close()
-
-    worker = threading.Thread(target=lambda: (run_once(job), connection.close()))
-    watcher = threading.Thread(target=watch)
-    worker.start()
-    watcher.start()
-    worker.join()
-    watcher.join()
-    assert max(done) >= 1 << 20
-
-
-def test_progress_never_goes_backwards_and_its_rate_is_recent() -> None:
-    progress = Progress()
-    progress.report(0, 1000, at_seconds=0)
-    progress.report(100, None, at_seconds=10)
-    progress.report(40, None, at_seconds=11)
-    assert (progress.done_bytes, progress.total_bytes) == (100, 1000)
-    progress.report(500, None, at_seconds=20)
-    progress.report(1000, None, at_seconds=25)
-    assert progress.rate_bps == (1000 - 100) // 15
 
 
 def test_start_in_a_job_of_its_own_request_id_returns_the_same_job(tmp_path: Path) -> None:
