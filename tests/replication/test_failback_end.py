@@ -27,6 +27,7 @@ from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.replication.failbacks import FailedOver, hand_back, owner_at, run_here
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.rivals import just_before_update
 
 pytestmark = pytest.mark.live
 
@@ -243,3 +244,27 @@ def test_a_roll_back_that_fails_leaves_it_failed_back(
     assert guests.names() == ["db-01 poweredOff"]
     again = run_until_done(end_failback(entry, ROLL_BACK), limit_seconds=60)
     assert again.state == JobState.SUCCEEDED, log_of(again)
+
+
+def test_only_a_machine_that_failed_back_is_rolled_back(
+    failed_over: FailedOver, entry: FailbackMachine
+) -> None:
+    job = end_failback(entry, ROLL_BACK)
+    Machine.objects.filter(pk=failed_over.machine.pk).update(kind=MachineKind.REPLICATED)
+    run_until_done(job)
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILBACK-NOT-FAILED-BACK")
+    assert failed_over.fresh().kind == MachineKind.REPLICATED
+
+
+def test_an_owner_who_changes_while_it_is_rolled_back_wins(
+    failed_over: FailedOver, entry: FailbackMachine, guests: Guests
+) -> None:
+    machines = Machine.objects.filter(pk=failed_over.machine.pk)
+    owner = failed_over.fresh().owner_core_name
+    with just_before_update(
+        "take_ownership", "owner_core_id", lambda: machines.update(ownership_epoch=70)
+    ):
+        job = run_until_done(end_failback(entry, ROLL_BACK))
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILBACK-OWNER-CHANGED"), log_of(job)
+    assert failed_over.fresh().owner_core_name == owner
+    assert guests.names() == ["db-01 poweredOff"]

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from agent.errors import AgentBusy
-from console.jobs.acts import cancel_job
+from console.jobs.acts import cancel_job, retry_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.report import SILENCE
@@ -45,6 +45,7 @@ from tests.replication.failbacks import (
 )
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.rivals import just_before_update
 
 pytestmark = pytest.mark.live
 
@@ -407,3 +408,41 @@ def test_a_failed_failback_leaves_the_store_sound(
     points = store.points(str(failed_over.machine.pk))
     for manifest in points:
         store.prove(manifest.machine_id, manifest.point_id)
+
+
+def test_an_owner_who_changes_in_the_moment_of_the_hand_over_wins(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+) -> None:
+    machines = Machine.objects.filter(pk=failed_over.machine.pk)
+    with just_before_update(
+        "hand_over", "owner_core_id", lambda: machines.update(ownership_epoch=70)
+    ):
+        job = run(failed_over, rescue)
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILBACK-OWNER-CHANGED"), log_of(job)
+    assert_as_before(failed_over, guests)
+
+
+def test_a_machine_without_a_vm_of_this_core_is_not_taken_back(
+    failed_over: FailedOver, rescue: AgentProcess
+) -> None:
+    Machine.objects.filter(pk=failed_over.machine.pk).update(vm_marker="")
+    job = run(failed_over, rescue)
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILBACK-NO-VM"), log_of(job)
+    assert failed_over.fresh().kind == MachineKind.FAILED_OVER
+
+
+def test_a_failback_that_was_cancelled_or_failed_can_be_tried_again(
+    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+) -> None:
+    job = start_failback(failed_over, rescue.port)
+    with before("send_points", lambda: cancel_job(job, None)):
+        run_until_done(job, limit_seconds=60)
+    assert job.is_cancelled, log_of(job)
+    assert_as_before(failed_over, guests)
+    again = retry_job(job, None)
+    with fail_at("restore_disks"):
+        run_until_done(again, limit_seconds=60)
+    assert again.state == JobState.FAILED, log_of(again)
+    assert_as_before(failed_over, guests)
+    last = run_until_done(retry_job(again, None), limit_seconds=60)
+    assert last.state == JobState.SUCCEEDED, log_of(last)

@@ -17,7 +17,9 @@ from recovery_store.store import Store
 from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.replication.failbacks import before
 from tests.replication.guests import Guests
+from tests.replication.rivals import just_before_update
 from tests.replication.rows import hand_over
 
 pytestmark = pytest.mark.live
@@ -151,3 +153,36 @@ def test_a_machine_that_is_no_replica_is_not_taken(
     Machine.objects.filter(pk=replica.machine_id).update(kind=MachineKind.RECOVERY_POINTS_ONLY)
     job = run_until_done(start())
     assert job.error_code == "FAILOVER-NOT-REPLICATED"
+
+
+def test_an_owner_who_changes_in_the_same_moment_wins(
+    replica: ReplicatedMachine, start: Callable[[], Job], guests: Guests
+) -> None:
+    machines = Machine.objects.filter(pk=replica.machine_id)
+    with just_before_update(
+        "take_ownership", "owner_core_id", lambda: machines.update(ownership_epoch=7)
+    ):
+        job = run_until_done(start())
+    assert (job.state, job.error_code) == (JobState.FAILED, "FAILOVER-OWNER-CHANGED"), log_of(job)
+    machine = machines.get()
+    assert machine.owner_core_name == "Headquarters"
+    assert machine.kind == MachineKind.REPLICATED
+    assert guests.names() == []
+
+
+def test_a_break_in_the_history_is_said_and_the_machine_stays_protected(
+    replica: ReplicatedMachine, start: Callable[[], Job]
+) -> None:
+    """The first forced point is damaged before the second, which so cannot build on it."""
+
+    def damage() -> None:
+        first = replica.machine.points.first()
+        assert first is not None
+        RecoveryPoint.objects.filter(pk=first.pk).update(state="damaged", damage_text="a bad disk")
+
+    with before("force_snapshot_2", damage):
+        job = run_until_done(start(), limit_seconds=60)
+    assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+    assert job.error_code == "FAILOVER-HISTORY-BROKEN"
+    assert "the second forced snapshot does not build on the first" in job.error_text
+    assert Machine.objects.get(pk=replica.machine_id).kind == MachineKind.FAILED_OVER
