@@ -5,7 +5,6 @@
     - OwnershipDisputed    another core claims it too, by the same epoch
   - MachineNotLive         the machine has no agent that this core may ask
   - PointNotFound          the recovery point is not in this core's store
-  - ParentNotUsable        an incremental was asked for, and nothing fit to be its parent is there
   - VmMissing              the VM that a job made is gone
   - ExportRefused          something stands in the way of an export; the findings say what
   - NotARescueMachine      the machine there runs its own system, so nothing is written to it
@@ -67,12 +66,6 @@ class PointNotFound(ProtectedMachinesError):
     """The recovery point is not in this core's store."""
 
     code = "MACHINE-POINT-NOT-FOUND"
-
-
-class ParentNotUsable(ProtectedMachinesError):
-    """No recovery point of the machine can be the parent of an incremental."""
-
-    code = "MACHINE-PARENT-NOT-USABLE"
 
 
 class VmMissing(ProtectedMachinesError):

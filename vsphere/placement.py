@@ -53,9 +53,9 @@ def check(
         for role in site.missing
     ]
     findings += _check_name(content, site, vm_name)
-    findings += _check_datastore(site, needed_bytes)
-    findings += _check_hosts(content, site)
-    findings += _check_network(content, site)
+    findings += check_datastore(site, needed_bytes)
+    findings += check_hosts(content, site)
+    findings += check_network(content, site)
     findings += _check_privileges(content, site)
     return findings
 
@@ -78,7 +78,7 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding
     return []
 
 
-def _check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
+def check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
     of, name = site.of.get("datastore"), site.name("datastore")
     if of is None:
         return []
@@ -117,7 +117,7 @@ def _gib(count_bytes: int) -> str:
     return f"{count_bytes / (1 << 30):,.1f} GiB"
 
 
-def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
+def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     if site.compute is None:
         return []
     if "host" in site.objects and site.objects["host"] not in site.compute_of.get("host", ()):
@@ -167,7 +167,7 @@ def _check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     return findings
 
 
-def _check_network(content: Any, site: Site) -> list[PlacementFinding]:
+def check_network(content: Any, site: Site) -> list[PlacementFinding]:
     network = site.objects.get("network")
     if network is None:
         return []

@@ -61,7 +61,6 @@ def import_start(request: HttpRequest) -> HttpResponse:
 def run_import_dialog(request: HttpRequest, dialog: ImportDialog) -> HttpResponse:
     """Ask for the folder, show what is in it, start a job for each machine that was chosen."""
     check_can_change(request.user)
-    check_can_change(request.user)
     form = ArchiveFolderForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         status = 422 if request.method == "POST" else 200

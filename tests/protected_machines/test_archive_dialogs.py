@@ -125,7 +125,18 @@ def test_a_damaged_point_is_not_archived(
     values = asked(disk, point_id=str(archived.points[1].pk))
     answer = admin_client.post(url_of(archived.machine), values)
     assert answer.status_code == 422
-    assert "disk0.vmdk is torn" in answer.content.decode()
+    page = answer.content.decode()
+    assert "ARCHIVE-POINT-DAMAGED" in page
+    assert "disk0.vmdk is torn" in page
+
+
+def test_an_archive_that_has_it_all_is_said_to(
+    admin_client: Client, archived: Archived, store: Store, disk: Path
+) -> None:
+    archive(store, str(archived.machine.pk), disk)
+    values = asked(disk, check="1")
+    page = admin_client.post(url_of(archived.machine), values, headers=HTMX).content.decode()
+    assert "ARCHIVE-NOTHING-NEW" in page
 
 
 @pytest.fixture

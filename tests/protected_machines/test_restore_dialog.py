@@ -9,10 +9,12 @@ from django.urls import reverse
 
 from agent.client import MachineDescription
 from console.jobs.models import Job
+from console.jobs.workflow import StepFailed
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
 from protected_machines.restores.plan import map_disks
+from protected_machines.restores.rescue_machines import get_target
 from tests.factories import make_machine, make_recovery_point
 from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
 from tests.reading import as_read
@@ -94,6 +96,36 @@ def test_another_way_to_start_is_a_warning(
     mapping = map_disks(replace(manifest, description=description), target)
     assert [finding.code for finding in mapping.findings] == codes
     assert not mapping.has_errors
+
+
+@pytest.mark.parametrize(
+    ("state", "codes"),
+    [
+        ("proven", []),
+        ("unproven", ["RESTORE-POINT-UNPROVEN"]),
+        ("damaged", ["RESTORE-POINT-DAMAGED"]),
+    ],
+)
+def test_a_damaged_point_is_not_restored_and_an_unproven_one_is_told(
+    point: RecoveryPoint, state: str, codes: list[str]
+) -> None:
+    manifest = get_manifest(point.machine_id, point.pk)
+    disks = [
+        {"number": disk.number, "key": disk.key, "capacity_bytes": disk.capacity_bytes}
+        for disk in manifest.disks
+    ]
+    target = MachineDescription.from_json({"mode": "restore", "disks": disks})
+    point.state, point.damage_text = state, "a bad disk"
+    mapping = map_disks(manifest, target, point)
+    assert [finding.code for finding in mapping.findings] == codes
+    assert mapping.has_errors == (state == "damaged")
+
+
+def test_a_rescue_machine_that_is_not_known_is_named() -> None:
+    unknown = uuid.uuid4()
+    with pytest.raises(StepFailed, match=str(unknown)) as failed:
+        get_target(unknown)
+    assert failed.value.code == "RESTORE-TARGET-MISSING"
 
 
 def test_it_starts_once_however_often_it_is_sent(

@@ -1,8 +1,14 @@
 """What vSphere allows of a VM's name and hardware."""
 
+import uuid
+
 import pytest
 
-from protected_machines.exports.options import MIB, check_vm, memory_mib_of
+from console.jobs.models import Job
+from protected_machines.errors import ExportRefused
+from protected_machines.exports.options import MIB, VmOptions, check_vm, memory_mib_of
+from protected_machines.exports.start import ExportOrder, start_export
+from tests.factories import make_machine
 
 
 def codes(name: str = "web-01", cpus: int = 2, memory_bytes: int = 512 * MIB) -> list[str]:
@@ -47,3 +53,12 @@ def test_memory(memory_bytes: int, is_allowed: bool) -> None:
 def test_what_is_proposed_for_a_machine_is_allowed(memory_bytes: int, memory_mib: int) -> None:
     assert memory_mib_of(memory_bytes) == memory_mib
     assert codes(memory_bytes=memory_mib * MIB) == []
+
+
+@pytest.mark.django_db
+def test_an_export_of_a_point_that_is_not_here_is_refused_and_starts_nothing() -> None:
+    options = VmOptions(uuid.uuid4(), "dc-1", "pool-1", "", "ds-1", "net-1", "web-01", 2, 64 * MIB)
+    order = ExportOrder(make_machine().pk, uuid.uuid4(), options)
+    with pytest.raises(ExportRefused, match="has no recovery point"):
+        start_export(order, None)
+    assert not Job.objects.exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from recovery_store.grain_table import GrainTable, TableOwner, TableUnfit
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
 from recovery_store.vmdk.imaging import grain_digest
@@ -132,3 +133,8 @@ def test_a_whole_disk_has_zeros_for_parent_digests(store: Store) -> None:
     with begin(store) as writer:
         writer.begin_disk(0, "serial-0", 4 * MIB, "12345678", False)
         assert writer.parent_digests(0, 5, 3) == bytes(48)
+
+
+def test_a_table_that_cannot_be_opened_is_unfit(tmp_path: Path) -> None:
+    with pytest.raises(TableUnfit, match="cannot be opened"):
+        GrainTable(tmp_path / "disk0.grains", TableOwner("point", 0, "digest"), 4 * MIB)

@@ -99,7 +99,9 @@ def test_a_machine_without_points_and_an_empty_form_are_refused(
     bare = make_replicated(replicated.pairing, make_machine(name="bare"))
     answer = signed_in.post(core_url_of(replicated), asked(disk, replicated, bare))
     assert answer.status_code == 422
-    assert "bare has no recovery point yet." in answer.content.decode()
+    page = answer.content.decode()
+    assert "SEED-DRIVE-NO-POINT" in page
+    assert "bare has no recovery point yet." in page
     assert signed_in.post(core_url_of(replicated), asked(disk)).status_code == 422
 
 
@@ -149,6 +151,7 @@ def test_a_drive_is_consumed_only_for_the_core_that_made_it(
     values = {**asked(disk / "seed"), "machines": str(archived.machine.pk)}
     page = signed_in.post(url, {"folder": str(disk / "seed")}, headers=HTMX).content.decode()
     assert "db-01 is not a machine of Headquarters. Use Import Archive." in page
+    assert "IMPORT-NOT-OF-THAT-CORE" in page
     assert signed_in.post(url, values).status_code == 422
     make_replicated(incoming, archived.machine)
     answer = signed_in.post(url, values)

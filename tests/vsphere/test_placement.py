@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from tests.vsphere.site import World
-from vsphere import PlacementFinding
+from vsphere import Placement, PlacementFinding
+from vsphere.placement import check_datastore, check_hosts, check_network
+from vsphere.site import Site, read_site
 
 
 def findings(world: World, needed_bytes: int = 1 << 30, **changes: str) -> list[PlacementFinding]:
@@ -88,3 +90,44 @@ def test_hosts_in_maintenance_do_not_count(world: World, action: str, code: str)
         assert codes(findings(world, host=world.cluster.hosts[0])) == [(code, "error")]
     finally:
         hosts[0].ExitMaintenanceMode_Task(timeout=0)
+
+
+def a_datastore(**properties: object) -> Site:
+    """A place with a datastore of which vSphere says this."""
+    of = {"name": "ds-1", "summary.accessible": True, "summary.freeSpace": 1 << 40}
+    changed = {f"summary.{name}": value for name, value in properties.items()}
+    return Site(Placement("dc", "pool", None, "ds-1", None, "net"), of={"datastore": of | changed})
+
+
+@pytest.mark.parametrize(
+    ("properties", "code"),
+    [
+        ({"accessible": False}, "PLACEMENT-DATASTORE-INACCESSIBLE"),
+        ({"maintenanceMode": "inMaintenance"}, "PLACEMENT-DATASTORE-MAINTENANCE"),
+        ({"maintenanceMode": "enteringMaintenance"}, "PLACEMENT-DATASTORE-MAINTENANCE"),
+    ],
+)
+def test_a_datastore_that_cannot_be_used_is_found(properties: dict[str, object], code: str) -> None:
+    assert codes(check_datastore(a_datastore(**properties), 1 << 30)) == [(code, "error")]
+
+
+def test_a_datastore_in_its_usual_mode_is_fine() -> None:
+    assert check_datastore(a_datastore(maintenanceMode="normal"), 1 << 30) == []
+
+
+def test_a_network_that_no_host_sees_is_found(world: World) -> None:
+    site = read_site(world.session.calls.content, world.placement)
+    for of in site.hosts.values():
+        of["network"] = ()
+    found = check_network(world.session.calls.content, site)
+    assert codes(found) == [("PLACEMENT-NETWORK-NOT-VISIBLE", "error")]
+
+
+def test_hosts_that_nothing_chooses_among_need_a_choice(world: World) -> None:
+    """Of a compute resource that is no cluster, vSphere chooses no host itself."""
+    from vsphere.api import vim
+
+    site = read_site(world.session.calls.content, world.placement)
+    site.compute = vim.ComputeResource(world.cluster.moid, world.session.calls.stub)
+    found = check_hosts(world.session.calls.content, site)
+    assert codes(found) == [("PLACEMENT-HOST-NEEDED", "warning")]

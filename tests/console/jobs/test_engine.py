@@ -4,6 +4,7 @@ import datetime
 import random
 import threading
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,6 +27,7 @@ from console.jobs.testing import (
     log_of,
     run_until_done,
 )
+from console.jobs.workflow import Step, StepAction, Waiting
 from tests.console.jobs.demo import runs_of, start_demo, start_patient, world_of
 
 pytestmark = pytest.mark.django_db
@@ -255,6 +257,7 @@ def test_a_step_that_kills_its_worker_again_and_again_needs_attention(tmp_path: 
     run_once(job, clock)
     job.refresh_from_db()
     assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+    assert job.error_code == "JOBS-WORKER-LOST"
     assert runs_of(tmp_path, "copy") == []
 
 
@@ -348,3 +351,26 @@ def test_a_subject_has_one_open_exclusive_job(tmp_path: Path) -> None:
     assert caught.value.job == first
     run_until_done(first)
     assert start_demo(tmp_path, subject_id=first.subject_id).state == JobState.QUEUED
+
+
+def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path) -> None:
+    waits = []
+
+    def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
+        if undo and not waits:
+            waits.append(running.name)
+            raise Waiting("The courier still holds the box.")
+        return previous(running, action, context, undo)
+
+    previous = doors.call
+    doors.call = call
+    try:
+        with fail_at("wait_for_courier"):
+            job = run_until_done(start_demo(tmp_path))
+    finally:
+        doors.call = previous
+    assert job.state == JobState.FAILED, log_of(job)
+    failed = job.events.get(type=EventType.UNDO_FAILED)
+    assert (failed.step, failed.payload["code"]) == (waits[0], "JOBS-WAITING")
+    assert failed.payload["text"] == "The courier still holds the box."
+    assert world_of(tmp_path) == {}
