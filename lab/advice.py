@@ -10,6 +10,11 @@ AGAIN = "Then run the same command again; what is there already is kept."
 # What a program says when it fails, and what to do about it. The first that fits counts.
 ADVICE = (
     (
+        # First: sudo complains of a host's name, too, which is not what stops it.
+        r"sudoers|a password is required|a terminal is required|may not run sudo",
+        f"sudo does not let you. Have root do it. {AGAIN}",
+    ),
+    (
         r"No space left on device|enough free space",
         f"The disk is full. Set-up needs 8 GiB below the checkout and 2 GiB in /tmp. {AGAIN}",
     ),
@@ -34,10 +39,6 @@ ADVICE = (
         r"No matching distribution found|requires a different Python",
         "A package is not to be had for this Python. Use 3.11, 3.12 or 3.13: "
         "make PYTHON=python3.11",
-    ),
-    (
-        r"sudoers|a password is required|a terminal is required|may not run sudo",
-        f"sudo does not let you. Have an administrator run the command above. {AGAIN}",
     ),
     (
         r"Permission denied|Read-only file system|Operation not permitted",
@@ -73,5 +74,7 @@ def refuse_full_disk(folder: Path, needed_bytes: int) -> None:
 
 def explain(error: Exception) -> str:
     """Return a failure as a person should read it: what happened, then what to do."""
+    if isinstance(error, SetupFailed):
+        return str(error)
     advice = advise(str(error))
     return f"{error}\n\n{advice}" if advice else str(error)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.advice import SetupFailed, refuse_full_disk
-from rescue_medium.commands import run_command
+from lab.advice import SetupFailed, explain, refuse_full_disk
+from rescue_medium.commands import CommandFailed, run_command
 from rescue_medium.debian import listed, missing_packages
 from rescue_medium.medium import NEEDS_LIST
 from rescue_medium.sources import CACHE
@@ -52,21 +52,26 @@ def install_packages(wanted: Sequence[str]) -> None:
     missing = missing_packages(wanted)
     if not missing:
         return
+    later = missing_packages(wanted_packages())
+    # All at once, also what only a later step wants: root is asked a single time.
+    names = " ".join({**dict.fromkeys(missing), **dict.fromkeys(later)})
+    line = f"apt-get install --no-install-recommends {names}"
     if not may_become_root():
-        # All at once, also what only a later step wants: root is asked a single time.
-        missing = list(dict.fromkeys([*missing, *missing_packages(wanted_packages())]))
         raise SetupFailed(
             "Debian packages are missing, and there is no sudo here. Have root run this line, "
-            f"then run the same command again:\n\n    apt-get install {' '.join(missing)}"
+            f"then run the same command again:\n\n    {line}"
         )
     print(f"Installing Debian packages: {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run_command(*as_root(*APT, "update"), limit_seconds=600, environment=environment)
-    run_command(
-        *as_root(*APT, "install", "--no-install-recommends", *missing),
-        limit_seconds=1800,
-        environment=environment,
-    )
+    try:
+        run_command(*as_root(*APT, "update"), limit_seconds=600, environment=environment)
+        run_command(
+            *as_root(*APT, "install", "--no-install-recommends", *missing),
+            limit_seconds=1800,
+            environment=environment,
+        )
+    except CommandFailed as error:
+        raise SetupFailed(f"{explain(error)}\n\nWhat root has to run:\n\n    {line}") from error
 
 
 def may_become_root() -> bool:
