@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import Q
 from django.utils import timezone
 
-from agent.client import ParentDisk
+from agent.client import ParentDisk, SnapshotResult
 from console.jobs.report import SILENCE, Report, at_each_slice
 from protected_machines import ownership
 from protected_machines.agents.connection import dial, recording_connection
@@ -20,6 +20,7 @@ from protected_machines.points.index import index_point
 from protected_machines.points.policy import ParentCandidate, PointPlan, plan_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, PointMissing
+from recovery_store.point_writer import PointWriter
 from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -55,13 +56,11 @@ def take_recovery_point(
     if manifest is not None:
         return index_point(machine, manifest)
     ownership.check_owner(machine, ask=True)
-    if machine.kind not in LIVE_KINDS:
-        raise MachineNotLive(
-            f"{machine.name} is {machine.get_kind_display().lower()} on this core: "
-            "there is no agent to ask for a recovery point."
-        )
-    started = time.monotonic()
+    _check_live(machine)
     plan, parent_id = plan_parent(store, machine, PointKind(kind))
+    if plan.reason:
+        report.note(f"A base image is taken: {plan.reason}.")
+    started = time.monotonic()
     logger.info(
         "take point start machine_id=%s point_id=%s kind=%s parent_id=%s reason=%s",
         machine.pk,
@@ -70,48 +69,63 @@ def take_recovery_point(
         parent_id,
         plan.reason,
     )
-
-    if plan.reason:
-        report.note(f"A base image is taken: {plan.reason}.")
-
     epoch = machine.ownership_epoch
     with store.begin_point(
         str(machine.pk), machine.name, str(point_id), parent_id, taken_at=timezone.now()
     ) as writer:
-        with recording_connection(machine):
-            client = dial(machine)
-            parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
-            result = client.take_snapshot(
-                writer, parents, at_each_slice(report), hold_seconds, watch_seconds
-            )
+        taken = _stream(machine, writer, report, hold_seconds, watch_seconds)
         # The copy may have taken hours: the point counts only if the machine is still ours.
         ownership.check_owner(machine)
         manifest = writer.commit(
-            result.description.to_json(),
-            result.consistency,
+            taken.description.to_json(),
+            taken.consistency,
             str(machine.owner_core_id),
             machine.owner_core_name,
             epoch,
         )
     point = index_point(machine, manifest)
-    machine.record_description(result.description)
+    machine.record_description(taken.description)
     logger.info(
         "take point end machine_id=%s point_id=%s stored_bytes=%s is_watched=%s why_whole=%s "
         "seconds=%.1f",
         machine.pk,
         point_id,
         point.stored_bytes,
-        result.is_watched,
-        result.why_whole or "-",
+        taken.is_watched,
+        taken.why_whole or "-",
         time.monotonic() - started,
     )
-    if watch_seconds and not result.is_watched:
+    _note_whole_reads(report, taken, is_watch_wanted=bool(watch_seconds))
+    return point
+
+
+def _check_live(machine: Machine) -> None:
+    if machine.kind not in LIVE_KINDS:
+        raise MachineNotLive(
+            f"{machine.name} is {machine.get_kind_display().lower()} on this core: "
+            "there is no agent to ask for a recovery point."
+        )
+
+
+def _stream(
+    machine: Machine, writer: PointWriter, report: Report, hold_seconds: int, watch_seconds: int
+) -> SnapshotResult:
+    """Have the agent stream its disks into the store."""
+    with recording_connection(machine):
+        parents = [ParentDisk(**asdict(disk)) for disk in writer.parent_disks()]
+        return dial(machine).take_snapshot(
+            writer, parents, at_each_slice(report), hold_seconds, watch_seconds
+        )
+
+
+def _note_whole_reads(report: Report, taken: SnapshotResult, *, is_watch_wanted: bool) -> None:
+    """Say where whole disks had to be read, or will have to be."""
+    if is_watch_wanted and not taken.is_watched:
         report.note(
             "The agent does not watch what is written from now on: the final point reads all."
         )
-    if result.why_whole:
-        report.note(f"Whole disks were read while the machine was frozen: {result.why_whole}.")
-    return point
+    if taken.why_whole:
+        report.note(f"Whole disks were read while the machine was frozen: {taken.why_whole}.")
 
 
 def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
