@@ -22,7 +22,7 @@ from .errors import (
     StoreUnusable,
 )
 from .folders import replica_name
-from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest
+from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest, is_point_file
 from .proof import Fault
 
 log = logging.getLogger(__name__)
@@ -210,12 +210,15 @@ class Inventory:
             PointMissing: there is no such point, or no such file in it.
             StoreUnusable: the file cannot be read.
         """
-        if name not in [file.name for file in self.files(machine_id, point_id)]:
+        folder = self.get_folder(machine_id, point_id)
+        if not is_point_file(name):
             raise PointMissing(f"Recovery point {point_id} has no file {name[:80]!r}")
-        path = self.get_folder(machine_id, point_id) / name
+        path = folder / name
         try:
             with path.open("rb", buffering=0) as file:
                 return os.pread(file.fileno(), count_bytes, offset_bytes)
+        except FileNotFoundError as error:
+            raise PointMissing(f"Recovery point {point_id} has no file {name[:80]!r}") from error
         except OSError as error:
             raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from error
 

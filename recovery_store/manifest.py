@@ -27,6 +27,7 @@ _SMALLEST_RANGE_BYTES = 4 << 20
 _RANGE_LIMIT = 4096
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEX_CID = re.compile(r"[0-9a-f]{8}")
+_DISK_FILE = re.compile(r"disk[0-9]{1,3}\.vmdk")
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,11 @@ class Manifest:
 
 def disk_file_name(number: int) -> str:
     return f"disk{number}.vmdk"
+
+
+def is_point_file(name: str) -> bool:
+    """Return whether a point may have a file of that name for others to read."""
+    return name == MANIFEST_FILE or _DISK_FILE.fullmatch(name) is not None
 
 
 def range_bytes_for(capacity_bytes: int) -> int:

@@ -140,6 +140,33 @@ def test_files_are_listed_in_sending_order_and_read_in_slices(store: Store) -> N
     assert data == point.to_bytes()
 
 
+def test_a_slice_is_read_without_the_manifest(store: Store) -> None:
+    point = add_point(store, {0: 1})
+    points = Path("machines", MACHINE_ID, "points")
+    with seen_below(store.root) as seen:
+        data = store.read_file(MACHINE_ID, point.point_id, "disk0.vmdk", 512, 1024)
+    assert data == disk_path(store, point).read_bytes()[512:1536]
+    assert seen == [points, points / point.folder_name / "disk0.vmdk"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "disk0.grains", "../../lock", "disk00001.vmdk", "disk0.vmdk\n", "/etc/passwd"]
+)
+def test_only_the_files_of_a_point_are_read(store: Store, name: str) -> None:
+    point = add_point(store, {0: 1})
+    with pytest.raises(PointMissing, match="has no file"):
+        store.read_file(MACHINE_ID, point.point_id, name, 0, 1)
+
+
+def test_a_file_that_cannot_be_read_is_named(store: Store) -> None:
+    path = disk_path(store, add_point(store, {0: 1}))
+    path.unlink()
+    path.mkdir()
+    (point,) = store.points(MACHINE_ID)
+    with pytest.raises(StoreUnusable, match=r"disk0\.vmdk cannot be read"):
+        store.read_file(MACHINE_ID, point.point_id, "disk0.vmdk", 0, 1)
+
+
 def test_a_point_with_children_is_not_deleted(store: Store) -> None:
     base, delta = add_chain(store, {0: 1}, {1: 2})
     with pytest.raises(PointInUse, match=delta.point_id):
@@ -184,6 +211,17 @@ def test_a_manifest_in_a_folder_of_another_name_is_damaged(store: Store) -> None
     folder.rename(folder.with_name(f"20200101T000000.000000Z-{point.point_id}"))
     with pytest.raises(ManifestDamaged, match="wrong folder"):
         store.get_point(MACHINE_ID, point.point_id)
+
+
+def test_the_manifest_of_another_machine_is_damaged(store: Store) -> None:
+    point = add_point(store, {0: 1})
+    folder = store.get_folder(MACHINE_ID, point.point_id)
+    there = store.root / "machines" / GHOST
+    shutil.copytree(folder, there / "points" / folder.name)
+    shutil.copytree(folder, there / "unfinished" / f"replica-{point.point_id}")
+    for ask in (store.get_point, store.find_point, store.find_arriving):
+        with pytest.raises(ManifestDamaged, match="belongs to another"):
+            ask(GHOST, point.point_id)
 
 
 def test_a_parent_put_in_anothers_place_is_noticed(store: Store) -> None:
