@@ -1,17 +1,18 @@
 """Speak with a machine's agent, and keep what that shows of the connection."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from agent.client import AgentClient, CoreCredentials
+from agent.client import AgentClient, CoreCredentials, MachineDescription
 from agent.errors import (
     AgentCertificateChanged,
     AgentError,
@@ -85,29 +86,44 @@ def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_S
         machine.record_description(description)
 
 
-def record_place(
-    machine_id: UUID | str, *, host: str, port: int, description: dict[str, Any]
-) -> None:
+@dataclass(frozen=True)
+class AnsweringAgent:
+    """Where a machine's own agent answers, and what it says of the machine."""
+
+    host: str
+    port: int
+    description: MachineDescription
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the output of a step."""
+        return {"host": self.host, "port": self.port, "description": self.description.to_json()}
+
+    @classmethod
+    def from_json(cls, output: Mapping[str, Any]) -> Self:
+        """Read the output of a step again."""
+        description = MachineDescription.from_json(output["description"])
+        return cls(output["host"], output["port"], description)
+
+
+def record_address(machine_id: UUID | str, agent: AnsweringAgent) -> None:
     """Save where the machine answers now, and that it does. Idempotent."""
     now = timezone.now()
     Machine.objects.filter(pk=machine_id).update(
-        host=host,
-        port=port,
-        description=description,
+        host=agent.host,
+        port=agent.port,
+        description=agent.description.to_json(),
         connection_state=ConnectionState.ONLINE,
         connection_error="",
         connection_checked_at=now,
         last_seen_at=now,
     )
-    logger.info("record place machine_id=%s host=%s port=%s", machine_id, host, port)
+    logger.info("record address machine_id=%s host=%s port=%s", machine_id, agent.host, agent.port)
 
 
 def protect_here(
     machine_id: UUID | str,
+    agent: AnsweringAgent,
     *,
-    host: str,
-    port: int,
-    description: dict[str, Any],
     vcenter_id: UUID | str | None = None,
     vm_moid: str = "",
     vm_name: str = "",
@@ -125,8 +141,8 @@ def protect_here(
             vm_name=vm_name,
             vm_marker=vm_marker,
         )
-        record_place(machine_id, host=host, port=port, description=description)
-    logger.info("protect here machine_id=%s host=%s port=%s", machine_id, host, port)
+        record_address(machine_id, agent)
+    logger.info("protect here machine_id=%s host=%s port=%s", machine_id, agent.host, agent.port)
 
 
 # A look at the connections asks at most this many agents, those not asked for the longest first.

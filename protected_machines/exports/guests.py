@@ -12,7 +12,7 @@ from uuid import UUID
 
 from agent.errors import AgentUnreachable
 from console.jobs.workflow import Waiting
-from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, dial
+from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, AnsweringAgent, dial
 from protected_machines.errors import VmMissing
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine
@@ -90,8 +90,8 @@ def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> No
 
 def wait_for_agent(
     machine_id: UUID | str, vcenter_id: UUID | str, marker: str, boot_id_before: str = ""
-) -> dict[str, Any]:
-    """Return `host`, `port` and `description` once the machine's agent answers from the VM.
+) -> AnsweringAgent:
+    """Return the machine's agent once it answers from the VM.
 
     The agent must show the certificate that was pinned when the machine was paired. With
     `boot_id_before` it must have rebooted since that boot.
@@ -115,7 +115,7 @@ def wait_for_agent(
         raise Waiting(f"The agent at {host}:{port} does not answer yet.") from error
     if boot_id_before and description.boot_id == boot_id_before:
         raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
-    return {"host": host, "port": port, "description": description.to_json()}
+    return AnsweringAgent(host, port, description)
 
 
 def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:

@@ -146,8 +146,8 @@ def restart_target(target_id: UUID | str) -> None:
         logger.info("rescue agent is away target_id=%s error_code=%s", target.pk, error.code)
 
 
-def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str, Any]:
-    """Return `host`, `port` and `description` once the machine's own agent answers at its place.
+def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connection.AnsweringAgent:
+    """Return the machine's own agent once it answers.
 
     That is where the rescue agent answered before; the port may also be that of the machine's
     connection details, where the rescue medium was given another one.
@@ -174,13 +174,13 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> dict[str,
             if port != target.port or not still_answers(target):
                 trouble = error
             continue
-        return {"host": target.host, "port": port, "description": description.to_json()}
+        return connection.AnsweringAgent(target.host, port, description)
     if trouble is not None:
         raise trouble
     raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")
 
 
-def adopt_machine(machine_id: UUID | str, answering: dict[str, Any]) -> None:
+def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> None:
     """Protect the machine at the place where it answers now.
 
     Effect: the machine's network connection details are those.
@@ -190,12 +190,7 @@ def adopt_machine(machine_id: UUID | str, answering: dict[str, Any]) -> None:
     """
     machine = Machine.objects.get(pk=machine_id)
     check_owner(machine)
-    connection.record_place(
-        machine.pk,
-        host=answering["host"],
-        port=answering["port"],
-        description=answering["description"],
-    )
+    connection.record_address(machine.pk, agent)
 
 
 @contextmanager

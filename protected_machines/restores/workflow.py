@@ -14,6 +14,7 @@ from uuid import UUID
 
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, Steps, step, workflow
+from protected_machines.agents.connection import AnsweringAgent
 from protected_machines.choices import PointState
 from protected_machines.models import RecoveryPoint
 from protected_machines.points import proofs
@@ -122,7 +123,7 @@ def restart_machine(context: StepContext) -> None:
 )
 def wait_for_machine(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    return steps.wait_for_machine(context.subject_id, context.params.target_id)
+    return steps.wait_for_machine(context.subject_id, context.params.target_id).to_json()
 
 
 @step(
@@ -132,5 +133,6 @@ def wait_for_machine(context: StepContext) -> dict[str, Any]:
 )
 def adopt_machine(context: StepContext) -> dict[str, Any]:
     if context.params.is_protected_there:
-        steps.adopt_machine(context.subject_id, context.outputs["wait_for_machine"])
+        agent = AnsweringAgent.from_json(context.outputs["wait_for_machine"])
+        steps.adopt_machine(context.subject_id, agent)
     return {"is_protected_there": context.params.is_protected_there}

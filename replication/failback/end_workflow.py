@@ -208,7 +208,7 @@ def undo_power_on_vm(context: StepContext) -> None:
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
     vm = _get_entry(context).vm
-    return guests.wait_for_agent(context.subject_id, vm["vcenter_id"], vm["marker"])
+    return guests.wait_for_agent(context.subject_id, vm["vcenter_id"], vm["marker"]).to_json()
 
 
 @step(
@@ -224,13 +224,11 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     machine = Machine.objects.get(pk=context.subject_id)
     check_owner(machine)
     entry = _get_entry(context)
-    answering = context.outputs["wait_for_agent"]
+    agent = connection.AnsweringAgent.from_json(context.outputs["wait_for_agent"])
     with transaction.atomic():
         connection.protect_here(
             machine.pk,
-            host=answering["host"],
-            port=answering["port"],
-            description=answering["description"],
+            agent,
             vcenter_id=entry.vm["vcenter_id"],
             vm_moid=entry.vm["vm_moid"],
             vm_marker=entry.vm["marker"],
@@ -240,7 +238,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
         if final_id:
             history.keep_history_of(machine, final_id)
         entry.move(FailbackState.FAILED_BACK, FailbackState.ROLLED_BACK, ended_at=timezone.now())
-    return {"host": answering["host"], "port": answering["port"]}
+    return {"host": agent.host, "port": agent.port}
 
 
 @step(

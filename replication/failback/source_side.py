@@ -166,12 +166,13 @@ def ask_machine(
     """
     machine = get_machine_of(pairing, machine_id)
     try:
-        found = restores_steps.wait_for_machine(machine.pk, chosen.target_id)
+        agent = restores_steps.wait_for_machine(machine.pk, chosen.target_id)
     except Waiting as waiting:
         return wire.MachineAnswer(place=None, text=waiting.reason)
     except (AgentError, StepFailed) as error:
         raise FailbackRefused(str(error), error.code) from error
-    return wire.MachineAnswer(place=wire.MachinePlace.from_json(found))
+    place = wire.MachinePlace(host=agent.host, port=agent.port, description=agent.description)
+    return wire.MachineAnswer(place=place)
 
 
 def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> wire.Ownership:
@@ -192,12 +193,8 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> w
         Machine.objects.filter(pk=machine.pk).update(
             kind=MachineKind.PROTECTED, source_core_id=None
         )
-        connection.record_place(
-            machine.pk,
-            host=sent.host,
-            port=sent.port,
-            description=sent.description.to_json(),
-        )
+        agent = connection.AnsweringAgent(sent.host, sent.port, sent.description)
+        connection.record_address(machine.pk, agent)
         replicated.note_up_to_date(timezone.now())
     machine.refresh_from_db()
     logger.info("took over machine_id=%s epoch=%s from=%s", machine.pk, epoch, pairing.peer_name)

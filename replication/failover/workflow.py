@@ -208,7 +208,7 @@ def wait_for_agent(context: StepContext) -> dict[str, Any]:
         _vcenter_id(context),
         _marker(context),
         context.outputs["wait_for_guest"]["boot_id"],
-    )
+    ).to_json()
 
 
 @step(
@@ -223,19 +223,17 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     """
     machine = get_machine(context.subject_id)
     check_owner(machine)
-    answering = context.outputs["wait_for_agent"]
+    agent = connection.AnsweringAgent.from_json(context.outputs["wait_for_agent"])
     made = context.outputs["export_vm"]
     connection.protect_here(
         machine.pk,
-        host=answering["host"],
-        port=answering["port"],
-        description=answering["description"],
+        agent,
         vcenter_id=_vcenter_id(context),
         vm_moid=made["vm_moid"],
         vm_name=made["vm_name"],
         vm_marker=_marker(context),
     )
-    return {"host": answering["host"], "port": answering["port"]}
+    return {"host": agent.host, "port": agent.port}
 
 
 @step(

@@ -2,15 +2,15 @@
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from pyVmomi import vim
 
+from agent.client import MachineDescription
 from agent.errors import AgentCertificateChanged
 from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
-from protected_machines.agents.connection import protect_here
+from protected_machines.agents.connection import AnsweringAgent, protect_here
 from protected_machines.errors import VmMissing
 from protected_machines.exports import guests
 from protected_machines.exports.options import VmOptions
@@ -135,7 +135,7 @@ def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -
 def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     guest: Guest, machine: Machine, agent: AgentProcess
 ) -> None:
-    def wait(boot_id_before: str = "") -> dict[str, Any]:
+    def wait(boot_id_before: str = "") -> AnsweringAgent:
         return guests.wait_for_agent(machine.pk, guest.vcenter.pk, guest.marker, boot_id_before)
 
     guests.power_on_vm(guest.vcenter.pk, guest.marker)
@@ -147,11 +147,12 @@ def test_the_agent_is_waited_for_and_must_be_the_paired_one(
         wait()
     agent.start()
     answer = wait()
-    assert (answer["host"], answer["port"]) == ("127.0.0.1", agent.port)
-    assert len(answer["description"]["disks"]) == 2
+    assert (answer.host, answer.port) == ("127.0.0.1", agent.port)
+    assert len(answer.description.disks) == 2
+    assert AnsweringAgent.from_json(answer.to_json()) == answer
     guest.is_up("boot-2")
     with pytest.raises(Waiting, match="before the reboot"):
-        wait(answer["description"]["boot_id"])
+        wait(answer.description.boot_id)
     agent.reinstall()
     with pytest.raises(AgentCertificateChanged):
         wait()
@@ -164,9 +165,7 @@ def test_protecting_a_machine_here_makes_it_live_at_its_new_address(
     for _ in range(2):
         protect_here(
             machine.pk,
-            host="127.0.2.1",
-            port=8007,
-            description={"hostname": "db-01"},
+            AnsweringAgent("127.0.2.1", 8007, MachineDescription(hostname="db-01")),
             vcenter_id=vcenter.pk,
             vm_moid="vm-7",
             vm_name="db-01",
