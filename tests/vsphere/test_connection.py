@@ -10,8 +10,9 @@ import pytest
 from lab.vcsim.process import Vcsim, write_certificate
 from tests.vsphere.conftest import credentials_of
 from tests.vsphere.site import World
-from vsphere import Credentials, connect, fetch_thumbprint
-from vsphere.errors import CertificateChanged, VSphereUnreachable, WrongPassword
+from vsphere import Credentials, Session, connect, fetch_thumbprint
+from vsphere.api import vim
+from vsphere.errors import CertificateChanged, SessionLost, VSphereUnreachable, WrongPassword
 
 
 def test_the_thumbprint_shown_is_the_one_accepted(vcsim: Vcsim) -> None:
@@ -130,3 +131,39 @@ def test_a_server_in_trouble_is_named_as_such(world: World) -> None:
     world.vcsim.faults(fail_call="RetrievePropertiesEx")
     with pytest.raises(VSphereUnreachable, match="HostCommunication"):
         world.session.inventory()
+
+
+def break_connections(session: Session) -> None:
+    """Cut what the session's next call would go over."""
+    for connection, _ in session.calls.stub.pool:
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_read_is_repeated_after_a_broken_connection(world: World) -> None:
+    before = world.session.inventory()
+    break_connections(world.session)
+    assert world.session.inventory() == before
+
+
+def test_a_write_is_not_repeated_after_a_broken_connection(world: World) -> None:
+    tried: list[object] = []
+
+    def write(stub: object) -> None:
+        tried.append(stub)
+        vim.Folder(world.inventory.datacenters[0].folder, stub).CreateFolder(name="twice")
+
+    break_connections(world.session)
+    with pytest.raises(VSphereUnreachable, match="Make a folder: the connection failed"):
+        world.session.calls.writing("Make a folder", write)
+    assert len(tried) == 1
+
+
+def test_a_session_that_ends_again_at_once_is_given_up(world: World) -> None:
+    def read(content: object) -> None:
+        world.vcsim.faults(expire_sessions=True)
+        world.session.calls.content.rootFolder.Destroy_Task()
+
+    with pytest.raises(SessionLost, match="Read on: NotAuthenticated"):
+        world.session.calls.reading("Read on", read)
+    with pytest.raises(SessionLost, match="Write on: NotAuthenticated"):
+        world.session.calls.writing("Write on", read)

@@ -323,6 +323,47 @@ def test_a_leftover_that_cannot_be_removed_is_named(world: World) -> None:
     found.destroy(MARKER)
 
 
+def test_what_cannot_be_aborted_is_gone_once_its_lease_has_run_out(
+    start: Callable[..., Vcsim],
+) -> None:
+    simulator = start(lease_timeout=1)
+    simulator.faults(fail_call="HttpNfcLeaseAbort", wrong_digest=True)
+    with connect(credentials_of(simulator)) as session:
+        world = World(simulator, session)
+        expect(DigestDiffers, "SHA-1", world.import_one)
+        assert world.machine_names() == []
+        assert world.uploaded() == []
+
+
+def test_streams_must_be_those_of_the_machine_s_disks(untouched: World) -> None:
+    uploads = [upload_of(1, STREAM)]
+    expect(SpecRefused, "streams to send", lambda: untouched.import_one(disks=uploads))
+
+
+def test_the_end_of_a_lease_is_heard_while_the_source_hangs(start: Callable[..., Vcsim]) -> None:
+    simulator = start(lease_timeout=1)
+    asked = threading.Event()
+    was_left_alone: list[bool] = []
+
+    def read() -> Iterator[bytes]:
+        yield STREAM[:MIB]
+        simulator.faults(expire_leases=True)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            asked.clear()
+            if not asked.wait(2):  # nobody asks for a cancel any more: the import is ending
+                break
+        was_left_alone.append(time.monotonic() < deadline)
+        yield STREAM[MIB:]
+
+    with connect(credentials_of(simulator)) as session:
+        world = World(simulator, session)
+        disks = [DiskUpload(0, len(STREAM), read)]
+        with pytest.raises(LeaseLost, match="Timedout"):
+            world.import_one(disks=disks, check_cancel=asked.set)
+    assert was_left_alone == [True]
+
+
 def test_a_host_with_another_certificate_gets_no_byte(untouched: World) -> None:
     sent: list[bytes] = []
 

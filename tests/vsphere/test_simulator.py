@@ -81,8 +81,8 @@ def test_a_lease_without_progress_times_out(start: Callable[..., Vcsim]) -> None
     with connect(credentials_of(simulator)) as session:
         lease = open_lease(World(simulator, session))
         assert lease.wait() == "ready"
-        for _ in range(5):
-            time.sleep(0.4)
+        for _ in range(3):
+            time.sleep(0.5)
             lease.managed.HttpNfcLeaseProgress(percent=10)
         assert lease.state == "ready"
         deadline = time.monotonic() + 10
@@ -244,15 +244,6 @@ def test_no_request_body_ends_it(lease: Lease, body: bytes) -> None:
     status, _ = lease.post(body, path="/sdk", media_type="text/xml")
     assert status == 500
     assert lease.world.vcsim.is_running()
-
-
-def test_large_answers_come_in_pages(start: Callable[..., Vcsim]) -> None:
-    from vsphere.properties import PAGE_OBJECTS
-
-    simulator = start(portgroups=PAGE_OBJECTS + 10)
-    with connect(credentials_of(simulator)) as session:
-        names = {network.name for network in session.inventory().networks}
-    assert len(names) == PAGE_OBJECTS + 12
 
 
 def test_only_loopback_and_known_names_open_the_fault_doors(vcsim: Vcsim) -> None:
