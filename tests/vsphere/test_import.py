@@ -10,6 +10,7 @@ import pytest
 from tests.vsphere.disks import MIB, disk_of, make_stream, upload_of
 from tests.vsphere.site import MARKER, STREAM, World
 from vsphere import VmNic
+from vsphere.api import vim
 from vsphere.errors import SpecRefused
 from vsphere.machine import read_vm
 from vsphere.spec import CONTROLLERS, MARKER_KEY
@@ -105,8 +106,11 @@ def test_the_marker_finds_the_machine_again(world: World) -> None:
 
 def test_a_marker_in_the_notes_alone_is_not_enough(world: World) -> None:
     moid = world.import_one(marker="something else")
-    options = [vim_option(MARKER_KEY, "somebody else's")]
-    reconfigure(world, moid, annotation=f"{MARKER} {MARKER_KEY}={MARKER}", extraConfig=options)
+    copied = vim.vm.ConfigSpec(
+        annotation=f"{MARKER} {MARKER_KEY}={MARKER}",
+        extraConfig=[vim.option.OptionValue(key=MARKER_KEY, value="somebody else's")],
+    )
+    vim.VirtualMachine(moid, world.session.calls.stub).ReconfigVM_Task(spec=copied)
     assert world.session.find_vm_by_marker(MARKER) is None
     world.session.get_vm(moid).destroy("somebody else's")
 
@@ -123,19 +127,6 @@ def test_a_machine_is_complete_only_when_its_import_is_over(world: World) -> Non
     assert seen
     assert not any(seen)
     assert world.session.get_vm(moid).is_complete
-
-
-def vim_option(key: str, value: str) -> object:
-    from vsphere.api import vim
-
-    return vim.option.OptionValue(key=key, value=value)
-
-
-def reconfigure(world: World, moid: str, **changes: object) -> None:
-    from vsphere.api import vim
-
-    target = vim.VirtualMachine(moid, world.session.calls.stub)
-    target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(**changes))
 
 
 def test_progress_rises_to_all_of_it_in_the_calling_thread(world: World) -> None:

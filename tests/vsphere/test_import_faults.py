@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -383,8 +384,6 @@ def test_streams_of_two_tib_are_refused_early(untouched: World) -> None:
 
 
 def test_two_imports_at_once_of_one_name_make_one_machine(world: World) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     def one(number: int) -> str:
         with connect(credentials_of(world.vcsim)) as session:
             return World(world.vcsim, session).import_one(marker=f"import-{number}")
@@ -398,8 +397,6 @@ def test_two_imports_at_once_of_one_name_make_one_machine(world: World) -> None:
 
 
 def test_many_machines_at_once_do_not_disturb_each_other(world: World) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     streams = [make_stream(seed=number + 1) for number in range(6)]
 
     def one(number: int) -> str:

@@ -1,8 +1,10 @@
 """The simulator is as strict as ESXi, and nothing ends it."""
 
+import hashlib
 import http.client
 import ssl
 import time
+import urllib.error
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.vsphere.leases import Lease, open_lease
 from tests.vsphere.site import STREAM, World
 from vsphere import connect
 from vsphere.api import vim, vmodl
+from vsphere.door import Door
 from vsphere.upload import MEDIA_TYPE
 
 # What a lease does.
@@ -31,8 +34,6 @@ def test_complete_needs_every_disk(lease: Lease) -> None:
 
 
 def test_the_manifest_tells_what_was_received(lease: Lease) -> None:
-    import hashlib
-
     assert lease.managed.HttpNfcLeaseGetManifest() == []
     lease.post()
     (entry,) = lease.managed.HttpNfcLeaseGetManifest()
@@ -42,8 +43,6 @@ def test_the_manifest_tells_what_was_received(lease: Lease) -> None:
 
 
 def test_the_manifest_can_be_sha256(lease: Lease) -> None:
-    import hashlib
-
     key = lease.managed.info.deviceUrl[0].key
     lease.managed.HttpNfcLeaseSetManifestChecksumType([vim.KeyValue(key=key, value="sha256")])
     lease.post()
@@ -177,8 +176,6 @@ def test_a_thick_disk_needs_its_space_at_once(start: Callable[..., Vcsim]) -> No
 
 
 def test_calls_without_a_session_are_refused(vcsim: Vcsim) -> None:
-    from vsphere.door import Door
-
     door = Door(credentials_of(vcsim), 10)
     stub = door._first_stub()
     instance = vim.ServiceInstance("ServiceInstance", stub)
@@ -247,8 +244,6 @@ def test_no_request_body_ends_it(lease: Lease, body: bytes) -> None:
 
 
 def test_only_loopback_and_known_names_open_the_fault_doors(vcsim: Vcsim) -> None:
-    import urllib.error
-
     with pytest.raises(urllib.error.HTTPError, match="400"):
         vcsim.faults(no_such_fault=True)
     assert vcsim.faults(delay_ms=1)["delay_ms"] == 1
