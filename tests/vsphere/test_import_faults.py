@@ -295,12 +295,12 @@ def test_cancel_keeps_waiting_disks_from_beginning(untouched: World, cancel: Can
 
 
 def test_a_long_upload_outlives_the_lease_by_its_keep_alive(start: Callable[..., Vcsim]) -> None:
-    simulator = start(lease_timeout=1)
+    simulator = start(lease_timeout=2)
     with connect(credentials_of(simulator)) as session:
 
         def read() -> Iterator[bytes]:
             yield STREAM[:MIB]
-            time.sleep(1.5)
+            time.sleep(2.5)
             yield STREAM[MIB:]
 
         moid = World(simulator, session).import_one(disks=[DiskUpload(0, len(STREAM), read)])
@@ -327,7 +327,7 @@ def test_a_leftover_that_cannot_be_removed_is_named(world: World) -> None:
 def test_what_cannot_be_aborted_is_gone_once_its_lease_has_run_out(
     start: Callable[..., Vcsim],
 ) -> None:
-    simulator = start(lease_timeout=1)
+    simulator = start(lease_timeout=3)
     simulator.faults(fail_call="HttpNfcLeaseAbort", wrong_digest=True)
     with connect(credentials_of(simulator)) as session:
         world = World(simulator, session)
@@ -342,7 +342,7 @@ def test_streams_must_be_those_of_the_machine_s_disks(untouched: World) -> None:
 
 
 def test_the_end_of_a_lease_is_heard_while_the_source_hangs(start: Callable[..., Vcsim]) -> None:
-    simulator = start(lease_timeout=1)
+    simulator = start(lease_timeout=6)
     asked = threading.Event()
     was_left_alone: list[bool] = []
 

@@ -81,7 +81,7 @@ def test_a_lease_without_progress_times_out(start: Callable[..., Vcsim]) -> None
         lease = open_lease(World(simulator, session))
         assert lease.wait() == "ready"
         for _ in range(3):
-            time.sleep(0.5)
+            time.sleep(0.4)
             lease.managed.HttpNfcLeaseProgress(percent=10)
         assert lease.state == "ready"
         deadline = time.monotonic() + 10
