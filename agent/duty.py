@@ -39,4 +39,4 @@ class Host(Protocol):
         """From now on answer without touching a file system, and change nothing."""
 
     def thaw_answers(self) -> None:
-        """Answer as ever again."""
+        """Answer as usual again."""

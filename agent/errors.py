@@ -1,13 +1,13 @@
 """Errors of the agent and of its client. The tree:
 
 AgentError
-    AgentUnreachable          nobody answers, or not with the agent's protocol
-    AgentCertificateChanged   somebody answers, but not the agent that was paired
+    AgentUnreachable          nothing answers, or something other than an agent
+    AgentCertificateChanged   an agent answers, but not the one that was paired
     AgentRefusedCore          the agent does not know this core
-    WrongPairingCode          the code differs; some tries are left
-    PairingClosed             the code is used up, or was wrong too often
+    WrongPairingCode          the code is wrong; some tries are left
+    PairingClosed             the code was used already, or was wrong too often
     AgentBusy                 another point is being taken
-    AgentGone                 the connection broke in mid-stream
+    AgentGone                 the connection broke in the middle of a stream
     CoreGone                  the same, seen by the agent
     ProtocolBroken            a message that the protocol does not allow
     SnapshotFailed            the view could not be made or read
@@ -16,7 +16,7 @@ AgentError
     RestoreFailed             a disk could not be written, or what was sent does not inflate
     RestoreRefused            this machine cannot take the restore
         DiskTooSmall          the disk is smaller than the one in the point
-        RestoreUnknown        a delta, but the disk does not hold what it goes on from
+        RestoreUnknown        a difference, but the disk does not hold what it builds on
     ConfigurationWrong        agent.json or the state folder cannot be used
     RequestRefused            the agent understood and will not do it
 

@@ -1,10 +1,10 @@
 """Pairing: agent and core learn each other's certificate, and a one-time code proves both.
 
 The code is never sent. Each side proves that it knows it by an HMAC, keyed with scrypt(code), over
-both certificates and a nonce of each side. Somebody between the two would have to show a
-certificate of his own, and then the proofs do not fit. The core proves first; so an agent's proof
-goes only to who knows the code. A few wrong tries close pairing until a new code is made on the
-machine.
+both certificates and a nonce of each side. Someone in between would have to
+present another certificate, and then the proofs do not match. The core proves first, so an agent's
+proof goes only to someone who knows the code. A few wrong tries close pairing until a new code is
+made on the machine.
 """
 
 from __future__ import annotations
@@ -105,14 +105,14 @@ class Pairing:
         )
 
     def count_try(self, code: str) -> None:
-        """Count a try before it is judged, so that a cut connection is no free try.
+        """Count a try before it is checked, so that cutting the connection does not save it.
 
         Raises:
             PairingClosed: no try is left, or the code has been replaced meanwhile.
         """
         with self._state.lock:
             if self.get_code() != code:
-                raise PairingClosed("The pairing code was replaced just now: try the new one")
+                raise PairingClosed("The pairing code has just been replaced; use the new one")
             tries = self._tries() + 1
             self._state.save_pairing(PairingState(code=code, wrong_tries=tries))
 
@@ -120,7 +120,7 @@ class Pairing:
         """Return the error that says how many tries are left."""
         left_tries = MAX_WRONG_TRIES - self._tries()
         text = f"{left_tries} more tries" if left_tries else "pairing is closed now"
-        return WrongPairingCode(f"The pairing code does not fit the agent's: {text}.")
+        return WrongPairingCode(f"The pairing code is wrong: {text}.")
 
     def use_up(self) -> None:
         """Close pairing after a success."""

@@ -108,7 +108,7 @@ class ProtectDuty:
 
         Raises:
             AgentBusy: another point is being taken, or the machine is held frozen.
-            SnapshotFailed: there is no consistent view, or it did not hold.
+            SnapshotFailed: no consistent view could be made, or it did not hold.
             HoldLost: the watchdog thawed before the end.
         """
         parents = _parent_disks(message)
@@ -200,21 +200,21 @@ class ProtectDuty:
             raise
 
     def _go_on(self) -> None:
-        """Answer and log as ever, after a thaw."""
+        """Answer and log as usual again, after a thaw."""
         self._hold = None
         self._host.thaw_answers()
         let_logs_go()
         log.info("hold over")
 
     def _end_older_hold(self, core: TrustedCore, hold_seconds: int) -> None:
-        """Thaw for a final point that is taken anew; any other point has to wait."""
+        """Thaw if the final point is taken again; any other point has to wait."""
         hold, owner = self._hold, self._hold_of
         if hold is None or owner is None:
             return
         if not hold_seconds or owner.fingerprint != core.fingerprint:
             raise AgentBusy(
                 "Taking a recovery point: the machine is held frozen after a final point of core "
-                f"{owner.name!r}, until that powers it off or lets it go on."
+                f"{owner.name!r}, until that core powers it off or releases it."
             )
         hold.release()
 
@@ -223,8 +223,8 @@ class ProtectDuty:
         if hold is None:
             raise HoldLost(
                 "The machine's file systems are not held frozen: they never were since the agent "
-                "was started, or they were thawed and the machine went on. Take the final point "
-                "anew."
+                "started, or they were thawed and the machine kept running. Take the final point "
+                "again."
             )
         hold.extend()
         channel.send_control({"type": "held", "hold_seconds": hold.limit_seconds})
@@ -265,11 +265,11 @@ def _why_whole(order: _Order, view: View) -> str:
 def _parent_disks(message: Message) -> dict[str, ParentDisk]:
     entries: Any = message.get("disks")
     if not isinstance(entries, list) or len(entries) > MAX_DISKS:
-        raise ProtocolBroken("The request for a point names no list of parent disks")
+        raise ProtocolBroken("The request for a point has no valid list of parent disks")
     parents = {}
     for entry in entries:
         if not isinstance(entry, dict):
-            raise ProtocolBroken("A parent disk in the request for a point is no object")
+            raise ProtocolBroken("A parent disk in the request for a point is not an object")
         parent = ParentDisk(
             key=get_text(entry, "key", 200),
             number=get_int(entry, "number", 0, MAX_DISKS),

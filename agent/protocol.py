@@ -155,7 +155,7 @@ class Channel:
         return message
 
     def drain(self, limit_seconds: float) -> None:
-        """Throw away what still comes until the other side closes, at most that long.
+        """Discard what still arrives until the other side closes, at most that long.
 
         Closing with unread bytes would reset the connection, and the other side might lose what
         was sent to it last.
@@ -171,7 +171,7 @@ class Channel:
                     self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
     def abort(self) -> None:
-        """End the connection from another thread, whatever the one that owns it waits for."""
+        """End the connection from another thread, whatever its owner is waiting for."""
         with contextlib.suppress(OSError):
             # Not the TLS socket's own method, which would take its encryption away meanwhile.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
@@ -205,7 +205,9 @@ class Channel:
         if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
             while self._read_some():
                 if self._waiting_bytes > _MAX_UNREAD_BYTES:
-                    raise ProtocolBroken("The other side sends on without waiting for an answer")
+                    raise ProtocolBroken(
+                        "The other side keeps sending without waiting for an answer"
+                    )
             if self.on_arrival is not None:
                 self.on_arrival()
 

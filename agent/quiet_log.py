@@ -1,7 +1,7 @@
 """Hold log lines back while file systems are frozen.
 
-The journal writes to a frozen disk, and soon takes nothing more. Who logs to it then waits for a
-thaw, and so would the agent, which has to stay able to thaw.
+The journal writes to a frozen disk, and soon accepts nothing more. Anyone who logs to it then waits
+for a thaw, and so would the agent, which must stay able to thaw.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class QuietHandler(logging.Handler):
         self.release()
 
     def let_go(self) -> None:
-        """Write what was kept, and go on writing; harmless when nothing is held back."""
+        """Write what was kept, and write directly again; harmless if nothing is held back."""
         self.acquire()
         try:
             self._is_held_back = False
@@ -61,7 +61,7 @@ def hold_back_logs() -> None:
 
 
 def let_logs_go() -> None:
-    """Write what was kept, and go on writing."""
+    """Write what was kept, and write directly again."""
     for handler in _quiet_handlers():
         handler.let_go()
 

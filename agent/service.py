@@ -190,7 +190,7 @@ class Service:
         self._known = self._read_known()._replace(description=self.describe())
 
     def thaw_answers(self) -> None:
-        """Answer as ever again."""
+        """Answer as usual again."""
         self._known = None
 
     def pair(self, channel: Channel, message: Message) -> None:

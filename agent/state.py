@@ -32,7 +32,7 @@ class TrustedCore:
 
 @dataclass(frozen=True)
 class PairingState:
-    """The one-time code, how often it was tried in vain, and when it was used up."""
+    """The one-time code, how many tries were wrong, and when it was used."""
 
     code: str | None
     wrong_tries: int = 0

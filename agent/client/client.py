@@ -1,7 +1,7 @@
-"""A core's way to its agents: pair with one, ask it about its machine, take and restore points.
+"""How a core talks to its agents: pair, describe the machine, take and restore points.
 
-Each call is one connection. Whatever goes wrong is one of `agent.errors`, and what a sink raises
-passes through. Nothing that an agent sends is believed before it was checked.
+Each call is one connection. Failures are raised as `agent.errors`; what a sink raises passes
+through. Nothing an agent sends is trusted before it is checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int
 from agent.tls import fingerprint_of_der
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
-_WHY_OLD_AGENT = "the agent is of an older release"
+_WHY_OLD_AGENT = "the agent is from an older release"
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def pair_with_agent(
     """Pair with an agent by its one-time code.
 
     Raises:
-        AgentUnreachable: nobody answers there, or not with the agent's protocol.
-        WrongPairingCode: the code differs, or somebody stands between.
-        PairingClosed: the code is used up or was wrong too often.
+        AgentUnreachable: nothing answers there, or something other than an agent.
+        WrongPairingCode: the code is wrong, or someone is intercepting the connection.
+        PairingClosed: the code was used already, or was wrong too often.
     """
     certificate_pem = credentials.certificate_path.read_text()
     core_nonce = secrets.token_bytes(NONCE_BYTES)
@@ -96,8 +96,8 @@ def pair_with_agent(
     expected = proof(key, b"agent", *sides)
     if not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode()):
         raise WrongPairingCode(
-            f"Pairing with {host}:{port}: whoever answers there does not know the code. "
-            "Check the address; nothing was paired."
+            f"Pairing with {host}:{port}: the agent that answered does not know the code. "
+            "Check the address. Nothing was paired."
         )
     return PairedAgent(
         certificate_pem=ssl.DER_cert_to_PEM_cert(agent_der),
@@ -130,10 +130,10 @@ class AgentClient:
         """Return the machine's description.
 
         Raises:
-            AgentUnreachable: nobody answers.
-            AgentCertificateChanged: somebody else answers.
+            AgentUnreachable: nothing answers.
+            AgentCertificateChanged: another agent answers.
             AgentRefusedCore: the agent does not know this core.
-            ProtocolBroken: the description is not one.
+            ProtocolBroken: the description is malformed.
         """
         with self._connected() as channel:
             channel.send_control({"type": "describe"})
@@ -141,7 +141,7 @@ class AgentClient:
             return MachineDescription.from_json(answer.get("description"))
 
     def trust(self, certificate_pem: str, core_name: str) -> None:
-        """Have the agent answer another core too, from now on.
+        """Have the agent trust another core as well.
 
         Raises as `describe`.
         """
@@ -159,11 +159,11 @@ class AgentClient:
         hold_seconds: int = 0,
         watch_seconds: int = 0,
     ) -> SnapshotResult:
-        """Have the agent take a point and give its disks to the sink.
+        """Have the agent take a point, and pass its disks to the sink.
 
-        disks: what the parent point holds; none means a base image.
-        progress(done_bytes, total_bytes): bytes of the disks that were read. What it raises ends
-            the snapshot, and the agent releases its view.
+        disks: what the parent point holds; empty for a base image.
+        progress(done_bytes, total_bytes): how much of the disks has been read. An exception from
+            it ends the snapshot, and the agent releases its view.
         hold_seconds: not zero: the file systems stay frozen after the point, until the machine is
             powered off, `release_hold`, or that many seconds without `extend_hold`. Whatever ends
             the snapshot early thaws them.
@@ -194,8 +194,8 @@ class AgentClient:
         is_held = get_flag(done, "is_held")
         if hold_seconds and not is_held:
             raise HoldLost(
-                "Taking a final point: the agent does not keep file systems frozen after it. "
-                "Install the agent that belongs to this core's release."
+                "Taking a final point: this agent cannot keep file systems frozen afterwards. "
+                "Install the agent of this core's release."
             )
         return SnapshotResult(
             description,
@@ -209,7 +209,7 @@ class AgentClient:
         )
 
     def extend_hold(self) -> datetime:
-        """Have the file systems stay frozen for their whole time again, counted from now.
+        """Restart the time for which the file systems stay frozen.
 
         Returns the time by this core's clock until which nothing can be written to the machine's
         disks. A machine seen powered off by then holds nothing that the final point has not.
@@ -225,7 +225,7 @@ class AgentClient:
         return asked_at + timedelta(seconds=seconds)
 
     def release_hold(self) -> bool:
-        """Thaw the file systems; False when nothing was held any more.
+        """Thaw the file systems; False if nothing was held.
 
         Raises as `describe`.
         """
@@ -234,7 +234,7 @@ class AgentClient:
             return get_flag(receive_message(channel, "released"), "was_held")
 
     def end_watch(self) -> bool:
-        """End the watch over what is written; False when there was none any more.
+        """End the watch on what is written; False if there was none.
 
         Raises, beside what `describe` raises:
             RequestRefused: the agent is older, and so never keeps watch.
@@ -254,16 +254,16 @@ class AgentClient:
     ) -> RestoredDisk:
         """Write one disk of a point onto a disk of a machine that runs the rescue medium.
 
-        Called again with the same tokens it goes on where it stopped; a finished disk is left.
-        When it returns, all of it is on the disk and flushed, but for the first 4 KiB: they follow
-        in `restart_from_disk`, so that the machine cannot start before.
+        Called again with the same tokens, it resumes where it stopped; a finished disk is skipped.
+        When it returns, everything is on the disk and flushed except the first 4 KiB. Those are
+        written by `restart_from_disk`, so that the machine cannot start earlier.
 
         number: the machine's own number of the disk.
         token: names what the disk holds afterwards, at most 100 characters; a point's id.
         since_token: what the disk has to hold now, completely, if the plan is only a difference;
             None: the plan is whole, and whatever it does not name becomes zero.
         progress(done_bytes, total_bytes): of the plan's `data_bytes`, those that are on the disk.
-        check_cancel: called often; what it raises ends the call, and the agent keeps its place.
+        check_cancel: called often; an exception from it ends the call; the agent keeps its place.
 
         Raises, beside what `describe` raises:
             AgentBusy: the machine is being restored by another call.
@@ -278,7 +278,7 @@ class AgentClient:
             return sender.send(number, token, since_token)
 
     def restore_state(self, token: str) -> RestoreState:
-        """Return how far the restore of that token is; not known after a restart of the machine.
+        """Return how far the restore with that token is; unknown after the machine restarts.
 
         Raises as `describe`.
         """
@@ -291,7 +291,7 @@ class AgentClient:
 
         Raises, beside what `describe` raises:
             AgentBusy: a disk is still being written.
-            RestoreUnknown: nothing was restored by that token.
+            RestoreUnknown: nothing was restored with that token.
             RestoreRefused: a disk of it is not done.
         """
         with self._connected() as channel:
@@ -299,7 +299,7 @@ class AgentClient:
             receive_message(channel, "restore_finished")
 
     def restart_from_disk(self) -> None:
-        """Make the machine's disks bootable and restart it, so that it boots what was restored.
+        """Make the machine's disks bootable, and restart it into what was restored.
 
         Raises, beside what `describe` raises:
             AgentBusy: a disk is still being written.
@@ -327,7 +327,7 @@ class AgentClient:
                 f"Connecting to {self._host}:{self._port}: the agent's certificate is "
                 f"{fingerprint_of_der(certificate_der)}, expected "
                 f"{fingerprint_of_der(self._certificate_der)} from the pairing. If the agent was "
-                "installed anew, pair with it again; if not, somebody else answers there."
+                "reinstalled, pair with it again; otherwise another machine answers there."
             )
 
 

@@ -40,7 +40,7 @@ def connected(
     timeout_seconds: float,
     check_certificate: Callable[[bytes], None] | None = None,
 ) -> Iterator[tuple[Channel, bytes]]:
-    """Connect, check who answers, and hear the agent's greeting."""
+    """Connect, check who answers, and read the agent's greeting."""
     deadline = time.monotonic() + timeout_seconds
     context = core_context(
         credentials.certificate_path if credentials else None,
@@ -71,13 +71,13 @@ def _handshake(host: str, port: int, context: ssl.SSLContext, deadline: float) -
         if connection is not None:
             connection.close()
         raise AgentUnreachable(
-            f"Connecting to the agent at {host}:{port}: {error}. Check that the machine runs, "
-            "that its understudy-agent service does, and that no firewall stands between."
+            f"Connecting to the agent at {host}:{port}: {error}. Check that the machine and "
+            "its understudy-agent service are running, and that no firewall is in the way."
         ) from error
 
 
 def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> None:
-    """Hear the agent's greeting, which comes first so that a refusal is seen before anything."""
+    """Read the agent's greeting. It comes first, so a refusal shows before anything is sent."""
     try:
         greeting = channel.receive_control("hello")
     except AgentGone as error:
@@ -85,8 +85,8 @@ def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> Non
         if isinstance(alert, ssl.SSLError) and "alert" in (alert.reason or "").lower():
             raise AgentRefusedCore(
                 f"Connecting to the agent at {host}:{port}: it does not know this core's "
-                f"certificate ({alert.reason}). Pair this core with it, or have a core that is "
-                "paired make the agent trust this one."
+                f"certificate ({alert.reason}). Pair this core with it, or let a core that is "
+                "already paired tell the agent to trust this one."
             ) from error
         raise AgentUnreachable(
             f"Connecting to the agent at {host}:{port}: it closed the connection without a "
@@ -94,13 +94,13 @@ def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> Non
         ) from error
     except ProtocolBroken as error:
         raise AgentUnreachable(
-            f"Connecting to {host}:{port}: whatever answers there is no agent. {error}"
+            f"Connecting to {host}:{port}: what answers there is not an agent. {error}"
         ) from error
     if greeting.get("protocol") != PROTOCOL_VERSION:
         raise AgentUnreachable(
             f"Connecting to the agent at {host}:{port}: it speaks protocol "
             f"{str(greeting.get('protocol'))[:20]}, this core speaks {PROTOCOL_VERSION}. "
-            "Install the agent that belongs to this core's release."
+            "Install the agent of this core's release."
         )
     if has_certificate and greeting.get("is_trusted") is not True:
         raise AgentRefusedCore(

@@ -1,4 +1,4 @@
-"""Receive the disks of a point from an agent, believing nothing, and give them to a sink."""
+"""Receive the disks of a point from an agent, trusting nothing, and pass them to a sink."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ class Receiver:
             self._finish(message)
         elif kind == "snapshot_done":
             if self._open is not None or not self._numbers:
-                raise ProtocolBroken("The agent says that a point is done whose disks are not")
+                raise ProtocolBroken("The agent says that a point is complete whose disks are not")
             return True
         else:
-            raise ProtocolBroken(f"In mid-stream the agent sent {kind[:40]!r}")
+            raise ProtocolBroken(f"In the middle of a stream the agent sent {kind[:40]!r}")
         return False
 
     def _report(self, message: Message) -> None:

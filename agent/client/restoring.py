@@ -83,7 +83,7 @@ class RestoredDisk:
 class RestoreState:
     """What the rescue machine knows of a restore; `disks` by the machine's own numbers.
 
-    It knows nothing after it was started anew, whatever its disks hold.
+    It knows nothing after a restart, whatever its disks hold.
     """
 
     is_known: bool
@@ -105,13 +105,13 @@ def match_disks(capacities_bytes: Sequence[int], machine: MachineDescription) ->
     if not machine.is_rescue:
         raise RestoreRefused(
             f"Restoring onto {machine.hostname or 'the machine'!r}: it does not run the "
-            "rescue medium. Start it from that, and try again."
+            "rescue medium. Start it from the rescue medium, then try again."
         )
     disks = sorted(machine.disks, key=lambda disk: disk.number)
     if len(disks) < len(capacities_bytes):
         raise RestoreRefused(
             f"Restoring {len(capacities_bytes)} disks: the machine has {len(disks)}. "
-            "Give it more disks and start it from the rescue medium again."
+            "Add disks, then start it from the rescue medium again."
         )
     for capacity_bytes, disk in zip(capacities_bytes, disks):
         check_fits(capacity_bytes, disk.capacity_bytes, disk.device)
@@ -190,7 +190,7 @@ class DiskSender:
             if frame is None:
                 return
             if self._take(frame):
-                raise ProtocolBroken("The agent says that a disk is done in the middle of it")
+                raise ProtocolBroken("The agent says that a disk is complete in the middle of it")
 
     def _take(self, frame: Frame) -> bool:
         """Take an answer; True when the disk is done."""
@@ -234,7 +234,7 @@ def read_state(message: Message) -> RestoreState:
     disks = {}
     for entry in entries:
         if not isinstance(entry, dict):
-            raise ProtocolBroken("A disk in a restore's state is no object")
+            raise ProtocolBroken("A disk in a restore's state is not an object")
         next_grain = get_int(entry, "next_grain", 0, grain_count(MAX_CAPACITY_BYTES))
         disks[get_int(entry, "number", 0, 65535)] = RestoredDisk(
             next_grain, get_flag(entry, "is_done")

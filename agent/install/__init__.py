@@ -2,7 +2,7 @@
 
 For a running machine the tree is `/`; for a disk image that is being built it is the unpacked
 tree. Nothing of the machine is executed, so a tree of another machine is fine. Afterwards the
-machine's initramfs has to be made anew (`update-initramfs -u -k all`) and the machine restarted
+machine's initramfs has to be rebuilt (`update-initramfs -u -k all`) and the machine restarted
 once; before that the agent works with the provider `fsfreeze`.
 """
 
@@ -41,7 +41,7 @@ _EXECUTABLE = (
 
 
 class InstallFailed(AgentError):
-    """The tree is no machine the agent can run on, or a part is missing here."""
+    """The agent cannot run in this tree, or a part of it is missing here."""
 
     code = "AGENT-INSTALL-FAILED"
 
@@ -58,7 +58,7 @@ def install_into(
         `understudy-agent show-code` prints it there.
 
     Raises:
-        InstallFailed: the tree has no Python from 3.9 on, or a part is missing.
+        InstallFailed: the tree has no Python 3.9 or newer, or a part of the agent is missing here.
     """
     _install_program(root_tree)
     for source in sorted(_ROOT_FILES.rglob("*")):
@@ -72,7 +72,7 @@ def install_rescue(root_tree: Path) -> None:
     """Install only the program, for a rescue medium: `understudy-agent restore` runs it there.
 
     Raises:
-        InstallFailed: the tree has no Python from 3.9 on, or a part is missing.
+        InstallFailed: the tree has no Python 3.9 or newer, or a part of the agent is missing here.
     """
     _install_program(root_tree)
     _copy_root_file(root_tree, _COMMAND)
@@ -101,7 +101,9 @@ def _python_version(root_tree: Path) -> tuple[int, int]:
         ) from error
     match = re.fullmatch(r"python3\.(\d+)", name)
     if match is None or int(match[1]) < 9:
-        raise InstallFailed(f"Installing into {root_tree}: Python is {name}, 3.9 is needed")
+        raise InstallFailed(
+            f"Installing into {root_tree}: Python is {name}; 3.9 or newer is needed"
+        )
     return 3, int(match[1])
 
 

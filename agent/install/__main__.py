@@ -16,7 +16,7 @@ def main() -> int:
     """Install, and say what is left to do."""
     parser = argparse.ArgumentParser(prog="python -m agent.install", description=__doc__)
     parser.add_argument("root", type=Path, help="root tree of the machine; / for this one")
-    parser.add_argument("--code", help="one-time pairing code; without, the agent makes one")
+    parser.add_argument("--code", help="one-time pairing code; by default the agent makes one")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--provider", choices=PROVIDERS, default="auto")
     parser.add_argument(
@@ -32,7 +32,7 @@ def main() -> int:
     except AgentError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1
-    print("Installed. Left to do on the machine: update-initramfs -u -k all, then restart it once.")
+    print("Installed. On the machine, run update-initramfs -u -k all, then restart it once.")
     return 0
 
 

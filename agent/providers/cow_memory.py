@@ -105,7 +105,7 @@ def release_cow(number: int) -> None:
     """Remove the memory device of that number.
 
     Raises:
-        SnapshotFailed: somebody holds it.
+        SnapshotFailed: it is in use.
     """
     try:
         (_BLOCK / f"zram{number}" / "reset").write_text("1")

@@ -69,7 +69,7 @@ class DmControl:
         self._call(_DEV_SUSPEND, suspend_request(name))
 
     def resume(self, name: str) -> None:
-        """Make a loaded table live, if there is one, and let reads and writes go on."""
+        """Make a loaded table live, if there is one, and resume reads and writes."""
         self._call(_DEV_SUSPEND, resume_request(name))
 
     def remove(self, name: str) -> None:

@@ -39,7 +39,7 @@ def changed_grains(
     capacity_bytes: of the disk.
 
     Raises:
-        ViewInvalid: there is no such list, or it is not whole.
+        ViewInvalid: there is no such list, or it is incomplete.
     """
     chunk_bytes = chunk_sectors * _SECTOR_BYTES
     chunks_of_grain = GRAIN_BYTES // chunk_bytes

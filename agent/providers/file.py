@@ -34,7 +34,7 @@ class FileView:
 
 
 class FrozenMarks:
-    """The marks beside the files that ask whoever writes to them to wait."""
+    """Marks beside the files, which ask anyone who writes to them to wait."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._marks = [path.with_name(path.name + ".frozen") for path in paths]

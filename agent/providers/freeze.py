@@ -1,4 +1,4 @@
-"""Freeze file systems for a bounded time, with a watchdog that thaws whatever becomes of the agent.
+"""Freeze file systems for a limited time, with a watchdog that thaws even if the agent dies.
 
 While file systems are frozen and disks suspended, this process must touch neither: a page that is
 not in memory would have to come from a disk that does not answer. So all its memory is locked
@@ -151,10 +151,10 @@ class Watchdog:
         os.close(child_end)
         if not self._is_answered(_READY, _WATCHDOG_READY_SECONDS):
             self._kill()
-            raise SnapshotFailed("The watchdog over the freeze did not start: nothing was frozen")
+            raise SnapshotFailed("The watchdog for the freeze did not start; nothing was frozen")
 
     def extend(self) -> bool:
-        """Have the limit begin anew; False when the watchdog has acted before it heard of this."""
+        """Restart the time limit; False if the watchdog acted first."""
         try:
             os.write(self._told_end, _EXTEND)
         except BrokenPipeError:
@@ -183,7 +183,7 @@ class Watchdog:
         if self._status != 0:
             raise SnapshotFailed(
                 f"File systems were frozen for more than {self._limit_seconds:g} seconds, so the "
-                "watchdog thawed them and the view was given up. Try again when the machine is "
+                "watchdog thawed them and the view was abandoned. Try again when the machine is "
                 "less busy."
             )
 
@@ -237,7 +237,7 @@ def _tell(answer_end: int, answer: bytes) -> bool:
 
 
 def _close_sockets() -> None:
-    """Let go of the parent's connections, which would else stay open as long as the watchdog."""
+    """Close the parent's connections, which would otherwise stay open with the watchdog."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -267,7 +267,7 @@ _memory = _Memory()
 
 
 def lock_memory() -> None:
-    """Bring all memory of this process in, and keep it there until as many `unlock_memory`.
+    """Load all memory of this process and keep it there until `unlock_memory` as many times.
 
     Raises:
         SnapshotFailed: the kernel refuses.
@@ -276,12 +276,12 @@ def lock_memory() -> None:
 
 
 def unlock_memory() -> None:
-    """Allow the memory of this process to leave again, if nobody else wants it here."""
+    """Let the memory of this process be paged out again, once no one else wants it locked."""
     _memory.unlock()
 
 
 def lock_all_memory() -> None:
-    """Do it whoever else wants it; for the watchdog, which has been forked among threads."""
+    """Lock without counting holders; for the watchdog, a fork of a process with threads."""
     if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         reason = os.strerror(ctypes.get_errno())
         raise SnapshotFailed(f"Locking the agent's memory before the freeze: {reason}")

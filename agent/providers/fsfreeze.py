@@ -1,7 +1,7 @@
-"""The `fsfreeze` provider: file systems stand still while everything is read, for a bounded time.
+"""The `fsfreeze` provider: file systems stay frozen while everything is read, for a limited time.
 
-For machines that have not been restarted with the layer yet. Applications wait while a point is
-taken. When reading takes longer than the limit, the watchdog thaws and the point fails.
+For machines that have not yet been restarted with the layer. Applications wait while a point is
+taken. If reading takes longer than the limit, the watchdog thaws and the point fails.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FrozenView:
         self.consistency = CRASH if not_frozen else FROZEN_WHILE_READ
 
     def check(self) -> None:
-        """The watchdog tells at the end; nothing can be told before."""
+        """Nothing can be told before the end, when the watchdog is asked."""
 
 
 class FsfreezeProvider:
@@ -66,8 +66,8 @@ class FsfreezeProvider:
     ) -> Iterator[View]:
         """Freeze all file systems for as long as the context lasts, but no longer than the limit.
 
-        hold: takes them over frozen, and has its own limit.
-        watch: is not kept, since nothing knows what is written later.
+        hold: takes over the frozen file systems, with its own limit.
+        watch: ignored, since this provider cannot tell what is written later.
 
         Raises:
             SnapshotFailed: a file system could not be frozen, or the limit was passed.
@@ -111,7 +111,7 @@ def _kept(mounts: OpenMounts, hold: Hold) -> Iterator[None]:
 
 
 def _forget_cached(found: Sequence[FoundDisk]) -> None:
-    """Drop what the kernel remembers of the whole disks: file systems write past that memory."""
+    """Drop the kernel's cache of the whole disks, which file systems write past."""
     for disk in found:
         try:
             descriptor = os.open(disk.device, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
-"""Keep file systems frozen after a point, so that nothing can be written that it does not hold.
+"""Keep file systems frozen after a point, so that nothing is written that it does not hold.
 
-A provider hands over what it froze, and the watchdog over it, instead of thawing. From then on the
-watchdog wants to hear of the core within the limit, else it thaws: a machine must not stand still
-for ever because a core was lost. The end of the machine's power is the end that is meant.
+A provider hands over what it froze, with the watchdog, instead of thawing. From then on the core
+has to be heard from within the limit, or the watchdog thaws: a machine must not stay frozen for
+ever because a core was lost. A hold is meant to end when the machine is powered off.
 
 While a hold lasts, nothing here may touch a frozen file system: memory is locked, log lines are
 held back, and the service answers from what it read before.
@@ -28,9 +28,9 @@ class Frozen(Protocol):
 
 
 class Hold:
-    """One hold: it begins with `keep`, and is over by `release` or when the watchdog has thawed.
+    """One hold, from `keep` until `release` or until the watchdog thaws.
 
-    on_over: called once, by whatever thread notices the end, after the thaw.
+    on_over: called once after the thaw, by the thread that notices the end.
     """
 
     def __init__(self, limit_seconds: int, on_over: Callable[[], object]) -> None:
@@ -53,11 +53,11 @@ class Hold:
 
     @property
     def has_taken_over(self) -> bool:
-        """Tell whether thawing, and the watchdog, are this hold's to end, or were."""
+        """Tell whether this hold is, or was, responsible for the thaw and the watchdog."""
         return self._watchdog is not None
 
     def extend(self) -> None:
-        """Have the limit begin anew.
+        """Restart the time limit.
 
         Raises:
             HoldLost: the file systems were thawed.
@@ -67,9 +67,9 @@ class Hold:
                 return
         self._end()
         raise HoldLost(
-            f"The machine's file systems were frozen, and nothing was heard of the core for "
-            f"{self.limit_seconds} seconds, so they were thawed and the machine went on. "
-            "Take the final point anew."
+            f"The machine's file systems were frozen, but nothing was heard from the core for "
+            f"{self.limit_seconds} seconds, so they were thawed and the machine kept running. "
+            "Take the final point again."
         )
 
     def release(self) -> bool:

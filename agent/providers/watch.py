@@ -1,9 +1,8 @@
 """Watch what is written after a point, so that the next one need not read whole disks.
 
-A provider hands over the views of the point instead of releasing them: they know what was written
-since. A watch takes memory, so it ends by itself: when its time is over, or when the views were
-lost. It ends with every other point too, and nothing that ends it does harm: the next point reads
-all, as it always could.
+A provider hands over the views of the point instead of releasing them: they record what is written
+afterwards. A watch takes memory, so it ends by itself when its time is over or the views are lost.
+Every other point ends it too. Ending it does no harm: the next point then reads everything.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LOOK_SECONDS = 10.0
 
 
 class Standing(Protocol):
-    """Views that stand on after they were read."""
+    """Views that are kept after they were read."""
 
     def find_loss(self) -> str:
         """Return why they do not know any more what was written; empty as long as they do."""

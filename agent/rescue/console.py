@@ -1,4 +1,4 @@
-"""What a machine that runs the rescue medium shows on its screen: where it is, and its code."""
+"""What a machine that runs the rescue medium shows on its screen: its address and its code."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0
 _BANNER = """
-  Understudy rescue medium. This machine waits to be restored; its disks will be overwritten.
+  Understudy rescue medium. This machine is waiting to be restored; its disks will be overwritten.
 
     Address   {addresses}
     Port      {port}
     Code      {code}
     Agent     {fingerprint}
 
-  Give address, port and code to the core that restores onto this machine.
+  Enter address, port and code on the core that restores this machine.
 """
 
 
 class RescueConsole:
-    """Writes to all consoles, and again when address or code have changed.
+    """Writes to all consoles, and again when the address or the code changes.
 
-    A code that is used up, or was wrong too often, is replaced by a new one: nobody could make one
-    here otherwise, and who reads it stands before the machine.
+    A code that was used, or was wrong too often, is replaced by a new one: there is no other way to
+    make one here, and whoever reads it is at the machine's screen.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class RescueConsole:
         self._is_stopped = threading.Event()
 
     def start(self, port: int) -> None:
-        """Show, and go on looking for changes in the background."""
+        """Show the banner, and keep looking for changes in the background."""
         self.look(port)
         threading.Thread(target=self._watch, args=(port,), name="console", daemon=True).start()
 
@@ -78,7 +78,7 @@ class RescueConsole:
         )
 
     def tell(self, text: str) -> None:
-        """Write a text to all consoles; one that cannot be written to is left out."""
+        """Write a text to all consoles, skipping those that cannot be written to."""
         with self._lock:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()

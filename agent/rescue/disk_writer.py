@@ -1,12 +1,12 @@
-"""Write a disk's grains at their places: check, inflate, write, flush, by a few threads.
+"""Write a disk's grains in their places with a few threads: check, inflate, write, flush.
 
-Runs come in ascending order, so all that is known of a disk is one number: the grain before which
-everything is on it. It moves when the disk was flushed, and never past a run that failed. Memory
-is flat: only so many runs are under way, and the disk is flushed often, so that its last flush is
-short and a small machine's memory is not full of what waits to be written.
+Runs arrive in ascending order, so one number says how far a disk is: everything before that grain
+is on it. The number moves when the disk has been flushed, and never past a run that failed. Memory
+use is constant: the number of runs in progress is limited, and the disk is flushed often, so the
+last flush is short and a small machine's memory does not fill up.
 
 The head of the disk, with its boot sector and partition table, is not written here but kept for
-`write_head`: a machine that loses its power meanwhile must not start from a half.
+`write_head`: a machine that loses power meanwhile must not boot from a half-written disk.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class DiskWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let what is under way end, and flush it, so that `next_grain` is as far as it can be."""
+        """Finish and flush what is in progress, so that `next_grain` is as far as possible."""
         try:
             self._settle()
         finally:
@@ -103,7 +103,7 @@ class DiskWriter:
             os.close(self._descriptor)
 
     def write_run(self, first_grain: int, compressed: Sequence[memoryview]) -> None:
-        """Inflate grains and write them, at some time before `finish` returns.
+        """Inflate grains and write them at some point before `finish` returns.
 
         Raises:
             RestoreFailed: an earlier run does not inflate, or the disk cannot be written.
@@ -118,12 +118,12 @@ class DiskWriter:
         self._zero(first_grain, first_grain + grains)
 
     def zero_bytes(self, offset_bytes: int, count_bytes: int) -> None:
-        """Make a place anywhere on the disk zero, flushed on return. Raises as `write_run`."""
+        """Zero any part of the disk, flushed on return. Raises as `write_run`."""
         self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
         self._checked(partial(os.fdatasync, self._descriptor))
 
     def go_on(self) -> None:
-        """Take note of what has been done meanwhile; for times when no run comes.
+        """Note what has been done meanwhile; for times when no run arrives.
 
         Raises as `write_run`.
         """
@@ -171,7 +171,7 @@ class DiskWriter:
         self._look_at_flush()
 
     def _look_at_flush(self, wait_seconds: float = 0.0) -> None:
-        """Take note of a flush that is done, begin one that is due, and report."""
+        """Note a flush that is done, begin one that is due, and report."""
         if self._flush is not None:
             grain, flushed_bytes, future = self._flush
             wait([future], timeout=wait_seconds)
@@ -199,7 +199,7 @@ class DiskWriter:
         self._report(self.next_grain)
 
     def _settle(self) -> None:
-        """Let all that came end, and count it as far as nothing before it failed."""
+        """Let everything finish, and count it up to the first failure."""
         failed = False
         for end_grain, future in self._pending:
             failed = future.exception() is not None or failed
@@ -234,7 +234,7 @@ class DiskWriter:
         return wanted_bytes
 
     def _buffer(self) -> mmap.mmap:
-        """Return this thread's piece of memory, which lies as the kernel wants it."""
+        """Return this thread's buffer, aligned as the kernel needs it."""
         buffer: mmap.mmap | None = getattr(self._own, "buffer", None)
         if buffer is None:
             buffer = self._own.buffer = mmap.mmap(-1, MAX_RUN_GRAINS * GRAIN_BYTES)
@@ -267,7 +267,7 @@ def _open(path: Path) -> int:
 
 
 def write_head(path: Path, head: bytes) -> None:
-    """Write what a `DiskWriter` has kept of a disk, flushed on return.
+    """Write the head that a `DiskWriter` kept, flushed on return.
 
     Raises:
         RestoreFailed: the disk cannot be written.
@@ -298,10 +298,10 @@ def _write_all(descriptor: int, data: memoryview, offset_bytes: int) -> None:
 
 
 def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: bool = True) -> int:
-    """Make a place read as zero; returns how many bytes were written for that.
+    """Make a range read as zero; return how many bytes were written for that.
 
-    What the device or file system can do without writing is left to it. Else the place is read,
-    and only what is not zero is written: a blank disk is read faster than it is written.
+    If the device or file system can do it without writing, it is left to that. Otherwise the range
+    is read, and only what is not zero is written: reading a blank disk is faster than writing it.
     """
     if can_punch and _punch(descriptor, offset_bytes, count_bytes):
         return 0
@@ -316,7 +316,7 @@ def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: b
 
 
 def _punch(descriptor: int, offset_bytes: int, count_bytes: int) -> bool:
-    """Have the kernel make a place zero without writing; False when it cannot here."""
+    """Have the kernel zero a range without writing; False if it cannot here."""
     if count_bytes <= 0:
         return True
     place, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(count_bytes)

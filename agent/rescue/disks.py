@@ -1,6 +1,6 @@
 """The disks of a machine that runs the rescue medium, which a restore may overwrite.
 
-Unlike a running machine's, they are known by their hardware: what is written on them changes.
+Unlike a running machine's, they are identified by their hardware: their content changes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class MachineTarget:
         self._dev_root = dev_root
 
     def disks(self) -> list[TargetDisk]:
-        """Return all fixed disks but the one that the rescue medium itself is on."""
+        """Return all fixed disks except the one that carries the rescue medium."""
         found = find_disks(self._left_out, self._sys_root, self._dev_root)
         keys = hardware_keys(found)
         disks: list[TargetDisk] = []
@@ -97,7 +97,7 @@ class MachineTarget:
         return disks
 
     def restart(self) -> None:
-        """Write everything out, let go of the medium if it can be ejected, and restart."""
+        """Write everything out, eject the medium if possible, and restart."""
         os.sync()
         for device in sorted(self._dev_root.glob("sr[0-9]*")):
             _eject(device)

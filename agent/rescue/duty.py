@@ -1,9 +1,9 @@
-"""What the agent does on a machine that runs the rescue medium: its disks are written.
+"""What the agent does on a machine that runs the rescue medium: it writes the machine's disks.
 
-One disk after the other, or several at once by a connection each. What is known of a disk is in
-the journal; a connection that was cut is taken up by the next call of the same core. The heads of
-the disks are written right before the restart that a core asks for: whenever the machine loses its
-power before, it starts from none of its disks, neither from a half nor from a state that is old.
+One disk after the other, or several at once with one connection each. What is known of a disk is in
+the journal; after a cut connection, the next call of the same core resumes. The heads of the disks
+are written just before the restart that a core asks for. If the machine loses power before that, it
+boots from none of its disks: neither from a half-written one nor from an outdated one.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class RescueDuty:
         self._is_restarting = False
 
     def start(self) -> None:
-        """Nothing is to be prepared."""
+        """Do nothing: there is nothing to prepare."""
 
     def stop(self) -> None:
-        """Nothing is to be released: a disk that is being written is left where it is."""
+        """Do nothing: a disk that is being written stays as it is."""
 
     def describe(self) -> Message:
         """Return the disks and how far each is."""
@@ -119,7 +119,7 @@ class RescueDuty:
         """Find where to begin, and forget what the disk held until now.
 
         Raises:
-            RestoreUnknown: a difference is to be written onto something else.
+            RestoreUnknown: the disk does not hold what the difference builds on.
         """
         entry = self._journal.find(disk.key)
         if entry is not None and _goes_on(entry, wanted):
@@ -175,9 +175,9 @@ class RescueDuty:
         )
 
     def _tell_begin(self, disk: TargetDisk, entry: DiskRestore, is_resumed: bool) -> None:
-        what = "the difference is written" if entry.since_token else "the disk is overwritten"
+        what = "writing the difference" if entry.since_token else "overwriting the disk"
         percent = 100 * entry.next_grain // grain_count(entry.capacity_bytes)
-        how = f"going on at {percent} %" if is_resumed else "beginning"
+        how = f"resuming at {percent} %" if is_resumed else "from the beginning"
         self._console.tell(f"{disk.path}: {what}, {how}.")
 
     def _restore_state(self, channel: Channel, _core: TrustedCore, message: Message) -> None:
@@ -194,8 +194,8 @@ class RescueDuty:
             disks = self._disks_of(token)
             if not disks:
                 raise RestoreUnknown(
-                    f"Finishing the restore of {token}: this machine knows nothing of it since it "
-                    "was started. Restore the whole point."
+                    f"Finishing the restore of {token}: this machine has no record of it since "
+                    "it was started. Restore the whole point."
                 )
             undone = [str(disk.path) for disk, entry in disks if not entry.is_done]
             if undone:
@@ -214,7 +214,7 @@ class RescueDuty:
             self._write_heads()
             self._is_restarting = True
         log.info("restart core=%s", core.name)
-        self._console.tell("Restored. The machine restarts from its own disk.")
+        self._console.tell("Restored. The machine is restarting from its own disk.")
         channel.send_control({"type": "restarting"})
         restart = threading.Timer(_RESTART_DELAY_SECONDS, self._target.restart)
         restart.daemon = True
@@ -302,7 +302,7 @@ def _goes_on(entry: DiskRestore, wanted: DiskRestore) -> bool:
 
 
 def _get_older(disk: TargetDisk, entry: DiskRestore | None, wanted: DiskRestore) -> DiskRestore:
-    """Return what a difference goes on from, which the disk must hold completely."""
+    """Return what a difference builds on, which the disk must hold completely."""
     if entry is not None and entry.is_done and entry.token == wanted.since_token:
         return entry
     holds = "nothing that this machine knows of since it was started"

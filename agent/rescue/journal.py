@@ -1,7 +1,7 @@
-"""What has reached the disks of a rescue machine, so that a restore that was cut goes on.
+"""What has reached the disks of a rescue machine, so that an interrupted restore can resume.
 
-Written to the state folder, which is memory there: an agent that is started again goes on, while
-a machine that lost its power knows nothing. An entry is only ever true: it says a grain is on the
+Kept in the state folder, which is in memory there: a restarted agent resumes, while a machine
+that lost power knows nothing. An entry is only ever true: it says a grain is on the
 disk after that was flushed, and forgets a disk's content before the first byte of another.
 """
 

@@ -277,7 +277,7 @@ def test_a_reader_that_stalls_beyond_the_limit_loses_the_hold(
                 wait_until(lambda: frozen(agent) == [False])
             super().write(number, data)
 
-    with pytest.raises(HoldLost, match="nothing was heard of the core for 1 seconds"):
+    with pytest.raises(HoldLost, match="nothing was heard from the core for 1 seconds"):
         large.take_snapshot(StallingSink(tmp_path / "stalled"), hold_seconds=1)
 
 
