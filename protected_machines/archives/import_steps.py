@@ -143,10 +143,7 @@ def look_at_archive(
 ) -> dict[str, Any]:
     """Look at what the archive holds of the machine, and note what this core lacks.
 
-    Effect: none; the note is saved before anything is brought.
-    Idempotent because: it only looks.
-    Undo: nothing to undo.
-    Fails with: ARCHIVE-… and IMPORT-… as the dialog says beforehand; STORE-….
+    Fails with ARCHIVE-… and IMPORT-… as the dialog says beforehand; STORE-….
     """
     place = look_at_place(folder)
     findings = plan_archive_to_read(place)
@@ -175,10 +172,8 @@ def look_at_archive(
 def make_machine(machine_id: UUID | str, point_id: UUID | str | None, look: dict[str, Any]) -> None:
     """Have a row for the machine, so that its page shows what is being brought.
 
-    Effect: the machine is known here, as recovery points only if it was not.
-    Idempotent because: the row is found by its id.
-    Undo: `undo_make_machine`, which also takes out what was brought.
-    Fails with: STORE-MANIFEST-DAMAGED.
+    Idempotent: the row is found by its id.
+    Fails with STORE-MANIFEST-DAMAGED.
     """
     source = Inventory(Path(look["path"]))
     newest = (
@@ -207,10 +202,8 @@ def copy_points(
 ) -> dict[str, Any]:
     """Bring the points that this core lacks; every byte is proven when it is here.
 
-    Effect: the store holds the points.
-    Idempotent because: what is here whole stays, and half a file is gone on with.
-    Undo: `undo_make_machine`.
-    Fails with: STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-NOT-READABLE.
+    Idempotent: what is here whole stays, and half a file is continued.
+    Fails with STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-NOT-READABLE.
     """
     path = Path(look["path"])
     wanted = None if point_id is None else str(point_id)
@@ -231,10 +224,8 @@ def copy_points(
 def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, Any]:
     """List the points, as proven: every byte was compared with its digest as it came.
 
-    Effect: the index knows the points, and whatever waits for a new point is told.
-    Idempotent because: a point that is listed is left as it is.
-    Undo: nothing to undo; it is the last step.
-    Fails with: STORE-MANIFEST-DAMAGED.
+    Idempotent: a point that is listed is left as it is.
+    Fails with STORE-MANIFEST-DAMAGED.
     """
     store = open_store()
     machine = Machine.objects.get(pk=machine_id)

@@ -1,7 +1,7 @@
 """Archive a machine's recovery points: findings beforehand, and the step functions of it.
 
-The functions take ids and plain choices, so that an archive and a seed drive share them. Each says
-its Effect, why it is Idempotent, its Undo and what it Fails with; none knows a job.
+The functions take ids and plain choices and know no job, so that an archive and a seed drive share
+them.
 """
 
 import logging
@@ -63,10 +63,7 @@ def look_at_folder(
 ) -> dict[str, Any]:
     """Look whether the points can be copied to the folder, and note what is there beforehand.
 
-    Effect: none; the note is saved before anything is made.
-    Idempotent because: it only looks.
-    Undo: nothing to undo.
-    Fails with: ARCHIVE-… as the dialog says beforehand; STORE-POINT-MISSING, STORE-CHAIN-BROKEN.
+    Fails with ARCHIVE-… as the dialog says beforehand; STORE-POINT-MISSING, STORE-CHAIN-BROKEN.
     """
     points = points_to_archive(machine_id, point_id)
     place = look_at_place(folder)
@@ -85,10 +82,7 @@ def look_at_folder(
 def make_folder(look: dict[str, Any]) -> None:
     """Make the archive's folder, on the disk that was looked at.
 
-    Effect: the folder is there.
-    Idempotent because: one that is there is as good.
-    Undo: `undo_make_folder`, which also takes out what was copied.
-    Fails with: ARCHIVE-DISK-GONE, ARCHIVE-NOT-WRITABLE.
+    Fails with ARCHIVE-DISK-GONE, ARCHIVE-NOT-WRITABLE.
     """
     path = Path(look["path"])
     if not _is_on(path.parent if look["is_new"] else path, look["device"]):
@@ -126,10 +120,8 @@ def copy_points(
 ) -> dict[str, Any]:
     """Copy the points that the archive lacks; every byte is proven when it is there.
 
-    Effect: the archive holds the points.
-    Idempotent because: what is there whole stays, and half a file is gone on with.
-    Undo: `undo_make_folder`.
-    Fails with: STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-DISK-GONE.
+    Idempotent: what is there whole stays, and half a file is continued.
+    Fails with STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-DISK-GONE.
     """
 
     def on_progress(done_bytes: int, total_bytes: int) -> None:

@@ -1,7 +1,6 @@
 """Start a VM that was made of a recovery point and wait for the machine inside it.
 
-Step functions on ids, as in `exports`: each says its Effect, why it is Idempotent, its Undo and
-what it Fails with. A wait raises `Waiting`, which frees the worker.
+Step functions on ids, as in `steps`. A wait raises `Waiting`, which frees the worker.
 """
 
 import logging
@@ -36,10 +35,8 @@ def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
 def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Start the VM.
 
-    Effect: the VM runs.
-    Idempotent because: a VM that runs is left alone.
-    Undo: `undo_power_on_vm`.
-    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    Idempotent: a VM that runs is left alone.
+    Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
         vm.power_on()
@@ -56,10 +53,7 @@ def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
 def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
     """Return the guest's `address`, `hostname` and `boot_id` once its tools report them.
 
-    Effect: none; it reads.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    Fails with MACHINE-VM-MISSING, VSPHERE-….
 
     Raises:
         Waiting: the guest does not report yet.
@@ -76,11 +70,9 @@ def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
 def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> None:
     """Ask the guest to reboot, unless it has since `boot_id_before`.
 
-    Effect: the guest shuts down and starts again.
-    Idempotent because: a guest with another boot id has rebooted, and one whose tools are down
-        is about to; only one that still runs that boot is asked.
-    Undo: nothing to undo.
-    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    Idempotent: a guest with another boot id has rebooted, and one whose tools are down is about to;
+        only one that still runs that boot is asked.
+    Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
         guest = vm.guest()
@@ -96,10 +88,7 @@ def wait_for_agent(
     The agent must show the certificate that was pinned when the machine was paired. With
     `boot_id_before` it must have rebooted since that boot.
 
-    Effect: none; it reads.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: AGENT-… when another agent answers or this core is refused; MACHINE-VM-MISSING.
+    Fails with AGENT-… when another agent answers or this core is refused; MACHINE-VM-MISSING.
 
     Raises:
         Waiting: the agent does not answer yet, or the reboot is not over.
@@ -121,10 +110,8 @@ def wait_for_agent(
 def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Stop the VM at once, as by pulling the plug.
 
-    Effect: the VM is off.
-    Idempotent because: a VM that is off is left alone.
-    Undo: `power_on_vm`.
-    Fails with: MACHINE-VM-MISSING, VSPHERE-….
+    Idempotent: a VM that is off is left alone.
+    Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
         vm.power_off()

@@ -1,7 +1,7 @@
 """Make a VM of a recovery point: findings beforehand, and the step functions of it.
 
 The functions take ids and plain choices, so that export, failover and test failover share them.
-Each says its Effect, why it is Idempotent, its Undo and what it Fails with; none knows a job.
+None knows a job.
 """
 
 import logging

@@ -22,13 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def reserve_vm() -> dict[str, Any]:
-    """Make the marker by which the VM to come is known as this job's own.
-
-    Effect: none outside; the marker is saved as the step's output before anything is made.
-    Idempotent because: a marker that nothing was made with is as good as another.
-    Undo: nothing to undo.
-    Fails with: nothing.
-    """
+    """Make the marker by which the VM to come is known as this job's own."""
     return {"marker": f"understudy:{this_core().id}:{uuid.uuid4()}"}
 
 
@@ -61,10 +55,8 @@ def import_vm(
 ) -> dict[str, Any]:
     """Make the VM of the point at the vCenter, its disks uploaded.
 
-    Effect: one VM, powered off, that bears the marker.
-    Idempotent because: it looks for the marker first; a complete VM is adopted.
-    Undo: `undo_import_vm`.
-    Fails with: VSPHERE-…, STORE-…; whatever was half there is removed.
+    Idempotent: it looks for the marker first; a complete VM is adopted.
+    Fails with VSPHERE-…, STORE-…; whatever was half there is removed.
     """
     manifest = get_manifest(machine_id, point_id)
     with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:

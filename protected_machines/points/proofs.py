@@ -129,10 +129,7 @@ def prove_chain(
 ) -> dict[str, Any]:
     """Prove the point and everything it builds on, by the store's own digests.
 
-    Effect: none outside; the index says proven or damaged afterwards.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: STORE-… naming what is damaged or missing, and the points that are still good.
+    Fails with STORE-… naming what is damaged or missing, and the points that are still good.
     """
     manifest = get_manifest(machine_id, point_id)
     proof = prove_whole_chain(machine_id, point_id, at_each_slice(report))

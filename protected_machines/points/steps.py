@@ -39,10 +39,8 @@ def take_point(
 def force_snapshot(context: StepContext, point_id: str) -> dict[str, Any]:
     """Take an incremental recovery point of the machine, and start what follows a new point.
 
-    Effect: one complete point in the store and in the index.
-    Idempotent because: a point of that id that is there is returned as it is.
-    Undo: nothing to undo; a complete point stays.
-    Fails with: AGENT-…, STORE-…, MACHINE-NOT-OWNER.
+    Idempotent: a point of that id that is there is returned as it is.
+    Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     point = _take(context, point_id, PointKind.INCREMENTAL)
     hooks.run_hooks(point.machine, point)

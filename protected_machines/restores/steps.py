@@ -1,8 +1,7 @@
 """Restore a recovery point onto a machine that runs the rescue medium (bare metal restore).
 
-First what speaks against the restore; then the step functions, which take ids and plain choices, so
-that the restore of a point and a failback share them. Each says its Effect, why it is Idempotent,
-its Undo and what it Fails with; none knows a job.
+The functions take ids and plain choices and know no job, so that the restore of a point and a
+failback share them.
 """
 
 import logging
@@ -51,10 +50,8 @@ def restore_disks(
 ) -> dict[str, Any]:
     """Write the point to the disks of the rescue machine; with `since_point_id` only the changes.
 
-    Effect: the disks hold the point, and are synced.
-    Idempotent because: the rescue agent knows what it holds of which point, and goes on there.
-    Undo: nothing to undo; the disks are there to be overwritten.
-    Fails with: AGENT-…, STORE-…, RESTORE-….
+    Idempotent: the rescue agent knows what it holds of which point, and goes on there.
+    Fails with AGENT-…, STORE-…, RESTORE-….
 
     Raises:
         Waiting: the connection broke; what is on the disks stays.
@@ -134,10 +131,8 @@ class _Restore:
 def restart_target(target_id: UUID | str) -> None:
     """Have the rescue machine start from its own disk.
 
-    Effect: the machine restarts.
-    Idempotent because: a rescue agent that is away has restarted, or is about to.
-    Undo: nothing to undo.
-    Fails with: AGENT-… when it refuses.
+    Idempotent: a rescue agent that is away has restarted, or is about to.
+    Fails with AGENT-… when it refuses.
     """
     target = get_target(target_id)
     try:
@@ -152,10 +147,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connectio
     That is where the rescue agent answered before; the port may also be that of the machine's
     connection details, where the rescue medium was given another one.
 
-    Effect: none; it reads.
-    Idempotent because: it reads.
-    Undo: nothing to undo.
-    Fails with: AGENT-… when another agent answers than the one pinned, or this core is refused.
+    Fails with AGENT-… when another agent answers than the one pinned, or this core is refused.
 
     Raises:
         Waiting: it does not answer yet, or the rescue medium still runs.
@@ -183,10 +175,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connectio
 def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> None:
     """Protect the machine at the place where it answers now.
 
-    Effect: the machine's network connection details are those.
-    Idempotent because: the row is made equal.
-    Undo: nothing to undo.
-    Fails with: MACHINE-NOT-OWNER.
+    Fails with MACHINE-NOT-OWNER.
     """
     machine = Machine.objects.get(pk=machine_id)
     check_owner(machine)

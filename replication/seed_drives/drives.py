@@ -26,10 +26,8 @@ logger = logging.getLogger(__name__)
 def hold_back(job_id: UUID, replicated_machine_id: UUID, folder: str, requested_by: str) -> None:
     """Have nothing of the machine sent over the link from now on.
 
-    Effect: a seed drive of the machine is outstanding.
-    Idempotent because: its id is the job's.
-    Undo: `undo_hold_back`.
-    Fails with: REPLICATION-SEED-DRIVE-OUTSTANDING, REPLICATION-MACHINE-MISSING.
+    Idempotent: its id is the job's.
+    Fails with REPLICATION-SEED-DRIVE-OUTSTANDING, REPLICATION-MACHINE-MISSING.
     """
     replicated = get_replicated(replicated_machine_id)
     try:
@@ -58,10 +56,7 @@ def undo_hold_back(job_id: UUID) -> None:
 def note_contents(job_id: UUID, machine_id: UUID, copied: dict[str, Any]) -> None:
     """Keep what is on the drive, by which the target's answers are understood later.
 
-    Effect: the seed drive says what it holds.
-    Idempotent because: it writes the same once more.
-    Undo: nothing to undo; it is the last step.
-    Fails with: STORE-POINT-MISSING.
+    Fails with STORE-POINT-MISSING.
     """
     last_id = copied["newest_point_id"]
     points = points_to_archive(machine_id, None)
