@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import sys
@@ -22,7 +23,6 @@ from lab.supervisor import in_parallel
 from lab.tools_link import ToolsLink
 from rescue_medium.commands import CommandFailed, run_command
 
-SNAPSHOT_INTERVAL_SECONDS = 60
 CORE_LIMIT_SECONDS = 180
 MACHINE_LIMIT_SECONDS = 420
 FIRST_POINTS_LIMIT_SECONDS = 900
@@ -130,7 +130,7 @@ class FirstStart:
                     *("protect_machine", "--name", machine.name),
                     *("--host", machine.machine.address, "--port", str(machine.agent_port)),
                     *("--code", machine.pairing_code),
-                    *("--interval", str(SNAPSHOT_INTERVAL_SECONDS)),
+                    *("--interval", str(snapshot_interval_seconds())),
                 )
             except NotReady as error:
                 said = str(error)
@@ -232,6 +232,14 @@ class FirstStart:
                 raise NotReady("it is being stopped")
             if time.monotonic() > deadline:
                 raise NotReady(f"waited {limit_seconds:.0f} s for {what}\n{detail()}")
+
+
+def snapshot_interval_seconds() -> int:
+    """Return how often machines are to be snapshotted: `UNDERSTUDY_LAB_INTERVAL`, or a minute."""
+    text = os.environ.get("UNDERSTUDY_LAB_INTERVAL", "60")
+    if not text.isdecimal() or int(text) == 0:
+        raise SystemExit(f"UNDERSTUDY_LAB_INTERVAL must be a number of seconds, not {text!r}")
+    return int(text)
 
 
 def machines_with_points(store_path: Path) -> set[str]:

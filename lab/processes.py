@@ -49,6 +49,14 @@ class OwnProcess:
         """When it started, on the clock of `time.monotonic`, as long as the host never slept."""
         return self.started_ticks / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def cpu_seconds(self) -> float:
+        """How long it has kept processors busy; nothing once it has ended."""
+        fields = _stat_fields(self.pid) if self.is_running else None
+        if fields is None:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, signal_number: int) -> bool:
         """Send a signal to this very process; return False when it is gone."""
         try:

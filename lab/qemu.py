@@ -6,11 +6,13 @@ whoever started it.
 """
 
 import contextlib
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import qmp
 from lab.accelerator import accelerator_arguments
@@ -34,6 +36,7 @@ EFI_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 _OWN_EFI_VARIABLES = "efi-variables.fd"
 # Debian builds that firmware without drivers for the other controllers.
 EFI_CONTROLLERS = ("ide", "sata", "nvme", "virtio-scsi")
+SUSPEND_SECONDS = 120
 NIC_MODELS = {"vmxnet3": "vmxnet3", "e1000": "e1000", "e1000e": "e1000e", "pcnet32": "pcnet"}
 
 
@@ -105,8 +108,12 @@ class Guest:
     def is_running(self) -> bool:
         return self.process is not None
 
-    def start(self, hardware: Hardware, forwards: Sequence[Forward]) -> None:
+    def start(
+        self, hardware: Hardware, forwards: Sequence[Forward], memory: Path | None = None
+    ) -> None:
         """Power on, unless it runs already.
+
+        memory: what `suspend` wrote; the machine goes on from there, and the file is removed.
 
         Raises:
             GuestFailed: QEMU refuses; its words are in the text.
@@ -121,6 +128,7 @@ class Guest:
                 shutil.copyfile(EFI_VARIABLES, self.folder / _OWN_EFI_VARIABLES)
             run_command(
                 *_command(self.name, hardware, forwards),
+                *(("-incoming", _memory_from(memory)) if memory else ()),
                 *("-daemonize", "-pidfile", pid_file),
                 folder=self.folder,
                 limit_seconds=60,
@@ -134,6 +142,21 @@ class Guest:
         """Cut the power."""
         if process := self.process:
             process.kill()
+
+    def suspend(self, memory: Path) -> None:
+        """Stop it for good, its memory in a file; with its disks as they are now it can go on.
+
+        Raises:
+            GuestFailed: QEMU refuses, or takes too long.
+        """
+        # One that was stopped before would stay so when it goes on.
+        self._monitor("migrate", uri=f"exec:zstd -q -o {shlex.quote(str(memory.resolve()))}")
+        deadline = time.monotonic() + SUSPEND_SECONDS
+        while (state := self._monitor("query-migrate").get("status")) != "completed":
+            if state in ("failed", "cancelled") or time.monotonic() > deadline:
+                raise GuestFailed(f"{self.name} cannot be suspended: {state}")
+            time.sleep(0.1)
+        self.kill()
 
     def reset(self) -> None:
         """Press the reset button."""
@@ -179,9 +202,9 @@ class Guest:
                 raise GuestFailed(f"{self.name}: no {text!r} on the console:\n{log[-2000:]}")
             time.sleep(0.3)
 
-    def _monitor(self, command: str, **arguments: object) -> None:
+    def _monitor(self, command: str, **arguments: object) -> Any:
         try:
-            qmp.execute(self.folder / "qmp.sock", command, **arguments)
+            return qmp.execute(self.folder / "qmp.sock", command, **arguments)
         except qmp.MonitorFailed as error:
             raise GuestFailed(f"{self.name}: {error}") from error
 
@@ -211,6 +234,12 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
     for number, (model, mac) in enumerate(hardware.nics):
         command += _nic(name, number, model, mac, forwards if number == 0 else ())
     return command
+
+
+def _memory_from(memory: Path) -> str:
+    # Once only: the disks of a machine that has run on do not fit that memory any more.
+    path = shlex.quote(str(memory.resolve()))
+    return f"exec:zstd -q -d -c {path} && rm {path}"
 
 
 def _controller(name: str, controller: str, bus_id: str) -> list[str]:

@@ -27,6 +27,7 @@ from lab.state import (
 )
 from lab.stop import end_everything, supervisor_record
 from lab.supervisor import Kept, Supervisor, in_parallel
+from lab.suspended import ensure_suspended
 from rescue_medium.medium import ensure_medium
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,16 @@ def run() -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         set_up()
-        return _Run(Sites(lab_home, Ports.shifted(port_shift())), ensure_images(), stop).run()
+        sites = Sites(lab_home, Ports.shifted(port_shift()))
+        return _Run(sites, _images(sites), stop).run()
     finally:
         record.unlink(missing_ok=True)
+
+
+def _images(sites: Sites) -> dict[str, MachineImage]:
+    if os.environ.get("UNDERSTUDY_LAB_RESUME") == "1":
+        return {machine.name: ensure_suspended(machine.name) for machine in sites.machines}
+    return ensure_images()
 
 
 class _Run:

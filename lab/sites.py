@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.guest.machines import MACHINES
+from lab.guest.machines import wanted_machines
 from lab.places import Ports, write_private
 from lab.programs import Program, clean_environment
 from lab.source_machines import SourceMachine
@@ -186,7 +186,8 @@ class Sites:
         )
         self.vcenter = VcenterSite(home / TARGET / "vcenter", ports.vcenter, ports.agent)
         self.machines = [
-            SourceMachine(machine, home / SOURCE / "machines", ports.agent) for machine in MACHINES
+            SourceMachine(machine, home / SOURCE / "machines", ports.agent)
+            for machine in wanted_machines()
         ]
 
     @property

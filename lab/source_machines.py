@@ -17,6 +17,7 @@ from lab.qemu import Drive, Forward, Guest, Hardware
 from rescue_medium.commands import run_command
 
 AGENT_PORT = 8006
+MEMORY_FILE = "memory.zst"
 
 
 class SourceMachine:
@@ -50,6 +51,8 @@ class SourceMachine:
                     "cp", "--sparse=always", "--reflink=auto", disk, unfinished, limit_seconds=300
                 )
             shutil.copy(image.disks[0].parent / "machine.json", unfinished / "machine.json")
+            if image.memory is not None:
+                shutil.copy(image.memory, unfinished / MEMORY_FILE)
             unfinished.rename(self.folder)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -100,13 +103,17 @@ class SourceMachine:
             # A code that was shown before is void.
             with contextlib.suppress(FileNotFoundError):
                 self.guest.console_log.rename(self.guest.console_log.with_suffix(".log.1"))
+        forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)
+        memory = self.folder / MEMORY_FILE
+        self.guest.start(self.hardware(), (forward,), memory if memory.exists() else None)
+
+    def hardware(self) -> Hardware:
+        """Return the virtual hardware that its disks ask for now."""
         disks = sorted(self.folder.glob("disk*.raw"))
-        hardware = Hardware(
+        return Hardware(
             cpus=self.machine.cpus,
             memory_bytes=self.machine.memory_bytes,
             drives=tuple(Drive(path, "raw", "pvscsi", unit) for unit, path in enumerate(disks)),
             nics=(("vmxnet3", None),),
             boot_medium=self._medium if self.is_in_rescue else None,
         )
-        forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)
-        self.guest.start(hardware, (forward,))

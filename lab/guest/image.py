@@ -65,6 +65,8 @@ class MachineImage:
     name: str
     pairing_code: str
     disks: tuple[Path, ...]
+    # What was in its memory when it was suspended; nothing for a machine that is to boot.
+    memory: Path | None = None
 
 
 def image_digest() -> str:

@@ -1,5 +1,6 @@
 """The machines that the lab protects: what each is, before any of it exists."""
 
+import os
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
@@ -12,7 +13,7 @@ class LabMachine:
     name: str
     address: str
     units: tuple[str, ...]
-    root_disk_bytes: int = 512 * MIB
+    root_disk_bytes: int = 384 * MIB
     data_disk_bytes: int | None = None
     cpus: int = 1
     memory_bytes: int = 512 * MIB
@@ -27,8 +28,18 @@ class LabMachine:
 
 MACHINES = (
     LabMachine("web-01", "127.0.1.11", units=()),
-    LabMachine("db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=256 * MIB),
+    LabMachine("db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=64 * MIB),
 )
+
+
+def wanted_machines() -> tuple[LabMachine, ...]:
+    """Return the machines of this lab: those in `UNDERSTUDY_LAB_MACHINES`, or all.
+
+    Raises:
+        SystemExit: one of them does not exist.
+    """
+    names = os.environ.get("UNDERSTUDY_LAB_MACHINES", "").split(",")
+    return tuple(get_machine(name) for name in names if name) or MACHINES
 
 
 def get_machine(name: str) -> LabMachine:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 INTERVAL_SECONDS = 2.0
 SIOCGIFADDR = 0x8915
+# Of the clock, before it is set: a machine that was suspended goes on with the time of then.
+LARGEST_ERROR_SECONDS = 5.0
+HARDWARE_CLOCK = Path("/sys/class/rtc/rtc0/since_epoch")
 ACTS = {b"reboot": "reboot", b"shutdown": "poweroff"}
 
 
@@ -51,6 +54,16 @@ def _controller_drivers() -> list[Path]:
     return [*links, *Path("/sys/block").glob("vd*/device/driver")]
 
 
+def keep_time() -> None:
+    """Set the system's clock by the hardware's when they are far apart."""
+    try:
+        seconds = int(HARDWARE_CLOCK.read_text())
+    except (OSError, ValueError):
+        return
+    if abs(time.time() - seconds) > LARGEST_ERROR_SECONDS:
+        time.clock_settime(time.CLOCK_REALTIME, seconds)
+
+
 def describe() -> dict[str, object]:
     """Return what the hypervisor wants to know of this machine."""
     interfaces = [path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo"]
@@ -60,6 +73,7 @@ def describe() -> dict[str, object]:
         "hostname": socket.gethostname(),
         "addresses": addresses,
         "drivers": drivers(),
+        "clock": time.time(),
         "uptime": float(Path("/proc/uptime").read_text().split()[0]),
     }
 
@@ -70,6 +84,7 @@ def run(port_path: str) -> None:
     tty.setraw(port, termios.TCSANOW)
     asked = b""
     while True:
+        keep_time()
         os.write(port, json.dumps(describe()).encode() + b"\n")
         wake_at = time.monotonic() + INTERVAL_SECONDS
         while (left := wake_at - time.monotonic()) > 0:
