@@ -117,6 +117,9 @@ def _make_ext4(
             "4096",
             "-m",
             "1",
+            # Bytes for each inode: their tables are read with every base image.
+            "-i",
+            "32768",
             "-L",
             label,
             "-U",
