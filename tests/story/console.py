@@ -1,14 +1,15 @@
 """Somebody in front of a core's console."""
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 from tests.places.waiting import wait_until
 from tests.story.two_sites import Lab
 
 PEER = {"target": "Headquarters", "source": "DR site"}
+RELOADED_EVERY_MS = 3_000
 _DIRECTION = {"target": "Incoming Replication", "source": "Outgoing Replication"}
 
 
@@ -61,13 +62,17 @@ class Console:
 
         def is_there() -> bool:
             self.page.reload()
-            return locator.count() > 0
+            try:
+                locator.first.wait_for(state="attached", timeout=RELOADED_EVERY_MS)
+            except TimeoutError:
+                return False
+            return True
 
         wait_until(is_there, str(locator), limit_seconds, detail=self.text)
 
     def wait_for_entry(self, name: str, text: str) -> None:
         """Wait until the navigation says `text` of a machine."""
-        self.reload_until(self.entry(name).filter(has_text=re.compile(text, re.IGNORECASE)))
+        self.reload_until(self.entry(name).filter(has_text=text))
 
     def force_a_snapshot(self, machine: str) -> str:
         """Force a snapshot of a machine, and return the id of the new point."""
@@ -87,3 +92,7 @@ class Console:
     def text(self) -> str:
         """Return what the page says, for whoever looks for a fault."""
         return self.page.locator("body").inner_text()
+
+
+# Signs in at a site, in a session of its own.
+OpenConsole = Callable[[str], Console]

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.places.waiting import wait_until
 from tests.story.console import Console
-from tests.story.two_sites import MACHINES, Lab
+from tests.story.two_sites import Lab
 
 LIMIT_MS = 900_000
 
@@ -16,7 +16,7 @@ def wait_for_incrementals(lab: Lab) -> None:
     """Wait until the target core has more than the base image of each machine."""
 
     def has_incrementals() -> bool:
-        return all(len(lab.points("target", name)) >= 2 for name in MACHINES)
+        return all(len(lab.points("target", name)) >= 2 for name in lab.machines)
 
     wait_until(has_incrementals, "an incremental of each machine", 600, detail=lab.tail)
 
@@ -37,7 +37,7 @@ def fail_over(console: Console, machines: Sequence[str]) -> None:
     """Fail over by the dialog of the lost core, and wait until all run and are protected."""
     page = console.page
     console.open_replication()
-    unreachable = console.peer_row.get_by_text(re.compile("unreachable", re.IGNORECASE))
+    unreachable = console.peer_row.get_by_text("unreachable")
     console.reload_until(unreachable.first)
     console.choose(console.peer_row, "Fail Over")
     dialog = page.get_by_role("dialog", name="Fail Over")
@@ -55,6 +55,6 @@ def fail_over(console: Console, machines: Sequence[str]) -> None:
 
     console.open_replication()
     for name in machines:
-        failed_over = console.row(name).get_by_text(re.compile("failed over", re.IGNORECASE))
+        failed_over = console.row(name).get_by_text("failed over")
         console.reload_until(failed_over.first)
         console.wait_for_entry(name, "online")

@@ -4,33 +4,66 @@ The first time the lost core comes back, the second time a newly installed one t
 tests are told of the same two sites, so they are in one file.
 """
 
-import json
-import re
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
-from lab.stop import hosted_guests
-from tests.story.conftest import FailedOver, OpenConsole
-from tests.story.console import Console
-from tests.story.failback_figures import Figures, read_figures
-from tests.story.failing_back import (
-    add_source_core,
-    commit,
-    fail_back,
-    repair,
-    roll_back,
-    wait_until_failed_back,
+from tests.story.checks import (
+    check_that_it_stayed_behind,
+    check_that_the_old_core_knows,
+    check_the_journal,
+    fail_back_as_quoted,
+    vm_folders,
 )
-from tests.story.failing_over import fail_over, lose_headquarters
-from tests.story.journal import DISK_NUMBER, check_goes_on, journal_of_point, read_journal
-from tests.story.two_sites import MACHINES, Lab
+from tests.story.console import Console, OpenConsole
+from tests.story.failing_back import add_source_core, commit, repair, roll_back
+from tests.story.failing_over import (
+    fail_over,
+    leave_unsent,
+    lose_headquarters,
+    wait_for_incrementals,
+)
+from tests.story.journal import check_goes_on, journal_of_point
+from tests.story.two_sites import Lab, running_lab
 
-pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.browser, pytest.mark.full]
 
-QUOTE_TOLERANCE = 0.2
+MACHINES = ("db-01", "web-01")
+PORT_SHIFT = 20_000
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """Two sites with both machines, booted."""
+    with running_lab(MACHINES, PORT_SHIFT) as lab:
+        yield lab
+
+
+@dataclass(frozen=True)
+class FailedOver:
+    """The machines run at the DR site: where the story stands then."""
+
+    target: Console
+    # The recovery point that each machine went on from.
+    lost_point_ids: dict[str, str]
+    # A point of db-01 that Headquarters took and never sent.
+    unsent_point_id: str
+    # One that was taken at the DR site.
+    forced_point_id: str
+
+
+@pytest.fixture(scope="module")
+def failed_over(lab: Lab, open_console: OpenConsole) -> FailedOver:
+    """Headquarters is lost with a point that it had not sent; its machines are failed over."""
+    wait_for_incrementals(lab)
+    unsent_point_id = leave_unsent(open_console("source"), "db-01")
+    lose_headquarters(lab)
+    lost = {name: lab.newest_point_id("target", name) for name in MACHINES}
+    target = open_console("target")
+    fail_over(target, MACHINES)
+    return FailedOver(target, lost, unsent_point_id, target.force_a_snapshot("db-01"))
 
 
 def test_the_machines_of_a_lost_site_run_at_the_dr_site(
@@ -51,19 +84,19 @@ def test_failover_and_failback_twice_in_a_row(
     # The lost core comes back, and learns that it owns the machines no longer.
     repair(lab, "kept")
     headquarters = open_console("source")
-    _check_that_the_old_core_knows(headquarters, failed_over.unsent_point_id)
+    check_that_the_old_core_knows(headquarters, failed_over.unsent_point_id)
     headquarters.open_replication()
     headquarters.choose(headquarters.row("db-01"), "Resume")
-    figures = _fail_back(target, MACHINES)
-    at_the_freeze = _check_the_journal(lab, figures["db-01"], at_the_dr_site, tmp_path)
+    figures = fail_back_as_quoted(target, MACHINES)
+    at_the_freeze = check_the_journal(lab, figures["db-01"], at_the_dr_site, tmp_path)
     for name in MACHINES:
         headquarters.wait_for_entry(name, "online")
-    _check_that_it_stayed_behind(lab, failed_over.unsent_point_id)
+    check_that_it_stayed_behind(lab, failed_over.unsent_point_id)
     # One of them is run at the DR site again.
     roll_back(target, "web-01")
     commit(target, "db-01")
     target.wait_for_entry("web-01", "online")
-    assert _vm_folders(lab) == {"web-01": _vm_folders(lab)["web-01"]}
+    assert vm_folders(lab) == {"web-01": vm_folders(lab)["web-01"]}
 
     # Headquarters is lost again, for good this time: the other machine fails over anew.
     lose_headquarters(lab)
@@ -73,61 +106,11 @@ def test_failover_and_failback_twice_in_a_row(
     repair(lab, "new")
     add_source_core(target)
     headquarters = open_console("source")
-    figures = _fail_back(target, MACHINES)
-    _check_the_journal(lab, figures["db-01"], at_the_dr_site, tmp_path)
+    figures = fail_back_as_quoted(target, MACHINES)
+    check_the_journal(lab, figures["db-01"], at_the_dr_site, tmp_path)
     for name in MACHINES:
         headquarters.wait_for_entry(name, "online")
         commit(target, name)
-    assert _vm_folders(lab) == {}
+    assert vm_folders(lab) == {}
     for site in ("source", "target"):
         lab.command("-m", "recovery_store", "check", lab.store(site))
-
-
-def _fail_back(target: Console, machines: tuple[str, ...]) -> dict[str, Figures]:
-    url = fail_back(target, machines)
-    wait_until_failed_back(target, machines)
-    figures = read_figures(target.lab, url)
-    for name, one in figures.items():
-        sys.stdout.write(f"{name}: {one.describe()}\n")
-        assert one.is_history_whole, f"{name} began a new history at its source"
-        assert one.sent_bytes == pytest.approx(one.quoted_send_bytes, rel=QUOTE_TOLERANCE), name
-    return figures
-
-
-def _check_that_the_old_core_knows(headquarters: Console, unsent_point_id: str) -> None:
-    page = headquarters.page
-    headquarters.open_replication()
-    for name in MACHINES:
-        headquarters.reload_until(headquarters.row(name).get_by_text("DR site owns it"))
-    headquarters.open_machine("db-01")
-    headquarters.reload_until(
-        page.locator(f"#point-{unsent_point_id}").get_by_text("Not carried on")
-    )
-    expect(page.get_by_text("A branch that was not carried on")).to_be_visible()
-    expect(page.get_by_text(re.compile("DR site since")).first).to_be_visible()
-
-
-def _check_that_it_stayed_behind(lab: Lab, point_id: str) -> None:
-    held = {
-        site: {point["point_id"] for point in lab.points(site, "db-01")}
-        for site in ("source", "target")
-    }
-    assert point_id in held["source"]
-    assert point_id not in held["target"]
-
-
-def _check_the_journal(lab: Lab, figures: Figures, earlier: list[str], tmp_path: Path) -> list[str]:
-    """Nothing that was written before the freeze is missing, and nothing was written after it."""
-    frozen = journal_of_point(lab, "target", figures.final_point_id, tmp_path)
-    check_goes_on(earlier, frozen)
-    vm_disk = _vm_folders(lab)["db-01"] / f"disk-{DISK_NUMBER}.qcow2"
-    assert read_journal(vm_disk) == frozen
-    newest = lab.newest_point_id("source", "db-01")
-    check_goes_on(frozen, journal_of_point(lab, "source", newest, tmp_path))
-    return frozen
-
-
-def _vm_folders(lab: Lab) -> dict[str, Path]:
-    """Return where the hypervisor of the DR site keeps its VMs' disks, by name."""
-    folders = [guest.folder for guest in hosted_guests(lab.sites.vcenter)]
-    return {json.loads((folder / "record.json").read_text())["name"]: folder for folder in folders}

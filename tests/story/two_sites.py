@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,40 +18,45 @@ from lab.sites import Sites
 from tests.places.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-# Beside a lab that somebody runs by hand, and beside other tests.
-PORT_SHIFT = 20_000
-MACHINES = ("db-01", "web-01")
-
 Point = dict[str, Any]
 
 
 @dataclass
 class Lab:
-    """The two sites of a story: their home folder, and the process that runs them."""
+    """The two sites of a story: their home folder, and the process that runs them.
+
+    `port_shift` keeps it apart from a lab that somebody runs by hand, and from other stories.
+    """
 
     home: Path
+    machines: tuple[str, ...]
+    port_shift: int
     environment: dict[str, str]
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
     reader: threading.Thread | None = None
 
     @classmethod
-    def at(cls, home: Path) -> "Lab":
-        """Return the lab of a home folder; nothing is started."""
+    def at(cls, home: Path, machines: tuple[str, ...], port_shift: int, **more: str) -> "Lab":
+        """Return the lab of a home folder; nothing is started. `more` goes to its environment."""
         environment = {
             **os.environ,
             "UNDERSTUDY_HOME": str(home),
-            "UNDERSTUDY_PORT_SHIFT": str(PORT_SHIFT),
+            "UNDERSTUDY_PORT_SHIFT": str(port_shift),
+            "UNDERSTUDY_LAB_MACHINES": ",".join(machines),
             "PYTHONUNBUFFERED": "1",
+            **more,
         }
         # The lab gives each of its cores its own; the test run's must not leak into them.
         for name in ("REDIS_URL", "DATABASE_URL", "UNDERSTUDY_CORE_NAME"):
             environment.pop(name, None)
-        return cls(home, environment)
+        # Two whole sites are slow enough without each of their lines being counted.
+        environment.pop("COVERAGE_PROCESS_CONFIG", None)
+        return cls(home, machines, port_shift, environment)
 
     @property
     def sites(self) -> Sites:
-        return Sites(self.home, Ports.shifted(PORT_SHIFT))
+        return Sites(self.home, Ports.shifted(self.port_shift))
 
     def command(
         self, *words: str, site: str | None = None, check: bool = True
@@ -134,3 +142,17 @@ class Lab:
         self.command("-m", "lab", "down", check=False)
         if self.reader is not None:
             self.reader.join(60)
+
+
+@contextmanager
+def running_lab(machines: tuple[str, ...], port_shift: int, **more: str) -> Iterator[Lab]:
+    """Two sites, ready, with the first points on the target core; all stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="story-") as folder:
+        home = Path(os.environ.get("UNDERSTUDY_STORY_HOME") or folder)
+        lab = Lab.at(home, machines, port_shift, **more)
+        lab.start()
+        try:
+            lab.wait_until_ready()
+            yield lab
+        finally:
+            lab.stop()
