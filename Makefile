@@ -5,8 +5,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
-# A file's tests share their places, and stay on one processor.
-WORKERS ?= 2
+# A file's tests share their places, and stay in one worker. Workers wait now and then, for a
+# machine to boot or a job to be taken; one more than there are processors keeps all of them busy.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What the installer copies to a machine, whose Python may be as old as 3.9.
 ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recovery_store/vmdk
@@ -14,7 +15,7 @@ ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recover
 COVERED ?= 0
 MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL)
 
-.PHONY: setup run test test-sqlite test-postgresql coverage check bench format
+.PHONY: setup run test test-all test-full test-postgresql coverage check bench format
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -38,23 +39,28 @@ check: $(STAMP)  ## style, types, arrows between the rooms, templates, migration
 	$(RUN) -m tests.django_checks
 	lab/vcsim/build.sh --vet
 
-test: setup  ## everything on SQLite, and beside it what touches the database on PostgreSQL too
-	@$(MAKE) --no-print-directory --jobs=2 test-sqlite test-postgresql
-
-test-sqlite:
+test: setup  ## what judges a change: all but the tests marked `full`
 	@rm -rf .coverage
-	$(MEASURED) tests
+	$(MEASURED) -m "not full" tests
 	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
 
-coverage: $(STAMP)  ## what of each room the tests run that start no workers, simulators or machines
+coverage: $(STAMP)  ## what of each room the tests run that start no virtual machines
 	@rm -rf .coverage
-	$(MEASURED) -m "not live" tests
+	$(MEASURED) -m "not guests and not full" tests
 	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
+
+test-all: setup  ## the rest: those marked `full`, long property tests, and all on PostgreSQL
+	@$(MAKE) --no-print-directory --jobs=2 test-full test-postgresql
+
+test-full:
+	$(VENV)/bin/pytest $(IN_PARALLEL) -m full tests
+	$(VENV)/bin/pytest $(IN_PARALLEL) -m hypothesis --hypothesis-profile long tests
 
 test-postgresql:  ## its output comes in one piece, when it has ended
 	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \
 	  DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
-	  $(VENV)/bin/pytest -q -p no:cacheprovider -m "not live" $(POSTGRES_TESTS)' >$$output 2>&1; \
+	  $(VENV)/bin/pytest -q -p no:cacheprovider -m "not guests and not browser and not full" \
+	    $(POSTGRES_TESTS)' >$$output 2>&1; \
 	  status=$$?; cat $$output; rm $$output; exit $$status; }
 
 bench: setup  ## the figures of docs/performance.md, measured here and now

@@ -125,7 +125,7 @@ def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
 
 @pytest.mark.live
 @pytest.mark.guests
-@pytest.mark.slow
+@pytest.mark.full
 def test_uefi_starts_it_from_a_stick_on_other_hardware(
     medium: Path, tmp_path: Path, credentials: CoreCredentials
 ) -> None:
@@ -165,7 +165,7 @@ def test_uefi_starts_it_from_a_stick_on_other_hardware(
 
 @pytest.mark.live
 @pytest.mark.guests
-@pytest.mark.slow
+@pytest.mark.full
 def test_uefi_starts_it_from_a_cd_while_the_disk_is_blank(medium: Path, tmp_path: Path) -> None:
     path = tmp_path / "disk0.raw"
     with path.open("wb") as disk:

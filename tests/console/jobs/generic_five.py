@@ -17,7 +17,8 @@ A room writes a class and a fixture, and gets all of them:
 
 `world` leaves out jobs and clocks, and holds whatever the workflow's steps touch; what it returns
 is compared with `==`. A fault that is the same for every step is brought into all of them in one
-run; a failure ends the run, so each step that can be unwound has runs of its own.
+run; a failure ends the run, so each step that can be unwound has runs of its own. One run for each
+step is left to `make test-all`.
 """
 
 import contextlib
@@ -105,6 +106,8 @@ class GenericFive:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         choices = {
             "early_step": steps_that_unwind(self.workflow),
+            "one_step": self.steps,
+            "one_undo": undos_within_reach(self.workflow),
             "copying_step": self.copying_steps,
         }
         for name, steps in choices.items():
@@ -135,6 +138,16 @@ class GenericFive:
     ) -> None:
         job = case.start()
         with _crash(moment, *self.steps):
+            case.finish(job)
+        case.assert_succeeded(job)
+
+    @pytest.mark.full
+    @pytest.mark.parametrize("moment", ["after started", "before succeeded", "after succeeded"])
+    def test_a_crash_in_one_step_changes_nothing_in_the_end(
+        self, case: WorkflowCase, moment: str, one_step: str
+    ) -> None:
+        job = case.start()
+        with _crash(moment, one_step):
             case.finish(job)
         case.assert_succeeded(job)
 
@@ -206,6 +219,19 @@ class GenericFive:
         job = case.start()
         undone = undos_within_reach(self.workflow)
         with fail_at(steps_that_unwind(self.workflow)[-1]), _crash(moment, *undone):
+            case.finish(job)
+        self._assert_undone(case, job, before)
+
+    @pytest.mark.full
+    @pytest.mark.parametrize(
+        "moment", ["after undo_started", "before undo_finished", "after undo_finished"]
+    )
+    def test_a_crash_in_one_undo_leaves_the_world_as_it_was(
+        self, case: WorkflowCase, moment: str, one_undo: str
+    ) -> None:
+        before = case.world()
+        job = case.start()
+        with fail_at(steps_that_unwind(self.workflow)[-1]), _crash(moment, one_undo):
             case.finish(job)
         self._assert_undone(case, job, before)
 
