@@ -1,131 +1,11 @@
-"""A real agent process with image files as disks, and cores with real certificates."""
+"""Cores, an agent and a rescue machine."""
 
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from agent.client import AgentClient, CoreCredentials, PairedAgent, pair_with_agent
-
-CODE = "QUIET-RIVER-4711"
-MIB = 1024 * 1024
-
-
-@dataclass
-class RunningAgent:
-    """An agent process; `restart` keeps its state and its port."""
-
-    folder: Path
-    disks: dict[str, Path]
-    code: str | None = CODE
-    port: int = 0
-    process: subprocess.Popen[str] | None = None
-    settings: dict[str, object] = field(default_factory=dict)
-    command: tuple[str, ...] = ("serve",)
-    module: str = "agent"
-
-    def start(self) -> "RunningAgent":
-        configuration = self.folder / "agent.json"
-        configuration.write_text(
-            json.dumps(
-                {
-                    "address": "127.0.0.1",
-                    "port": self.port,
-                    "pairing_code": self.code,
-                    "provider": "file",
-                    "disks": [{"key": key, "path": str(path)} for key, path in self.disks.items()],
-                    "state_folder": str(self.folder / "state"),
-                    **self.settings,
-                }
-            )
-        )
-        with (self.folder / "agent.log").open("a") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", self.module, *self.command),
-                    *("--configuration", str(configuration)),
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        match = re.fullmatch(r"listening on port (\d+)\n", line)
-        assert match, (line, self.log())
-        self.port = int(match[1])
-        return self
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        status = self.process.wait(30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.process = None
-        return status
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def log(self) -> str:
-        return (self.folder / "agent.log").read_text()
-
-    def client(self, core: "Core", paired: PairedAgent) -> AgentClient:
-        return AgentClient(
-            "127.0.0.1", self.port, core.credentials, paired.certificate_pem, timeout_seconds=30
-        )
-
-
-@dataclass
-class Core:
-    """A core as an agent sees it."""
-
-    name: str
-    credentials: CoreCredentials
-
-    @property
-    def certificate_pem(self) -> str:
-        return self.credentials.certificate_path.read_text()
-
-    def pair(self, agent: RunningAgent, code: str = CODE) -> PairedAgent:
-        return pair_with_agent("127.0.0.1", agent.port, code, self.credentials, self.name)
-
-
-def make_core(folder: Path, name: str) -> Core:
-    """Make a core with a certificate and a key of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    certificate_path, key_path = folder / "core.pem", folder / "core.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "100"),
-            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={name}"),
-            *("-keyout", str(key_path), "-out", str(certificate_path)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return Core(name, CoreCredentials(certificate_path, key_path))
-
-
-def write_disk(path: Path, capacity_bytes: int, data_bytes: int) -> Path:
-    """Write a disk image with `data_bytes` that deflate by about half, and a hole behind them."""
-    with path.open("wb") as image:
-        for _ in range(data_bytes // 65536):
-            image.write(os.urandom(32768) + bytes(32768))
-        image.truncate(capacity_bytes)
-    return path
+from tests.places.agent import Core, RunningAgent, make_core, rescue_machine, two_disks_agent
 
 
 @pytest.fixture
@@ -151,65 +31,13 @@ def _make_core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Core
     return make
 
 
-def blank_disk(path: Path, capacity_bytes: int) -> Path:
-    """Make an empty disk."""
-    with path.open("wb") as image:
-        image.truncate(capacity_bytes)
-    return path
-
-
-def assert_becomes(client: AgentClient, disk: Path, image: Path) -> None:
-    """Have a rescue machine restart, which completes its disks, and compare one with an image."""
-    client.restart_from_disk()
-    data = image.read_bytes()
-    assert disk.read_bytes()[: len(data)] == data
-
-
 @pytest.fixture
 def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
     with rescue_machine(tmp_path / "rescue") as running:
         yield running
 
 
-@contextmanager
-def rescue_machine(folder: Path) -> Iterator[RunningAgent]:
-    """A machine that runs the rescue medium, with two blank disks."""
-    folder.mkdir()
-    disks = {
-        "first": blank_disk(folder / "first.raw", 8 * MIB),
-        "second": blank_disk(folder / "second.raw", 4 * MIB),
-    }
-    running = RunningAgent(folder, disks, settings={"mode": "restore"}).start()
-    yield running
-    if running.process is not None:
-        running.stop(signal.SIGKILL)
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[RunningAgent]:
     with two_disks_agent(tmp_path / "agent") as running:
         yield running
-
-
-@contextmanager
-def two_disks_agent(folder: Path, module: str = "agent") -> Iterator[RunningAgent]:
-    """An agent with two small disks, open for pairing."""
-    folder.mkdir()
-    disks = {
-        "boot": write_disk(folder / "boot.raw", 8 * MIB, 2 * MIB),
-        "data": write_disk(folder / "data.raw", 3 * MIB + 512, 1 * MIB),
-    }
-    running = RunningAgent(folder, disks, module=module).start()
-    yield running
-    if running.process is not None:
-        running.stop(signal.SIGKILL)
-    shutil.rmtree(folder)
-
-
-def trusted_core(agent: RunningAgent, client: AgentClient, folder: Path) -> AgentClient:
-    """Have an agent trust one more core; return how that core speaks to it."""
-    core = make_core(folder / "other-core", "other-core")
-    client.trust(core.certificate_pem, core.name)
-    pem = (agent.folder / "state/agent.pem").read_text()
-    return AgentClient("127.0.0.1", agent.port, core.credentials, pem, 30)

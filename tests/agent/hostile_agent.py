@@ -11,7 +11,7 @@ from agent.client import AgentClient
 from agent.errors import AgentError, CoreGone
 from agent.protocol import PROTOCOL_VERSION, Channel
 from agent.tls import agent_context, ensure_identity
-from tests.agent.conftest import Core
+from tests.places.agent import Core
 
 Script = Callable[[Channel], None]
 KEY = "disk"

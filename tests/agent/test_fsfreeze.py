@@ -12,8 +12,8 @@ from agent.providers import CRASH, FROZEN_WHILE_READ
 from agent.providers.freeze import OpenMounts
 from agent.providers.fsfreeze import FsfreezeProvider
 from agent.providers.hold import Hold
-from tests.agent.conftest import MIB, blank_disk
 from tests.agent.made_up_machine import MadeUpMachine
+from tests.places.agent import MIB, blank_disk
 from tests.places.waiting import wait_until
 
 MakeProvider = Callable[..., FsfreezeProvider]

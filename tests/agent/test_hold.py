@@ -10,9 +10,9 @@ import pytest
 from agent.client import AgentClient, SnapshotResult
 from agent.errors import AgentBusy, AgentError, HoldLost
 from agent.providers.freeze import Watchdog
-from tests.agent.conftest import MIB, Core, RunningAgent, trusted_core, write_disk
 from tests.agent.folder_sink import FolderSink
 from tests.agent.test_snapshot import assert_same_disk
+from tests.places.agent import MIB, Core, RunningAgent, trusted_core, write_disk
 from tests.places.waiting import wait_until
 
 

@@ -24,9 +24,9 @@ from agent.protocol import (
     run_payload,
 )
 from recovery_store.vmdk.deflate import deflate
-from tests.agent.conftest import MIB, Core, RunningAgent, blank_disk, rescue_machine, write_disk
 from tests.agent.hostile_agent import HELLO, hostile_agent
 from tests.agent.raw_plan import RawPlan
+from tests.places.agent import MIB, Core, RunningAgent, blank_disk, rescue_machine, write_disk
 
 GRAIN_BYTES = 64 * 1024
 GRAIN = deflate(os.urandom(GRAIN_BYTES))

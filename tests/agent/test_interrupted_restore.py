@@ -17,7 +17,8 @@ from agent.errors import (
     AgentUnreachable,
     RestoreUnknown,
 )
-from tests.agent.conftest import (
+from tests.agent.raw_plan import RawPlan
+from tests.places.agent import (
     MIB,
     Core,
     RunningAgent,
@@ -25,7 +26,6 @@ from tests.agent.conftest import (
     make_core,
     write_disk,
 )
-from tests.agent.raw_plan import RawPlan
 from tests.places.link import Link
 from tests.places.waiting import wait_until
 

@@ -13,8 +13,8 @@ import pytest
 
 from agent.client import PairedAgent
 from agent.errors import AgentBusy, AgentGone
-from tests.agent.conftest import MIB, Core, RunningAgent
 from tests.agent.folder_sink import FolderSink
+from tests.places.agent import MIB, Core, RunningAgent
 
 LIMIT_SECONDS = 30
 

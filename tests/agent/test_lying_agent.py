@@ -24,9 +24,9 @@ from agent.protocol import (
     PARENT_DIGESTS,
     Channel,
 )
-from tests.agent.conftest import Core
 from tests.agent.folder_sink import FolderSink, StreamDiffers
 from tests.agent.hostile_agent import BEGIN, CAPACITY_BYTES, HELLO, KEY, TAKEN, hostile_agent
+from tests.places.agent import Core
 
 Frames = Callable[[Channel], None]
 PARENT = ParentDisk(KEY, 0, "87654321", "../base/disk0.vmdk", CAPACITY_BYTES)

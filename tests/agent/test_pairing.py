@@ -12,7 +12,7 @@ from agent.errors import (
 )
 from agent.pairing import MAX_WRONG_TRIES
 from agent.version import VERSION
-from tests.agent.conftest import Core, RunningAgent, make_core
+from tests.places.agent import Core, RunningAgent, make_core
 
 
 def test_a_core_with_the_code_is_answered_from_then_on(agent: RunningAgent, source: Core) -> None:

@@ -11,7 +11,7 @@ from agent.rescue.disk_writer import HEAD_BYTES, DiskWriter, write_head
 from agent.state import AgentState, PairingState
 from agent.tls import ensure_identity
 from recovery_store.vmdk.deflate import deflate
-from tests.agent.conftest import MIB, Core, blank_disk
+from tests.places.agent import MIB, Core, blank_disk
 from tests.power_cut import Platter, write_tree
 
 GRAIN_BYTES = 64 * 1024

@@ -13,15 +13,16 @@ import pytest
 
 from agent.client import AgentClient, PairedAgent, pair_with_agent
 from agent.errors import AgentUnreachable
-from lab.guest.image import ensure_images
-from lab.qemu import Drive, Forward, Guest, Hardware
-from tests.agent.conftest import MIB, Core
+from lab.guest.machines import get_machine
+from lab.qemu import Guest
+from lab.source_machines import SourceMachine
+from lab.suspended import ensure_suspended
 from tests.agent.folder_sink import FolderSink
+from tests.places.agent import MIB, Core
 from tests.places.ports import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
 
-ADDRESS = "127.0.1.201"
 BOOT_LIMIT_SECONDS = 400  # under software emulation, on a busy computer
 ROOT_OFFSET_BYTES = 48 * MIB
 DATA_OFFSET_BYTES = 1 * MIB
@@ -40,32 +41,32 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, source: Core) -> Iterator[Machine]:
-    image = ensure_images()["db-01"]
-    port = free_port()
-    drives = []
-    for unit, disk in enumerate(image.disks):
-        copy = tmp_path / disk.name
-        subprocess.run(["cp", "--sparse=always", str(disk), str(copy)], check=True, timeout=120)
-        drives.append(Drive(copy, "raw", "pvscsi", unit))
-    guest = Guest(tmp_path / "guest", "agent-test")
-    hardware = Hardware(1, 512 * MIB, tuple(drives), (("vmxnet3", None),))
-    guest.start(hardware, [Forward(ADDRESS, port, 8006)])
+    """A machine that was booted before and goes on from there."""
+    image = ensure_suspended("db-01")
+    running = SourceMachine(get_machine("db-01"), tmp_path, agent_port=0)
+    address = running.machine.address
+    running.agent_port = free_port(address)
+    running.ensure_disks(image)
+    running.start()
     try:
-        paired = pair_when_up(port, image.pairing_code, source)
+        paired = pair_when_up(running, image.pairing_code, source)
         client = AgentClient(
-            ADDRESS, port, source.credentials, paired.certificate_pem, timeout_seconds=120
+            *(address, running.agent_port, source.credentials, paired.certificate_pem),
+            timeout_seconds=120,
         )
-        yield Machine(guest, client, paired, tmp_path, [drive.path for drive in drives])
+        disks = [running.folder / disk.name for disk in image.disks]
+        yield Machine(running.guest, client, paired, tmp_path, disks)
     finally:
-        guest.kill()
-        shutil.rmtree(tmp_path / "guest", ignore_errors=True)
+        running.guest.kill()
+        shutil.rmtree(running.folder, ignore_errors=True)
 
 
-def pair_when_up(port: int, code: str, core: Core) -> PairedAgent:
+def pair_when_up(running: SourceMachine, code: str, core: Core) -> PairedAgent:
+    address, port = running.machine.address, running.agent_port
     deadline = time.monotonic() + BOOT_LIMIT_SECONDS
     while True:
         try:
-            return pair_with_agent(ADDRESS, port, code, core.credentials, core.name, 60)
+            return pair_with_agent(address, port, code, core.credentials, core.name, 60)
         except AgentUnreachable:
             if time.monotonic() > deadline:
                 raise
@@ -73,7 +74,7 @@ def pair_when_up(port: int, code: str, core: Core) -> PairedAgent:
 
 
 def test_points_of_a_machine_that_goes_on_writing(machine: Machine) -> None:
-    """One guest for both, since it takes its time to boot."""
+    """One guest for all, since the first point reads all of its disks."""
     incremental = assert_clean_at_one_instant(machine)
     assert_a_hold_ends(machine, incremental)
     assert_nothing_is_written_after_a_watched_final_point(machine, incremental)

@@ -19,7 +19,9 @@ from agent.errors import (
     WrongPairingCode,
 )
 from recovery_store.vmdk.deflate import deflate
-from tests.agent.conftest import (
+from tests.agent.folder_sink import FolderSink
+from tests.agent.raw_plan import GRAIN_BYTES, RawPlan, Run
+from tests.places.agent import (
     MIB,
     Core,
     RunningAgent,
@@ -27,8 +29,6 @@ from tests.agent.conftest import (
     blank_disk,
     write_disk,
 )
-from tests.agent.folder_sink import FolderSink
-from tests.agent.raw_plan import GRAIN_BYTES, RawPlan, Run
 from tests.places.waiting import wait_until
 
 

@@ -12,7 +12,7 @@ from agent.client.restoring import match_disks
 from agent.rescue.disk_writer import HEAD_BYTES
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
-from tests.agent.conftest import MIB, Core, RunningAgent
+from tests.places.agent import MIB, Core, RunningAgent
 
 MACHINE_ID = str(uuid.uuid4())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from agent.client import AgentClient
-from tests.agent.conftest import MIB, Core, RunningAgent, write_disk
 from tests.agent.folder_sink import FolderSink
+from tests.places.agent import MIB, Core, RunningAgent, write_disk
 
 
 def assert_same_disk(vmdk: Path, image: Path) -> None:

@@ -8,8 +8,8 @@ from agent.client import pair_with_agent
 from agent.client.connection import connected, receive_message
 from agent.errors import AgentRefusedCore, ProtocolBroken, WrongPairingCode
 from agent.protocol import Channel, Message
-from tests.agent.conftest import CODE, Core, RunningAgent
 from tests.agent.hostile_agent import HELLO, answering_once
+from tests.places.agent import CODE, Core, RunningAgent
 
 STRANGER_HELLO = {**HELLO, "is_trusted": False}
 CHALLENGE = {"type": "pair_challenge", "salt": "00" * 16, "nonce": "11" * 32}

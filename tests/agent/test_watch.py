@@ -11,9 +11,9 @@ from agent.client import AgentClient, SnapshotResult
 from agent.errors import AgentBusy, SnapshotFailed
 from agent.protocol import GRAIN_BYTES
 from agent.providers.watch import Watch
-from tests.agent.conftest import Core, RunningAgent, trusted_core, two_disks_agent
 from tests.agent.folder_sink import FolderSink
 from tests.agent.test_snapshot import assert_same_disk, overwrite
+from tests.places.agent import Core, RunningAgent, trusted_core, two_disks_agent
 from tests.places.waiting import wait_until
 
 

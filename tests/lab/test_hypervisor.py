@@ -18,6 +18,7 @@ from lab.vcsim.process import Vcsim, running_vcsim, start_vcsim
 from recovery_store.vmdk.imaging import MeasuredWrite, stream_disk
 from recovery_store.vmdk.writer import StreamWriter
 from rescue_medium.medium import ensure_medium
+from tests.places.vcsim import credentials_of
 from tests.places.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
@@ -89,12 +90,6 @@ def hypervisor(
 def session(vcsim: Vcsim) -> Iterator[vsphere.Session]:
     with vsphere.connect(credentials_of(vcsim)) as session:
         yield session
-
-
-def credentials_of(vcsim: Vcsim) -> vsphere.Credentials:
-    return vsphere.Credentials(
-        vcsim.host, vcsim.port, vcsim.username, vcsim.password, vcsim.thumbprint
-    )
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +234,7 @@ def test_a_machine_survives_a_simulator_that_forgets_it(
         wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
 
 
+@pytest.mark.full
 def test_a_machine_that_starts_by_efi_does_so_here(
     session: vsphere.Session, hypervisor: HypervisorProcess, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from protected_machines.points.store import open_store
 from recovery_store.importing import import_images
 from recovery_store.store import Store
 from tests.factories import make_machine
-from tests.protected_machines.conftest import MIB, overwrite, write_disk
+from tests.places.agent import MIB, overwrite, write_disk
 
 
 @dataclass

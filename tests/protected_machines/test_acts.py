@@ -15,7 +15,7 @@ from protected_machines.choices import MachineKind, PointKind
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.points.taking import take_recovery_point
 from tests.factories import make_machine, make_recovery_point, make_vcenter
-from tests.protected_machines.conftest import CODE, AgentProcess
+from tests.places.agent import CODE, RunningAgent
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ def values_of(html: str) -> dict[str, str]:
     return values
 
 
-def protect_values(agent: AgentProcess, **changes: object) -> dict[str, object]:
+def protect_values(agent: RunningAgent, **changes: object) -> dict[str, object]:
     return {
         "name": "web-01",
         "host": "127.0.0.1",
@@ -50,7 +50,7 @@ def protect_values(agent: AgentProcess, **changes: object) -> dict[str, object]:
 
 
 def test_a_machine_is_protected_by_address_and_code(
-    admin_client: Client, agent: AgentProcess
+    admin_client: Client, agent: RunningAgent
 ) -> None:
     assert 'id="protect-machine"' in admin_client.get(PROTECT, headers=FRAGMENT).content.decode()
     response = admin_client.post(PROTECT, protect_values(agent))
@@ -64,7 +64,7 @@ def test_a_machine_is_protected_by_address_and_code(
 
 
 def test_a_wrong_code_is_said_at_its_field_and_protects_nothing(
-    admin_client: Client, agent: AgentProcess
+    admin_client: Client, agent: RunningAgent
 ) -> None:
     values = protect_values(agent, code="WRONG-CODE-0000")
     response = admin_client.post(PROTECT, values, headers=FRAGMENT)
@@ -73,15 +73,15 @@ def test_a_wrong_code_is_said_at_its_field_and_protects_nothing(
     assert not Machine.objects.exists()
 
 
-def test_an_address_where_nobody_answers_is_said(admin_client: Client, agent: AgentProcess) -> None:
-    agent.stop()
+def test_an_address_where_nobody_answers_is_said(admin_client: Client, agent: RunningAgent) -> None:
+    agent.kill()
     response = admin_client.post(PROTECT, protect_values(agent))
     assert response.status_code == 422
     assert "host" in response.context["form"].errors
 
 
 def test_a_name_that_is_taken_does_not_use_up_the_code(
-    admin_client: Client, agent: AgentProcess
+    admin_client: Client, agent: RunningAgent
 ) -> None:
     make_machine(name="web-01")
     response = admin_client.post(PROTECT, protect_values(agent))
@@ -90,7 +90,7 @@ def test_a_name_that_is_taken_does_not_use_up_the_code(
     assert admin_client.post(PROTECT, protect_values(agent, name="web-02")).status_code == 303
 
 
-def test_the_command_protects_once(agent: AgentProcess, capsys: Any) -> None:
+def test_the_command_protects_once(agent: RunningAgent, capsys: Any) -> None:
     arguments = ["--name", "web-01", "--host", "127.0.0.1", "--port", str(agent.port)]
     for said in ("is protected (", "is protected already ("):
         call_command("protect_machine", *arguments, "--code", CODE, "--interval", "60")

@@ -19,8 +19,8 @@ from recovery_store.checking import check
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.mounting import mounted_tmpfs
+from tests.places.agent import MIB
 from tests.protected_machines.archives import Archived, damage, files_below, make_archived
-from tests.protected_machines.conftest import MIB
 
 pytestmark = pytest.mark.django_db
 

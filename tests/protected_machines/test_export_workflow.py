@@ -22,7 +22,7 @@ from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
+from tests.places.agent import MIB, RunningAgent, overwrite
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +47,7 @@ def options(vcenter: VCenter) -> VmOptions:
 
 
 @pytest.fixture
-def point(machine: Machine, agent: AgentProcess) -> RecoveryPoint:
+def point(machine: Machine, agent: RunningAgent) -> RecoveryPoint:
     """An incremental on a base image."""
     take_recovery_point(machine, PointKind.BASE_IMAGE, uuid.uuid4())
     overwrite(agent.disks["boot"], 200_000, b"changed since")
@@ -83,7 +83,7 @@ def case(
     options: VmOptions,
     vcsim: Vcsim,
     machines_there: Callable[[], set[str]],
-    agent: AgentProcess,
+    agent: RunningAgent,
 ) -> WorkflowCase:
     before = machines_there()
 

@@ -20,7 +20,7 @@ from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, VCenter
 from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
-from tests.protected_machines.conftest import AgentProcess
+from tests.places.agent import RunningAgent
 from vsphere.machine import read_vm
 
 pytestmark = pytest.mark.django_db
@@ -133,7 +133,7 @@ def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -
 
 
 def test_the_agent_is_waited_for_and_must_be_the_paired_one(
-    guest: Guest, machine: Machine, agent: AgentProcess
+    guest: Guest, machine: Machine, agent: RunningAgent
 ) -> None:
     def wait(boot_id_before: str = "") -> AnsweringAgent:
         return guests.wait_for_agent(machine.pk, guest.vcenter.pk, guest.marker, boot_id_before)
@@ -142,7 +142,7 @@ def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     guest.is_up("boot-1")
     with pytest.raises(Waiting, match="not rebooted yet"):
         wait("boot-1")
-    agent.stop()
+    agent.kill()
     with pytest.raises(Waiting, match="does not answer yet"):
         wait()
     agent.start()

@@ -14,7 +14,7 @@ from protected_machines.points.index import MISSING_TEXT, index_point, reindex_s
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
-from tests.protected_machines.conftest import MIB, write_disk
+from tests.places.agent import MIB, write_disk
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from protected_machines.points.taking import take_recovery_point
 from protected_machines.restores.plan import map_disks
 from protected_machines.restores.rescue_machines import get_target
 from tests.factories import make_machine, make_recovery_point
-from tests.protected_machines.conftest import CODE, RESCUE_CODE, AgentProcess, overwrite
+from tests.places.agent import CODE, RESCUE_CODE, RunningAgent, overwrite
 from tests.reading import as_read
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +32,7 @@ def url_of(point: RecoveryPoint) -> str:
     return reverse("protected_machines:restore-start", args=[point.machine_id, point.pk])
 
 
-def address(agent: AgentProcess, code: str = RESCUE_CODE) -> dict[str, str]:
+def address(agent: RunningAgent, code: str = RESCUE_CODE) -> dict[str, str]:
     return {"host": "127.0.0.1", "port": str(agent.port), "code": code}
 
 
@@ -57,7 +57,7 @@ def test_nobody_without_a_session_and_no_other_machine_s_point(
 
 
 def test_the_disks_are_shown_before_anything_starts(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     overwrite(rescue.disks["second"], 0, b"something")
     page = as_read(admin_client.post(url_of(point), address(rescue), headers=HTMX))
@@ -129,7 +129,7 @@ def test_a_rescue_machine_that_is_not_known_is_named() -> None:
 
 
 def test_it_starts_once_however_often_it_is_sent(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     admin_client.post(url_of(point), address(rescue))
     target = RestoreTarget.objects.get()
@@ -150,7 +150,7 @@ def test_it_starts_once_however_often_it_is_sent(
 
 
 def test_a_wrong_code_is_said_at_its_field(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     answer = admin_client.post(url_of(point), address(rescue, "WRONG-CODE-0000"), headers=HTMX)
     assert answer.status_code == 422
@@ -159,7 +159,7 @@ def test_a_wrong_code_is_said_at_its_field(
 
 
 def test_a_code_used_up_by_this_core_is_asked_for_again(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     assert admin_client.post(url_of(point), address(rescue)).status_code == 200
     assert admin_client.post(url_of(point), address(rescue)).status_code == 200
@@ -169,7 +169,7 @@ def test_a_code_used_up_by_this_core_is_asked_for_again(
 
 
 def test_the_code_that_its_screen_shows_since_then_is_as_good(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     assert admin_client.post(url_of(point), address(rescue)).status_code == 200
     paired = RestoreTarget.objects.get()
@@ -179,21 +179,21 @@ def test_the_code_that_its_screen_shows_since_then_is_as_good(
 
 
 def test_a_machine_that_runs_its_own_system_is_refused(
-    admin_client: Client, point: RecoveryPoint, agent: AgentProcess
+    admin_client: Client, point: RecoveryPoint, agent: RunningAgent
 ) -> None:
-    other = AgentProcess(agent.folder.parent, code=CODE)
+    other = RunningAgent(agent.folder.parent, code=CODE)
     other.add_disk("boot")
     other.start()
     try:
         answer = admin_client.post(url_of(point), address(other, CODE))
     finally:
-        other.stop()
+        other.kill()
     assert answer.status_code == 422
     assert "runs its own system, not the rescue medium" in answer.content.decode()
 
 
 def test_a_replica_is_restored_but_not_protected_from_here(
-    admin_client: Client, point: RecoveryPoint, rescue: AgentProcess
+    admin_client: Client, point: RecoveryPoint, rescue: RunningAgent
 ) -> None:
     other_core = uuid.uuid4()
     Machine.objects.update(

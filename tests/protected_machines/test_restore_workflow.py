@@ -22,10 +22,10 @@ from protected_machines.restores.workflow import (
 )
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.protected_machines.conftest import (
+from tests.places.agent import (
     MIB,
     RESCUE_CODE,
-    AgentProcess,
+    RunningAgent,
     overwrite,
 )
 
@@ -35,7 +35,7 @@ HEAD_BYTES = 4096
 
 
 @pytest.fixture
-def point(machine: Machine, agent: AgentProcess) -> RecoveryPoint:
+def point(machine: Machine, agent: RunningAgent) -> RecoveryPoint:
     """A point whose disks are no longer what the machine's are."""
     take_recovery_point(machine, "base_image", uuid.uuid4())
     overwrite(agent.disks["boot"], 3 * MIB, b"changed" * 1000)
@@ -43,7 +43,7 @@ def point(machine: Machine, agent: AgentProcess) -> RecoveryPoint:
 
 
 @pytest.fixture
-def target(point: RecoveryPoint, rescue: AgentProcess) -> RestoreTarget:
+def target(point: RecoveryPoint, rescue: RunningAgent) -> RestoreTarget:
     return pair_target("127.0.0.1", rescue.port, RESCUE_CODE)
 
 
@@ -53,7 +53,7 @@ def assert_holds(disk: Path, image: Path, from_bytes: int = 0) -> None:
 
 
 @pytest.fixture
-def world(machine: Machine, store: Store, rescue: AgentProcess) -> Callable[[], Any]:
+def world(machine: Machine, store: Store, rescue: RunningAgent) -> Callable[[], Any]:
     def look() -> Any:
         found = Machine.objects.get(pk=machine.pk)
         heads = [disk.read_bytes()[:HEAD_BYTES] for disk in rescue.disks.values()]
@@ -82,8 +82,8 @@ class TestRestoreDisks(GenericFive):
         machine: Machine,
         point: RecoveryPoint,
         target: RestoreTarget,
-        agent: AgentProcess,
-        rescue: AgentProcess,
+        agent: RunningAgent,
+        rescue: RunningAgent,
         world: Callable[[], Any],
     ) -> WorkflowCase:
         def start() -> Job:
@@ -108,8 +108,8 @@ def case(
     machine: Machine,
     point: RecoveryPoint,
     target: RestoreTarget,
-    agent: AgentProcess,
-    rescue: AgentProcess,
+    agent: RunningAgent,
+    rescue: RunningAgent,
     world: Callable[[], Any],
 ) -> WorkflowCase:
     def start() -> Job:
@@ -131,8 +131,8 @@ def test_a_delta_writes_only_what_changed_since(
     machine: Machine,
     point: RecoveryPoint,
     target: RestoreTarget,
-    agent: AgentProcess,
-    rescue: AgentProcess,
+    agent: RunningAgent,
+    rescue: RunningAgent,
 ) -> None:
     first = RestoreDisksParams(point.pk, target.pk)
     whole = run_until_done(start_job("restore_disks", machine.pk, machine.name, first))
@@ -150,7 +150,7 @@ def test_a_delta_writes_only_what_changed_since(
 
 
 def test_a_rescue_machine_that_was_started_anew_is_named(
-    machine: Machine, point: RecoveryPoint, target: RestoreTarget, rescue: AgentProcess
+    machine: Machine, point: RecoveryPoint, target: RestoreTarget, rescue: RunningAgent
 ) -> None:
     rescue.blank()
     params = RestoreDisksParams(point.pk, target.pk)
@@ -165,7 +165,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
 ) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
-    small = AgentProcess(folder, mode="restore", code=RESCUE_CODE)
+    small = RunningAgent(folder, settings={"mode": "restore"}, code=RESCUE_CODE)
     small.add_blank_disk("first", 3 * MIB)
     small.add_blank_disk("second", 2 * MIB)
     small.start()
@@ -174,7 +174,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
         params = RestoreDisksParams(point.pk, target.pk)
         job = run_until_done(start_job("restore_disks", machine.pk, machine.name, params))
     finally:
-        small.stop()
+        small.kill()
     assert job.error_code == "AGENT-DISK-TOO-SMALL"
     assert f"{MIB} bytes" in job.error_text
     assert not any(small.disks["first"].read_bytes())
@@ -184,10 +184,10 @@ def test_a_cut_restore_waits_and_goes_on(
     machine: Machine,
     point: RecoveryPoint,
     target: RestoreTarget,
-    agent: AgentProcess,
-    rescue: AgentProcess,
+    agent: RunningAgent,
+    rescue: RunningAgent,
 ) -> None:
-    rescue.stop()
+    rescue.kill()
     job = start_job(
         "restore_disks", machine.pk, machine.name, RestoreDisksParams(point.pk, target.pk)
     )

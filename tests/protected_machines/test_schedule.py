@@ -20,7 +20,7 @@ from protected_machines.points.taking import take_recovery_point
 from protected_machines.tasks import alone
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
-from tests.protected_machines.conftest import AgentProcess, overwrite
+from tests.places.agent import RunningAgent, overwrite
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +74,7 @@ def test_the_schedule_looks_at_all_machines_with_one_query(
         assert schedule.start_due_snapshots() == []
 
 
-def test_connections_are_refreshed_and_told_apart(machine: Machine, agent: AgentProcess) -> None:
+def test_connections_are_refreshed_and_told_apart(machine: Machine, agent: RunningAgent) -> None:
     Machine.objects.update(connection_state=ConnectionState.UNKNOWN, connection_checked_at=None)
     away = make_machine(
         host="127.0.0.1", port=1, agent_certificate_pem=machine.agent_certificate_pem
@@ -124,7 +124,7 @@ def take(machine: Machine) -> RecoveryPoint:
 
 
 def test_proving_the_newest_point_proves_all_it_builds_on(
-    machine: Machine, agent: AgentProcess
+    machine: Machine, agent: RunningAgent
 ) -> None:
     points = [take(machine) for _ in range(3)]
     assert schedule.prove_points() == [points[-1].pk]
@@ -133,7 +133,7 @@ def test_proving_the_newest_point_proves_all_it_builds_on(
 
 
 def test_only_a_new_points_own_files_are_read_while_its_chain_was_proven_lately(
-    machine: Machine, agent: AgentProcess
+    machine: Machine, agent: RunningAgent
 ) -> None:
     base = take(machine)
     assert prove_lately(machine.pk, base.pk) == ChainProof(1, is_whole_chain=True)
@@ -158,7 +158,7 @@ def flip_a_byte(store: Store, point: RecoveryPoint) -> None:
 
 @pytest.mark.parametrize("is_chain_proven", [False, True])
 def test_damage_is_found_and_named_and_older_points_stay_good(
-    machine: Machine, store: Store, agent: AgentProcess, is_chain_proven: bool
+    machine: Machine, store: Store, agent: RunningAgent, is_chain_proven: bool
 ) -> None:
     base = take(machine)
     if is_chain_proven:

@@ -12,7 +12,7 @@ from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import hooks
 from protected_machines.points.workflow import SnapshotParams, snapshot
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.protected_machines.conftest import AgentProcess
+from tests.places.agent import RunningAgent
 
 pytestmark = pytest.mark.django_db
 
@@ -63,8 +63,8 @@ def test_a_second_snapshot_of_the_same_machine_has_to_wait(machine: Machine) -> 
         start(machine)
 
 
-def test_a_failed_snapshot_says_why_by_its_code(machine: Machine, agent: AgentProcess) -> None:
-    agent.stop()
+def test_a_failed_snapshot_says_why_by_its_code(machine: Machine, agent: RunningAgent) -> None:
+    agent.kill()
     job = run_until_done(start(machine))
     assert job.error_code == "AGENT-UNREACHABLE", log_of(job)
     assert "Check that the machine runs" in job.error_text

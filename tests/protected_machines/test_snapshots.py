@@ -20,7 +20,7 @@ from protected_machines.points.taking import remove_recovery_point, take_recover
 from recovery_store.errors import StoreFull
 from recovery_store.store import Store
 from tests.factories import NOON
-from tests.protected_machines.conftest import MIB, AgentProcess, overwrite, write_disk
+from tests.places.agent import MIB, RunningAgent, overwrite, write_disk
 from tests.reports import Told
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +43,7 @@ def assert_same(store: Store, point: RecoveryPoint, number: int, image: Path, ou
 
 
 def test_the_first_point_is_a_base_image_and_says_why(
-    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+    machine: Machine, agent: RunningAgent, store: Store, tmp_path: Path
 ) -> None:
     notes: list[str] = []
     point = take(machine, report=Told(note=notes.append))
@@ -56,7 +56,7 @@ def test_the_first_point_is_a_base_image_and_says_why(
 
 
 def test_an_incremental_holds_only_what_changed(
-    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+    machine: Machine, agent: RunningAgent, store: Store, tmp_path: Path
 ) -> None:
     base = take(machine)
     overwrite(agent.disks["boot"], 300_000, b"changed")
@@ -67,7 +67,7 @@ def test_an_incremental_holds_only_what_changed(
 
 
 def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
-    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+    machine: Machine, agent: RunningAgent, store: Store, tmp_path: Path
 ) -> None:
     notes: list[str] = []
     take(machine)
@@ -85,7 +85,7 @@ def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
 
 
 def test_a_final_point_of_a_watched_machine_reads_only_what_was_written(
-    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+    machine: Machine, agent: RunningAgent, store: Store, tmp_path: Path
 ) -> None:
     agent.module = "tests.agent.watching_agent"
     agent.restart()
@@ -125,7 +125,7 @@ def test_progress_counts_bytes_up_to_the_total(machine: Machine) -> None:
 
 
 def test_disks_that_grow_appear_and_go_are_followed(
-    machine: Machine, agent: AgentProcess, store: Store, tmp_path: Path
+    machine: Machine, agent: RunningAgent, store: Store, tmp_path: Path
 ) -> None:
     take(machine)
     with agent.disks["boot"].open("r+b") as image:
@@ -179,9 +179,9 @@ def test_a_replica_has_no_agent_to_ask(machine: Machine) -> None:
 
 
 def test_an_agent_that_is_away_is_unreachable(
-    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+    machine: Machine, agent: RunningAgent, files: Callable[[], set[str]]
 ) -> None:
-    agent.stop()
+    agent.kill()
     with pytest.raises(AgentUnreachable):
         take(machine)
     machine.refresh_from_db()
@@ -190,7 +190,7 @@ def test_an_agent_that_is_away_is_unreachable(
 
 
 def test_an_agent_with_another_certificate_is_not_spoken_to(
-    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+    machine: Machine, agent: RunningAgent, files: Callable[[], set[str]]
 ) -> None:
     agent.reinstall()
     with pytest.raises(AgentCertificateChanged, match="expected"):
@@ -200,14 +200,14 @@ def test_an_agent_with_another_certificate_is_not_spoken_to(
     assert files() == set()
 
 
-def restart(agent: AgentProcess, disks: dict[str, Path]) -> None:
-    agent.stop()
+def restart(agent: RunningAgent, disks: dict[str, Path]) -> None:
+    agent.kill()
     agent.disks = disks
     agent.start()
 
 
 def test_an_agent_that_dies_in_mid_stream_leaves_nothing(
-    machine: Machine, agent: AgentProcess, files: Callable[[], set[str]]
+    machine: Machine, agent: RunningAgent, files: Callable[[], set[str]]
 ) -> None:
     take(machine)
     before = files()

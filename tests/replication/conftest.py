@@ -26,8 +26,8 @@ from replication.models import Pairing, ReplicatedMachine
 from replication.peers.pairing import add_source_core, add_target_core
 from tests.browser import chromium, page_of
 from tests.factories import make_vcenter
+from tests.places.agent import CODE, MIB, RESCUE_CODE, RunningAgent
 from tests.places.ports import free_port
-from tests.protected_machines.conftest import CODE, MIB, RESCUE_CODE, AgentProcess
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import hand_over, make_replicated
@@ -94,16 +94,16 @@ def source(peer: PeerCore) -> PeerCore:
 
 
 @pytest.fixture
-def rescue(tmp_path: Path) -> Iterator[AgentProcess]:
+def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
     """A machine with two blank disks that runs the rescue medium."""
     folder = tmp_path / "rescue"
     folder.mkdir()
-    process = AgentProcess(folder, mode="restore", code=RESCUE_CODE)
+    process = RunningAgent(folder, settings={"mode": "restore"}, code=RESCUE_CODE)
     process.add_blank_disk("first", 2 * MIB)
     process.add_blank_disk("second", 2 * MIB)
     process.start()
     yield process
-    process.stop()
+    process.kill()
 
 
 @pytest.fixture
@@ -113,19 +113,19 @@ def outgoing(db: None, peer: PeerCore) -> Pairing:
 
 
 @pytest.fixture(scope="session")
-def running_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+def running_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     """One agent for the whole run; `machine` is paired with it anew where it must be."""
-    process = AgentProcess(tmp_path_factory.mktemp("agent"))
+    process = RunningAgent(tmp_path_factory.mktemp("agent"))
     process.add_disk("boot", 2 * MIB)
     process.add_disk("data", 1 * MIB)
     process.start()
     yield process
-    process.stop()
+    process.kill()
 
 
 @pytest.fixture(scope="session")
 def paired_agent(
-    running_agent: AgentProcess, django_db_setup: None, django_db_blocker: object
+    running_agent: RunningAgent, django_db_setup: None, django_db_blocker: object
 ) -> tuple[str, dict[str, object]]:
     """The agent's certificate and description; this core is paired with it once."""
     from agent.client import pair_with_agent
@@ -140,7 +140,7 @@ def paired_agent(
 
 @pytest.fixture
 def machine(
-    db: None, store: Store, running_agent: AgentProcess, paired_agent: tuple[str, dict[str, object]]
+    db: None, store: Store, running_agent: RunningAgent, paired_agent: tuple[str, dict[str, object]]
 ) -> Machine:
     """A machine that this core protects, with a real agent."""
     from tests.factories import make_machine

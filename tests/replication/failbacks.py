@@ -28,7 +28,7 @@ from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMac
 from replication.peers.connection import speaking_with
 from replication.peers.wire import SentMachine, TakeOver
 from replication.transfer import receiving
-from tests.protected_machines.conftest import RESCUE_CODE
+from tests.places.agent import RESCUE_CODE
 from tests.replication.peer_core import PeerCore
 
 

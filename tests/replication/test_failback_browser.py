@@ -10,7 +10,7 @@ from console.jobs.testing import run_until_done
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.peers.pairing import add_source_core
-from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.places.agent import RESCUE_CODE, RunningAgent
 from tests.replication.failbacks import FailedOver, hand_back, replicating_back, run_here
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
@@ -39,7 +39,7 @@ def run(kind: str) -> None:
 
 
 def test_from_the_menu_to_the_commit(
-    page: Page, failed_over: FailedOver, rescue: AgentProcess, source: PeerCore
+    page: Page, failed_over: FailedOver, rescue: RunningAgent, source: PeerCore
 ) -> None:
     page.goto("/replication/")
     row = page.locator(f"#replicated-{failed_over.replicated.pk}")

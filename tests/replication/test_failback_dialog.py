@@ -19,7 +19,7 @@ from replication import drafts
 from replication.models import Failback, Pairing, ReplicatedMachine
 from replication.peers.credentials import seal
 from tests.factories import make_machine, make_vcenter
-from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.places.agent import RESCUE_CODE, RunningAgent
 from tests.reading import as_read
 from tests.replication.peer_core import PeerCore
 from tests.replication.rows import make_replicated
@@ -31,7 +31,7 @@ def address_of(row: ReplicatedMachine) -> str:
     return reverse("replication:machine-failback", args=[row.pk])
 
 
-def values_of(row: ReplicatedMachine, rescue: AgentProcess, **changes: str) -> dict[str, str]:
+def values_of(row: ReplicatedMachine, rescue: RunningAgent, **changes: str) -> dict[str, str]:
     """What a browser sends from the filled dialog."""
     prefix = str(row.machine_id)
     return {
@@ -130,7 +130,7 @@ def test_nothing_is_said_of_disks_that_nobody_looked_at(
 
 
 def test_checking_shows_the_disks_and_starts_nothing(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     values = {**values_of(running_here, rescue), "check": "1"}
     answer = signed_in.post(address_of(running_here), values, headers=HTMX)
@@ -142,7 +142,7 @@ def test_checking_shows_the_disks_and_starts_nothing(
 
 
 def test_start_begins_one_failback_however_often_it_is_sent(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     values = values_of(running_here, rescue)
     first = signed_in.post(address_of(running_here), values)
@@ -166,7 +166,7 @@ def test_start_begins_one_failback_however_often_it_is_sent(
 
 
 def test_a_snapshot_that_is_under_way_is_waited_for(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     machine = running_here.machine
     params = SnapshotParams(kind=PointKind.INCREMENTAL)
@@ -183,7 +183,7 @@ def test_a_snapshot_that_is_under_way_is_waited_for(
 
 
 def test_a_wrong_code_is_tried_once(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     values = values_of(running_here, rescue, code="WRONG-CODE-0000")
     for _ in range(7):
@@ -194,9 +194,9 @@ def test_a_wrong_code_is_tried_once(
 
 
 def test_a_disk_that_is_too_small_says_by_how_much(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
-    rescue.stop()
+    rescue.kill()
     for path in rescue.disks.values():
         path.write_bytes(bytes(1024 * 1024))
     rescue.start()
@@ -211,19 +211,19 @@ def test_a_disk_that_is_too_small_says_by_how_much(
 def test_a_machine_that_runs_its_own_system_is_not_overwritten(
     signed_in: Client, running_here: ReplicatedMachine, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    other = AgentProcess(tmp_path_factory.mktemp("other"), code=RESCUE_CODE)
+    other = RunningAgent(tmp_path_factory.mktemp("other"), code=RESCUE_CODE)
     other.add_disk("boot")
     other.start()
     try:
         answer = signed_in.post(address_of(running_here), values_of(running_here, other))
     finally:
-        other.stop()
+        other.kill()
     assert answer.status_code == 422
     assert "RESTORE-NOT-A-RESCUE-MACHINE" in answer.content.decode()
 
 
 def test_a_source_that_is_away_is_said(
-    signed_in: Client, running_here: ReplicatedMachine, peer: PeerCore, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, peer: PeerCore, rescue: RunningAgent
 ) -> None:
     peer.stop()
     answer = signed_in.post(address_of(running_here), values_of(running_here, rescue))
@@ -241,7 +241,7 @@ def test_a_source_that_is_another_core_offers_to_pair_anew(
 
 
 def test_what_is_no_failed_over_machine_is_refused(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     Machine.objects.update(kind=MachineKind.FAILED_BACK)
     assert signed_in.get(address_of(running_here)).status_code == 409
@@ -251,7 +251,7 @@ def test_what_is_no_failed_over_machine_is_refused(
 
 
 def test_days_out_of_range_are_refused(
-    signed_in: Client, running_here: ReplicatedMachine, rescue: AgentProcess
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
     values = values_of(running_here, rescue, commit_days="0")
     assert signed_in.post(address_of(running_here), values).status_code == 422

@@ -33,8 +33,8 @@ from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_source_core
 from replication.peers.wire import SentMachine
 from replication.transfer.sending import Sending
+from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.places.link import Link
-from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,
     before,
@@ -98,7 +98,7 @@ def quote_of(failed_over: FailedOver) -> Quote:
     return make_quote(facts)
 
 
-def run(failed_over: FailedOver, rescue: AgentProcess, limit_seconds: float = 60) -> Job:
+def run(failed_over: FailedOver, rescue: RunningAgent, limit_seconds: float = 60) -> Job:
     return run_until_done(start_failback(failed_over, rescue.port), limit_seconds=limit_seconds)
 
 
@@ -111,7 +111,7 @@ def assert_as_before(failed_over: FailedOver, guests: Guests) -> None:
 
 
 def test_a_source_that_was_kept_gets_only_what_it_lacks(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, running_agent: AgentProcess
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, running_agent: RunningAgent
 ) -> None:
     send_all(failed_over)
     # What the source took and never sent: the machine went on without it.
@@ -136,7 +136,7 @@ def test_a_source_that_was_kept_gets_only_what_it_lacks(
 
 
 def test_a_source_that_lost_the_common_point_gets_a_base_image_and_the_quote_said_so(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, store: Store
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, store: Store
 ) -> None:
     send_all(failed_over)
     machine = failed_over.fresh()
@@ -160,7 +160,7 @@ def test_a_source_that_lost_the_common_point_gets_a_base_image_and_the_quote_sai
 
 
 def test_a_core_that_claims_the_machine_by_the_same_epoch_stops_it(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, guests: Guests
 ) -> None:
     send_all(failed_over)
     source.rows(
@@ -180,7 +180,7 @@ def test_a_core_that_claims_the_machine_by_the_same_epoch_stops_it(
 
 
 def test_the_final_delta_fails_and_the_vm_goes_on(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests
 ) -> None:
     with fail_at("send_final_point"):
         job = run(failed_over, rescue)
@@ -190,9 +190,9 @@ def test_the_final_delta_fails_and_the_vm_goes_on(
 
 def test_the_final_point_breaks_off_after_the_freeze_and_the_machine_goes_on(
     failed_over: FailedOver,
-    rescue: AgentProcess,
+    rescue: RunningAgent,
     guests: Guests,
-    running_agent: AgentProcess,
+    running_agent: RunningAgent,
     store: Store,
 ) -> None:
     link = Link(running_agent.port)
@@ -214,7 +214,7 @@ def test_the_final_point_breaks_off_after_the_freeze_and_the_machine_goes_on(
 
 
 def test_nothing_can_be_taken_while_the_machine_is_frozen(
-    failed_over: FailedOver, rescue: AgentProcess
+    failed_over: FailedOver, rescue: RunningAgent
 ) -> None:
     seen: list[str] = []
 
@@ -231,7 +231,7 @@ def test_nothing_can_be_taken_while_the_machine_is_frozen(
 
 
 def test_a_thaw_before_the_power_off_takes_another_final_point(
-    failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess
+    failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent
 ) -> None:
     def thaw() -> None:
         dial(failed_over.fresh()).release_hold()
@@ -248,7 +248,7 @@ def test_a_thaw_before_the_power_off_takes_another_final_point(
 
 
 def test_a_vm_that_somebody_else_powers_off_is_no_proof(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests
 ) -> None:
     def power_off() -> None:
         machine = failed_over.fresh()
@@ -280,7 +280,7 @@ def test_a_vm_that_somebody_else_powers_off_is_no_proof(
     ],
 )
 def test_a_source_core_that_is_killed_costs_time_only(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, step: str, run_of_step: int
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, step: str, run_of_step: int
 ) -> None:
     reviving = threading.Timer(0.5, source.revive)
 
@@ -311,7 +311,7 @@ def test_a_source_core_that_is_killed_costs_time_only(
     ],
 )
 def test_a_link_that_is_cut_costs_time_only(
-    failed_over: FailedOver, rescue: AgentProcess, link: Link, step: str, after_bytes: int
+    failed_over: FailedOver, rescue: RunningAgent, link: Link, step: str, after_bytes: int
 ) -> None:
     def cut() -> None:
         link.cut_after_bytes = link.sent_bytes + after_bytes
@@ -325,12 +325,12 @@ def test_a_link_that_is_cut_costs_time_only(
 
 @pytest.mark.parametrize("step", ["restore_disks", "restore_running_delta", "restore_final_delta"])
 def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
-    failed_over: FailedOver, rescue: AgentProcess, running_agent: AgentProcess, step: str
+    failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent, step: str
 ) -> None:
     coming_back = threading.Timer(1.0, rescue.start)
 
     def cut() -> None:
-        rescue.stop()
+        rescue.kill()
         coming_back.start()
 
     with before(step, cut):
@@ -343,7 +343,7 @@ def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
 
 
 def test_power_lost_on_the_blank_machine_gives_everything_back(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests
 ) -> None:
     with before("restore_final_delta", rescue.blank):
         job = run(failed_over, rescue)
@@ -355,10 +355,10 @@ def test_power_lost_on_the_blank_machine_gives_everything_back(
 
 
 def test_a_cancel_in_mid_restore_stops_the_source_s_job(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests, source: PeerCore
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests, source: PeerCore
 ) -> None:
     job = start_failback(failed_over, rescue.port)
-    rescue.stop()
+    rescue.kill()
     with pytest.raises(AssertionError, match="did not end"):
         run_until_done(job, limit_seconds=6)
     assert job.steps.get(name="restore_disks").state == "waiting", log_of(job)
@@ -374,7 +374,7 @@ def test_a_cancel_in_mid_restore_stops_the_source_s_job(
 
 
 def test_the_source_refuses_when_it_knows_a_later_owner(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, guests: Guests
 ) -> None:
     send_all(failed_over)
     source.rows(
@@ -388,7 +388,7 @@ def test_the_source_refuses_when_it_knows_a_later_owner(
 
 
 def test_a_hand_over_that_is_taken_back_raises_the_epoch_again(
-    failed_over: FailedOver, rescue: AgentProcess, source: PeerCore, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, guests: Guests
 ) -> None:
     with before("hand_over", lambda: cancel_job(Job.objects.get(kind="failback"), None)):
         job = run(failed_over, rescue)
@@ -401,7 +401,7 @@ def test_a_hand_over_that_is_taken_back_raises_the_epoch_again(
 
 
 def test_a_failed_failback_leaves_the_store_sound(
-    failed_over: FailedOver, rescue: AgentProcess, store: Store
+    failed_over: FailedOver, rescue: RunningAgent, store: Store
 ) -> None:
     with fail_at("boot_machine"):
         run(failed_over, rescue)
@@ -411,7 +411,7 @@ def test_a_failed_failback_leaves_the_store_sound(
 
 
 def test_an_owner_who_changes_in_the_moment_of_the_hand_over_wins(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests
 ) -> None:
     machines = Machine.objects.filter(pk=failed_over.machine.pk)
     with just_before_update(
@@ -423,7 +423,7 @@ def test_an_owner_who_changes_in_the_moment_of_the_hand_over_wins(
 
 
 def test_a_machine_without_a_vm_of_this_core_is_not_taken_back(
-    failed_over: FailedOver, rescue: AgentProcess
+    failed_over: FailedOver, rescue: RunningAgent
 ) -> None:
     Machine.objects.filter(pk=failed_over.machine.pk).update(vm_marker="")
     job = run(failed_over, rescue)
@@ -432,7 +432,7 @@ def test_a_machine_without_a_vm_of_this_core_is_not_taken_back(
 
 
 def test_a_failback_that_was_cancelled_or_failed_can_be_tried_again(
-    failed_over: FailedOver, rescue: AgentProcess, guests: Guests
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests
 ) -> None:
     job = start_failback(failed_over, rescue.port)
     with before("send_points", lambda: cancel_job(job, None)):

@@ -17,12 +17,12 @@ from replication.failback.order import FailbackOrder, MachineOrder, RescueAddres
 from replication.failback.start import start_failback
 from replication.models import Failback, ReplicatedMachine
 from tests.factories import make_machine
-from tests.protected_machines.conftest import RESCUE_CODE, AgentProcess
+from tests.places.agent import RESCUE_CODE, RunningAgent
 from tests.replication.rows import make_replicated
 
 
 @pytest.fixture
-def order(running_here: ReplicatedMachine, rescue: AgentProcess) -> FailbackOrder:
+def order(running_here: ReplicatedMachine, rescue: RunningAgent) -> FailbackOrder:
     return FailbackOrder(
         running_here.pairing_id,
         (

@@ -18,8 +18,8 @@ from replication.failback.workflow import failback
 from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.places.waiting import wait_until
-from tests.protected_machines.conftest import MIB, AgentProcess, overwrite
 from tests.replication.failbacks import (
     FailedOver,
     before,
@@ -55,7 +55,7 @@ def replicating(failed_over: FailedOver, source: PeerCore) -> Iterator[None]:
 
 
 @pytest.fixture
-def start(failed_over: FailedOver, rescue: AgentProcess, replicating: None) -> Callable[[], Job]:
+def start(failed_over: FailedOver, rescue: RunningAgent, replicating: None) -> Callable[[], Job]:
     return lambda: start_failback(failed_over, rescue.port)
 
 
@@ -75,8 +75,8 @@ class TestFailback(GenericFive):
 def case(
     failed_over: FailedOver,
     start: Callable[[], Job],
-    running_agent: AgentProcess,
-    rescue: AgentProcess,
+    running_agent: RunningAgent,
+    rescue: RunningAgent,
     source: PeerCore,
     guests: Guests,
     store: Store,
@@ -138,8 +138,8 @@ def case(
 def test_what_is_written_until_the_freeze_is_on_the_restored_machine(
     failed_over: FailedOver,
     start: Callable[[], Job],
-    running_agent: AgentProcess,
-    rescue: AgentProcess,
+    running_agent: RunningAgent,
+    rescue: RunningAgent,
 ) -> None:
     job = start()
     overwrite(running_agent.disks["boot"], MIB, b"written at the DR site" * 100)
@@ -150,7 +150,7 @@ def test_what_is_written_until_the_freeze_is_on_the_restored_machine(
 
 
 @pytest.fixture
-def watching(running_agent: AgentProcess) -> Iterator[AgentProcess]:
+def watching(running_agent: RunningAgent) -> Iterator[RunningAgent]:
     """The machine's agent, told what is written to its disks after a watched point."""
     running_agent.module = "tests.agent.watching_agent"
     running_agent.restart()
@@ -159,7 +159,7 @@ def watching(running_agent: AgentProcess) -> Iterator[AgentProcess]:
     running_agent.restart()
 
 
-def write(agent: AgentProcess, data: bytes) -> None:
+def write(agent: RunningAgent, data: bytes) -> None:
     overwrite(agent.disks["boot"], 7 * 65536, data)
     Path(f"{agent.disks['boot']}.notes").write_text("7 1\n")
 
@@ -170,9 +170,9 @@ def notes_of(job: Job, step: str) -> list[str]:
 
 def test_a_watched_machine_is_frozen_for_what_was_written_since_only(
     failed_over: FailedOver,
-    watching: AgentProcess,
+    watching: RunningAgent,
     start: Callable[[], Job],
-    rescue: AgentProcess,
+    rescue: RunningAgent,
 ) -> None:
     job = start()
     with before("final_point", lambda: write(watching, b"since the last running point")):
@@ -188,9 +188,9 @@ def test_a_watched_machine_is_frozen_for_what_was_written_since_only(
 
 def test_a_watch_that_was_lost_costs_time_only(
     failed_over: FailedOver,
-    watching: AgentProcess,
+    watching: RunningAgent,
     start: Callable[[], Job],
-    rescue: AgentProcess,
+    rescue: RunningAgent,
 ) -> None:
     def lose() -> None:
         write(watching, b"since the last running point")
@@ -208,7 +208,7 @@ def test_a_watch_that_was_lost_costs_time_only(
 
 
 def test_a_failback_that_is_taken_back_ends_the_watch(
-    failed_over: FailedOver, watching: AgentProcess, start: Callable[[], Job]
+    failed_over: FailedOver, watching: RunningAgent, start: Callable[[], Job]
 ) -> None:
     seen: list[bool] = []
     mark = Path(f"{watching.disks['boot']}.watched")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lab.vcsim.process import Vcsim, running_vcsim
+from tests.places.vcsim import credentials_of
 from tests.vsphere.disks import disk_of
 from tests.vsphere.leases import Lease, open_lease
 from tests.vsphere.site import World
@@ -47,18 +48,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Vcsim]]:
     yield start_one
     for manager in started:
         manager.__exit__(None, None, None)
-
-
-def credentials_of(simulator: Vcsim, **changes: Any) -> Credentials:
-    """Return what signs in to a simulator."""
-    values: dict[str, Any] = {
-        "host": simulator.host,
-        "port": simulator.port,
-        "username": simulator.username,
-        "password": simulator.password,
-        "thumbprint": simulator.thumbprint,
-    }
-    return Credentials(**{**values, **changes})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.vcsim.process import Vcsim, write_certificate
-from tests.vsphere.conftest import credentials_of
+from tests.places.vcsim import credentials_of
 from tests.vsphere.site import World
 from vsphere import Credentials, Session, connect, fetch_thumbprint
 from vsphere.api import vim

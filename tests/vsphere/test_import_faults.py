@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab.vcsim.process import Vcsim
-from tests.vsphere.conftest import credentials_of
+from tests.places.vcsim import credentials_of
 from tests.vsphere.disks import MIB, disk_of, in_chunks, make_stream, upload_of
 from tests.vsphere.site import MARKER, STREAM, World
 from vsphere import DiskUpload, VmNic, connect

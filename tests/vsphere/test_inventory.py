@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from lab.vcsim.process import Vcsim
-from tests.vsphere.conftest import credentials_of
+from tests.places.vcsim import credentials_of
 from tests.vsphere.site import World
 from vsphere import connect
 from vsphere.inventory import plain_name

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab.vcsim.process import Vcsim
-from tests.vsphere.conftest import credentials_of
+from tests.places.vcsim import credentials_of
 from tests.vsphere.disks import GRAIN_BYTES, MIB
 from tests.vsphere.leases import Lease, open_lease
 from tests.vsphere.site import STREAM, World

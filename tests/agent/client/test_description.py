@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from agent.client import MachineDescription
 from agent.errors import ProtocolBroken
 from agent.protocol import MAX_CAPACITY_BYTES, MAX_DISKS
-from tests.agent.conftest import Core, RunningAgent
 from tests.factories import DESCRIPTION
+from tests.places.agent import Core, RunningAgent
 
 DISK = {"number": 0, "key": "gpt-1", "capacity_bytes": 512}
 RESCUE_DISK = {**DISK, "device": "/dev/sda", "is_blank": False, "content": "ext-1"}

@@ -11,7 +11,7 @@ from agent.errors import PairingClosed, WrongPairingCode
 from agent.pairing import MAX_WRONG_TRIES, Pairing
 from agent.rescue.console import RescueConsole
 from agent.state import AgentState
-from tests.agent.conftest import CODE, Core, RunningAgent
+from tests.places.agent import CODE, Core, RunningAgent
 from tests.places.waiting import wait_until
 
 _LINE = re.compile(

@@ -9,7 +9,7 @@ import pytest
 from agent.errors import RestoreFailed
 from agent.rescue.disk_writer import FLUSH_BYTES, HEAD_BYTES, DiskWriter, make_zero, write_head
 from recovery_store.vmdk.deflate import deflate
-from tests.agent.conftest import MIB, blank_disk
+from tests.places.agent import MIB, blank_disk
 
 GRAIN_BYTES = 64 * 1024
 

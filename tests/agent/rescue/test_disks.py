@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from agent.rescue.disks import MachineTarget
-from tests.agent.conftest import MIB
 from tests.agent.made_up_machine import MadeUpMachine
 from tests.agent.test_disks import MBR
+from tests.places.agent import MIB
 
 _ISO_VOLUME_PLACE = 32768
 
