@@ -111,6 +111,13 @@ def test_any_bytes_are_refused(data: bytes) -> None:
         {"disks": (make_disk(parent=(POINT_ID, 0)),)},
         {"disks": (make_disk(), make_disk())},
         {"disks": (make_disk(), make_disk(number=1, file="disk1.vmdk"))},
+        {"disks": (make_disk(), make_disk(key="serial-1"))},
+        {
+            "disks": tuple(
+                make_disk(number=n, key=f"serial-{n}", file=f"disk{n}.vmdk") for n in range(257)
+            )
+        },
+        {"disks": (make_disk(range_bytes=2 << 20),)},
     ],
     ids=str,
 )
@@ -119,6 +126,24 @@ def test_a_field_that_cannot_be_is_refused_whatever_the_digest_says(
 ) -> None:
     with pytest.raises(ManifestDamaged):
         Manifest.from_bytes(make_manifest(**changes).to_bytes())
+
+
+def test_a_time_that_is_not_in_utc_is_refused() -> None:
+    whole = json.loads(make_manifest().to_bytes())
+    for taken_at in ("2026-05-01T12:00:00.123456", "2026-05-01T14:00:00.123456+02:00"):
+        data = json.dumps({**whole, "taken_at": taken_at}).encode()
+        with pytest.raises(ManifestDamaged, match="not in UTC"):
+            Manifest.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(b"[" * 100_000, "not JSON"), (bytes((64 << 20) + 1), "too long")],
+    ids=["deep", "long"],
+)
+def test_what_would_take_all_memory_or_stack_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(ManifestDamaged, match=why):
+        Manifest.from_bytes(data)
 
 
 def test_a_later_format_is_refused_by_its_number() -> None:

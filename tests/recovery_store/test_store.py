@@ -1,8 +1,10 @@
 """What a store tells about its points, and how they are deleted."""
 
+import os
 import shutil
 import stat
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from recovery_store.errors import (
     PointMissing,
     StoreUnusable,
 )
+from recovery_store.inventory import find_culprits
 from recovery_store.store import Store
 from tests.recovery_store.disks import (
     MACHINE_ID,
@@ -32,6 +35,7 @@ from tests.recovery_store.disks import (
     write_raw,
 )
 from tests.recovery_store.reading import seen_below
+from tests.recovery_store.test_manifest import make_manifest
 
 GHOST = "99999999-2222-4333-8444-555555555555"
 
@@ -230,9 +234,36 @@ def test_a_parent_put_in_anothers_place_is_noticed(store: Store) -> None:
     shutil.rmtree(folder)
     with begin(store, point_id=base.point_id) as writer:
         send_disk(writer, 0, {0: 7}, 4 * MIB)
-        writer.commit({}, "crash", "", "", 0)
+        other = writer.commit({}, "crash", "", "", 0)
     with pytest.raises(ChainBroken, match="not the one that its child"):
         store.chain(MACHINE_ID, delta.point_id)
+    report = store.check()
+    assert report.good_points == (other,)
+    assert [(fault.code, fault.point_id) for fault in report.findings] == [
+        ("broken", delta.point_id)
+    ]
+    assert store.complete_point_ids(MACHINE_ID) == [other.point_id]
+
+
+def test_points_that_are_each_others_parents_are_of_no_use() -> None:
+    first, second = (
+        make_manifest(
+            point_id=str(uuid.UUID(int=number)),
+            parent_point_id=str(uuid.UUID(int=3 - number)),
+            disks=(),
+        )
+        for number in (1, 2)
+    )
+    first = replace(first, digest="1", parent_digest="2")
+    second = replace(second, digest="2", parent_digest="1")
+    assert None not in find_culprits([first, second], set()).values()
+
+
+def test_a_manifest_of_a_tebibyte_is_refused_without_being_read(store: Store) -> None:
+    point = add_point(store, {0: 1})
+    os.truncate(disk_path(store, point).with_name("manifest.json"), 1 << 40)
+    with pytest.raises(ManifestDamaged, match="too long"):
+        store.get_point(MACHINE_ID, point.point_id)
 
 
 def test_a_later_point_may_be_older_by_the_clock(store: Store) -> None:
