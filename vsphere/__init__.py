@@ -1,6 +1,6 @@
-"""vCenter and ESXi behind our own types; the only place that speaks pyvmomi.
+"""vCenter and ESXi behind our own types; the only package that uses pyvmomi.
 
-Knows no Django and nothing of recovery points: a disk is a length and a way to read its stream.
+It knows neither Django nor recovery points: a disk is a length and a way to read its stream.
 
     with connect(Credentials(host, 443, user, password, thumbprint)) as session:
         findings = session.check_placement(placement, "web-01", needed_bytes)

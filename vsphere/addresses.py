@@ -1,4 +1,4 @@
-"""Which of a lease's addresses each disk goes to, and whom to trust there."""
+"""Match disks to the upload addresses of a lease, and decide which certificate to trust."""
 
 import hashlib
 import ssl
@@ -8,52 +8,52 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vsphere.door import Door
 from vsphere.errors import DisksUnmatched
-from vsphere.spec import DiskPlace, VmDisk
+from vsphere.spec import DiskSlot, VmDisk
 from vsphere.tls import authority_context, pinned_context
 
 HTTPS_PORT = 443
 
 
 def match_disks(
-    doing: str, offered: Sequence[Any], disks: Sequence[VmDisk], places: Mapping[int, DiskPlace]
+    doing: str, offered: Sequence[Any], disks: Sequence[VmDisk], slots: Mapping[int, DiskSlot]
 ) -> dict[int, Any]:
-    """Return the device to send each disk to, by our number.
+    """Return the device that each disk, by its number, is sent to.
 
     The server names a disk by controller, bus and unit. Where it does not (some simulators), the
-    order counts, if the disks' sizes can prove it afterwards.
+    order decides, provided that different sizes can prove it afterwards.
 
     Raises:
-        DisksUnmatched: it cannot be told which is which.
+        DisksUnmatched: the disks cannot be told apart.
     """
     devices = [device for device in offered if device.disk]
     by_name: dict[str, list[Any]] = {}
     for device in devices:
         by_name.setdefault((device.importKey or device.key).rpartition("/")[2], []).append(device)
     matched = {
-        number: by_name[place.import_name][0]
-        for number, place in places.items()
-        if len(by_name.get(place.import_name, ())) == 1
+        number: by_name[slot.import_name][0]
+        for number, slot in slots.items()
+        if len(by_name.get(slot.import_name, ())) == 1
     }
-    if len(matched) == len(places) == len(devices):
+    if len(matched) == len(slots) == len(devices):
         return matched
-    if len(devices) != len(places):
+    if len(devices) != len(slots):
         raise DisksUnmatched(
-            f"{doing}: the server wants {len(devices)} disks, the machine has {len(places)}. Look "
-            "at the machine's controllers."
+            f"{doing}: the server expects {len(devices)} disks, but the machine has "
+            f"{len(slots)}. Check the machine's controllers."
         )
     if len({disk.capacity_bytes for disk in disks}) != len(disks):
         raise DisksUnmatched(
             f"{doing}: the server does not say which disk is which ({', '.join(sorted(by_name))}), "
-            "and two of them are of one size."
+            "and two of them have the same size."
         )
     return dict(zip((disk.number for disk in disks), devices, strict=True))
 
 
 def upload_address(device: Any, door: Door) -> tuple[str, ssl.SSLContext]:
-    """Return where to send a disk to, and the context to connect with.
+    """Return where to send a disk, and the TLS context to connect with.
 
-    A `*` stands for the host of the connection. What the server says of the host's certificate
-    came over a connection that was checked, so it is as good as an authority's word.
+    A `*` stands for the host of the session. The host's certificate or thumbprint arrived over a
+    verified connection, so it can be pinned.
     """
     ours = door.credentials
     parts = urlsplit(device.url)

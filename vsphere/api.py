@@ -1,7 +1,7 @@
 """pyvmomi, as this package uses it.
 
-pyvmomi's type hints leave out constructors and whole classes (9.1), so its names are `Any` here;
-what the package hands out has types of its own.
+The type hints of pyvmomi 9.1 omit constructors and whole classes, so its names are `Any` here;
+everything the package returns has types of its own.
 """
 
 from typing import Any

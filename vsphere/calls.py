@@ -1,4 +1,4 @@
-"""The calls of one signed-in session, and which of them may be made again."""
+"""Calls to vSphere within one session, and which of them may be repeated."""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Calls:
-    """A signed-in session. It signs in again by itself when it has expired between two calls."""
+    """A signed-in session. If it expires between two calls, it signs in again."""
 
     def __init__(self, door: Door) -> None:
         self.door = door
@@ -28,7 +28,7 @@ class Calls:
         self.content: Any = instance.RetrieveContent()
 
     def sign_out(self) -> None:
-        """End the session; it cannot be used afterwards."""
+        """End the session for good."""
         try:
             self.content.sessionManager.Logout()
         finally:
@@ -37,7 +37,7 @@ class Calls:
     def reading(self, doing: str, call: Callable[[Any], Result]) -> Result:
         """Return what `call` reads from the service content it is given.
 
-        After an expired session, or once after a broken connection, it is called again.
+        If the session has expired or the connection breaks, `call` is repeated once.
         """
         try:
             return call(self.content)
@@ -56,7 +56,7 @@ class Calls:
     def writing(self, doing: str, call: Callable[[Any], Result]) -> Result:
         """Return what `call` does with the stub it is given.
 
-        It is called again only where the server refused to listen, never where it may have acted.
+        It is repeated only if the session had expired, never if the server may have acted.
         """
         try:
             return call(self.stub)

@@ -1,4 +1,4 @@
-"""Whom to sign in to, and the signing in."""
+"""Credentials, and signing in with them."""
 
 import ssl
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ LONGEST_CALL_SECONDS = 120
 
 @dataclass(frozen=True)
 class Credentials:
-    """Where a vSphere is and who signs in. Without a thumbprint its certificate must be trusted."""
+    """A vSphere's address and account. Without a thumbprint, its authority must be trusted."""
 
     host: str
     port: int
@@ -25,19 +25,19 @@ class Credentials:
     ca_path: Path | str | None = None
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the context that all connections to this server use."""
+        """Return the TLS context for every connection to this server."""
         if self.thumbprint:
             return pinned_context([self.thumbprint])
         return authority_context(self.ca_path)
 
     @property
     def address(self) -> str:
-        """Return host and port, as texts name it."""
+        """Return host and port for messages."""
         return f"{self.host}:{self.port}"
 
 
 class Door:
-    """Opens sessions of one set of credentials: the first, and again after one has expired."""
+    """Opens sessions with one set of credentials, the first one and those after an expiry."""
 
     def __init__(self, credentials: Credentials, timeout_seconds: float) -> None:
         self.credentials = credentials
@@ -66,7 +66,7 @@ class Door:
         return instance
 
     def second_stub(self, first: Any) -> Any:
-        """Return another stub in the session of `first`, for another thread."""
+        """Return a stub in the same session as `first`, for use in another thread."""
         stub = self._stub(first.version)
         stub.cookie = first.cookie
         return stub

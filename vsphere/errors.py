@@ -35,43 +35,43 @@
 
 
 class VSphereError(Exception):
-    """Anything that vSphere, or the way to it, did not do as asked."""
+    """vSphere, or the way to it, failed."""
 
     code = "VSPHERE-ERROR"
 
 
 class ConnectionFailed(VSphereError):
-    """There is no session to work with."""
+    """No session could be opened, or it was lost."""
 
     code = "VSPHERE-CONNECTION"
 
 
 class VSphereUnreachable(ConnectionFailed):
-    """Nothing, or not a vSphere, answers at the address, or the connection broke."""
+    """Nothing answers at the address, or something other than vSphere; or the connection broke."""
 
     code = "VSPHERE-UNREACHABLE"
 
 
 class CertificateChanged(ConnectionFailed):
-    """The server shows another certificate than the one that was accepted for it."""
+    """The server's certificate is not the accepted one."""
 
     code = "VSPHERE-CERTIFICATE-CHANGED"
 
 
 class WrongPassword(ConnectionFailed):
-    """User name and password were refused."""
+    """The user name or password was refused."""
 
     code = "VSPHERE-WRONG-PASSWORD"
 
 
 class SessionLost(ConnectionFailed):
-    """The session ended in the middle of something that cannot go on in another one."""
+    """The session ended during something that cannot continue in another one."""
 
     code = "VSPHERE-SESSION-LOST"
 
 
 class Refused(VSphereError):
-    """vSphere will not do it as things are; nothing was changed."""
+    """vSphere refused; nothing was changed."""
 
     code = "VSPHERE-REFUSED"
 
@@ -83,31 +83,31 @@ class NoPermission(Refused):
 
 
 class NameTaken(Refused):
-    """Another virtual machine has the name already."""
+    """Another virtual machine already has the name."""
 
     code = "VSPHERE-NAME-TAKEN"
 
 
 class DatastoreFull(Refused):
-    """The datastore has not the space."""
+    """The datastore does not have enough space."""
 
     code = "VSPHERE-DATASTORE-FULL"
 
 
 class DatastoreUnusable(Refused):
-    """The datastore is not there, not accessible or in maintenance."""
+    """The datastore is missing, inaccessible or in maintenance."""
 
     code = "VSPHERE-DATASTORE-UNUSABLE"
 
 
 class PlacementMissing(Refused):
-    """A datacenter, pool, host, folder, datastore or network that was chosen is not there."""
+    """A chosen datacenter, pool, host, folder, datastore or network no longer exists."""
 
     code = "VSPHERE-PLACEMENT-MISSING"
 
 
 class SpecRefused(Refused):
-    """The hardware asked for is not possible there."""
+    """The requested hardware is not possible there."""
 
     code = "VSPHERE-SPEC-REFUSED"
 
@@ -131,13 +131,13 @@ class VmBusy(Refused):
 
 
 class WrongPowerState(Refused):
-    """The virtual machine is on where it must be off, or the other way round."""
+    """The virtual machine is on but must be off, or vice versa."""
 
     code = "VSPHERE-POWER-STATE"
 
 
 class ImportFailed(VSphereError):
-    """An import ended early; what it had made was removed, unless the text says otherwise."""
+    """An import failed; unless the text says otherwise, everything it made was removed."""
 
     code = "VSPHERE-IMPORT"
 
@@ -174,25 +174,25 @@ class DigestDiffers(ImportFailed):
 
 
 class DisksUnmatched(ImportFailed):
-    """It cannot be told which of the server's disks is which of ours, or one came out wrong."""
+    """The server's disks cannot be matched to the machine's, or one turned out wrong."""
 
     code = "VSPHERE-DISKS-UNMATCHED"
 
 
 class VmMissing(VSphereError):
-    """The virtual machine is not there (any more)."""
+    """The virtual machine does not exist, or no longer does."""
 
     code = "VSPHERE-VM-MISSING"
 
 
 class NotOurVm(VSphereError):
-    """The virtual machine does not bear the marker of who wants to remove it."""
+    """The virtual machine does not carry the marker of the job that wants to remove it."""
 
     code = "VSPHERE-NOT-OURS"
 
 
 class VmAsks(VSphereError):
-    """The virtual machine waits for an answer that only a person can give."""
+    """The virtual machine asks a question that only a person can answer."""
 
     code = "VSPHERE-VM-ASKS"
 
@@ -204,6 +204,6 @@ class TookTooLong(VSphereError):
 
 
 class VSphereFault(VSphereError):
-    """vSphere answered with a fault that has no class of its own here."""
+    """Any other fault that vSphere reported."""
 
     code = "VSPHERE-FAULT"

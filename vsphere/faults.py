@@ -1,6 +1,6 @@
-"""Turns what pyvmomi raises into the errors of `errors.py`.
+"""Translates what pyvmomi raises into the errors of `errors.py`.
 
-Each text says what was being done, what the server said, and what to do next.
+Each message says what was being done, what the server answered, and what to do next.
 """
 
 import http.client
@@ -29,21 +29,21 @@ from vsphere.errors import (
     WrongPowerState,
 )
 
-# The first match counts, so what is special comes before what it is a kind of.
+# The first match counts, so subclasses come before their base classes.
 FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
-    (vim.fault.InvalidLogin, WrongPassword, "Check user name and password of the vCenter."),
-    (vim.fault.NotAuthenticated, SessionLost, "The session has ended; try again."),
+    (vim.fault.InvalidLogin, WrongPassword, "Check the user name and password of the vCenter."),
+    (vim.fault.NotAuthenticated, SessionLost, "The session has ended. Try again."),
     (
         vim.fault.NoPermission,
         NoPermission,
-        "Give the account the privileges listed in the manual, on this object.",
+        "Grant the account the privileges listed in the manual on this object.",
     ),
     (
         vim.fault.RestrictedVersion,
         LicenceRefused,
         "Assign a licence that includes the vSphere API.",
     ),
-    (vim.fault.DuplicateName, NameTaken, "Choose another name, or remove that machine yourself."),
+    (vim.fault.DuplicateName, NameTaken, "Choose another name, or remove the other machine."),
     (vim.fault.InvalidName, SpecRefused, "Choose a name of 1 to 80 characters."),
     (vim.fault.NoDiskSpace, DatastoreFull, "Free space on the datastore, or choose another."),
     (vim.fault.InsufficientDisks, DatastoreFull, "Free space on the datastore, or choose another."),
@@ -56,7 +56,7 @@ FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
     (
         vim.fault.VirtualHardwareVersionNotSupported,
         SpecRefused,
-        "Choose a host of a newer version.",
+        "Choose a newer host.",
     ),
     (
         vim.fault.InvalidDeviceSpec,
@@ -71,29 +71,33 @@ FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
     (vmodl.fault.NotEnoughLicenses, ResourcesMissing, "Add a licence for the host."),
     (vim.fault.TaskInProgress, VmBusy, "Wait for the other task, then try again."),
     (vim.fault.FileLocked, VmBusy, "Find out who holds the machine's files, then try again."),
-    (vim.fault.InvalidPowerState, WrongPowerState, "Bring the machine to the other power state."),
+    (vim.fault.InvalidPowerState, WrongPowerState, "Power the machine on or off first."),
     (vim.fault.VmConfigFault, SpecRefused, "Change the hardware of the machine."),
-    (vim.fault.Timedout, TookTooLong, "Try again; if it stays so, look at the host's load."),
-    (vmodl.fault.ManagedObjectNotFound, PlacementMissing, "Choose again from what is there now."),
-    (vmodl.fault.InvalidArgument, SpecRefused, "Change what was chosen there."),
-    (vmodl.fault.NotSupported, SpecRefused, "The server cannot do this; choose another host."),
+    (vim.fault.Timedout, TookTooLong, "Try again. If it persists, check the host's load."),
+    (vmodl.fault.ManagedObjectNotFound, PlacementMissing, "Choose again from what exists now."),
+    (vmodl.fault.InvalidArgument, SpecRefused, "Change that setting."),
+    (vmodl.fault.NotSupported, SpecRefused, "The server cannot do this. Choose another host."),
     (
         vim.fault.HostConnectFault,
         VSphereUnreachable,
-        "Look at the host in vCenter, then try again.",
+        "Check the host in vCenter, then try again.",
     ),
-    (vmodl.fault.HostCommunication, VSphereUnreachable, "Look at the host in vCenter; try again."),
+    (
+        vmodl.fault.HostCommunication,
+        VSphereUnreachable,
+        "Check the host in vCenter, then try again.",
+    ),
 )
 
-# How servers say that they do not know a call.
+# How a server answers a call that it does not know.
 UNSUPPORTED = (vmodl.fault.MethodNotFound, vmodl.fault.NotImplemented, vmodl.fault.NotSupported)
 
-# What pyvmomi lets through from below; ssl.SSLError and time-outs are kinds of OSError.
+# Raised below pyvmomi and passed through; ssl.SSLError and time-outs are OSErrors.
 BROKEN_CONNECTION = (OSError, http.client.HTTPException, ExpatError)
 
 
 def describe(fault: Any) -> str:
-    """Return what the server said, in one line, beginning with the fault's own name."""
+    """Return the fault's name and what the server said, in one line."""
     name = type(fault).__name__.rpartition(".")[2]
     said = getattr(fault, "msg", None) or ""
     for message in getattr(fault, "faultMessage", None) or []:
@@ -111,13 +115,13 @@ def describe(fault: Any) -> str:
 
 
 def translate(fault: BaseException, doing: str) -> VSphereError:
-    """Return our error for what was raised while `doing` (a text like "Power on web-01")."""
+    """Return our error for a fault; `doing` says what was being done, as in "Power on web-01"."""
     if isinstance(fault, VSphereError):
         return fault
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound) and isinstance(
         fault.obj, vim.VirtualMachine
     ):
-        return VmMissing(f"{doing}: virtual machine {fault.obj._moId} is not there any more.")
+        return VmMissing(f"{doing}: virtual machine {fault.obj._moId} no longer exists.")
     for kind, error, advice in FAULTS:
         if isinstance(fault, kind):
             return error(f"{doing}: {describe(fault)}. {advice}")
@@ -126,10 +130,10 @@ def translate(fault: BaseException, doing: str) -> VSphereError:
     if isinstance(fault, ssl.SSLCertVerificationError):
         return VSphereUnreachable(
             f"{doing}: the server's certificate is not trusted ({fault.verify_message}). "
-            "Accept its thumbprint, or name the authority that signed it."
+            "Accept its thumbprint, or configure the authority that signed it."
         )
     reason = str(fault) or type(fault).__name__
     return VSphereUnreachable(
-        f"{doing}: the connection failed ({reason}). Check address, port and network; then try "
+        f"{doing}: the connection failed ({reason}). Check address, port and network, then try "
         "again."
     )

@@ -1,4 +1,4 @@
-"""What is known of the operating system in a machine."""
+"""What VMware Tools report about a machine's guest."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ GUEST_PATHS = (
 
 @dataclass(frozen=True)
 class Guest:
-    """What the guest's tools say of it. All is unset until they run."""
+    """What the guest's tools report. Everything is unset until they run."""
 
     address: str | None
     hostname: str | None
@@ -26,7 +26,7 @@ class Guest:
 
 
 def read_guest(of: Properties, mac: str | None) -> Guest:
-    """Return the guest in a machine's properties; its address by adapter `mac`, or by any."""
+    """Read the guest from a machine's properties; `mac` limits its address to one adapter."""
     return Guest(
         address=choose_address(of, mac),
         hostname=of.get("guest.hostName") or None,
@@ -36,7 +36,7 @@ def read_guest(of: Properties, mac: str | None) -> Guest:
 
 
 def choose_address(of: Properties, mac: str | None) -> str | None:
-    """Return the guest's address to connect to: of the adapter `mac` if given, IPv4 before IPv6."""
+    """Return the address to reach the guest at, IPv4 preferred; `mac` limits it to one adapter."""
     found: list[str] = []
     for nic in of.get("guest.net", ()):
         if mac and (nic.macAddress or "").lower() != mac.lower():

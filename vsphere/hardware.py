@@ -1,10 +1,10 @@
-"""What a machine is made of, as it came out."""
+"""A machine's hardware, as vSphere made it."""
 
 from dataclasses import dataclass
 
 from vsphere.api import vim
 from vsphere.properties import Properties
-from vsphere.spec import CONTROLLERS, DiskPlace
+from vsphere.spec import CONTROLLERS, DiskSlot
 
 HARDWARE_PATHS = (
     "config.hardware.numCPU",
@@ -16,17 +16,17 @@ HARDWARE_PATHS = (
 
 @dataclass(frozen=True)
 class AttachedDisk:
-    """A disk as it came out."""
+    """A disk as vSphere made it."""
 
     key: int
-    place: DiskPlace | None
+    slot: DiskSlot | None
     capacity_bytes: int
     file: str
 
 
 @dataclass(frozen=True)
 class AttachedNic:
-    """A network adapter as it came out."""
+    """A network adapter as vSphere made it."""
 
     adapter: str
     mac: str
@@ -34,7 +34,7 @@ class AttachedNic:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a machine is made of; disks in the server's order."""
+    """A machine's hardware; disks in the server's order."""
 
     cpus: int
     memory_bytes: int
@@ -44,7 +44,7 @@ class Hardware:
 
 
 def read_hardware(of: Properties) -> Hardware:
-    """Return the hardware in a machine's properties."""
+    """Read the hardware from a machine's properties."""
     controllers: dict[int, tuple[str, int]] = {}
     devices = of.get("config.hardware.device", ())
     for device in devices:
@@ -58,7 +58,7 @@ def read_hardware(of: Properties) -> Hardware:
             disks.append(
                 AttachedDisk(
                     key=device.key,
-                    place=DiskPlace(*at, device.unitNumber) if at else None,
+                    slot=DiskSlot(*at, device.unitNumber) if at else None,
                     capacity_bytes=device.capacityInBytes or device.capacityInKB * 1024,
                     file=getattr(device.backing, "fileName", ""),
                 )

@@ -1,4 +1,4 @@
-"""What a vSphere holds, as plain data: read page by page, quick with thousands of objects."""
+"""The inventory of a vSphere as plain data, read page by page."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +63,7 @@ class Host:
 
 @dataclass(frozen=True)
 class ResourcePool:
-    """A resource pool, also the invisible root pool of a cluster or host, or a vApp."""
+    """A resource pool, a vApp, or the invisible root pool of a cluster or host."""
 
     moid: str
     name: str
@@ -91,7 +91,7 @@ class Datastore:
 
 @dataclass(frozen=True)
 class Network:
-    """A network; machines can be attached unless it is an uplink."""
+    """A network; machines can connect to it unless it is an uplink."""
 
     moid: str
     name: str
@@ -103,7 +103,7 @@ class Network:
 
 @dataclass(frozen=True)
 class VirtualMachine:
-    """A virtual machine, as a list shows it."""
+    """A virtual machine as an entry of a list."""
 
     moid: str
     name: str
@@ -114,7 +114,7 @@ class VirtualMachine:
 
 @dataclass(frozen=True)
 class Inventory:
-    """All of it. Each list is sorted by path."""
+    """The whole inventory. Each list is sorted by path."""
 
     datacenters: tuple[Datacenter, ...] = ()
     folders: tuple[Folder, ...] = ()
@@ -127,7 +127,7 @@ class Inventory:
 
 
 def plain_name(name: str) -> str:
-    """Return a name as people wrote it: the server escapes `/`, `\\` and `%` in it."""
+    """Return a name as it was entered; the server escapes `/`, `\\` and `%`."""
     return unquote(name)
 
 
@@ -163,7 +163,7 @@ MACHINE_PATHS = ("name", "parent", "runtime.powerState")
 
 @dataclass
 class _Reader:
-    """Collects objects first, since a path needs all parents."""
+    """Collects all objects first, because a path needs every parent."""
 
     root_moid: str
     found: dict[str, tuple[Any, Properties]] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class _Reader:
         return parent._moId if parent is not None else ""
 
     def above(self, moid: str, kind: Any) -> str:
-        """Return the nearest ancestor of a kind, "" when there is none."""
+        """Return the nearest ancestor of a kind, or ""."""
         while moid := self.parent_moid(moid) if moid in self.found else "":
             if moid in self.found and isinstance(self.found[moid][0], kind):
                 return moid
@@ -199,7 +199,7 @@ def _moids(references: Any) -> tuple[str, ...]:
 
 
 def read_all(content: Any, *, with_virtual_machines: bool = False) -> Inventory:
-    """Read the inventory, with the list of virtual machines only if wanted."""
+    """Read the inventory, the virtual machines only on request."""
     paths = dict(PATHS)
     if content.about.apiType != "VirtualCenter":
         for kind in (vim.DistributedVirtualPortgroup, vim.StoragePod):
@@ -209,7 +209,7 @@ def read_all(content: Any, *, with_virtual_machines: bool = False) -> Inventory:
     reader = _Reader(content.rootFolder._moId)
     for target, properties in read_inventory(content, content.rootFolder, paths):
         known = reader.found.get(target._moId)
-        if known:  # named by two of the types asked for
+        if known:  # reported for two of the requested types
             known[1].update(properties)
         else:
             reader.found[target._moId] = (target, properties)
@@ -293,6 +293,6 @@ def network_kind(network: Any) -> str:
 
 
 def is_uplink(properties: Properties) -> bool:
-    """Tell whether a port group is for hosts' own adapters, by its field or by its tag."""
+    """Tell whether a port group serves hosts' physical adapters, by its field or its tag."""
     tags = [tag.key for tag in properties.get("tag") or ()]
     return bool(properties.get("config.uplink")) or "SYSTEM/DVS.UPLINKPG" in tags

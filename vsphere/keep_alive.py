@@ -1,4 +1,4 @@
-"""Tells the server every few seconds that an import goes on, from a thread and stub of its own."""
+"""Tells the server every few seconds that an import is alive, on its own thread and stub."""
 
 import logging
 import threading
@@ -11,17 +11,17 @@ from vsphere.faults import BROKEN_CONNECTION
 
 log = logging.getLogger(__name__)
 
-SHARE_OF_LEASE = 6  # so that several calls may fail before the lease times out
+SHARE_OF_LEASE = 6  # several calls may fail before the lease times out
 BOUNDS_SECONDS = (0.2, 20)
 JOIN_SECONDS = 30
 
 
 @dataclass
 class KeepAlive:
-    """Calls Progress for the length of a `with` block, also while the percentage stays the same.
+    """Calls Progress for the length of a `with` block, even while the percentage stays the same.
 
     lease: the managed object, on a stub that no other thread uses; closed at the end.
-    fault: what the server answered when it would not go on.
+    fault: what the server answered when it ended the lease.
     """
 
     lease: Any
@@ -55,6 +55,8 @@ class KeepAlive:
             except vmodl.MethodFault as fault:
                 self.fault = fault
                 return
-            except BROKEN_CONNECTION as error:  # the next may pass; the server counts the time
+            except (
+                BROKEN_CONNECTION
+            ) as error:  # the next call may succeed; the server keeps the time
                 log.warning("vsphere keep-alive failed error=%s", error)
             self._stop.wait(interval_seconds)

@@ -1,7 +1,7 @@
-"""The lease of one import: what the server holds open while disks are sent.
+"""The lease of an import, which the server holds open while disks are sent.
 
-A lease belongs to the session that it began in. When either ends, its files are gone, so nothing
-here is tried again.
+A lease belongs to the session that opened it. When either ends, the server drops its files, so
+nothing here is retried.
 """
 
 import http.client
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 300
 USUAL_SECONDS = 300
-BOUNDS_SECONDS = (1, 600)  # what of the server's own figure is believed
+BOUNDS_SECONDS = (1, 600)  # limits to what the server may claim
 
 
 @dataclass
 class Lease:
     """An HttpNfcLease.
 
-    lease_seconds: how long the server holds it without a word from here.
+    lease_seconds: how long the server keeps it without hearing from the client.
     """
 
     calls: Calls
@@ -45,7 +45,7 @@ class Lease:
     is_complete: bool = False
 
     def wait_until_ready(self, check_cancel: Callable[[], None]) -> Any:
-        """Return the lease's info: the machine, and where each disk goes."""
+        """Return the lease's info: the machine, and an upload address for each disk."""
         managed, content = self.managed, self.calls.content
         try:
             seen = watch(
@@ -66,29 +66,29 @@ class Lease:
         return info
 
     def keep_alive(self) -> KeepAlive:
-        """Return what keeps the lease for the length of a `with` block."""
+        """Return a context manager that keeps the lease alive."""
         stub = self.calls.door.second_stub(self.calls.stub)
         return KeepAlive(vim.HttpNfcLease(self.managed._moId, stub), self.lease_seconds)
 
     def translate(self, fault: BaseException) -> VSphereError:
-        """Return our error for a call on the lease that failed."""
+        """Return our error for a failed call on the lease."""
         if isinstance(fault, vim.fault.NotAuthenticated):
             return SessionLost(
-                f"{self.doing}: the session ended in the middle, and an import cannot go on in "
-                "another. Try again."
+                f"{self.doing}: the session ended, and an import cannot continue in another. "
+                "Try again."
             )
         if isinstance(fault, (vmodl.fault.ManagedObjectNotFound, vim.fault.Timedout)):
             return LeaseLost(
-                f"{self.doing}: the server ended the import ({describe(fault)}). Try again; if it "
-                "stays so, look at the host's load and network."
+                f"{self.doing}: the server ended the import ({describe(fault)}). Try again. If it "
+                "persists, check the host's load and network."
             )
         return translate(fault, self.doing)
 
     def _error_of(self, fault: Any) -> VSphereError:
-        """Return our error for the one that the lease itself names."""
+        """Return our error for the one that the lease itself reports."""
         if fault is None:
             return LeaseLost(
-                f"{self.doing}: the server ended the import without a reason. Try again."
+                f"{self.doing}: the server ended the import without giving a reason. Try again."
             )
         if isinstance(fault, vim.fault.Timedout):
             return self.translate(fault)
@@ -98,7 +98,7 @@ class Lease:
         return error
 
     def reason(self, error: VSphereError) -> VSphereError:
-        """Return why the server ended the lease, if it did and says so, else `error`."""
+        """Return the server's reason for ending the lease if it gives one, else `error`."""
         status = error.status if isinstance(error, UploadRefused) else 0
         if status == http.client.BAD_REQUEST:
             return error
@@ -115,7 +115,7 @@ class Lease:
         return told if is_consequence or says_more else error
 
     def manifest(self) -> dict[str, Any]:
-        """Return what the host received of each disk, by the disk's key; {} if it does not say."""
+        """Return what the host received, by disk key; {} if it cannot say."""
         try:
             entries = self.managed.HttpNfcLeaseGetManifest() or []
         except UNSUPPORTED:
@@ -125,7 +125,7 @@ class Lease:
         return {entry.key: entry for entry in entries}
 
     def complete(self) -> None:
-        """Hand the machine over to its owner. The lease is over then."""
+        """Finish the import and end the lease; the machine becomes usable."""
         try:
             self.managed.HttpNfcLeaseComplete()
         except vmodl.fault.ManagedObjectNotFound:
@@ -135,7 +135,7 @@ class Lease:
         self.is_complete = True
 
     def abort(self) -> None:
-        """End it early, unless it is complete; the server removes machine and files."""
+        """End the lease early, unless it is complete; the server removes machine and files."""
         if self.is_complete:
             return
         lease_id = self.managed._moId

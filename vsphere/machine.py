@@ -1,4 +1,4 @@
-"""One virtual machine: power, guest, hardware, removal."""
+"""A virtual machine: power, guest, hardware, removal."""
 
 import contextlib
 from collections.abc import Callable
@@ -22,10 +22,10 @@ ON, OFF = "poweredOn", "poweredOff"
 
 @dataclass
 class Vm:
-    """A virtual machine; what is kept of it here is as of when it was read.
+    """A virtual machine as it was when it was last read.
 
-    `is_complete` is false for one whose import has not been finished and checked, as when the
-    importing process was killed: such a machine is to be removed, not used.
+    `is_complete` is false until its import has finished and been verified. If the importing
+    process was killed, the machine stays incomplete and must be removed, not used.
     """
 
     calls: Calls
@@ -37,19 +37,19 @@ class Vm:
 
     @property
     def is_on(self) -> bool:
-        """Tell whether it was on when it was read."""
+        """Tell whether it was on when last read."""
         return self.power_state == ON
 
     @property
     def title(self) -> str:
-        """Return name and id, as texts name it."""
+        """Return name and id for messages."""
         return f"{self.name} ({self.moid})"
 
     def _target(self, stub: Any = None) -> Any:
         return vim.VirtualMachine(self.moid, stub or self.calls.stub)
 
     def refresh(self) -> None:
-        """Read all of that again."""
+        """Read it again."""
         now = get_vm(self.calls, self.moid)
         self.name, self.power_state = now.name, now.power_state
         self.marker, self.is_complete = now.marker, now.is_complete
@@ -57,11 +57,11 @@ class Vm:
     def power_on(
         self, limit_seconds: float = 300, check_cancel: Callable[[], None] | None = None
     ) -> None:
-        """Power on; on already is success.
+        """Power on. Succeeds if it is already on.
 
         Raises:
             ResourcesMissing: no host has the CPU, memory or failover capacity.
-            VmAsks: it waits for an answer.
+            VmAsks: it asks a question.
         """
         doing = f"Power on {self.title}"
         self.refresh()
@@ -86,7 +86,7 @@ class Vm:
         self._wait_for_power(ON, doing, limit_seconds)
 
     def _start(self, doing: str) -> Any:
-        """Start to power on, by DRS where there is one; return the task to wait for, if any."""
+        """Start powering on, through DRS if enabled; return the task to wait for, if any."""
         of = read_vm(self.calls, self.moid, ("resourcePool", "parent"))
         datacenter = self.calls.reading(doing, lambda content: self._find_drs(content, of))
         if datacenter is None:
@@ -111,7 +111,7 @@ class Vm:
         )
 
     def _find_drs(self, content: Any, of: Properties) -> Any:
-        """Return the datacenter to power on through, none where no DRS is at work."""
+        """Return the datacenter to power on through, or none without DRS."""
         pool, parent = of.get("resourcePool"), of.get("parent")
         if content.about.apiType != "VirtualCenter" or pool is None:
             return None
@@ -136,7 +136,7 @@ class Vm:
         self.power_state = wanted
 
     def power_off(self, limit_seconds: float = 120) -> None:
-        """Power off at once, as by pulling the plug; off already is success."""
+        """Power off hard, as if unplugged. Succeeds if it is already off."""
         doing = f"Power off {self.title}"
         self.refresh()
         if self.power_state == OFF:
@@ -152,9 +152,9 @@ class Vm:
         self._wait_for_power(OFF, doing, limit_seconds)
 
     def reboot_guest(self, limit_seconds: float = 120) -> Literal["guest", "reset"]:
-        """Ask the guest to reboot, or reset the machine where no tools run; return which it was.
+        """Ask the guest to reboot, or reset the machine if no tools run; return which was done.
 
-        It does not wait for the guest to come back: a new boot id in `guest()` tells that.
+        It does not wait for the guest: a new boot id in `guest()` shows that it is back.
         """
         doing = f"Reboot the guest of {self.title}"
         try:
@@ -168,7 +168,7 @@ class Vm:
         return "reset"
 
     def guest(self, mac: str | None = None) -> Guest:
-        """Return what is known of the guest; its address by adapter `mac`, or by any."""
+        """Return what the guest reports; `mac` limits its address to one adapter."""
         return read_guest(read_vm(self.calls, self.moid, GUEST_PATHS), mac)
 
     def hardware(self) -> Hardware:
@@ -176,10 +176,10 @@ class Vm:
         return read_hardware(read_vm(self.calls, self.moid, HARDWARE_PATHS))
 
     def destroy(self, expected_marker: str, limit_seconds: float = 300) -> None:
-        """Remove the machine with its disks, if it bears the marker. Gone already is success.
+        """Remove the machine and its disks if it carries the marker. Succeeds if it is gone.
 
         Raises:
-            NotOurVm: it bears another marker, or none.
+            NotOurVm: it carries another marker, or none.
             WrongPowerState: it is on.
         """
         doing = f"Remove {self.title}"
@@ -188,8 +188,8 @@ class Vm:
             if self.marker != expected_marker:
                 raise NotOurVm(
                     f"{doing}: its {MARKER_KEY} is {self.marker or 'not set'}, not "
-                    f"{expected_marker}. This job did not make it, so it stays; remove it yourself "
-                    "if it is not needed."
+                    f"{expected_marker}. This job did not make it, so it is kept. Remove it "
+                    "yourself if nobody needs it."
                 )
             task = self.calls.writing(doing, lambda stub: self._target(stub).Destroy_Task())
             wait_for_task(self.calls, task, doing, limit_seconds)
@@ -201,7 +201,7 @@ def get_vm(calls: Calls, moid: str) -> Vm:
     """Return a machine by its id.
 
     Raises:
-        VmMissing: it is not there.
+        VmMissing: it does not exist.
     """
     of = read_vm(calls, moid, ("name", "runtime.powerState", "config.extraConfig"))
     extra = extra_config(of)
@@ -216,11 +216,11 @@ def get_vm(calls: Calls, moid: str) -> Vm:
 
 
 def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
-    """Return the machine that was made with `marker`, none when there is none.
+    """Return the machine that carries `marker`, or none.
 
-    The annotation tells which to look at, the machine's own configuration decides.
+    Annotations narrow the search; the machine's own configuration decides.
     """
-    doing = f"Look for the machine with marker {marker}"
+    doing = f"Find the machine with marker {marker}"
     paths = {vim.VirtualMachine: ("name", "config.annotation")}
     candidates = calls.reading(
         doing,
@@ -239,7 +239,7 @@ def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
 
 
 def read_vm(calls: Calls, moid: str, paths: tuple[str, ...]) -> Properties:
-    """Return properties of a machine; raise VmMissing when it is not there."""
+    """Return properties of a machine; raise VmMissing if it does not exist."""
     return calls.reading(
         f"Read virtual machine {moid}",
         lambda content: read(content, vim.VirtualMachine(moid, calls.stub), paths),

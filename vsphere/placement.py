@@ -1,4 +1,4 @@
-"""Looks whether a machine can go where it is meant to, before anything is made."""
+"""Checks a placement before anything is made there."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from vsphere.properties import read, read_many
 from vsphere.site import Site, has_drs, read_site
 from vsphere.spec import Placement
 
-SPARE_SHARE = 0.05  # what should stay free of a datastore
+SPARE_SHARE = 0.05  # of a datastore, that should stay free
 
 PRIVILEGES = {
     "datacenter": ("System.View",),
@@ -32,7 +32,7 @@ FOLDER_PRIVILEGES_OF_THE_MACHINE = (
 
 @dataclass(frozen=True)
 class PlacementFinding:
-    """Something that speaks against a placement. An error will make the import fail."""
+    """A problem with a placement. An error will make the import fail."""
 
     code: str
     severity: Literal["error", "warning"]
@@ -42,13 +42,13 @@ class PlacementFinding:
 def check(
     content: Any, placement: Placement, vm_name: str, needed_bytes: int
 ) -> list[PlacementFinding]:
-    """Return what speaks against making `vm_name` there with `needed_bytes` of data."""
+    """Return the problems with making `vm_name` there with `needed_bytes` of data."""
     site = read_site(content, placement)
     findings = [
         PlacementFinding(
             "PLACEMENT-MISSING",
             "error",
-            f"The {role.replace('_', ' ')} {getattr(placement, role)} is not there any more.",
+            f"The {role.replace('_', ' ')} {getattr(placement, role)} no longer exists.",
         )
         for role in site.missing
     ]
@@ -72,7 +72,7 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding
                 PlacementFinding(
                     "PLACEMENT-NAME-TAKEN",
                     "error",
-                    f"A virtual machine named {vm_name} ({child._moId}) is in that folder already.",
+                    f"The folder already has a virtual machine named {vm_name} ({child._moId}).",
                 )
             ]
     return []
@@ -100,14 +100,14 @@ def check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
             PlacementFinding(
                 "PLACEMENT-DATASTORE-FULL",
                 "error",
-                f"{name} has {_gib(free_bytes)} free, and {_gib(needed_bytes)} are needed.",
+                f"{name} has {_gib(free_bytes)} free; {_gib(needed_bytes)} are needed.",
             )
         ]
     if free_bytes - needed_bytes < capacity_bytes * SPARE_SHARE:
         left = _gib(free_bytes - needed_bytes)
         return [
             PlacementFinding(
-                "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would stay free on {name}."
+                "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would remain free on {name}."
             )
         ]
     return []
@@ -143,7 +143,7 @@ def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
             able.append(of)
     findings = []
     if not able:
-        reasons = "; ".join(unable) or "there is none"
+        reasons = "; ".join(unable) or "the pool has none"
         findings.append(
             PlacementFinding(
                 "PLACEMENT-NO-HOST", "error", f"No host can run the machine: {reasons}."
@@ -152,7 +152,9 @@ def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     elif unable and "host" not in site.objects:
         findings.append(
             PlacementFinding(
-                "PLACEMENT-FEWER-HOSTS", "warning", f"Not every host will do: {'; '.join(unable)}."
+                "PLACEMENT-FEWER-HOSTS",
+                "warning",
+                f"Some hosts cannot run it: {'; '.join(unable)}.",
             )
         )
     if "host" not in site.objects and len(site.hosts) > 1 and not has_drs(content, site.compute):
@@ -160,8 +162,8 @@ def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
             PlacementFinding(
                 "PLACEMENT-HOST-NEEDED",
                 "warning",
-                f"{plain_name(site.compute_of.get('name', ''))} does not place machines by itself "
-                "(DRS is off); choose a host.",
+                f"{plain_name(site.compute_of.get('name', ''))} does not choose hosts itself "
+                "(DRS is off). Choose a host.",
             )
         )
     return findings
@@ -187,7 +189,7 @@ def check_network(content: Any, site: Site) -> list[PlacementFinding]:
             PlacementFinding(
                 "PLACEMENT-NETWORK-NOT-VISIBLE",
                 "error",
-                f"{site.name('network')} is not to be seen from {blind[0].get('name')}.",
+                f"{site.name('network')} is not available on {blind[0].get('name')}.",
             )
         ]
     return []

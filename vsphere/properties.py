@@ -1,4 +1,4 @@
-"""Reads and watches properties through the PropertyCollector, at leaf paths only."""
+"""Reads and watches properties through the PropertyCollector, leaf paths only."""
 
 import contextlib
 import time
@@ -17,7 +17,7 @@ Collector: Any = vmodl.query.PropertyCollector
 
 
 def read(content: Any, target: Any, paths: Sequence[str]) -> Properties:
-    """Return the properties of one object; an unset one is left out."""
+    """Return the properties of one object, without unset ones."""
     for _, properties in read_many(content, [target], {type(target): paths}):
         return properties
     raise vmodl.fault.ManagedObjectNotFound(obj=target)
@@ -26,7 +26,7 @@ def read(content: Any, target: Any, paths: Sequence[str]) -> Properties:
 def read_many(
     content: Any, targets: Sequence[Any], paths_by_type: Mapping[Any, Sequence[str]]
 ) -> Iterator[tuple[Any, Properties]]:
-    """Yield (object, properties) for each of `targets` that is there."""
+    """Yield (object, properties) for each of `targets` that exists."""
     if not targets:
         return
     yield from _retrieve(
@@ -37,7 +37,7 @@ def read_many(
 def read_inventory(
     content: Any, root: Any, paths_by_type: Mapping[Any, Sequence[str]]
 ) -> Iterator[tuple[Any, Properties]]:
-    """Yield (object, properties) for everything of the types below `root`, page by page."""
+    """Yield (object, properties) for all objects of these types below `root`, page by page."""
     view = content.viewManager.CreateContainerView(
         container=root, type=list(paths_by_type), recursive=True
     )
@@ -83,13 +83,13 @@ def watch(
     limit_seconds: float,
     check_cancel: Callable[[], None] | None = None,
 ) -> dict[Any, Properties]:
-    """Wait until `is_over` says so of the objects' properties, and return these.
+    """Wait until `is_over` is true for the objects' properties, and return them.
 
-    A collector of its own is made and destroyed, so that several threads may wait in one session.
+    Each call uses a collector of its own, so that several threads can wait in one session.
     `check_cancel` is called between waits and may raise.
 
     Raises:
-        TookTooLong: it was not over within `limit_seconds`.
+        TookTooLong: that took longer than `limit_seconds`.
     """
     deadline = time.monotonic() + limit_seconds
     seen: dict[Any, Properties] = {target: {} for target in paths_by_object}
@@ -122,8 +122,8 @@ def watch(
                     return seen
             if time.monotonic() > deadline:
                 raise TookTooLong(
-                    f"{doing}: not done within {limit_seconds:.0f} seconds. Look at the task in "
-                    "the vSphere client; if it goes on there, try again later."
+                    f"{doing}: not finished within {limit_seconds:.0f} seconds. Check the task "
+                    "in the vSphere client. If it is still running, try again later."
                 )
     finally:
         with contextlib.suppress(vmodl.MethodFault, OSError):
@@ -144,5 +144,5 @@ def _apply(updates: Any, seen: dict[Any, Properties]) -> None:
 
 
 def extra_config(of: Properties) -> dict[str, str]:
-    """Return a machine's further configuration as a dictionary."""
+    """Return a machine's extraConfig as a dictionary."""
     return {option.key: str(option.value) for option in of.get("config.extraConfig", ())}

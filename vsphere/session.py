@@ -1,4 +1,4 @@
-"""One session with a vSphere: what callers of this package work with."""
+"""A session with a vSphere: the face of this package."""
 
 import contextlib
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class About:
-    """What answers at the address."""
+    """The product and version that answered."""
 
     name: str
     version: str
@@ -33,13 +33,13 @@ class About:
 
 
 class Session:
-    """What can be asked of a vSphere, and done there, while signed in."""
+    """Everything a caller can read or change while signed in."""
 
     def __init__(self, calls: Calls) -> None:
         self.calls = calls
 
     def about(self) -> About:
-        """Tell what this vSphere is."""
+        """Return product and version."""
         of = self.calls.content.about
         return About(
             name=of.fullName,
@@ -50,7 +50,7 @@ class Session:
         )
 
     def inventory(self, *, with_virtual_machines: bool = False) -> Inventory:
-        """Read the inventory; the virtual machines only if wanted."""
+        """Read the inventory, the virtual machines only on request."""
         return self.calls.reading(
             "Read the inventory",
             lambda content: read_all(content, with_virtual_machines=with_virtual_machines),
@@ -59,9 +59,9 @@ class Session:
     def check_placement(
         self, placement: Placement, vm_name: str, needed_bytes: int
     ) -> list[PlacementFinding]:
-        """Return what speaks against making `vm_name` there; an empty list if nothing does."""
+        """Return the problems with making `vm_name` there, if any."""
         return self.calls.reading(
-            f"Check where {vm_name} is to go",
+            f"Check the placement of {vm_name}",
             lambda content: placements.check(content, placement, vm_name, needed_bytes),
         )
 
@@ -78,42 +78,42 @@ class Session:
     ) -> str:
         """Make a machine, powered off, from streamOptimized disks; return its id.
 
-        `marker` is kept in the machine and must be unique; only with it can the machine be removed
-        again. `progress(done_bytes, total_bytes)` and `check_cancel()` are called by the calling
-        thread; what `check_cancel` raises ends the import.
+        `marker` is stored in the machine and must be unique; removing the machine requires it.
+        `progress(done_bytes, total_bytes)` and `check_cancel()` are called in the calling thread;
+        whatever `check_cancel` raises ends the import.
 
-        On any failure the import is aborted, and what it had made is removed, before the error
+        On any failure the import is aborted and everything it made is removed before the error
         is raised.
 
         Raises:
             NameTaken, DatastoreFull, PlacementMissing, SpecRefused, NoPermission: refused.
             LeaseLost, UploadCut, UploadRefused, StreamLengthWrong, DigestDiffers, SessionLost:
-                ended in the middle.
+                the import ended early.
         """
         return vm_import.import_vm(
             self.calls, spec, disks, placement, marker, progress, check_cancel, parallel_uploads
         )
 
     def find_vm_by_marker(self, marker: str) -> Vm | None:
-        """Return the machine that was made with `marker`, none when there is none."""
+        """Return the machine that carries `marker`, or none."""
         return machine.find_vm_by_marker(self.calls, marker)
 
     def get_vm(self, moid: str) -> Vm:
         """Return a machine by its id.
 
         Raises:
-            VmMissing: it is not there.
+            VmMissing: it does not exist.
         """
         return machine.get_vm(self.calls, moid)
 
 
 @contextlib.contextmanager
 def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[Session]:
-    """Sign in for the length of a `with` block; sign out at its end, whatever happens in it.
+    """Sign in for the length of a `with` block; always sign out at its end.
 
     Raises:
-        VSphereUnreachable: nothing answers, or no vSphere.
-        CertificateChanged: the certificate is not the one with the thumbprint.
+        VSphereUnreachable: nothing answers, or something other than vSphere.
+        CertificateChanged: the certificate does not match the thumbprint.
         WrongPassword: the user or the password is wrong.
     """
     calls = Calls(Door(credentials, timeout_seconds))

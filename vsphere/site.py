@@ -1,4 +1,4 @@
-"""What a placement names, as vSphere has it now."""
+"""The objects of a placement, as they are in vSphere now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ from vsphere.spec import Placement, distributed_backing, opaque_backing, standar
 
 @dataclass
 class Site:
-    """The objects of a placement with what was read of them."""
+    """The objects of a placement, with the properties read from them."""
 
     placement: Placement
     objects: dict[str, Any] = field(default_factory=dict)  # role → managed object
     of: dict[str, Properties] = field(default_factory=dict)  # role → properties
     compute: Any = None
     compute_of: Properties = field(default_factory=dict)
-    hosts: dict[Any, Properties] = field(default_factory=dict)  # those it may run on
+    hosts: dict[Any, Properties] = field(default_factory=dict)  # the hosts it may run on
     missing: list[str] = field(default_factory=list)
 
     def name(self, role: str) -> str:
-        """Return an object's name for people."""
+        """Return an object's name for messages."""
         named = self.of.get(role, {}).get("name")
         return plain_name(named) if named else str(getattr(self.placement, role))
 
@@ -68,9 +68,9 @@ HOST_PATHS = (
 def find_object(
     content: Any, role: str, moid: str, paths: Sequence[str]
 ) -> tuple[Any, Properties] | None:
-    """Return an object by its id and role, with properties; none when it is not there.
+    """Return an object by its id and role, with properties, or none.
 
-    An id alone does not say whether a network is distributed, so each possible type is asked for.
+    An id alone does not tell whether a network is distributed, so each possible type is tried.
     """
     kinds = sorted(KINDS[role], key=lambda kind: not (kind[1] and moid.startswith(kind[1])))
     for kind, _ in kinds:
@@ -82,7 +82,7 @@ def find_object(
 
 
 def read_site(content: Any, placement: Placement, network_moids: Sequence[str] = ()) -> Site:
-    """Read what a placement names; what is not there is listed in `missing`."""
+    """Read the objects of a placement; those that do not exist are listed in `missing`."""
     site = Site(placement)
     for role, paths in PATHS.items():
         moid = getattr(placement, role)
@@ -107,27 +107,27 @@ def read_site(content: Any, placement: Placement, network_moids: Sequence[str] =
 
 
 def require_site(site: Site, doing: str) -> Site:
-    """Raise PlacementMissing if something of a placement is not there."""
+    """Raise PlacementMissing if an object of the placement does not exist."""
     if site.missing:
         named = ", ".join(
             f"{role.replace('_', ' ')} {getattr(site.placement, role)}" for role in site.missing
         )
         raise PlacementMissing(
-            f"{doing}: {named} is not there. Choose again from what is there now."
+            f"{doing}: missing in vSphere: {named}. Choose again from what exists now."
         )
     return site
 
 
 def network_backing(content: Any, moid: str, doing: str) -> Any:
-    """Return what attaches an adapter to a network.
+    """Return the backing that connects an adapter to a network.
 
     Raises:
-        PlacementMissing: it is not there.
+        PlacementMissing: it does not exist.
         SpecRefused: it is an uplink.
     """
     found = find_object(content, "network", moid, ("name",))
     if found is None:
-        raise PlacementMissing(f"{doing}: network {moid} is not there. Choose another.")
+        raise PlacementMissing(f"{doing}: network {moid} does not exist. Choose another.")
     network, properties = found
     kind = network_kind(network)
     if kind == "standard":
@@ -146,7 +146,7 @@ def network_backing(content: Any, moid: str, doing: str) -> Any:
 
 
 def has_drs(content: Any, compute: Any) -> bool:
-    """Tell whether a cluster places and powers on machines by itself."""
+    """Tell whether a cluster chooses hosts for its machines and powers them on itself."""
     if not isinstance(compute, vim.ClusterComputeResource):
         return False
     configuration = read(content, compute, ("configurationEx",)).get("configurationEx")

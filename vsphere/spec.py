@@ -1,4 +1,4 @@
-"""The machine to be made: what callers say of it, and the configuration that vSphere wants.
+"""The machine to make: how callers describe it, and the configuration vSphere needs.
 
 The configuration is built by hand rather than from an OVF, so that controllers, firmware and
 adapters are exactly those of the protected machine.
@@ -25,18 +25,18 @@ Chunks = Iterator[bytes | memoryview]
 
 @dataclass(frozen=True)
 class VmDisk:
-    """One disk and where it is attached: as the protected machine had it."""
+    """One disk, attached as it was to the protected machine."""
 
     number: int
     capacity_bytes: int
     controller: str = "pvscsi"  # pvscsi, lsilogic, lsilogicsas, buslogic, sata, nvme, ide
-    unit: int | None = None  # None: the next free one
+    unit: int | None = None  # None: the next free unit
     bus: int = 0
 
 
 @dataclass(frozen=True)
 class VmNic:
-    """One network adapter; without `mac` the server gives one."""
+    """One network adapter; without `mac` the server assigns one."""
 
     network: str  # moid
     adapter: str = "vmxnet3"  # vmxnet3, e1000, e1000e
@@ -45,7 +45,7 @@ class VmNic:
 
 @dataclass(frozen=True)
 class VmSpec:
-    """A machine to be made."""
+    """A machine to make."""
 
     name: str
     guest_id: str
@@ -59,7 +59,7 @@ class VmSpec:
 
 @dataclass(frozen=True)
 class DiskUpload:
-    """A disk's stream: each call of `read_chunks` begins it anew, and gives `length_bytes`."""
+    """A disk's stream: each call of `read_chunks` yields all `length_bytes` from the start."""
 
     number: int
     length_bytes: int
@@ -68,7 +68,7 @@ class DiskUpload:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a machine goes. All are managed object ids; `host` none: the server chooses."""
+    """Where a machine goes, as managed object ids. Without `host` the server chooses one."""
 
     datacenter: str
     resource_pool: str
@@ -83,7 +83,7 @@ class ControllerKind:
     """A way to attach disks."""
 
     make: Any
-    import_name: str  # what the server calls it in the keys of a lease
+    import_name: str  # its name in the keys of a lease
     units: int
     is_scsi: bool = False
 
@@ -113,8 +113,8 @@ ADAPTERS = {
 
 
 @dataclass(frozen=True)
-class DiskPlace:
-    """Where a disk ends up: what `Virtual…Controller<bus>:<unit>` in a lease's keys says."""
+class DiskSlot:
+    """Where a disk is attached; in a lease's keys: `Virtual…Controller<bus>:<unit>`."""
 
     controller: str
     bus: int
@@ -126,44 +126,45 @@ class DiskPlace:
         return f"{CONTROLLERS[self.controller].import_name}Controller{self.bus}:{self.unit}"
 
 
-def plan_disk_places(disks: Sequence[VmDisk]) -> dict[int, DiskPlace]:
-    """Return where each disk, by number, is attached; wanted units are kept, the rest fill up.
+def assign_slots(disks: Sequence[VmDisk]) -> dict[int, DiskSlot]:
+    """Return the slot of each disk, by number. Requested units are kept; others get free ones.
 
     Raises:
-        SpecRefused: two disks want one place, or there is none.
+        SpecRefused: two disks need the same slot, or none is free.
     """
-    places: dict[int, DiskPlace] = {}
-    taken: set[DiskPlace] = set()
+    slots: dict[int, DiskSlot] = {}
+    taken: set[DiskSlot] = set()
     for disk in sorted(disks, key=lambda disk: (disk.unit is None, disk.number)):
         kind = CONTROLLERS.get(disk.controller)
         if kind is None:
             raise SpecRefused(
-                f"Attach disk {disk.number}: there is no controller {disk.controller!r}. "
+                f"Attach disk {disk.number}: unknown controller {disk.controller!r}. "
                 f"Choose one of {', '.join(CONTROLLERS)}."
             )
-        for place in _candidates(disk, kind):
-            if place not in taken:
+        for slot in _candidates(disk, kind):
+            if slot not in taken:
                 break
         else:
             raise SpecRefused(
-                f"Attach disk {disk.number}: {disk.controller} bus {disk.bus} has no place "
-                f"{'left' if disk.unit is None else disk.unit} for it. Choose another bus or unit."
+                f"Attach disk {disk.number}: {disk.controller} bus {disk.bus} has no "
+                f"{'free unit' if disk.unit is None else f'unit {disk.unit} free'}. Choose another "
+                "bus or unit."
             )
-        taken.add(place)
-        places[disk.number] = place
-    return places
+        taken.add(slot)
+        slots[disk.number] = slot
+    return slots
 
 
-def _candidates(disk: VmDisk, kind: ControllerKind) -> Iterator[DiskPlace]:
+def _candidates(disk: VmDisk, kind: ControllerKind) -> Iterator[DiskSlot]:
     usable = [unit for unit in range(kind.units) if not (kind.is_scsi and unit == SCSI_OWN_UNIT)]
     buses = range(BUSES.get(disk.controller, 4))
     if disk.unit is not None:
         if disk.unit in usable and disk.bus in buses:
-            yield DiskPlace(disk.controller, disk.bus, disk.unit)
+            yield DiskSlot(disk.controller, disk.bus, disk.unit)
         return
     for bus in buses:
         if bus >= disk.bus:
-            yield from (DiskPlace(disk.controller, bus, unit) for unit in usable)
+            yield from (DiskSlot(disk.controller, bus, unit) for unit in usable)
 
 
 def check_spec(spec: VmSpec) -> None:
@@ -174,9 +175,9 @@ def check_spec(spec: VmSpec) -> None:
     if spec.firmware not in ("bios", "efi"):
         problems.append(f"firmware {spec.firmware!r} is neither bios nor efi")
     if spec.cpus < 1 or spec.memory_bytes < 1 << 22:
-        problems.append("at least one CPU and 4 MiB of memory are needed")
+        problems.append("it needs at least one CPU and 4 MiB of memory")
     if len({disk.number for disk in spec.disks}) != len(spec.disks) or not spec.disks:
-        problems.append("disks must be there and have different numbers")
+        problems.append("it needs at least one disk, and each disk a number of its own")
     for disk in spec.disks:
         if not 0 < disk.capacity_bytes <= MAX_DISK_BYTES or disk.capacity_bytes % 512:
             problems.append(
@@ -184,7 +185,7 @@ def check_spec(spec: VmSpec) -> None:
             )
     for nic in spec.nics:
         if nic.adapter not in ADAPTERS:
-            problems.append(f"there is no network adapter {nic.adapter!r}")
+            problems.append(f"unknown network adapter {nic.adapter!r}")
     if problems:
         raise SpecRefused(f"Make {spec.name}: {'; '.join(problems)}.")
 
@@ -199,10 +200,10 @@ def build_config(
     guest_id: str,
 ) -> Any:
     """Return the ConfigSpec of a machine with empty thin disks, ready to be filled."""
-    places = plan_disk_places(spec.disks)
-    changes, controller_keys = _controllers(places)
+    slots = assign_slots(spec.disks)
+    changes, controller_keys = _controllers(slots)
     for disk in spec.disks:
-        changes.append(_disk(disk, places[disk.number], controller_keys, datastore_name))
+        changes.append(_disk(disk, slots[disk.number], controller_keys, datastore_name))
     for number, (nic, backing) in enumerate(zip(spec.nics, nic_backings, strict=True)):
         changes.append(_nic(nic, backing, number))
     extra = {**spec.extra, MARKER_KEY: marker, "uuid.action": "create", "disk.EnableUUID": "TRUE"}
@@ -226,33 +227,33 @@ def _change(device: Any, **more: Any) -> Any:
     return vim.vm.device.VirtualDeviceSpec(operation="add", device=device, **more)
 
 
-def _controllers(places: Mapping[int, DiskPlace]) -> tuple[list[Any], dict[tuple[str, int], int]]:
+def _controllers(slots: Mapping[int, DiskSlot]) -> tuple[list[Any], dict[tuple[str, int], int]]:
     changes: list[Any] = []
     keys: dict[tuple[str, int], int] = {}
-    for place in places.values():
-        where = (place.controller, place.bus)
+    for slot in slots.values():
+        where = (slot.controller, slot.bus)
         if where in keys:
             continue
-        if place.controller == "ide":
-            keys[where] = DEFAULT_IDE_KEYS[place.bus]
+        if slot.controller == "ide":
+            keys[where] = DEFAULT_IDE_KEYS[slot.bus]
             continue
-        kind = CONTROLLERS[place.controller]
+        kind = CONTROLLERS[slot.controller]
         keys[where] = -200 - len(keys)
-        device = kind.make(key=keys[where], busNumber=place.bus)
+        device = kind.make(key=keys[where], busNumber=slot.bus)
         if kind.is_scsi:
             device.sharedBus = "noSharing"
         changes.append(_change(device))
     return changes, keys
 
 
-def _disk(disk: VmDisk, place: DiskPlace, keys: Mapping[tuple[str, int], int], store: str) -> Any:
+def _disk(disk: VmDisk, slot: DiskSlot, keys: Mapping[tuple[str, int], int], store: str) -> Any:
     backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
         fileName=f"[{store}]", diskMode="persistent", thinProvisioned=True, eagerlyScrub=False
     )
     device = vim.vm.device.VirtualDisk(
         key=-300 - disk.number,
-        controllerKey=keys[place.controller, place.bus],
-        unitNumber=place.unit,
+        controllerKey=keys[slot.controller, slot.bus],
+        unitNumber=slot.unit,
         capacityInKB=disk.capacity_bytes // 1024,
         capacityInBytes=disk.capacity_bytes,
         backing=backing,
@@ -297,7 +298,7 @@ WANTED_HARDWARE = 17
 
 
 def choose_hardware_version(host_versions: Sequence[str]) -> str:
-    """Return the newest hardware version, up to that of vSphere 7, that all hosts can run."""
+    """Return the newest hardware version that all hosts can run, at most that of vSphere 7."""
     lowest = WANTED_HARDWARE
     for version in host_versions:
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
@@ -308,7 +309,7 @@ def choose_hardware_version(host_versions: Sequence[str]) -> str:
 
 
 def choose_guest_id(wanted: str, known: Sequence[str]) -> str:
-    """Return `wanted` if the server knows it (or says nothing), else the nearest that it knows."""
+    """Return `wanted` if the server knows it or lists nothing, else the closest known guest id."""
     if not known or wanted in known:
         return wanted
     is_64 = "64" in wanted

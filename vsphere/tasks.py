@@ -1,4 +1,4 @@
-"""Waits for tasks of vSphere, and for the questions that hold them up."""
+"""Waits for vSphere tasks and answers the questions that hold them up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from vsphere.faults import translate
 from vsphere.properties import Properties, watch
 
 TASK_PATHS = ("info.state", "info.error", "info.result")
-SURE_ANSWERS = {"msg.uuid.altered": "copied"}  # question → word in the choice to take
+SURE_ANSWERS = {"msg.uuid.altered": "copied"}  # question → word in the right choice
 
 
 def wait_for_task(
@@ -22,12 +22,12 @@ def wait_for_task(
     vm: Any = None,
     check_cancel: Callable[[], None] | None = None,
 ) -> Any:
-    """Return the result of a task, answering for `vm` the questions that have one right answer.
+    """Return the result of a task, answering questions of `vm` that have one right answer.
 
     Raises:
         VmAsks: the machine asks something else.
-        TookTooLong: the task goes on after `limit_seconds`.
-        VSphereError: the task failed; which class says why.
+        TookTooLong: the task takes longer than `limit_seconds`.
+        VSphereError: the task failed; the class tells why.
     """
     watched: dict[Any, tuple[str, ...]] = {task: TASK_PATHS}
     if vm is not None:
@@ -68,6 +68,6 @@ def _answer(vm: Any, question: Any, doing: str) -> None:
                 return
     offered = ", ".join(label for label in labels.values() if label)
     raise VmAsks(
-        f"{doing}: the machine waits for an answer to: {question.text.strip()} "
+        f"{doing}: the machine asks: {question.text.strip()} "
         f"({offered}). Answer it in the vSphere client, then try again."
     )

@@ -1,4 +1,4 @@
-"""TLS to vCenter and to hosts: by authority, or pinned to one certificate by its thumbprint."""
+"""TLS to vCenter and hosts, trusting an authority or a pinned certificate."""
 
 import hashlib
 import socket
@@ -18,15 +18,15 @@ def plain_thumbprint(thumbprint: str) -> str:
 
 
 class PinnedContext(ssl.SSLContext):
-    """A context that accepts exactly the certificates with the given thumbprints.
+    """A context that accepts only certificates with the given thumbprints.
 
-    The check is part of the handshake, so no byte of a request goes to another server.
+    The check is part of the handshake, so no request reaches another server.
     """
 
     thumbprints: frozenset[str]
 
     def wrap_socket(self, *args: Any, **keywords: Any) -> ssl.SSLSocket:
-        """Shake hands, then compare the certificate; raise CertificateChanged if it is another."""
+        """Shake hands, then compare the certificate; raise CertificateChanged if it differs."""
         wrapped = super().wrap_socket(*args, **keywords)
         certificate = wrapped.getpeercert(binary_form=True) or b""
         for thumbprint in self.thumbprints:
@@ -41,7 +41,8 @@ class PinnedContext(ssl.SSLContext):
         raise CertificateChanged(
             f"Connect to {address}: its certificate has the SHA-256 thumbprint "
             f"{format_thumbprint(certificate)}, which is not the accepted one. If the certificate "
-            "was replaced on purpose, accept the new one; otherwise somebody may be in between."
+            "was replaced on purpose, accept the new one. Otherwise someone may be intercepting "
+            "the connection."
         )
 
 
@@ -67,12 +68,12 @@ def format_thumbprint(certificate: bytes) -> str:
 
 
 def fetch_thumbprint(host: str, port: int = 443, timeout_seconds: float = 15) -> str:
-    """Return the SHA-256 thumbprint of the certificate that a server shows now.
+    """Return the SHA-256 thumbprint of a server's current certificate.
 
-    Nothing is verified: a person compares it with what the server's own console says.
+    Nothing is verified: a person must compare it with what the server's own console shows.
 
     Raises:
-        VSphereUnreachable: nothing speaks TLS there.
+        VSphereUnreachable: nothing there speaks TLS.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

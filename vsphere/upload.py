@@ -1,4 +1,4 @@
-"""Sends the disks of an import: for each, one POST of exactly the announced length."""
+"""Uploads the disks of an import, each with one POST of exactly the announced length."""
 
 import contextlib
 import hashlib
@@ -16,15 +16,15 @@ from vsphere.spec import DiskUpload
 
 MEDIA_TYPE = "application/x-vnd.vmware-streamVmdk"
 CONNECT_SECONDS = 30
-SEND_SECONDS = 300  # for one piece; the host may stop reading while it writes
-LAST_ANSWER_SECONDS = 900  # the host may write down what it holds before it answers
+SEND_SECONDS = 300  # for one chunk; the host may pause reading while it writes
+LAST_ANSWER_SECONDS = 900  # the host may flush its buffers before it answers
 LATE_ANSWER_SECONDS = 5
 JOIN_SECONDS = 30
 SEND_BUFFER_BYTES = 4 << 20
 
 
 class Stopped(Exception):
-    """Another part of the import has failed, or it was cancelled; that one's error counts."""
+    """The upload was stopped because the import failed elsewhere or was cancelled."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class Sender:
 
     @property
     def doing(self) -> str:
-        """Return what texts call this."""
+        """Return the upload's name for messages."""
         return f"Upload disk {self.upload.number} to {urlsplit(self.url).hostname}"
 
     def send(self) -> None:
-        """Send all of it.
+        """Send the whole disk. Errors of the stream's reader pass through unchanged.
 
         Raises:
-            VSphereUnreachable, UploadCut, UploadRefused: the host, or the way to it.
-            StreamLengthWrong: the stream. What its reader raises comes through as it is.
+            VSphereUnreachable, UploadCut, UploadRefused: the host or the connection failed.
+            StreamLengthWrong: the stream does not have the announced length.
             Stopped: `stop` was called.
         """
         with contextlib.closing(self._connect()) as connection:
@@ -59,7 +59,7 @@ class Sender:
             self._read_answer(connection)
 
     def stop(self) -> None:
-        """Have `send` end early, also when the host does not take anything."""
+        """End `send` early, even if the host has stopped reading."""
         self._stop.set()
         connection = self._connection
         if connection is not None and connection.sock is not None:
@@ -77,7 +77,7 @@ class Sender:
         except OSError as error:
             raise VSphereUnreachable(
                 f"{self.doing}: no connection to {host}:{port} ({error}). "
-                "The host's own address must be reachable from here, not only the vCenter's."
+                "Understudy must be able to reach the host's own address, not only the vCenter."
             ) from error
         connection.sock.settimeout(SEND_SECONDS)
         with contextlib.suppress(OSError):
@@ -112,19 +112,19 @@ class Sender:
     def _wrong_length(self, how: str) -> StreamLengthWrong:
         return StreamLengthWrong(
             f"{self.doing}: the recovery point gave {how} than the announced "
-            f"{self.upload.length_bytes:,} bytes. Check the recovery point before you try again."
+            f"{self.upload.length_bytes:,} bytes. Check the recovery point before trying again."
         )
 
     @contextlib.contextmanager
     def _talking(self, connection: http.client.HTTPSConnection) -> Iterator[None]:
-        """Turn the connection's errors into ours; those of the stream must not look like them."""
+        """Translate errors of the connection. The stream is read outside of this block."""
         try:
             yield
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(connection, error) from error
 
     def _broken(self, connection: http.client.HTTPSConnection, error: Exception) -> Exception:
-        """Return what the host said before it closed the connection, else that it did."""
+        """Return the host's answer if it gave one before closing, else UploadCut."""
         if self._stop.is_set():
             return Stopped()
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -133,8 +133,8 @@ class Sender:
                 return self._refused(connection.getresponse())
         return UploadCut(
             f"{self.doing}: the connection broke after {self.sent_bytes:,} of "
-            f"{self.upload.length_bytes:,} bytes ({error or type(error).__name__}). A part is not "
-            "kept; try again."
+            f"{self.upload.length_bytes:,} bytes ({error or type(error).__name__}). Partial "
+            "uploads are not kept. Try again."
         )
 
     def _read_answer(self, connection: http.client.HTTPSConnection) -> None:
@@ -148,7 +148,7 @@ class Sender:
             if self._stop.is_set():
                 raise Stopped from error
             raise UploadCut(
-                f"{self.doing}: all {self.sent_bytes:,} bytes were sent, and the host did not "
+                f"{self.doing}: all {self.sent_bytes:,} bytes were sent, but the host did not "
                 f"confirm them ({error or type(error).__name__}). Try again."
             ) from error
 
@@ -156,7 +156,8 @@ class Sender:
         said = answer.read(500).decode(errors="replace").strip().splitlines()
         refused = UploadRefused(
             f"{self.doing}: the host answered {answer.status} {answer.reason}"
-            f"{': ' + said[0] if said else ''}. Check the recovery point and the host; try again."
+            f"{': ' + said[0] if said else ''}. Check the recovery point and the host, "
+            "then try again."
         )
         refused.status = answer.status
         return refused
@@ -164,10 +165,10 @@ class Sender:
 
 @contextlib.contextmanager
 def running(senders: Sequence[Sender], parallel_uploads: int) -> Iterator[list[Future[None]]]:
-    """Send `parallel_uploads` disks at a time for the length of a `with` block.
+    """Send the disks, `parallel_uploads` at a time, within a `with` block.
 
-    At its end those that still run are stopped. None reads its stream any more then, unless the
-    reading itself hangs.
+    At the end of the block all uploads stop. None reads its stream after that, unless the reading
+    itself hangs.
     """
     pool = ThreadPoolExecutor(max(1, parallel_uploads), thread_name_prefix="upload")
     uploads = [pool.submit(sender.send) for sender in senders]
@@ -177,5 +178,5 @@ def running(senders: Sequence[Sender], parallel_uploads: int) -> Iterator[list[F
         pool.shutdown(wait=False, cancel_futures=True)
         for sender in senders:
             sender.stop()
-        # `wait` never takes a future for done that was cancelled before it began.
+        # `wait` does not count a future as done if it was cancelled before it began.
         wait([upload for upload in uploads if not upload.cancelled()], timeout=JOIN_SECONDS)

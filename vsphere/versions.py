@@ -1,6 +1,6 @@
-"""Finds the newest version of the API that a server and pyvmomi both speak.
+"""Finds the newest API version that a server and pyvmomi have in common.
 
-pyvmomi can do it too, but waits without a limit for a server that accepts and says nothing.
+pyvmomi can do this too, but without a time limit for a server that accepts and stays silent.
 """
 
 import http.client
@@ -19,7 +19,7 @@ def negotiate(host: str, port: int, context: ssl.SSLContext, timeout_seconds: fl
     """Return pyvmomi's name of that version.
 
     Raises:
-        VSphereUnreachable: no vSphere answers there, or one too old.
+        VSphereUnreachable: no vSphere answers there, or it is too old.
         OSError, http.client.HTTPException: the connection failed.
     """
     connection = http.client.HTTPSConnection(host, port, timeout=timeout_seconds, context=context)
@@ -34,6 +34,6 @@ def negotiate(host: str, port: int, context: ssl.SSLContext, timeout_seconds: fl
         if version_id in theirs:
             return name
     raise VSphereUnreachable(
-        f"Connect to {host}:{port}: what answers there ({answer.status} {answer.reason}) is no "
-        "vSphere that this version of Understudy can talk to. Check address and port."
+        f"Connect to {host}:{port}: the server there ({answer.status} {answer.reason}) is not a "
+        "vSphere that this version of Understudy supports. Check address and port."
     )

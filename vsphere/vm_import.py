@@ -1,9 +1,9 @@
-"""Imports a machine: all of it, or nothing.
+"""Imports a machine, completely or not at all.
 
-The order is that of the protocol: ImportVApp, wait for the lease, send every disk while Progress
-keeps the lease alive, compare what the host received, Complete. Whatever fails, the lease is
-aborted and a machine with our marker that is still there is removed. There is no resume: a lease
-that ended has lost its files.
+The protocol sets the order: ImportVApp, wait for the lease, send every disk while Progress keeps
+the lease alive, compare what the host received, Complete. If anything fails, the lease is aborted
+and any machine left with our marker is removed. There is no resume: when a lease ends, the server
+drops its files.
 """
 
 import logging
@@ -34,15 +34,15 @@ from vsphere.site import network_backing, read_site, require_site
 from vsphere.spec import (
     COMPLETE_KEY,
     MAX_STREAM_BYTES,
-    DiskPlace,
+    DiskSlot,
     DiskUpload,
     Placement,
     VmSpec,
+    assign_slots,
     build_config,
     check_spec,
     choose_guest_id,
     choose_hardware_version,
-    plan_disk_places,
 )
 from vsphere.tasks import wait_for_task
 from vsphere.upload import Sender, running
@@ -93,7 +93,7 @@ def import_vm(
 def _check_disks(doing: str, spec: VmSpec, disks: Sequence[DiskUpload]) -> None:
     check_spec(spec)
     if sorted(disk.number for disk in disks) != sorted(disk.number for disk in spec.disks):
-        raise SpecRefused(f"{doing}: the streams to send are not those of the machine's disks.")
+        raise SpecRefused(f"{doing}: the streams to send do not match the machine's disks.")
     for disk in disks:
         if not 0 < disk.length_bytes < MAX_STREAM_BYTES:
             raise SpecRefused(
@@ -104,7 +104,7 @@ def _check_disks(doing: str, spec: VmSpec, disks: Sequence[DiskUpload]) -> None:
 
 @dataclass(frozen=True)
 class _Request:
-    """What ImportVApp needs: all read from the server, nothing changed yet."""
+    """The arguments of ImportVApp, gathered without changing anything."""
 
     config: Any
     pool: Any
@@ -134,7 +134,7 @@ def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marke
 
 
 def _known_guests(content: Any, compute: Any) -> list[str]:
-    """Return the guest ids that the target knows; empty when it does not say."""
+    """Return the guest ids that the target supports; empty if it does not say."""
     try:
         browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
         option = browser.QueryConfigOption(key=None, host=None) if browser else None
@@ -145,7 +145,7 @@ def _known_guests(content: Any, compute: Any) -> list[str]:
 
 @dataclass
 class _Import:
-    """One import under way, with what is needed to undo it."""
+    """An import under way, with what is needed to clean up after it."""
 
     calls: Calls
     doing: str
@@ -162,11 +162,11 @@ class _Import:
         return sum(disk.length_bytes for disk in self.disks)
 
     def run(self, request: _Request, parallel_uploads: int) -> str:
-        places = plan_disk_places(self.spec.disks)
+        slots = assign_slots(self.spec.disks)
         self.lease = lease = self._begin(request)
         info = lease.wait_until_ready(self.check_cancel)
         moid = str(info.entity._moId)
-        urls = match_disks(self.doing, info.deviceUrl or (), self.spec.disks, places)
+        urls = match_disks(self.doing, info.deviceUrl or (), self.spec.disks, slots)
         senders = [
             Sender(*upload_address(urls[disk.number], self.calls.door), disk) for disk in self.disks
         ]
@@ -176,7 +176,7 @@ class _Import:
             self._compare(lease.manifest(), senders, urls)
             self.check_cancel()
             lease.complete()
-        self._verify(moid, places)
+        self._verify(moid, slots)
         self._mark_complete(moid)
         self.progress(self.total_bytes, self.total_bytes)
         return moid
@@ -193,7 +193,7 @@ class _Import:
                 ),
             )
         except VSphereError as error:
-            # An answer, even a refusal, tells that nothing was made; a broken connection does not.
+            # A refusal proves that nothing was made; a broken connection does not.
             self.may_have_begun = not isinstance(error.__cause__, vmodl.MethodFault)
             raise
         return Lease(self.calls, self.doing, managed)
@@ -205,7 +205,7 @@ class _Import:
         uploads: Sequence[Future[None]],
         keep_alive: KeepAlive,
     ) -> None:
-        """Wait for the uploads; raise what ends them early, while the others still run."""
+        """Wait for the uploads; raise the first error while the others are still running."""
         waiting = set(uploads)
         while waiting:
             waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_EXCEPTION).not_done
@@ -231,23 +231,23 @@ class _Import:
             if entry.size != sender.sent_bytes or (digest and digest != sender.sha1):
                 raise DigestDiffers(
                     f"{sender.doing}: the host received {entry.size:,} bytes with SHA-1 {digest}, "
-                    f"sent were {sender.sent_bytes:,} with {sender.sha1}. Check the network."
+                    f"but {sender.sent_bytes:,} with {sender.sha1} were sent. Check the network."
                 )
 
-    def _verify(self, moid: str, places: Mapping[int, DiskPlace]) -> None:
-        """Read the machine's disks back: each must be where and as large as it was meant to be."""
+    def _verify(self, moid: str, slots: Mapping[int, DiskSlot]) -> None:
+        """Read the machine's disks back and check that each has its slot and size."""
         found = get_vm(self.calls, moid).hardware().disks
-        by_place: dict[DiskPlace | None, int] = {disk.place: disk.capacity_bytes for disk in found}
+        by_slot: dict[DiskSlot | None, int] = {disk.slot: disk.capacity_bytes for disk in found}
         for disk in self.spec.disks:
-            place = places[disk.number]
-            if by_place.get(place) != disk.capacity_bytes:
+            slot = slots[disk.number]
+            if by_slot.get(slot) != disk.capacity_bytes:
                 raise DisksUnmatched(
-                    f"{self.doing}: disk {disk.number} at {place.import_name} should have "
-                    f"{disk.capacity_bytes:,} bytes and has {by_place.get(place, 0):,}."
+                    f"{self.doing}: disk {disk.number} at {slot.import_name} should have "
+                    f"{disk.capacity_bytes:,} bytes but has {by_slot.get(slot, 0):,}."
                 )
 
     def _mark_complete(self, moid: str) -> None:
-        """Note in the machine that it is whole; until then nobody may take it for ours to use."""
+        """Mark the machine as complete; until then it must not be used."""
         note = vim.vm.ConfigSpec(
             extraConfig=[vim.option.OptionValue(key=COMPLETE_KEY, value="true")]
         )
@@ -257,7 +257,7 @@ class _Import:
         wait_for_task(self.calls, task, self.doing, NOTE_SECONDS)
 
     def clean_up(self, error: BaseException) -> None:
-        """Remove what was made. Where that fails, `error` says so."""
+        """Remove what was made. If that fails, add so to `error`."""
         if not self.may_have_begun:
             return
         try:
@@ -270,13 +270,13 @@ class _Import:
             )
             if isinstance(error, VSphereError):
                 text = (
-                    f"{error} What was made of {self.spec.name} could not be removed ({problem}): "
-                    f"look for a machine with {self.marker} in its notes."
+                    f"{error} What was made of {self.spec.name} could not be removed ({problem}). "
+                    f"Find and remove the machine with {self.marker} in its notes."
                 )
                 error.args = (text,)
 
     def _remove_leftover(self) -> None:
-        """Remove a machine with our marker, waiting as long as a lost lease can hold it."""
+        """Remove a machine with our marker, waiting as long as a lost lease may hold it."""
         held_seconds = self.lease.lease_seconds if self.lease is not None else USUAL_SECONDS
         deadline = time.monotonic() + held_seconds + 30
         sure_after = time.monotonic() + (0 if self.lease is not None else 2)

@@ -12,7 +12,7 @@ from vsphere.addresses import match_disks, upload_address
 from vsphere.api import vim
 from vsphere.door import Door
 from vsphere.errors import DisksUnmatched
-from vsphere.spec import plan_disk_places
+from vsphere.spec import assign_slots
 from vsphere.tls import PinnedContext
 
 THUMBPRINT = "AB" * 32
@@ -25,7 +25,7 @@ def device(name: str, url: str = "https://*/nfc/t/disk-0.vmdk", **more: Any) -> 
 
 
 def match(offered: list[Any], *disks: Any) -> dict[int, str]:
-    found = match_disks("Import web-01", offered, disks, plan_disk_places(disks))
+    found = match_disks("Import web-01", offered, disks, assign_slots(disks))
     return {number: one.key for number, one in found.items()}
 
 
@@ -49,12 +49,12 @@ def test_the_order_counts_where_names_say_nothing_and_sizes_differ() -> None:
 
 
 def test_equal_sizes_without_names_are_not_guessed_at() -> None:
-    with pytest.raises(DisksUnmatched, match="of one size"):
+    with pytest.raises(DisksUnmatched, match="have the same size"):
         match([device("disk:0"), device("disk:1")], disk_of(0), disk_of(1))
 
 
 def test_another_number_of_disks_is_refused() -> None:
-    with pytest.raises(DisksUnmatched, match="wants 2 disks"):
+    with pytest.raises(DisksUnmatched, match="expects 2 disks"):
         match([device("disk:0"), device("disk:1")], disk_of(0))
 
 

@@ -30,7 +30,7 @@ def test_a_thumbprint_is_read_in_every_usual_form(vcsim: Vcsim, form: Callable[[
 
 def test_a_wrong_password_is_refused_in_words(credentials: Credentials) -> None:
     with (
-        pytest.raises(WrongPassword, match=r"Check user name and password") as caught,
+        pytest.raises(WrongPassword, match=r"Check the user name and password") as caught,
         connect(replace(credentials, password="wrong")),
     ):
         pass
@@ -44,7 +44,7 @@ def test_a_password_is_in_no_text(credentials: Credentials) -> None:
 
 def test_another_certificate_is_refused_before_anything_is_sent(credentials: Credentials) -> None:
     with (
-        pytest.raises(CertificateChanged, match="somebody may be in between"),
+        pytest.raises(CertificateChanged, match="someone may be intercepting"),
         connect(replace(credentials, thumbprint="AB" * 32)),
     ):
         pass

@@ -61,8 +61,8 @@ def test_disks_of_one_size_are_told_apart_by_their_place(world: World) -> None:
 def test_every_controller_is_kept(world: World, controller: str) -> None:
     disks = [disk_of(0, controller=controller, unit=0), disk_of(1, controller=controller, unit=1)]
     moid = world.import_one(world.spec(disks), [upload_of(n, STREAM) for n in (0, 1)])
-    places = [disk.place for disk in world.session.get_vm(moid).hardware().disks]
-    assert [(place.controller, place.unit) for place in places if place] == [
+    slots = [disk.slot for disk in world.session.get_vm(moid).hardware().disks]
+    assert [(slot.controller, slot.unit) for slot in slots if slot] == [
         (controller, 0),
         (controller, 1),
     ]
@@ -73,8 +73,8 @@ def test_seventeen_disks_leave_unit_seven_to_the_controller(world: World) -> Non
     moid = world.import_one(
         world.spec(disks), [upload_of(n, STREAM) for n in range(17)], parallel_uploads=4
     )
-    places = [disk.place for disk in world.session.get_vm(moid).hardware().disks]
-    assert {(place.bus, place.unit) for place in places if place} == {
+    slots = [disk.slot for disk in world.session.get_vm(moid).hardware().disks]
+    assert {(slot.bus, slot.unit) for slot in slots if slot} == {
         *((0, unit) for unit in range(16) if unit != 7),
         (1, 0),
         (1, 1),
@@ -170,11 +170,11 @@ def test_what_was_kept_is_a_disk_for_qemu(world: World, tmp_path: Path) -> None:
         ({"name": "x" * 81}, "1 to 80"),
         ({"firmware": "uefi"}, "neither bios nor efi"),
         ({"cpus": 0}, "at least one CPU"),
-        ({"disks": []}, "streams to send|disks must be there"),
+        ({"disks": []}, "at least one disk"),
         ({"disks": [disk_of(0, 1000)]}, "impossible size"),
         ({"nics": [VmNic("network-7", "token-ring")]}, "token-ring"),
         ({"disks": [disk_of(0, controller="mfm")]}, "mfm"),
-        ({"disks": [disk_of(0, unit=7)]}, "no place 7"),
+        ({"disks": [disk_of(0, unit=7)]}, "no unit 7 free"),
     ],
 )
 def test_an_impossible_machine_is_refused_before_the_server_is_asked(

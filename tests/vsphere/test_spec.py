@@ -4,30 +4,30 @@ import pytest
 
 from tests.vsphere.disks import disk_of
 from vsphere.errors import SpecRefused
-from vsphere.spec import DiskPlace, choose_guest_id, choose_hardware_version, plan_disk_places
+from vsphere.spec import DiskSlot, assign_slots, choose_guest_id, choose_hardware_version
 
 KNOWN = ["debian10_64Guest", "debian9_64Guest", "debian10Guest", "otherLinux64Guest", "otherGuest"]
 
 
 def test_wanted_units_are_kept_and_the_rest_fills_up() -> None:
-    places = plan_disk_places([disk_of(0), disk_of(1, unit=0), disk_of(2)])
-    assert [(places[n].bus, places[n].unit) for n in range(3)] == [(0, 1), (0, 0), (0, 2)]
+    slots = assign_slots([disk_of(0), disk_of(1, unit=0), disk_of(2)])
+    assert [(slots[n].bus, slots[n].unit) for n in range(3)] == [(0, 1), (0, 0), (0, 2)]
 
 
 def test_unit_seven_is_the_controller_s_own() -> None:
-    units = [place.unit for place in plan_disk_places([disk_of(n) for n in range(16)]).values()]
+    units = [slot.unit for slot in assign_slots([disk_of(n) for n in range(16)]).values()]
     assert 7 not in units
 
 
 def test_four_buses_are_all_there_is() -> None:
-    assert len(set(plan_disk_places([disk_of(n) for n in range(60)]).values())) == 60
+    assert len(set(assign_slots([disk_of(n) for n in range(60)]).values())) == 60
     with pytest.raises(SpecRefused, match="disk 60"):
-        plan_disk_places([disk_of(n) for n in range(61)])
+        assign_slots([disk_of(n) for n in range(61)])
 
 
 def test_ide_has_two_buses_of_two() -> None:
     disks = [disk_of(n, controller="ide") for n in range(4)]
-    assert {(place.bus, place.unit) for place in plan_disk_places(disks).values()} == {
+    assert {(slot.bus, slot.unit) for slot in assign_slots(disks).values()} == {
         (0, 0),
         (0, 1),
         (1, 0),
@@ -37,7 +37,7 @@ def test_ide_has_two_buses_of_two() -> None:
 
 def test_two_disks_in_one_place_are_refused() -> None:
     with pytest.raises(SpecRefused, match="disk 1"):
-        plan_disk_places([disk_of(0, unit=3), disk_of(1, unit=3)])
+        assign_slots([disk_of(0, unit=3), disk_of(1, unit=3)])
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_two_disks_in_one_place_are_refused() -> None:
     ],
 )
 def test_places_are_named_as_leases_name_them(controller: str, name: str) -> None:
-    assert DiskPlace(controller, 1, 2).import_name == name
+    assert DiskSlot(controller, 1, 2).import_name == name
 
 
 @pytest.mark.parametrize(
