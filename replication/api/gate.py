@@ -9,6 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
+from console.jobs.errors import JobConflict
 from protected_machines.errors import ProtectedMachinesError
 from recovery_store.errors import ReplicaDamaged, StoreError, StoreFull
 from replication.errors import (
@@ -52,6 +53,8 @@ def answers_in_json(view: View) -> View:
             return view(request, **arguments)
         except ReplicationError as error:
             return _refusal(error)
+        except JobConflict as error:
+            return _refusal(FailbackRefused(error.text, error.code))
         except ReplicaDamaged as error:
             return _refusal(DamagedOnArrival(str(error)))
         except StoreFull as error:

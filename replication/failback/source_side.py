@@ -7,7 +7,7 @@ each time. Nothing here decides anything: the workflow runs on the core that own
 import logging
 import uuid
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from msgspec import UNSET
 
@@ -163,8 +163,10 @@ def ask_machine(
 
     Raises:
         FailbackRefused: another agent answers there, or this core is refused.
+        PeerFaulty: the peer never said which certificate the agent shows.
     """
     machine = get_machine_of(pairing, machine_id)
+    _check_certificate(machine)
     try:
         agent = restores_steps.wait_for_machine(machine.pk, chosen.target_id)
     except Waiting as waiting:
@@ -180,25 +182,48 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> w
 
     Raises:
         OwnedElsewhere: this core knows of a later owner.
-        PeerFaulty: the peer never introduced the machine.
+        FailbackRefused: the name or the address is another machine's here.
+        PeerFaulty: the peer never introduced the machine, or its agent's certificate.
     """
-    core, epoch = this_core(), sent.ownership_epoch
     replicated = get_replicated_of(pairing, machine_id)
-    since = sent.owned_since or timezone.now()
-    with transaction.atomic():
-        record_owner(machine_id, OwnershipClaim(core.id, core.name, epoch, since))
-        machine = Machine.objects.select_for_update().get(pk=machine_id)
-        if not machine.is_owned_here or machine.ownership_epoch != epoch:
-            raise owned_elsewhere(machine)
-        Machine.objects.filter(pk=machine.pk).update(
-            kind=MachineKind.PROTECTED, source_core_id=None
-        )
-        agent = connection.AnsweringAgent(sent.host, sent.port, sent.description)
-        connection.record_address(machine.pk, agent)
-        replicated.note_up_to_date(timezone.now())
+    _check_certificate(replicated.machine)
+    try:
+        with transaction.atomic():
+            machine = _protect_again(replicated, sent)
+    except IntegrityError as error:
+        raise FailbackRefused(
+            f"{this_core().name} protects another machine named {replicated.machine.name}, or at "
+            f"{sent.host}:{sent.port}, already."
+        ) from error
     machine.refresh_from_db()
-    logger.info("took over machine_id=%s epoch=%s from=%s", machine.pk, epoch, pairing.peer_name)
+    logger.info(
+        "took over machine_id=%s epoch=%s from=%s",
+        machine.pk,
+        machine.ownership_epoch,
+        pairing.peer_name,
+    )
     return wire.Ownership.of(machine)
+
+
+def _protect_again(replicated: ReplicatedMachine, sent: wire.TakeOver) -> Machine:
+    core, epoch, now = this_core(), sent.ownership_epoch, timezone.now()
+    claim = OwnershipClaim(core.id, core.name, epoch, sent.owned_since or now)
+    record_owner(replicated.machine_id, claim)
+    machine = Machine.objects.select_for_update().get(pk=replicated.machine_id)
+    if not machine.is_owned_here or machine.ownership_epoch != epoch:
+        raise owned_elsewhere(machine)
+    Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PROTECTED, source_core_id=None)
+    agent = connection.AnsweringAgent(sent.host, sent.port, sent.description)
+    connection.record_address(machine.pk, agent)
+    replicated.note_up_to_date(now)
+    return machine
+
+
+def _check_certificate(machine: Machine) -> None:
+    if not machine.agent_certificate_pem:
+        raise PeerFaulty(
+            f"The owner did not say which certificate the agent of {machine.name} shows."
+        )
 
 
 def start_snapshot(

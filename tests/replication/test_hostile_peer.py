@@ -20,6 +20,7 @@ from replication.heartbeat import record_peer_status
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers import wire
 from replication.peers.client import PeerClient
+from tests.factories import make_machine
 from tests.replication.messages import Wrong, example, wrong_messages
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replicated
 
@@ -184,6 +185,53 @@ def test_a_status_of_far_more_machines_than_there_are_is_taken(db: None) -> None
     record_peer_status(pairing, wire.PeerStatus.from_json(status.to_json()))
     replicated.refresh_from_db()
     assert replicated.is_paused_by_peer
+
+
+@pytest.fixture
+def coming_back(core_interface: None, db: None) -> ReplicatedMachine:
+    """A machine that runs at the target of an outgoing pairing."""
+    pairing = make_pairing(direction="outgoing", peer_name="Elsewhere")
+    machine = make_machine(owner_core_id=pairing.peer_core_id, host="10.1.0.7")
+    return make_replicated(pairing, machine)
+
+
+@pytest.mark.parametrize("path", ["ask", "take-over"])
+def test_a_machine_whose_agent_nobody_could_know_again_is_refused(
+    coming_back: ReplicatedMachine, path: str
+) -> None:
+    kind = wire.ChosenTarget if path == "ask" else wire.TakeOver
+    before = all_rows()
+    answer = call(
+        coming_back.pairing,
+        "POST",
+        f"/machines/{coming_back.machine_id}/{path}",
+        json.dumps(example(kind)).encode(),
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, PeerFaulty.code)
+    assert "which certificate" in answer.json()["text"]
+    assert all_rows() == before
+
+
+@pytest.mark.parametrize("taken", ["address", "name"])
+def test_a_machine_does_not_come_back_in_place_of_another(
+    coming_back: ReplicatedMachine, taken: str
+) -> None:
+    machine = coming_back.machine
+    Machine.objects.filter(pk=machine.pk).update(
+        agent_certificate_pem=this_core().certificate_pem, source_core_id=uuid.uuid4()
+    )
+    make_machine(**({"name": machine.name} if taken == "name" else {"host": "10.1.0.9"}))
+    before = all_rows()
+    sent = {**example(wire.TakeOver), "host": "10.1.0.9", "port": 8006}
+    answer = call(
+        coming_back.pairing,
+        "POST",
+        f"/machines/{machine.pk}/take-over",
+        json.dumps(sent).encode(),
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "REPLICATION-FAILBACK")
+    assert "another machine" in answer.json()["text"]
+    assert all_rows() == before
 
 
 @pytest.fixture
