@@ -118,12 +118,12 @@ def test_a_marker_in_the_notes_alone_is_not_enough(world: World) -> None:
 def test_a_machine_is_complete_only_when_its_import_is_over(world: World) -> None:
     seen: list[bool] = []
 
-    def look() -> None:
+    def observe() -> None:
         vm = world.session.find_vm_by_marker(MARKER)
         if vm is not None:
             seen.append(vm.is_complete)
 
-    moid = world.import_one(check_cancel=look)
+    moid = world.import_one(check_cancel=observe)
     assert seen
     assert not any(seen)
     assert world.session.get_vm(moid).is_complete

@@ -220,7 +220,7 @@ def test_a_machine_that_is_on_is_not_removed(world: World, vm: Vm) -> None:
 def test_a_machine_under_import_is_busy(world: World) -> None:
     busy: list[type[Exception]] = []
 
-    def look() -> None:
+    def observe() -> None:
         vm = world.session.find_vm_by_marker(MARKER)
         if vm is None or busy:
             return
@@ -230,7 +230,7 @@ def test_a_machine_under_import_is_busy(world: World) -> None:
             except VmBusy as error:
                 busy.append(type(error))
 
-    world.import_one(check_cancel=look)
+    world.import_one(check_cancel=observe)
     assert busy == [VmBusy, VmBusy]
 
 

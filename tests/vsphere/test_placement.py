@@ -1,4 +1,4 @@
-"""What speaks against a placement is said before anything is made."""
+"""Problems with a placement are found before anything is made."""
 
 import dataclasses
 
@@ -121,9 +121,7 @@ def test_a_network_that_no_host_sees_is_found(world: World) -> None:
 
 
 def test_hosts_that_nothing_chooses_among_need_a_choice(world: World) -> None:
-    """Of a compute resource that is no cluster, vSphere chooses no host itself."""
-    from vsphere.api import vim
-
+    """On a compute resource that is not a cluster, vSphere does not choose hosts."""
     site = read_site(world.session.calls.content, world.placement)
     site.compute = vim.ComputeResource(world.cluster.moid, world.session.calls.stub)
     found = check_hosts(world.session.calls.content, site)
