@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,85 @@ def test_the_initramfs_scripts_are_shell_and_name_what_they_need(tree: Path, scr
     )
 
     assert done.stdout.strip() in ("dmsetup", "udev")
+
+
+def run_installer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "agent.install", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def test_the_command_installs_and_says_what_is_left_to_do(tree: Path) -> None:
+    done = run_installer(str(tree), "--code", "INSTALL-CODE-1", "--port", "8123")
+    assert done.returncode == 0, done.stderr
+    assert "update-initramfs -u -k all" in done.stdout
+    configuration = json.loads((tree / "etc/understudy-agent/agent.json").read_text())
+    assert configuration["port"] == 8123
+
+
+def test_the_command_puts_only_the_program_onto_a_medium(tree: Path) -> None:
+    done = run_installer(str(tree), "--rescue")
+    assert done.returncode == 0, done.stderr
+    assert os.access(tree / "usr/local/bin/understudy-agent", os.X_OK)
+    assert not (tree / "etc").exists()
+
+
+def test_the_command_says_in_one_line_why_it_cannot(tmp_path: Path) -> None:
+    done = run_installer(str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("AGENT-INSTALL-FAILED: Installing into")
+    assert done.stderr.count("\n") == 1
+
+
+def pinned_versions() -> dict[str, str]:
+    lines = (
+        line.split("#")[0].strip() for line in Path("requirements.txt").read_text().split("\n")
+    )
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    return {name: pins[name] for name in ("isal", "blake3")}
+
+
+def make_wheel(folder: Path, name: str, version: str, tag: str) -> None:
+    """Make a wheel that only a Python of that tag takes."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", f"TAG = {tag!r}\n")
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_another_python_gets_the_pinned_packages_for_itself(tree: Path, tmp_path: Path) -> None:
+    (tree / "usr/bin/python3").unlink()
+    (tree / "usr/bin/python3").symlink_to("python3.9")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name, version in pinned_versions().items():
+        make_wheel(wheels, name, version, "cp39")
+        make_wheel(wheels, name, version, "cp313")
+
+    done = run_installer(str(tree), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
+
+    assert done.returncode == 0, done.stderr
+    vendor = tree / "opt/understudy-agent/vendor"
+    for name in pinned_versions():
+        assert (vendor / name / "__init__.py").read_text() == "TAG = 'cp39'\n"
+    # Only the machine's own Python could compile for itself.
+    assert not list((tree / "opt/understudy-agent/agent").rglob("*.pyc"))
+
+
+def test_packages_that_cannot_be_had_are_named(tree: Path, tmp_path: Path) -> None:
+    (tree / "usr/bin/python3").unlink()
+    (tree / "usr/bin/python3").symlink_to("python3.9")
+    done = run_installer(str(tree), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("AGENT-INSTALL-FAILED: Downloading isal==")
+    assert not (tree / "opt/understudy-agent").exists()

@@ -81,7 +81,10 @@ def test_the_agents_state_is_the_old_one_or_the_new_one(
 
 
 def test_an_identity_is_whole_or_not_there(folder: Path, platter: Platter, after: Path) -> None:
+    has_key: list[bool] = []
+
     def check() -> None:
+        has_key.append(Path("agent.key") in platter.cuts()[0])
         for left in left_by_cuts(platter, after):
             if (left / "agent.pem").exists():
                 assert "END CERTIFICATE" in (left / "agent.pem").read_text()
@@ -89,7 +92,8 @@ def test_an_identity_is_whole_or_not_there(folder: Path, platter: Platter, after
 
     with platter.recording(check):
         ensure_identity(folder, "machine")
-    check()
+    # Before the certificate got its name, and before that name was synced.
+    assert has_key[-2:] == [True, True]
     assert Path("agent.pem") in platter.cuts()[0]
     platter.close()
 

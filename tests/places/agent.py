@@ -85,6 +85,14 @@ class RunningAgent:
         self.process = None
         return status
 
+    def end(self) -> None:
+        """End it as a service is ended, if it runs: only then is measured what it ran."""
+        if self.process is not None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+
     def kill(self) -> None:
         """End it without warning, if it runs."""
         if self.process is not None:
@@ -219,7 +227,7 @@ def rescue_machine(folder: Path) -> Iterator[RunningAgent]:
     }
     running = RunningAgent(folder, disks, settings={"mode": "restore"}).start()
     yield running
-    running.kill()
+    running.end()
     shutil.rmtree(folder)
 
 
@@ -233,7 +241,7 @@ def two_disks_agent(folder: Path, module: str = "agent") -> Iterator[RunningAgen
     }
     running = RunningAgent(folder, disks, module=module).start()
     yield running
-    running.kill()
+    running.end()
     shutil.rmtree(folder)
 
 
