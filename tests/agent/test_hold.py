@@ -60,16 +60,27 @@ def test_agent_and_watchdog_stay_in_memory_as_long_as_it_lasts(
 
     hold(client, sink)
 
-    (watchdog_id,) = child_ids(agent_id)
     assert locked_kib(agent_id) > 0
-    assert locked_kib(watchdog_id) > 0
+    assert locked_kib(watchdog_of(agent)) > 0
     client.release_hold()
     assert locked_kib(agent_id) == 0
 
 
-def child_ids(process_id: int) -> list[int]:
-    threads = Path(f"/proc/{process_id}/task").iterdir()
-    return [int(word) for task in threads for word in (task / "children").read_text().split()]
+def watchdog_of(agent: RunningAgent) -> int:
+    """Return the id of the agent's only child."""
+    assert agent.process is not None
+    tasks = Path(f"/proc/{agent.process.pid}/task")
+    found: list[int] = []
+
+    def is_found() -> bool:
+        found.clear()
+        for task in tasks.iterdir():
+            with contextlib.suppress(OSError):  # the thread has ended; its child is another's now
+                found.extend(map(int, (task / "children").read_text().split()))
+        return len(found) == 1
+
+    wait_until(is_found)
+    return found[0]
 
 
 def test_an_ordinary_point_freezes_nothing_beyond_its_end(
@@ -234,18 +245,7 @@ def test_a_watchdog_of_an_agent_keeps_no_connection_open(
 ) -> None:
     """Else a core would never learn that the connection was closed."""
     hold(client, sink)
-    assert agent.process is not None
-    tasks = Path(f"/proc/{agent.process.pid}/task")
-
-    def watchdogs() -> list[str]:
-        found = []
-        for task in tasks.iterdir():
-            with contextlib.suppress(OSError):  # the thread has ended; its child is another's now
-                found += (task / "children").read_text().split()
-        return found
-
-    wait_until(lambda: len(watchdogs()) == 1)
-    links = [str(link.readlink()) for link in Path(f"/proc/{watchdogs()[0]}/fd").iterdir()]
+    links = [str(link.readlink()) for link in Path(f"/proc/{watchdog_of(agent)}/fd").iterdir()]
     assert not any(link.startswith("socket:") for link in links)
 
 
