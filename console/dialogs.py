@@ -42,5 +42,5 @@ def steps_of(workflow: Workflow) -> list[dict[str, Any]]:
 
 def _undo_text(undo_kind: UndoKind, reason: str) -> str:
     if undo_kind == UndoKind.UNDO:
-        return "Taken back if a later step fails."
+        return "Undone if a later step fails."
     return f"Cannot be undone: {reason}." if undo_kind == UndoKind.IRREVERSIBLE else ""

@@ -20,19 +20,19 @@ class ErrorText:
 
 _TEXTS = {
     403: ErrorText(
-        "You may not do that",
+        "You are not allowed to do that",
         "Your account is not allowed to see or change this.",
-        "An administrator of this core can do it, or give you the right to.",
+        "Ask an administrator of this core.",
     ),
     404: ErrorText(
-        "There is nothing here",
-        "No page has this address. What it showed may have been removed since.",
-        "Machines are on the left, jobs and replication in the tabs above.",
+        "Page not found",
+        "This page does not exist. What it showed may have been removed.",
+        "Find machines on the left, and jobs and replication in the tabs above.",
     ),
     500: ErrorText(
-        "The console failed at this",
-        "Something went wrong inside the console. Jobs are not affected: they run on.",
-        "Try again. If it stays so, the console's log has the reason, under the time of this page.",
+        "Something went wrong",
+        "The console ran into an internal error. Jobs are not affected and keep running.",
+        "Try again. If it happens again, look in the console's log at the time of this page.",
     ),
 }
 
@@ -62,9 +62,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form without a valid token: nearly always a page that was open for too long."""
     text = ErrorText(
-        "This form is too old",
-        "It was opened before you signed in again, or cookies are blocked. Nothing was changed.",
-        "Go back, reload the page and send it again.",
+        "This form has expired",
+        "You signed in again after opening it, or cookies are blocked. Nothing was changed.",
+        "Go back, reload the page and try again.",
     )
     return render(request, _template(request), {"status": 403, "error": text}, status=403)
 

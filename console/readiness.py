@@ -114,29 +114,29 @@ def decide(summary: Summary) -> Verdict:
         return Verdict(
             "off",
             "Nothing is protected here yet",
-            "No machine is protected by this core, and no core replicates machines to it. "
-            "There is nothing that could be recovered.",
+            "This core protects no machines, and no other core replicates machines to "
+            "it. There is nothing to recover.",
         )
     if summary.not_ready == total:
         return Verdict("bad", "No", "None of the machines on this core could be recovered today.")
     if summary.not_ready:
         return Verdict(
             "bad",
-            f"Not all of it: {_machines(summary.not_ready)} could not be recovered",
-            f"{_machines(total - summary.not_ready)} of {total} could. What stands in the way of "
-            "the others is in the table, worst first.",
+            f"Not everything: {_machines(summary.not_ready)} could not be recovered",
+            f"{_machines(total - summary.not_ready)} of {total} could be. The table shows "
+            "why the others could not, worst first.",
         )
     if summary.at_risk:
         return Verdict(
             "warn",
             f"Yes, but {_machines(summary.at_risk)} at risk",
-            f"Each of the {_machines(total)} has a recovery point to start from. Some would lose "
-            "more than they should, or have not been proven lately.",
+            f"Each of the {_machines(total)} has a recovery point to start from. Some "
+            "would lose more data than they should, or have not been proven recently.",
         )
     return Verdict(
         "ok",
         f"Yes: {'the machine' if total == 1 else f'all {total} machines'} could be recovered",
-        "Each has a recent recovery point that has been proven against its own digests.",
+        "Each has a recent recovery point that has been proven intact.",
     )
 
 

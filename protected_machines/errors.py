@@ -34,9 +34,8 @@ class NotTheOwner(ProtectedMachinesError):
         self.epoch = epoch
         since = f" since {owned_since:%Y-%m-%d %H:%M:%S} UTC" if owned_since else ""
         super().__init__(
-            f"{machine_name} is owned by the core {owner_core_name}{since} "
-            f"(ownership epoch {epoch}); this core does not act on it. "
-            f"Act on the machine at {owner_core_name}."
+            f"{machine_name} is owned by {owner_core_name}{since} (ownership epoch "
+            f"{epoch}). Manage it at {owner_core_name}."
         )
 
 
@@ -50,9 +49,9 @@ class OwnershipDisputed(NotTheOwner):
     ) -> None:
         super().__init__(machine_name, owner_core_name, owned_since, epoch)
         self.args = (
-            f"{owner_core_name} claims {machine_name} by the same ownership epoch {epoch} as this "
-            "core, so neither acts on it. Find out where the machine really runs, and say it "
-            "there: manage.py claim_machine.",
+            f"{owner_core_name} claims {machine_name} with the same ownership epoch "
+            f"{epoch} as this core, so neither core acts on it. Find out where the "
+            "machine really runs, and run manage.py claim_machine there.",
         )
 
 

@@ -30,9 +30,9 @@ def interval_choices(current_seconds: int | None = None) -> list[tuple[int, str]
 class ProtectMachineForm(forms.Form):
     """Where a machine's agent answers, and its one-time code."""
 
-    name = forms.CharField(max_length=200, help_text="As it is to be called in this console.")
+    name = forms.CharField(max_length=200, help_text="Display name")
     host = forms.CharField(
-        max_length=253, label="Address", help_text="Host name or address of the machine's agent."
+        max_length=253, label="Address", help_text="Host name or IP address of the machine."
     )
     port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
     code = forms.CharField(

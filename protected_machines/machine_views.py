@@ -111,8 +111,8 @@ def branch_text(count: int) -> str:
         ("1 recovery point", "It") if count == 1 else (f"{count} recovery points", "They")
     )
     return (
-        f"The machine went on without {points} of those below. {they} can be restored and "
-        "exported, and no later point builds on what was written then."
+        f"The machine continued without {points} in this list. {they} can still be "
+        "restored and exported, but no later point builds on them."
     )
 
 
@@ -160,7 +160,7 @@ def machine_protect(request: HttpRequest) -> HttpResponse:
     except AgentError as error:
         form.add_error(None, f"{error} [{error.code}]")
     else:
-        text = f"{protected.name} is protected. Its base image is taken next."
+        text = f"{protected.name} is protected. Its base image will be taken next."
         return redirect_after(request, protected.get_absolute_url(), text)
     return _protect_dialog(request, form, status=422)
 
@@ -193,9 +193,7 @@ def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     found.set_paused(True)
-    return redirect_after(
-        request, found.get_absolute_url(), f"Protection of {found.name} is paused."
-    )
+    return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} paused.")
 
 
 @require_POST
@@ -206,7 +204,7 @@ def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     found.set_paused(False)
-    return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} goes on.")
+    return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} resumed.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -220,7 +218,7 @@ def schedule(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         found.snapshot_interval_seconds = form.cleaned_data["interval_seconds"]
         found.save(update_fields=["snapshot_interval_seconds"])
-        return redirect_after(request, found.get_absolute_url(), f"{found.name}: schedule saved.")
+        return redirect_after(request, found.get_absolute_url(), f"Schedule of {found.name} saved.")
     return render_dialog(
         request,
         "protected_machines/_schedule.html",

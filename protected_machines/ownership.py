@@ -88,13 +88,15 @@ def act_refusal(machine: Machine) -> str:
     """Return why this core may not act on the machine; empty when it may."""
     if not machine.is_owned_here:
         return (
-            f"{machine.owner_core_name} owns this machine since "
-            f"{machine.owned_since:%Y-%m-%d %H:%M} UTC "
-            f"(ownership epoch {machine.ownership_epoch}). "
-            "Only the owner takes recovery points of it and acts on it."
+            f"{machine.owner_core_name} has owned this machine since "
+            f"{machine.owned_since:%Y-%m-%d %H:%M} UTC (ownership epoch "
+            f"{machine.ownership_epoch}). Only the owner protects and manages it."
         )
     if not machine.is_live:
-        return f"This machine is {machine.get_kind_display().lower()} here: it has no agent to ask."
+        return (
+            f"This core does not protect this machine ({machine.get_kind_display().lower()}), "
+            "so it has no agent to contact."
+        )
     return ""
 
 

@@ -61,7 +61,7 @@ def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> R
     if points.newest_at is None or (points.newest_proven_at is None and points.newest_is_damaged):
         state, headline = ReadinessState.NOT_READY, "Cannot be recovered"
     elif reasons:
-        state, headline = ReadinessState.AT_RISK, "Recoverable, with doubts"
+        state, headline = ReadinessState.AT_RISK, "Recoverable, but at risk"
     elif machine.kind in VM_KINDS:
         state, headline = ReadinessState.FAILED_OVER, "Failed over, protected here"
     else:
@@ -82,15 +82,15 @@ def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> R
 
 def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[str]:
     if points.newest_at is None:
-        yield "No recovery point was taken yet."
+        yield "No recovery points have been taken yet."
     elif points.newest_is_damaged:
         yield "The newest recovery point is damaged."
     elif points.newest_proven_at is None:
-        yield "No recovery point was proven yet."
+        yield "No recovery point has been proven yet."
     if machine.is_paused:
         yield "Protection is paused."
     elif machine.connection_state == ConnectionState.UNREACHABLE:
-        yield "The agent cannot be reached."
+        yield "The agent is unreachable."
     elif machine.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         yield "The agent and this core do not trust each other."
     elif points.newest_at is not None and points.newest_at < now - _late_after(machine):

@@ -29,7 +29,7 @@ class Judged(Protocol):
 def refusal_of(machines: Sequence[Judged]) -> str:
     """Return why an order for these machines cannot start, in one sentence; empty when it can."""
     if not machines:
-        return "Choose at least one machine."
+        return "Select at least one machine."
     for machine in machines:
         for finding in machine.findings:
             if finding.is_error:

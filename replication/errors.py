@@ -100,7 +100,9 @@ class OffsetMismatch(ReplicationError):
     code = "REPLICATION-OFFSET"
 
     def __init__(self, file_name: str, offset_bytes: int) -> None:
-        super().__init__(f"{file_name} is held up to byte {offset_bytes}; go on from there.")
+        super().__init__(
+            f"{file_name} has been received up to byte {offset_bytes}; continue there."
+        )
         self.file_name = file_name
         self.offset_bytes = offset_bytes
 

@@ -27,7 +27,7 @@ def check_can_change(user: User) -> None:
         PermissionDenied: the page answers 403 with the reason.
     """
     if not can_change(user):
-        raise PermissionDenied("Your account may look at this core, but not change anything.")
+        raise PermissionDenied("Your account can view this core, but cannot change anything.")
 
 
 def get_for(user: User, visible: QuerySet[M], **lookup: Any) -> M:

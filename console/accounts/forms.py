@@ -26,8 +26,13 @@ class SignInForm(LoginForm):  # type: ignore[misc]
 class PasswordForm(ChangePasswordForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        _plain(self, oldpassword="Password now", password1="New password", password2="Once more")
-        self.fields["password1"].help_text = "At least 12 characters; several words are easiest."
+        _plain(
+            self,
+            oldpassword="Current password",
+            password1="New password",
+            password2="Repeat new password",
+        )
+        self.fields["password1"].help_text = "At least 12 characters. Several words work well."
 
 
 class ConfirmForm(ReauthenticateForm):  # type: ignore[misc]

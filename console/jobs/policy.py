@@ -42,7 +42,7 @@ class Acts:
 def plan_acts(job: Job) -> Acts:
     """Return what may be asked of a job in its present state."""
     in_trouble = job.state == JobState.NEEDS_ATTENTION
-    not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed by hand."
+    not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed."
     return Acts(
         cancel=Act(_cancel_refusal(job)),
         retry=Act(_retry_refusal(job)),
@@ -53,7 +53,7 @@ def plan_acts(job: Job) -> Acts:
 
 def _cancel_refusal(job: Job) -> str:
     if job.is_finished:
-        return "The job has ended."
+        return "The job has finished."
     if job.state == JobState.UNWINDING:
         return "The job is already being undone."
     if job.is_cancel_requested:
@@ -65,7 +65,7 @@ def _cancel_refusal(job: Job) -> str:
 
 def _retry_refusal(job: Job) -> str:
     if job.is_open:
-        return "The job has not ended."
+        return "The job is still running."
     if job.state == JobState.SUCCEEDED:
         return "The job is done."
     return ""

@@ -87,7 +87,7 @@ def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
 @require_POST
 def close(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Call a job in trouble finished, as it was left."""
-    return _act(request, job_id, acts.close_job, "{job.title} is closed.")
+    return _act(request, job_id, acts.close_job, "{job.title} closed.")
 
 
 def _act(

@@ -96,24 +96,28 @@ def plan_new_archive(place: Place, needed_bytes: int) -> list[Finding]:
         return [
             Finding.error(
                 "ARCHIVE-FOLDER-IN-USE",
-                f"{path} holds other things ({shown}). Name a new folder in it, such as "
-                f"{path / 'archive'}; it is made.",
+                f"{path} already contains other files ({shown}). Enter a new folder "
+                f"inside it, such as {path / 'archive'}; it will be created.",
             )
         ]
     if not place.is_writable:
-        return [Finding.error("ARCHIVE-NOT-WRITABLE", f"This core may not write to {path}.")]
+        return [
+            Finding.error(
+                "ARCHIVE-NOT-WRITABLE", f"This core has no permission to write to {path}."
+            )
+        ]
     if place.free_bytes < needed_bytes:
         return [
             Finding.error(
                 "ARCHIVE-TOO-SMALL",
-                f"{bytes_human(needed_bytes)} are to be copied, but only "
-                f"{bytes_human(place.free_bytes)} are free at {path}.",
+                f"{bytes_human(needed_bytes)} to copy, but only "
+                f"{bytes_human(place.free_bytes)} free at {path}.",
             )
         ]
     if place.is_on_the_disk_of_the_store:
         text = (
-            f"{path} is on the disk that holds this core's own files, so it does not outlive it. "
-            "Is the disk for the archive mounted there?"
+            f"{path} is on the same disk as this core's own files, so it would be lost "
+            "with it. Is the archive disk mounted?"
         )
         return [Finding.warning("ARCHIVE-SAME-DISK", text)]
     return []
@@ -123,7 +127,7 @@ def plan_archive_to_read(place: Place) -> list[Finding]:
     """Return what speaks against reading an archive there. Pure."""
     findings = list(_place_findings(place))
     if not findings and not place.is_archive:
-        text = f"{place.path} is no archive: there are no recovery points of a machine in it."
+        text = f"{place.path} is not an archive: it contains no recovery points."
         findings.append(Finding.error("ARCHIVE-NONE-THERE", text))
     return findings
 
@@ -131,21 +135,21 @@ def plan_archive_to_read(place: Place) -> list[Finding]:
 def _place_findings(place: Place) -> list[Finding]:
     path = place.path
     if not place.is_absolute:
-        text = "Name the folder by its full path on this core, such as /mnt/usb/archive."
+        text = "Enter the full path of the folder on this core, such as /mnt/usb/archive."
         return [Finding.error("ARCHIVE-PATH-RELATIVE", text)]
     if place.trouble_text:
-        text = f"{path} cannot be looked at: {place.trouble_text}."
+        text = f"{path} cannot be read: {place.trouble_text}."
         return [Finding.error("ARCHIVE-NOT-READABLE", text)]
     if place.is_of_this_core:
-        text = f"{path} belongs to this core's own files. Name a folder outside of them."
+        text = f"{path} belongs to this core's own files. Choose a folder outside of them."
         return [Finding.error("ARCHIVE-PATH-OF-THIS-CORE", text)]
     if not place.is_below_a_root:
         roots = ", ".join(str(root) for root in settings.UNDERSTUDY_ARCHIVE_ROOTS)
-        text = f"On this core, archives lie below {roots}."
+        text = f"On this core, archives must be below {roots}."
         return [Finding.error("ARCHIVE-PATH-NOT-ALLOWED", text)]
     if place.is_there and not place.is_folder:
         return [Finding.error("ARCHIVE-PATH-NO-FOLDER", f"{path} is a file, not a folder.")]
     if not place.is_there and not place.has_parent:
-        text = f"There is no folder {path.parent} on this core. Is the disk mounted?"
+        text = f"The folder {path.parent} does not exist on this core. Is the disk mounted?"
         return [Finding.error("ARCHIVE-PATH-MISSING", text)]
     return []

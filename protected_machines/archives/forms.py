@@ -10,8 +10,7 @@ from protected_machines.models import RecoveryPoint
 from protected_machines.points.forms import point_text
 
 FOLDER_HELP = (
-    "By its full path on this core. A folder that is not there is made; an archive that is there "
-    "gets what it lacks."
+    "Full path on this core. A new folder is created. An existing archive gets the points it lacks."
 )
 
 
@@ -36,7 +35,7 @@ class ArchiveForm(forms.Form):
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
             ("", all_text),
-            *((point.pk, f"{point_text(point)}, and what it builds on") for point in points),
+            *((point.pk, f"{point_text(point)}, with the points it builds on") for point in points),
         ]
 
 
@@ -45,7 +44,7 @@ class ArchiveFolderForm(forms.Form):
 
     folder = forms.CharField(
         max_length=1000,
-        help_text="By its full path on this core.",
+        help_text="Full path on this core.",
         widget=forms.TextInput(attrs={"placeholder": "/mnt/usb/archive", "spellcheck": "false"}),
     )
 
@@ -57,7 +56,7 @@ class ImportArchiveForm(forms.Form):
     machines = forms.TypedMultipleChoiceField(
         coerce=UUID,
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose at least one machine."},
+        error_messages={"required": "Select at least one machine."},
     )
     point_id = forms.TypedChoiceField(
         coerce=UUID, empty_value=None, required=False, label="Recovery points"

@@ -112,17 +112,17 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
     """Return what speaks against importing a machine's points, errors first. Pure."""
     findings = []
     if archived.has_name_of_another:
-        text = f"Another machine that is protected here is called {archived.name}."
+        text = f"Another machine protected here is already named {archived.name}."
         findings.append(Finding.error("IMPORT-NAME-TAKEN", text))
     for text in archived.unreadable:
         findings.append(Finding.warning("IMPORT-DAMAGED", f"Damaged in the archive: {text}."))
     machine = archived.machine
     if machine is not None and archived.newest.ownership_epoch > machine.ownership_epoch:
         text = (
-            f"The archive's points were taken by {archived.owner_name} under ownership epoch "
-            f"{archived.newest.ownership_epoch}; here {machine.owner_core_name} owns "
-            f"{machine.name} with epoch {machine.ownership_epoch}. That stays so: an archive does "
-            "not change who owns a machine."
+            f"The archive's points were taken by {archived.owner_name} under ownership "
+            f"epoch {archived.newest.ownership_epoch}. Here, {machine.owner_core_name} "
+            f"owns {machine.name} with epoch {machine.ownership_epoch}. Importing does "
+            "not change that."
         )
         findings.append(Finding.warning("IMPORT-OTHER-OWNER", text))
     return findings
@@ -133,7 +133,9 @@ def check_room(needed_bytes: int) -> list[Finding]:
     try:
         open_store().check_space(needed_bytes, "importing an archive")
     except StoreFull:
-        text = f"{bytes_human(needed_bytes)} do not fit into this core's store. Make room there."
+        text = (
+            f"{bytes_human(needed_bytes)} do not fit into this core's store. Free up space first."
+        )
         return [Finding.error("IMPORT-STORE-FULL", text)]
     return []
 
@@ -216,7 +218,7 @@ def copy_points(
     except StoreError as error:
         if path.is_dir():
             raise
-        text = f"The disk with {path} is gone. Put it back and start again."
+        text = f"The disk with {path} is no longer there. Reconnect it and start again."
         raise StepFailed("ARCHIVE-DISK-GONE", text) from error
     return {"point_ids": ids}
 

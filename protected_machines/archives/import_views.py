@@ -51,7 +51,7 @@ def import_start(request: HttpRequest) -> HttpResponse:
         request,
         ImportDialog(
             title="Import Archive",
-            text="Recovery points that were archived on another core, or on this one, come here.",
+            text="Brings in recovery points that were archived on this or another core.",
             button="Import Archive",
             back_url=reverse("protected_machines:machines"),
         ),
@@ -74,7 +74,7 @@ def run_import_dialog(request: HttpRequest, dialog: ImportDialog) -> HttpRespons
         except StoreError as error:
             refusal = f"{error} [{error.code}]"
     if not refusal and not rows:
-        refusal = f"{place.path} holds no recovery point that can be read. [ARCHIVE-NONE-THERE]"
+        refusal = f"{place.path} contains no readable recovery points. [ARCHIVE-NONE-THERE]"
     if refusal:
         form.add_error("folder", refusal)
         return _render(request, dialog, "_import_folder", {"form": form}, 422)
@@ -149,7 +149,7 @@ def _choose(
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     names = ", ".join(archived.name for archived in chosen)
-    return redirect_after(request, dialog.back_url, f"{names}: recovery points are being imported.")
+    return redirect_after(request, dialog.back_url, f"Importing recovery points of {names}.")
 
 
 def _point_choices(rows: list[ImportRow]) -> list[tuple[Any, str]]:

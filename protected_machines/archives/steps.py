@@ -53,7 +53,7 @@ def check_archive(place: Place, points: Sequence[Manifest]) -> list[Finding]:
     needed_bytes = missing_bytes(place, points)
     findings = plan_new_archive(place, needed_bytes)
     if not findings and not needed_bytes:
-        text = "All of it is in the archive there already."
+        text = "The archive already contains all of this."
         return [Finding.warning("ARCHIVE-NOTHING-NEW", text)]
     return findings
 
@@ -155,11 +155,11 @@ def naming_good_points(machine_id: UUID | str) -> Iterator[None]:
     except ChainFault as error:
         good = len(error.good_point_ids)
         rest = (
-            f"{good} other recovery points of the machine are whole"
+            f"{good} other recovery points of the machine are intact"
             if good != 1
-            else "One other recovery point of the machine is whole"
+            else "One other recovery point of the machine is intact"
         )
-        newest = f", the newest of them {error.good_point_ids[-1]}" if good else ""
+        newest = f", the newest {error.good_point_ids[-1]}" if good else ""
         raise StepFailed(error.code, f"{error}. {rest}{newest}.") from error
 
 
@@ -185,8 +185,8 @@ def _is_on(path: Path, device: int) -> bool:
 def _disk_gone(path: Path) -> StepFailed:
     return StepFailed(
         "ARCHIVE-DISK-GONE",
-        f"The disk with {path} is gone. Put it back and start again: what was copied whole stays "
-        "on it and is not copied once more.",
+        f"The disk with {path} is no longer there. Reconnect it and start again. What was "
+        "copied completely is not copied again.",
     )
 
 

@@ -37,7 +37,7 @@ def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         return _render(request, machine, points, _form(None, machine, points, initial))
     form = _form(request.POST, machine, points, {})
     if not points:
-        return refuse(request, f"{machine.name} has no recovery point yet.")
+        return refuse(request, f"{machine.name} has no recovery points yet.")
     if not form.is_valid():
         if "check" in request.POST:
             form = _form(None, machine, points, request.POST.dict())
@@ -60,7 +60,7 @@ def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(
-        request, job.get_absolute_url(), f"{machine.name} is being archived to {look['folder']}."
+        request, job.get_absolute_url(), f"Archiving {machine.name} to {look['folder']}."
     )
 
 
@@ -105,6 +105,6 @@ def _render(
     look: dict[str, Any] | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    obstacle = "" if points else f"{machine.name} has no recovery point yet that could be archived."
+    obstacle = "" if points else f"{machine.name} has no recovery points to archive yet."
     values = {"machine": machine, "form": form, "obstacle": obstacle, "look": look, **(look or {})}
     return render_dialog(request, "protected_machines/_archive.html", "Archive", values, status)

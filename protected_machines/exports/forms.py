@@ -103,14 +103,16 @@ class ExportForm(VmHardwareForm):
 class VCenterAddressForm(forms.Form):
     """Where a vCenter answers; its certificate is shown before anything is sent there."""
 
-    host = forms.CharField(max_length=253, label="Address", help_text="vCenter or stand-alone ESXi")
+    host = forms.CharField(
+        max_length=253, label="Address", help_text="Address of a vCenter or stand-alone ESXi host."
+    )
     port = forms.IntegerField(min_value=1, max_value=65535, initial=443)
 
 
 class VCenterForm(forms.Form):
     """How to sign in to a vCenter whose certificate a person has confirmed."""
 
-    name = forms.CharField(max_length=200, help_text="As it is to be called in this console.")
+    name = forms.CharField(max_length=200, help_text="Display name")
     host = forms.CharField(max_length=253, widget=forms.HiddenInput)
     port = forms.IntegerField(min_value=1, max_value=65535, widget=forms.HiddenInput)
     thumbprint = forms.CharField(max_length=200, widget=forms.HiddenInput)
@@ -118,7 +120,7 @@ class VCenterForm(forms.Form):
     password = forms.CharField(
         strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
     )
-    is_confirmed = forms.BooleanField(label="I have compared the thumbprint, and it is right.")
+    is_confirmed = forms.BooleanField(label="I have compared the thumbprint, and it matches.")
 
 
 class VCenterPasswordForm(forms.Form):

@@ -26,8 +26,8 @@ def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
         vm = session.find_vm_by_marker(marker)
         if vm is None:
             raise VmMissing(
-                "the VM that this job made is no longer in vSphere; somebody removed it. "
-                "Start again."
+                "The VM that this job created is no longer in vSphere; someone removed "
+                "it. Start again."
             )
         yield vm
 
@@ -61,9 +61,9 @@ def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
     with _vm(vcenter_id, marker) as vm:
         guest = vm.guest()
     if not guest.tools_running:
-        raise Waiting("The guest is starting: its tools do not report yet.")
+        raise Waiting("The guest is starting. VMware Tools is not reporting yet.")
     if not guest.address:
-        raise Waiting("The guest runs, but has no address yet.")
+        raise Waiting("The guest is running, but has no address yet.")
     return {"address": guest.address, "hostname": guest.hostname, "boot_id": guest.boot_id}
 
 
@@ -101,7 +101,7 @@ def wait_for_agent(
     try:
         description = dial(machine, PING_TIMEOUT_SECONDS, host=host, port=port).describe()
     except AgentUnreachable as error:
-        raise Waiting(f"The agent at {host}:{port} does not answer yet.") from error
+        raise Waiting(f"The agent at {host}:{port} is not responding yet.") from error
     if boot_id_before and description.boot_id == boot_id_before:
         raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
     return AnsweringAgent(host, port, description)

@@ -65,8 +65,8 @@ def plan_export(
         findings.append(
             Finding.error(
                 "EXPORT-CORE-NOT-TRUSTED",
-                "The agent inside this recovery point does not trust this core yet, so the "
-                "machine could not be protected here. Choose a later recovery point.",
+                "The agent in this recovery point does not trust this core yet, so this "
+                "core could not protect the machine. Choose a later recovery point.",
             )
         )
     findings.extend(placement_findings)
@@ -78,7 +78,7 @@ def _point_findings(facts: ExportFacts) -> list[Finding]:
         text = f"The recovery point is damaged: {facts.damage_text}. Choose another."
         return [Finding.error("EXPORT-POINT-DAMAGED", text)]
     if facts.point_state == PointState.UNPROVEN:
-        text = "The recovery point was not proven yet; it is proven before anything is made of it."
+        text = "The recovery point has not been proven yet. It is proven before it is used."
         return [Finding.warning("EXPORT-POINT-UNPROVEN", text)]
     return []
 
@@ -89,27 +89,28 @@ def _guest_findings(description: dict[str, Any]) -> list[Finding]:
     controller = choose_controller(drivers)
     if not drivers:
         text = (
-            "The recovery point does not say which drivers the guest starts with; the VM gets a "
-            "pvscsi controller."
+            "The recovery point does not record which drivers the guest boots with. The "
+            "VM gets a pvscsi controller."
         )
         findings.append(Finding.warning("EXPORT-DRIVERS-UNKNOWN", text))
     elif controller is None:
         text = (
-            "The guest's initramfs holds no driver for a disk controller that vSphere offers "
-            "(vmw_pvscsi, mptspi, mptsas, nvme, ahci). It will not find its root disk. Add one "
-            "of them on the machine and take a new recovery point."
+            "The guest's initramfs has no driver for a disk controller that vSphere "
+            "offers (vmw_pvscsi, mptspi, mptsas, nvme, ahci), so the guest will not find "
+            "its root disk. Add one of these drivers on the machine, then take a new "
+            "recovery point."
         )
         findings.append(Finding.error("EXPORT-NO-DISK-DRIVER", text))
     elif controller != "pvscsi":
         text = (
-            "The guest's initramfs holds no vmw_pvscsi driver; the VM gets a "
-            f"{controller} controller, which is slower."
+            f"The guest's initramfs has no vmw_pvscsi driver. The VM gets a {controller} "
+            "controller, which is slower."
         )
         findings.append(Finding.warning("EXPORT-OTHER-CONTROLLER", text))
     if description.get("firmware") == "efi":
         text = (
-            "The machine starts by EFI. Its boot entries are not on its disks, so the disk must "
-            "hold the fallback loader EFI/BOOT/BOOTX64.EFI."
+            "The machine boots by EFI. Its boot entries are not on its disks, so the "
+            "disk must contain the fallback loader EFI/BOOT/BOOTX64.EFI."
         )
         findings.append(Finding.warning("EXPORT-EFI-BOOT-ENTRIES", text))
     return findings

@@ -87,8 +87,8 @@ def _remove_half_vm(vm: Vm, marker: str) -> None:
         vm.destroy(marker)
     except VmBusy as error:
         raise Waiting(
-            "vSphere still holds the VM of an upload that broke off; it lets go of it in a few "
-            "minutes.",
+            "vSphere still holds the VM of an interrupted upload. It releases it within "
+            "a few minutes.",
             again_in_seconds=10,
         ) from error
 

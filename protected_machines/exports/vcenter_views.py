@@ -46,7 +46,7 @@ def _sign_in_and_save(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         values = {key: value for key, value in form.cleaned_data.items() if key != "is_confirmed"}
         if VCenter.objects.filter(name=values["name"]).exists():
-            form.add_error("name", "There is a vCenter of this name already.")
+            form.add_error("name", "A vCenter with this name already exists.")
         else:
             try:
                 vcenter = add_vcenter(**values)
@@ -55,7 +55,7 @@ def _sign_in_and_save(request: HttpRequest) -> HttpResponse:
             except VSphereError as error:
                 form.add_error(None, f"{error} [{error.code}]")
             else:
-                return redirect_after(request, _home(), f"{vcenter.name} is added.")
+                return redirect_after(request, _home(), f"{vcenter.name} added.")
     context = {
         "form": form,
         "thumbprint": request.POST["thumbprint"],
@@ -91,7 +91,7 @@ def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
         except VSphereError as error:
             form.add_error(None, f"{error} [{error.code}]")
         else:
-            return redirect_after(request, _home(), f"{vcenter.name}: account saved.")
+            return redirect_after(request, _home(), f"Account for {vcenter.name} saved.")
     return render_dialog(
         request,
         "protected_machines/_vcenter_password.html",
@@ -109,8 +109,11 @@ def vcenter_remove(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
         vcenter.delete()
     except ProtectedError as error:
         names = ", ".join(sorted(str(machine) for machine in error.protected_objects))
-        return refuse(request, f"{vcenter.name} stays: {names} runs there since its failover.")
-    return redirect_after(request, _home(), f"{vcenter.name} is removed.")
+        return refuse(
+            request,
+            f"{vcenter.name} cannot be removed while failed-over machines run there: {names}.",
+        )
+    return redirect_after(request, _home(), f"{vcenter.name} removed.")
 
 
 def _home() -> str:

@@ -90,6 +90,6 @@ def get_vcenter(vcenter_id: UUID | str) -> VCenter:
     if vcenter is None:
         raise StepFailed(
             "MACHINE-VCENTER-MISSING",
-            f"The vCenter {vcenter_id} is no longer among this core's settings.",
+            f"The vCenter {vcenter_id} has been removed from this core's settings.",
         )
     return vcenter

@@ -53,7 +53,7 @@ def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(
-        request, machine.get_absolute_url(), f"The export of {machine.name} has begun."
+        request, machine.get_absolute_url(), f"The export of {machine.name} has started."
     )
 
 
@@ -69,9 +69,9 @@ class ExportDialog:
         self.vcenters = list(list_vcenters_for(user))
         self.places = Places([], [], [], [])
         if not self.points:
-            self.obstacle = f"{machine.name} has no recovery point yet that could be exported."
+            self.obstacle = f"{machine.name} has no recovery points to export yet."
         elif not self.vcenters:
-            self.obstacle = "No vCenter is known yet. Add one on the Settings page."
+            self.obstacle = "This core has no vCenter yet. Add one on the Settings page."
         else:
             self._read_places()
 

@@ -132,13 +132,13 @@ class Machine(models.Model):
                 fields=["name"],
                 condition=Q(source_core_id__isnull=True),
                 name="machine_name_unique_when_first_protected_here",
-                violation_error_message="A machine of this name is protected here already.",
+                violation_error_message="A machine with this name is already protected here.",
             ),
             models.UniqueConstraint(
                 fields=["host", "port"],
                 condition=Q(kind=MachineKind.PROTECTED),
                 name="machine_agent_protected_once",
-                violation_error_message="The agent at this address is protected already.",
+                violation_error_message="The machine at this address is already protected.",
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=MachineKind.values), name="machine_kind_is_known"

@@ -42,7 +42,7 @@ class VCenter(models.Model):
             models.UniqueConstraint(
                 fields=["host", "port"],
                 name="vcenter_address_unique",
-                violation_error_message="A vCenter at this address is there already.",
+                violation_error_message="A vCenter at this address already exists.",
             ),
             models.CheckConstraint(
                 condition=Q(port__gte=1, port__lte=65535), name="vcenter_port_in_range"

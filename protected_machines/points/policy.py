@@ -73,4 +73,4 @@ def plan_point(asked: PointKind, candidates: Sequence[ParentCandidate]) -> Point
         return PointPlan(PointKind.INCREMENTAL, good)
     if candidates:
         return PointPlan(PointKind.BASE_IMAGE, (), "every earlier recovery point is damaged")
-    return PointPlan(PointKind.BASE_IMAGE, (), "it is the first recovery point of the machine")
+    return PointPlan(PointKind.BASE_IMAGE, (), "it is the machine's first recovery point")

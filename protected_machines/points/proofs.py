@@ -106,7 +106,7 @@ def record_damage(
         if str(point.pk) == str(point_id):
             point.mark_damaged(str(error))
         elif str(point.pk) not in good and point.state != PointState.DAMAGED:
-            point.mark_damaged(f"It builds on what is damaged: {error}")
+            point.mark_damaged(f"It builds on a damaged point: {error}")
 
 
 def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:

@@ -19,7 +19,9 @@ def get_machine(machine_id: UUID) -> Machine:
     machine = Machine.objects.filter(pk=machine_id).first()
     if machine is None:
         raise StepFailed(
-            "MACHINE-MISSING", f"Machine {machine_id} is no longer on this core.", is_permanent=True
+            "MACHINE-MISSING",
+            f"Machine {machine_id} no longer exists on this core.",
+            is_permanent=True,
         )
     return machine
 

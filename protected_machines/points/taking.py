@@ -158,5 +158,5 @@ def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[Point
             continue
         return plan, parent_id
     if plan.kind == PointKind.INCREMENTAL:
-        plan = PointPlan(PointKind.BASE_IMAGE, (), "no earlier recovery point has a whole chain")
+        plan = PointPlan(PointKind.BASE_IMAGE, (), "no earlier recovery point has a complete chain")
     return plan, None

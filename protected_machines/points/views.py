@@ -36,7 +36,7 @@ def snapshot_force(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         except JobConflict as conflict:
             return refuse(request, conflict.text)
         return redirect_after(
-            request, machine.get_absolute_url(), f"A snapshot of {machine.name} has begun."
+            request, machine.get_absolute_url(), f"The snapshot of {machine.name} has started."
         )
     newest_base = machine.points.filter(kind="base_image").newest_first().first()
     newest = machine.points.newest_first().first()

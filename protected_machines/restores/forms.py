@@ -8,11 +8,13 @@ from django import forms
 class RescueAddressForm(forms.Form):
     """Where a machine that runs the rescue medium answers, and the code on its screen."""
 
-    host = forms.CharField(max_length=253, label="Address", help_text="As the machine shows it.")
+    host = forms.CharField(
+        max_length=253, label="Address", help_text="The address shown on the machine's screen."
+    )
     port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
     code = forms.CharField(
         max_length=80,
-        help_text="The one-time code on the screen of the rescue medium.",
+        help_text="The one-time code shown on its screen.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
@@ -23,7 +25,7 @@ class RestoreForm(forms.Form):
     target_id = forms.UUIDField(widget=forms.HiddenInput)
     is_protected_there = forms.BooleanField(
         required=False,
-        label="Protect the machine at its new place",
-        help_text="Its network connection details become those of the restored machine.",
+        label="Protect the restored machine",
+        help_text="From then on, this core contacts the machine at its new address.",
     )
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)

@@ -65,7 +65,7 @@ def map_disks(
         ]
     if any(pair.content for pair in pairs):
         texts = ", ".join(f"{pair.target_device}: {pair.content}" for pair in pairs if pair.content)
-        text = f"The target's disks are not blank; everything on them is overwritten ({texts})."
+        text = f"The disks are not blank. Everything on them will be overwritten ({texts})."
         findings.append(Finding.warning("RESTORE-NOT-BLANK", text))
     return DiskMapping(pairs, errors_first(findings))
 
@@ -86,7 +86,9 @@ def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
         text = f"The recovery point is damaged: {point.damage_text}. Choose another."
         yield Finding.error("RESTORE-POINT-DAMAGED", text)
     elif point.state == PointState.UNPROVEN:
-        text = "The recovery point was not proven yet; it is proven before anything is written."
+        text = (
+            "The recovery point has not been proven yet. It is proven before anything is written."
+        )
         yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
 
 
@@ -94,15 +96,15 @@ def _firmware_findings(point: dict[str, Any], target: MachineDescription) -> Ite
     wanted, there = point.get("firmware"), target.firmware
     if wanted and there and wanted != there:
         text = (
-            f"The machine of this point starts by {str(wanted).upper()}, the target was started "
-            f"by {there.upper()}. Change that in the target's firmware settings, or it may "
-            "not start."
+            f"This machine boots by {str(wanted).upper()}, but the rescue machine was "
+            f"started by {there.upper()}. Change that in its firmware settings, or the "
+            "restored machine may not boot."
         )
         yield Finding.warning("RESTORE-OTHER-FIRMWARE", text)
     if wanted == "efi":
         text = (
-            "The machine of this point starts by EFI. Its boot entries are kept by the computer, "
-            "not on its disks, so on another one the disk must hold the fallback loader "
-            "EFI/BOOT/BOOTX64.EFI."
+            "This machine boots by EFI. Boot entries are stored in the computer, not on "
+            "its disks. To boot on another computer, the disk must contain the fallback "
+            "loader EFI/BOOT/BOOTX64.EFI."
         )
         yield Finding.warning("RESTORE-EFI-BOOT-ENTRIES", text)

@@ -49,8 +49,9 @@ def pair_target(host: str, port: int, code: str) -> RestoreTarget:
     )
     if not paired.description.is_rescue:
         raise NotARescueMachine(
-            f"The machine at {host}:{port} runs its own system, not the rescue medium. Nothing is "
-            "overwritten there. Start it from the rescue medium, and type the code that it shows."
+            f"The machine at {host}:{port} runs its own operating system, not the rescue "
+            "medium, so nothing is overwritten. Start it from the rescue medium, then "
+            "enter the code it shows."
         )
     target, _ = RestoreTarget.objects.update_or_create(
         host=host,
@@ -90,7 +91,7 @@ def get_target(target_id: UUID | str) -> RestoreTarget:
     if target is None:
         raise StepFailed(
             "RESTORE-TARGET-MISSING",
-            f"This core knows no rescue machine {target_id}; pair with it again.",
+            f"This core does not know the rescue machine {target_id}. Pair with it again.",
             is_permanent=True,
         )
     return target
@@ -119,7 +120,7 @@ def refresh_target(target: RestoreTarget) -> None:
     description = dial_target(target, connection.PING_TIMEOUT_SECONDS).describe()
     if not description.is_rescue:
         raise NotARescueMachine(
-            f"The machine at {target.address} does not run the rescue medium any more."
+            f"The machine at {target.address} is no longer running the rescue medium."
         )
     target.description = description.to_json()
     target.save(update_fields=["description"])

@@ -73,7 +73,9 @@ def restore_disks(
         except RestoreUnknown:
             if since_point_id is None:
                 raise
-            report.note("The rescue machine does not hold the earlier point; all of it is written.")
+            report.note(
+                "The rescue machine does not hold the earlier point, so everything is written."
+            )
             written_bytes = run.write(mapping.pairs, None)
         client.finish_restore(str(point_id))
     return {"disks": len(mapping.pairs), "written_bytes": written_bytes}
@@ -169,7 +171,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connectio
         return connection.AnsweringAgent(target.host, port, description)
     if trouble is not None:
         raise trouble
-    raise Waiting(f"The machine's own agent does not answer at {target.address} yet.")
+    raise Waiting(f"The machine's own agent is not responding at {target.address} yet.")
 
 
 def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> None:
@@ -188,12 +190,14 @@ def _waiting_for(target: RestoreTarget) -> Iterator[None]:
     try:
         yield
     except (AgentUnreachable, AgentGone) as error:
-        raise Waiting(f"{error} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS) from error
+        raise Waiting(
+            f"{error} The transfer resumes where it stopped.", AGAIN_AFTER_CUT_SECONDS
+        ) from error
     except AgentCertificateChanged as error:
         raise StepFailed(
             "RESTORE-TARGET-RESTARTED",
-            f"The rescue machine at {target.address} was started anew, or another machine answers "
-            "there: it shows another certificate. Pair with it again by the new code on its "
-            "screen, and start the restore anew.",
+            f"The rescue machine at {target.address} was restarted, or another machine "
+            "responds there: its certificate has changed. Pair with it again using the "
+            "new code on its screen, then start a new restore.",
             is_permanent=True,
         ) from error

@@ -57,7 +57,7 @@ def _pair(form: RescueAddressForm) -> RestoreTarget | None:
 def _confirm(request: HttpRequest, machine: Machine, point: RecoveryPoint) -> HttpResponse:
     form = RestoreForm(request.POST)
     if not form.is_valid():
-        return refuse(request, "The form cannot be read; open the dialog again.")
+        return refuse(request, "The form is incomplete. Open the dialog again.")
     target = get_restore_target_for(request.user, form.cleaned_data["target_id"])
     try:
         refresh_target(target)
@@ -85,7 +85,7 @@ def _confirm(request: HttpRequest, machine: Machine, point: RecoveryPoint) -> Ht
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(
-        request, job.get_absolute_url(), f"{machine.name} is being restored onto {target.address}."
+        request, job.get_absolute_url(), f"Restoring {machine.name} onto {target.address}."
     )
 
 
@@ -119,5 +119,5 @@ def _adoption_refusal(machine: Machine) -> str:
     if machine.is_live:
         return ""
     if not machine.is_owned_here:
-        return f"{machine.owner_core_name} owns {machine.name}, so this core does not protect it."
-    return f"{machine.name} is {machine.get_kind_display().lower()} on this core."
+        return f"{machine.owner_core_name} owns {machine.name}, so this core cannot protect it."
+    return f"This core does not protect {machine.name} ({machine.get_kind_display().lower()})."

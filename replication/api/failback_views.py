@@ -97,4 +97,4 @@ def job_cancel(
 
 def _require_target(pairing: Pairing) -> None:
     if not pairing.is_outgoing:
-        raise PeerFaulty("Machines come back from a target core to its source, not from here.")
+        raise PeerFaulty("Machines fail back from a target core to its source, not from here.")

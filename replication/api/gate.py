@@ -92,8 +92,8 @@ def _pairing_of(request: HttpRequest) -> Pairing:
     ):
         logger.warning("core interface refused path=%s pairing_id=%s", request.path, wanted)
         raise PeerRefusedSecret(
-            "This core does not accept the secret of this pairing. The pairing was removed or "
-            "made anew here; pair the two cores again."
+            "This core does not accept the secret of this pairing. The pairing was "
+            "removed or replaced here. Pair the two cores again."
         )
     return pairing
 

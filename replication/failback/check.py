@@ -188,11 +188,12 @@ class _Source:
         except (PeerCertificateChanged, PeerRefusedSecret) as error:
             self.is_another = True
             self.trouble_text = (
-                f"{name} is not the core that this one was paired with: {error.text} If it was "
-                "set up anew, pair with it by Add Source Core, in place of the lost one."
+                f"{name} is not the core that this core was paired with: {error.text} If "
+                "it was reinstalled, choose Add Source Core to pair with it in place of "
+                "the lost one."
             )
         except ReplicationError as error:
-            self.trouble_text = f"{name} cannot be asked: {error.text}"
+            self.trouble_text = f"{name} cannot be reached: {error.text}"
 
 
 def _survey_rescue(client: PeerClient, address: RescueAddress) -> RescueMachine:
@@ -273,7 +274,7 @@ def _rescue_findings(machine: CheckedMachine, addresses: Counter[tuple[str, int]
     findings = list(machine.plan.findings) if machine.plan is not None else []
     address = machine.order.rescue
     if address is not None and addresses[address.host, address.port] > 1:
-        text = "Two machines cannot go onto the same one."
+        text = "Two machines cannot be restored onto the same rescue machine."
         findings.append(Finding.error("FAILBACK-TARGET-TWICE", text))
     return findings
 
@@ -290,6 +291,6 @@ def _open_jobs(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
 
 def _open_job_text(job: Job) -> str:
     return (
-        f"{job.title} of {job.subject_name} is under way, started by {job.requested_by_name}. "
-        "Wait until it has ended."
+        f"{job.title} of {job.subject_name}, started by {job.requested_by_name}, is still "
+        "running. Wait until it has finished."
     )

@@ -119,7 +119,7 @@ def draft_failback(
         form=form,
         machines=[DraftMachine(one, checked[key], key in chosen) for key, one in forms.items()],
         left_out=left_out,
-        nothing_text=f"No machine of {pairing.peer_name} runs here.",
+        nothing_text=f"No machines of {pairing.peer_name} run here.",
         check=check,
     )
 

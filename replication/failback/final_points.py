@@ -77,7 +77,9 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
         try:
             until = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()
         except HoldLost:
-            context.note("The machine was thawed meanwhile; the final point is taken anew.")
+            context.note(
+                "The machine was thawed in the meantime, so the final point is taken again."
+            )
             taken.append(ids[len(taken)])
             take_final_point(context, taken[-1])
             continue

@@ -15,13 +15,15 @@ class FailbackForm(forms.Form):
         max_value=COMMIT_DAYS_LIMIT,
         initial=COMMIT_DAYS,
         label="Commit after (days)",
-        help_text="Until then the VMs stay here, powered off, and the failback can be rolled back.",
+        help_text=(
+            "Until then, the VMs are kept here, powered off, and you can roll the failback back."
+        ),
     )
     reason = forms.CharField(
         required=False,
         max_length=1000,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Kept with the failback: who reads it later knows why.",
+        help_text="Shown with the failback, so that others know why.",
     )
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
@@ -30,10 +32,12 @@ class FailbackMachineForm(forms.Form):
     """What is chosen for one machine: whether it goes back, and onto which rescue machine."""
 
     is_chosen = forms.BooleanField(required=False)
-    host = forms.CharField(max_length=253, label="Restore onto", help_text="Address it shows.")
+    host = forms.CharField(
+        max_length=253, label="Rescue machine", help_text="The address shown on its screen."
+    )
     port = forms.IntegerField(min_value=1, max_value=65535, initial=8006)
     code = forms.CharField(
         max_length=80,
-        help_text="The one-time code on the screen of the rescue medium.",
+        help_text="The one-time code shown on its screen.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

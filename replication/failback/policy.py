@@ -46,21 +46,23 @@ def _machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if facts.kind != "failed_over" or not facts.is_owned_here:
         yield Finding.error(
             "FAILBACK-NOT-FAILED-OVER",
-            f"{facts.name} is {facts.kind_title.lower()} here and belongs to "
-            f"{facts.owner_core_name}; only a machine that failed over to this core can go back.",
+            f"{facts.name} is owned by {facts.owner_core_name} and is "
+            f"{facts.kind_title.lower()} here. Only a machine that failed over to this "
+            "core can fail back.",
         )
     if facts.open_job_text:
         yield Finding.error("FAILBACK-JOB-OPEN", facts.open_job_text)
     if not facts.has_points:
         yield Finding.error(
             "FAILBACK-NO-POINT",
-            f"No recovery point of {facts.name} is here; force a snapshot first.",
+            f"{facts.name} has no recovery points here. Force a snapshot first.",
         )
     if not facts.is_agent_online:
         yield Finding.error(
             "FAILBACK-AGENT-AWAY",
-            f"The agent of {facts.name} does not answer: {facts.agent_trouble or 'not seen yet'} "
-            "Without it nothing can be frozen and taken.",
+            f"The agent of {facts.name} is not responding: "
+            f"{facts.agent_trouble or 'not seen yet'} A failback needs the agent to "
+            "freeze the machine and take its final point.",
         )
 
 
@@ -70,8 +72,8 @@ def _source_findings(facts: FailbackFacts) -> Iterable[Finding]:
     elif facts.has_points and not facts.has_common_point:
         yield Finding.warning(
             "FAILBACK-NO-COMMON-POINT",
-            f"{facts.source_name} holds no recovery point that the newest one builds on, so a base "
-            f"image is sent: {facts.send_text}.",
+            f"{facts.source_name} has no recovery point that the newest one builds on, so "
+            f"a base image will be sent: {facts.send_text}.",
         )
 
 
@@ -79,8 +81,8 @@ def _rescue_findings(facts: FailbackFacts) -> Iterable[Finding]:
     if not facts.is_rescue_named:
         yield Finding.error(
             "FAILBACK-NO-TARGET",
-            f"Start the machine at {facts.source_name} from the rescue medium, and type here the "
-            "address and the code that it shows.",
+            f"At {facts.source_name}, start a machine from the rescue medium. Then enter "
+            "the address and code that it shows.",
         )
     elif facts.rescue_trouble_text:
         yield Finding.error(
@@ -97,19 +99,19 @@ def refuse_days(commit_days: int) -> str:
 
 
 def refuse_core_failback(failed_over_count: int) -> str:
-    return "" if failed_over_count else "None of its machines runs at this site."
+    return "" if failed_over_count else "None of its machines run at this site."
 
 
 def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
     if machine.kind == MachineKind.PENDING_FAILBACK:
-        return "It is being failed back."
+        return "A failback of this machine is in progress."
     if machine.kind == MachineKind.FAILED_BACK:
-        return "It failed back already. Commit it, or roll it back."
+        return "This machine has already failed back. Commit it or roll it back."
     if machine.kind == MachineKind.PENDING_FAILOVER:
-        return "It is being failed over."
+        return "A failover of this machine is in progress."
     if machine.kind != MachineKind.FAILED_OVER:
-        return "It is not failed over."
+        return "This machine has not failed over."
     if not machine.is_owned_here:
-        return f"{machine.owner_core_name} owns it; this core does not act on it."
+        return f"{machine.owner_core_name} owns this machine, so this core cannot act on it."
     return ""

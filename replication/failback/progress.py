@@ -205,7 +205,7 @@ def refuse_commit(entry: FailbackMachine, job: Job | None, end_job: Job | None) 
     if refusal:
         return refusal
     if job is not None and job.state == JobState.NEEDS_ATTENTION:
-        return "It is not protected at its source yet. Retry that first, or roll back."
+        return "The machine is not protected at its source yet. Retry that first, or roll back."
     return ""
 
 
@@ -216,17 +216,20 @@ def refuse_roll_back(entry: FailbackMachine, job: Job | None, end_job: Job | Non
 
 def _refuse_end(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
     if entry.state == FailbackState.COMMITTED:
-        return "It is committed: the VM is gone."
+        return "The failback is committed: the VM has been removed."
     if entry.state == FailbackState.ROLLED_BACK:
-        return "It is rolled back already."
+        return "The failback has already been rolled back."
     if end_job is not None and end_job.is_open:
-        return f"{end_job.title} is under way."
+        return f"{end_job.title} is in progress."
     if end_job is not None and end_job.state == JobState.NEEDS_ATTENTION:
-        return f"{end_job.title} needs attention; see to that first."
+        return f"{end_job.title} needs attention. Resolve that first."
     if job is not None and job.is_open:
-        return "The failback is under way. Until it is handed over, Cancel takes everything back."
+        return (
+            "The failback is in progress. Until the machine is handed over, Cancel undoes "
+            "everything."
+        )
     if entry.state != FailbackState.FAILED_BACK:
-        return "It has not failed back."
+        return "The machine has not failed back."
     return ""
 
 

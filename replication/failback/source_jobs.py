@@ -35,7 +35,7 @@ def source_core(context: StepContext) -> Iterator[PeerClient]:
     except PeerUnreachable as error:
         context.check_cancel()
         raise Waiting(
-            f"{error.text} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS
+            f"{error.text} It resumes where it stopped.", AGAIN_AFTER_CUT_SECONDS
         ) from error
     except FailbackRefused as error:
         raise StepFailed(error.code, f"{pairing.peer_name}: {error.text}") from error
@@ -99,4 +99,4 @@ def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], UUI
         with speaking_with(get_pairing(context)) as client:
             client.cancel_job(context.subject_id, find_job_id(client))
     except ReplicationError as error:
-        context.note(f"The job of the source core was not cancelled: {error.text}")
+        context.note(f"The job at the source core could not be cancelled: {error.text}")

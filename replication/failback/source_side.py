@@ -73,12 +73,12 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachi
 def _make_machine(machine_id: uuid.UUID, claim: OwnershipClaim, sent: wire.SentMachine) -> Machine:
     name, host, port = sent.name, sent.host, sent.port
     if not host:
-        raise PeerFaulty(f"The owner did not say at which address {name} will be.")
+        raise PeerFaulty(f"The owner did not report the address of {name}.")
     if Machine.objects.filter(name=name, source_core_id=None).exists():
-        raise FailbackRefused(f"{this_core().name} protects another machine named {name} already.")
+        raise FailbackRefused(f"{this_core().name} already protects another machine named {name}.")
     if Machine.objects.filter(kind=MachineKind.PROTECTED, host=host, port=port).exists():
         raise FailbackRefused(
-            f"{this_core().name} protects another machine at {host}:{port} already."
+            f"{this_core().name} already protects another machine at {host}:{port}."
         )
     logger.info("machine comes back to a new core machine_id=%s name=%s", machine_id, name)
     machine = Machine(
@@ -286,5 +286,5 @@ def status_of(job: Job) -> wire.JobStatus:
 def _job_of(machine_id: uuid.UUID, job_id: uuid.UUID) -> Job:
     job = Job.objects.filter(pk=job_id, subject_id=machine_id, kind__in=_KINDS_SHOWN).first()
     if job is None:
-        raise PeerFaulty(f"There is no such job of machine {machine_id} here: {job_id}.")
+        raise PeerFaulty(f"Machine {machine_id} has no such job here: {job_id}.")
     return job

@@ -46,7 +46,7 @@ def failback_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResp
         raise Http404
     refusal = policy.refuse_machine_failback(replicated)
     if refusal and request.method != "POST":
-        return refuse(request, f"{replicated.machine.name} cannot be failed back: {refusal}")
+        return refuse(request, f"{replicated.machine.name} cannot fail back: {refusal}")
     return _failback(request, replicated.pairing, replicated)
 
 
@@ -131,7 +131,7 @@ def cancel(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> H
 @require_POST
 def retry(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
     """Try one machine's job again, or let it go on where it stopped."""
-    return _act(request, failback_id, job_id, retry_job, "goes on")
+    return _act(request, failback_id, job_id, retry_job, "has resumed")
 
 
 def _act(

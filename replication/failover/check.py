@@ -85,7 +85,7 @@ class FailoverFacts:
         """
         if machine_id not in self.rows:
             raise FailoverRefused(
-                f"{self.pairing.peer_name} replicates no machine {machine_id} to this core."
+                f"{self.pairing.peer_name} does not replicate a machine {machine_id} to this core."
             )
         return self.rows[machine_id]
 
@@ -287,6 +287,6 @@ def _newest_points(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Rec
 
 def _open_job_text(job: Job, machine_name: str) -> str:
     return (
-        f"{job.title} of {machine_name} is under way, started by {job.requested_by_name}. "
-        "Wait until it has ended."
+        f"{job.title} of {machine_name}, started by {job.requested_by_name}, is still "
+        "running. Wait until it has finished."
     )

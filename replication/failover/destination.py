@@ -82,8 +82,8 @@ def survey_vcenter(
         return future.result(timeout=limit_seconds)
     except FutureTimeoutError:
         text = (
-            f"{vcenter.name} did not answer within {limit_seconds} seconds. "
-            "Check it, or choose another one."
+            f"{vcenter.name} did not respond within {limit_seconds} seconds. Check it, or "
+            "choose another vCenter."
         )
         return Survey(wanted, trouble_text=text)
     except (VSphereError, ProtectedMachinesError, OSError) as error:
@@ -122,8 +122,8 @@ def _survey(
     free_bytes = _free_bytes(inventory, chosen.datastore)
     if len(questions) > 1 and needed_bytes > free_bytes:
         text = (
-            f"All chosen machines together could grow to {bytes_human(needed_bytes)}; "
-            f"{bytes_human(free_bytes)} are free on this datastore."
+            f"All selected machines together could grow to {bytes_human(needed_bytes)}, "
+            f"but this datastore has only {bytes_human(free_bytes)} free."
         )
         for question in questions:
             survey.findings[question.machine_id].append(
@@ -177,11 +177,13 @@ def _destination_trouble(vcenter_name: str, survey: Survey) -> str:
     for name, offered in survey.choices.items():
         value = getattr(survey.chosen, name)
         if value and value not in [known for known, _ in offered]:
-            return f"{vcenter_name} does not offer the chosen {_TITLES[name]}. Choose another one."
+            return (
+                f"{vcenter_name} no longer offers the chosen {_TITLES[name]}. Choose another one."
+            )
     if not all(getattr(survey.chosen, name) for name in survey.choices):
         return (
-            f"{vcenter_name} offers no complete destination: it needs a datacenter with a "
-            "resource pool, a datastore and a network that belong together."
+            f"{vcenter_name} has no complete destination: it needs a datacenter with a "
+            "resource pool, a datastore and a network that can be used together."
         )
     return ""
 

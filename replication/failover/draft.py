@@ -113,7 +113,7 @@ def draft_failover(
         form=_shared_form(sent, check.survey, is_strict),
         machines=[DraftMachine(form, checked[key], key in chosen) for key, form in forms.items()],
         left_out=left_out,
-        nothing_text=f"No machine of {pairing.peer_name} can be failed over now.",
+        nothing_text=f"No machines of {pairing.peer_name} can be failed over now.",
         check=check,
     )
 

@@ -20,7 +20,7 @@ class FailoverForm(forms.Form):
         required=False,
         max_length=1000,
         widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Kept with the failover: who reads it later knows why.",
+        help_text="Shown with the failover, so that others know why.",
     )
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 

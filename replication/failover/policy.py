@@ -93,7 +93,7 @@ def vm_findings(order: MachineOrder, names: Counter[str]) -> list[Finding]:
     """
     findings = check_vm(order.vm_name, order.cpus, order.memory_bytes)
     if names[order.vm_name] > 1:
-        text = f"Two of the chosen machines would become a VM named {order.vm_name}."
+        text = f"Two of the selected machines would get the VM name {order.vm_name}."
         findings.append(Finding.error("FAILOVER-VM-NAME-TWICE", text))
     return findings
 
@@ -102,23 +102,26 @@ def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Fi
     if machine.kind != "replicated" or machine.owner_core_id != machine.source_core_id:
         yield Finding.error(
             "FAILOVER-NOT-REPLICATED",
-            f"{machine.name} is not a replica now: it is {machine.kind_title.lower()} and belongs "
-            f"to {machine.owner_core_name}.",
+            f"{machine.name} is owned by {machine.owner_core_name} and is "
+            f"{machine.kind_title.lower()} here. Only a replicated machine can be failed "
+            "over.",
         )
     if machine.open_job_text:
         yield Finding.error("FAILOVER-JOB-OPEN", machine.open_job_text)
     if not machine.has_agent_certificate:
         yield Finding.error(
             "FAILOVER-NO-AGENT-CERTIFICATE",
-            f"{source.name} never sent the certificate of {machine.name}'s agent, so this core "
-            "could not recognise it. Its points can still be exported.",
+            f"{source.name} never sent the certificate of {machine.name}'s agent, so this "
+            "core could not recognise the agent. You can still export its recovery "
+            "points.",
         )
     if source.is_reachable:
         seen = f", last seen {ago(source.last_seen_at, None)}" if source.last_seen_at else ""
         yield Finding.warning(
             "FAILOVER-SOURCE-REACHABLE",
-            f"{source.name} still answers{seen}. If {machine.name} still runs there, it will run "
-            "twice: shut it down first. The source core will refuse to act on it from now on.",
+            f"{source.name} still responds{seen}. If {machine.name} is still running "
+            "there, it will run twice. Shut it down first. Once failed over, the source "
+            "core is no longer allowed to act on it.",
         )
 
 
@@ -130,7 +133,8 @@ def _point_findings(
     if point is None:
         yield Finding.error(
             "FAILOVER-NO-POINT",
-            f"No recovery point of {machine.name} has arrived here whole; nothing can be started.",
+            f"No complete recovery point of {machine.name} has arrived here, so there is nothing "
+            "to start from.",
         )
         return
     if point.trouble_text:
@@ -141,8 +145,8 @@ def _point_findings(
     if point.consistency in _UNFROZEN:
         yield Finding.warning(
             "FAILOVER-POINT-NOT-FROZEN",
-            "The file systems were not frozen for this recovery point: it starts as after a power "
-            "cut.",
+            "The file systems were not frozen for this recovery point. The machine will "
+            "start as it would after a power cut.",
         )
     yield from _age_findings(machine, point, now)
 
@@ -154,15 +158,14 @@ def _age_findings(
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
         yield Finding.warning(
             "FAILOVER-POINT-NOT-NEWEST",
-            f"A recovery point that is {newer} newer is here, but not chosen.",
+            f"A recovery point that is {newer} newer is available, but not selected.",
         )
     elif machine.behind_points:
         count = machine.behind_points
         points = "1 newer recovery point" if count == 1 else f"{count} newer recovery points"
         yield Finding.warning(
             "FAILOVER-BEHIND",
-            f"The source core had {points} that never arrived here; that data is lost to this "
-            "failover.",
+            f"The source core had {points} that did not arrive here. A failover loses that data.",
         )
     stale_seconds = max(
         machine.snapshot_interval_seconds * _STALE_INTERVALS, _STALE_AT_LEAST_SECONDS
@@ -171,8 +174,8 @@ def _age_findings(
     if age_seconds > stale_seconds:
         yield Finding.warning(
             "FAILOVER-POINT-OLD",
-            f"This recovery point is {span(age_seconds)} old, more than expected of a machine "
-            f"that is protected every {span(machine.snapshot_interval_seconds)}.",
+            f"This recovery point is {span(age_seconds)} old, although the machine is "
+            f"protected every {span(machine.snapshot_interval_seconds)}.",
         )
 
 
@@ -182,31 +185,31 @@ def _destination_findings(destination: DestinationFacts) -> Iterable[Finding]:
     elif not destination.is_chosen:
         yield Finding.error(
             "FAILOVER-NO-VCENTER",
-            "No vCenter is known to this core. Add one under Settings, then come back.",
+            "This core has no vCenter yet. Add one under Settings, then open this dialog again.",
         )
     yield from destination.findings
 
 
 def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count: int) -> str:
     if not machine_count:
-        return f"{pairing.peer_name} replicates no machine to this core."
+        return f"{pairing.peer_name} does not replicate any machines to this core."
     if failed_over_count >= machine_count:
-        return "All its machines are failed over already."
+        return "All its machines have already failed over."
     return ""
 
 
 def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
     if machine.kind == MachineKind.FAILED_OVER:
-        return "It is failed over already."
+        return "This machine has already failed over."
     if machine.kind == MachineKind.PENDING_FAILOVER:
-        return "It is being failed over."
+        return "A failover of this machine is in progress."
     if machine.kind == MachineKind.PENDING_FAILBACK:
-        return "It is being failed back."
+        return "A failback of this machine is in progress."
     if machine.kind == MachineKind.FAILED_BACK:
-        return "It failed back, and that is not committed yet. Commit that first."
+        return "This machine has failed back, but that is not committed yet. Commit it first."
     if machine.kind != MachineKind.REPLICATED:
-        return "It is not replicated to this core."
+        return "This machine is not replicated to this core."
     if replicated.last_point_at is None:
-        return "No recovery point of it has arrived here yet."
+        return "No recovery point of this machine has arrived here yet."
     return ""

@@ -81,14 +81,14 @@ def find_rival(pairing: Pairing, machine_ids: Collection[uuid.UUID]) -> Rival | 
     for row in rows:
         job = open_jobs.get(row.machine_id)
         if job is not None:
-            text = f"{row.machine.name} is being failed over already, by {job.requested_by_name}."
+            text = f"{job.requested_by_name} has already started a failover of {row.machine.name}."
             return Rival(text, _failover_of(job))
         if row.machine.kind in (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILOVER):
             last = row.machine.failovers.select_related("failover").order_by(
                 "-failover__created_at"
             )
             entry = last.first()
-            text = f"{row.machine.name} is failed over already."
+            text = f"{row.machine.name} has already failed over."
             return Rival(text, entry.failover if entry else None)
     return None
 

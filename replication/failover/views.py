@@ -48,7 +48,7 @@ def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpRes
         raise Http404
     refusal = policy.refuse_machine_failover(replicated)
     if refusal and request.method != "POST":
-        return refuse(request, f"{replicated.machine.name} cannot be failed over: {refusal}")
+        return refuse(request, f"{replicated.machine.name} cannot fail over: {refusal}")
     return _fail_over(request, replicated.pairing, replicated)
 
 
@@ -120,7 +120,7 @@ def cancel(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> H
 @require_POST
 def retry(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
     """Try one machine's failover again, or let it go on where it stopped."""
-    return _act(request, failover_id, job_id, retry_job, "goes on")
+    return _act(request, failover_id, job_id, retry_job, "has resumed")
 
 
 def _act(

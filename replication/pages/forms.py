@@ -10,7 +10,7 @@ class ChooseMachinesForm(forms.Form):
 
     machines = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose at least one machine."},
+        error_messages={"required": "Select at least one machine."},
     )
 
     def __init__(self, *args: Any, choices: list[tuple[str, str]], **kwargs: Any) -> None:

@@ -76,7 +76,7 @@ def pause(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     replicated.set_paused(True)
-    return _after(request, f"Replication of {replicated.machine.name} is paused.")
+    return _after(request, f"Replication of {replicated.machine.name} paused.")
 
 
 @require_POST
@@ -87,7 +87,7 @@ def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     replicated.set_paused(False)
-    return _after(request, f"Replication of {replicated.machine.name} goes on.")
+    return _after(request, f"Replication of {replicated.machine.name} resumed.")
 
 
 @require_POST
@@ -109,7 +109,7 @@ def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
                 return refuse(request, f"{replicated.pairing.peer_name} cannot send {name} now.")
     except (JobConflict, ReplicationError) as error:
         return refuse(request, error.text)
-    return _after(request, f"{name} is sent now.")
+    return _after(request, f"Sending {name} now.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -132,7 +132,7 @@ def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
         return redirect_after(
             request,
             reverse("replication:page"),
-            toast=f"{machine.name} is replicated to {pairing.peer_name} from now on.",
+            toast=f"{machine.name} is now replicated to {pairing.peer_name}.",
         )
     status = 422 if request.method == "POST" else 200
     context = {"form": form, "machine": machine, "refusal": refusal}

@@ -147,58 +147,60 @@ def machine_menu(
 
 
 def refuse_pause(pairing: Pairing) -> str:
-    return "It is paused already." if pairing.is_paused else ""
+    return "Replication is already paused." if pairing.is_paused else ""
 
 
 def refuse_resume(pairing: Pairing) -> str:
     if pairing.is_paused:
         return ""
     if pairing.is_paused_by_peer:
-        return f"It is paused on {pairing.peer_name}; resume it there."
-    return "It is not paused."
+        return f"Replication is paused on {pairing.peer_name}. Resume it there."
+    return "Replication is not paused."
 
 
 def refuse_force(pairing: Pairing, machine_count: int) -> str:
     """Say why not all machines of the pairing can be sent now."""
     if not machine_count:
-        return "No machine is replicated over this pairing."
+        return "No machines are replicated over this pairing."
     return _refuse_transfer(pairing)
 
 
 def _refuse_transfer(pairing: Pairing) -> str:
     if pairing.is_paused:
-        return "It is paused; resume it first."
+        return "Replication is paused. Resume it first."
     if pairing.is_paused_by_peer:
-        return f"It is paused on {pairing.peer_name}; resume it there first."
+        return f"Replication is paused on {pairing.peer_name}. Resume it there first."
     if not pairing.is_outgoing and not pairing.is_reachable:
-        return f"{pairing.peer_name} does not answer, so it cannot be asked to send."
+        return f"{pairing.peer_name} is not responding, so it cannot be asked to send."
     return ""
 
 
 def refuse_machine_pause(replicated: ReplicatedMachine) -> str:
-    return "It is paused already." if replicated.is_paused else ""
+    return "Replication is already paused." if replicated.is_paused else ""
 
 
 def refuse_machine_resume(replicated: ReplicatedMachine) -> str:
     if replicated.is_paused:
         return ""
     if replicated.is_paused_by_peer:
-        return f"It is paused on {replicated.pairing.peer_name}; resume it there."
-    return "It is not paused by itself."
+        return f"Replication is paused on {replicated.pairing.peer_name}. Resume it there."
+    return "This machine is not paused on its own."
 
 
 def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> str:
     machine = replicated.machine
     if state == MachineState.OWNED_ELSEWHERE:
-        return f"{machine.owner_core_name} owns it; this core does not act on it."
+        return f"{machine.owner_core_name} owns this machine, so this core cannot act on it."
     if machine.kind in _HELD_HERE or state == MachineState.NEEDS_ATTENTION:
-        return "This core owns it now; its source core is refused."
+        return "This core owns the machine now. Requests from its source core are rejected."
     if replicated.is_paused:
-        return "It is paused; resume it first."
+        return "Replication is paused. Resume it first."
     if state == MachineState.REPLICATING:
-        return "It is being sent right now."
+        return "The machine is being sent now."
     if state == MachineState.SEED_DRIVE:
-        return "Its points are on a seed drive. Consume that at the target core, or abandon it."
+        return (
+            "Its points are on a seed drive. Consume the drive at the target core, or abandon it."
+        )
     return _refuse_transfer(replicated.pairing)
 
 
@@ -215,9 +217,9 @@ def refuse_replicate(machine: Machine) -> str:
         return refusal
     targets = Pairing.objects.outgoing()
     if not targets.exists():
-        return "This core has no target core yet; add one on the Replication page."
+        return "This core has no target core yet. Add one on the Replication page."
     if not targets.exclude(machines__machine=machine).exists():
-        return "It is replicated to every target core already."
+        return "This machine is already replicated to every target core."
     return ""
 
 

@@ -66,7 +66,7 @@ def settings(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         if not trouble:
             pairing.save(update_fields=["peer_name", "host", "port"])
             return redirect_after(
-                request, reverse("replication:page"), toast=f"{pairing.peer_name} is saved."
+                request, reverse("replication:page"), toast=f"{pairing.peer_name} saved."
             )
         form.add_error(None, trouble)
     status = 422 if request.method == "POST" else 200
@@ -107,7 +107,7 @@ def add_machines(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         return redirect_after(
             request,
             reverse("replication:page"),
-            toast=f"{names}: replicated to {pairing.peer_name} from now on.",
+            toast=f"{names}: now replicated to {pairing.peer_name}.",
         )
     status = 422 if request.method == "POST" else 200
     context = {"form": form, "pairing": pairing, "has_choices": bool(choices)}
@@ -122,7 +122,7 @@ def pause(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     pairing.set_paused(True)
-    return _after(request, f"Replication with {pairing.peer_name} is paused.")
+    return _after(request, f"Replication with {pairing.peer_name} paused.")
 
 
 @require_POST
@@ -133,7 +133,7 @@ def resume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     pairing.set_paused(False)
-    return _after(request, f"Replication with {pairing.peer_name} goes on.")
+    return _after(request, f"Replication with {pairing.peer_name} resumed.")
 
 
 @require_POST
@@ -154,7 +154,7 @@ def force(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
             return refuse(request, error.text)
     if not started:
         return refuse(request, "None of its machines can be replicated now.")
-    return _after(request, f"{len(started)} of its machines are sent now.")
+    return _after(request, f"Sending {len(started)} of its machines now.")
 
 
 def _after(request: HttpRequest, toast: str) -> HttpResponse:

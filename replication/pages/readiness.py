@@ -65,7 +65,7 @@ def machine_readiness(
     if points.newest_at is None or (points.newest_is_damaged and points.proven_at is None):
         state, headline = ReadinessState.NOT_READY, "Cannot be failed over"
     elif reasons:
-        state, headline = ReadinessState.AT_RISK, "Can be failed over, with doubts"
+        state, headline = ReadinessState.AT_RISK, "Can be failed over, but at risk"
     else:
         state, headline = ReadinessState.READY, "Can be failed over"
     return Readiness(
@@ -89,14 +89,14 @@ def _reasons(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
     elif points.newest_is_damaged:
         yield "The newest recovery point is damaged."
     elif points.proven_at is None:
-        yield "No recovery point was proven yet."
+        yield "No recovery point has been proven yet."
     if replicated.machine.kind == MachineKind.PENDING_FAILOVER:
-        yield "It is being failed over now."
+        yield "A failover is in progress."
         return
     if replicated.machine.kind == MachineKind.FAILED_BACK:
-        yield "It failed back; commit that before it can be failed over."
+        yield "It has failed back. Commit that before it can be failed over again."
     if pairing.connection_state == ConnectionState.UNREACHABLE:
-        yield f"{pairing.peer_name} cannot be reached, so no newer point arrives."
+        yield f"{pairing.peer_name} is unreachable, so no newer points arrive."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         yield f"{pairing.peer_name} and this core do not trust each other."
     elif _is_paused(replicated):
@@ -105,7 +105,7 @@ def _reasons(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
         yield f"Replication failed: {replicated.error_text}"
     elif points.newest_at is not None and points.newest_at < now - _late_after(replicated):
         age_seconds = (now - points.newest_at).total_seconds()
-        yield f"The newest recovery point is from {age_text(age_seconds)}; that is late."
+        yield f"The newest recovery point was taken {age_text(age_seconds)}, which is late."
 
 
 def _is_paused(replicated: ReplicatedMachine) -> bool:

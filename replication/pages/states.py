@@ -68,7 +68,9 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
     if pairing.is_paused_by_peer:
         return State("warn", "Paused", f"Paused on {pairing.peer_name}.")
     if pairing.connection_state == ConnectionState.UNKNOWN:
-        return State("off", "Not seen yet", "The two cores have not spoken since they were paired.")
+        return State(
+            "off", "Not seen yet", "The two cores have not been in contact since they were paired."
+        )
     # It calls this core, but cannot be dialled: nothing is lost, but it cannot be asked to send.
     return State("ok", "Online", pairing.connection_error)
 
@@ -128,15 +130,15 @@ def reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | Non
     """Return why it stands so, in a sentence; empty where the state says it all."""
     machine = replicated.machine
     if state == MachineState.OWNED_ELSEWHERE:
-        return f"{machine.owner_core_name} is its owner; this core does not act on it."
+        return f"Owned by {machine.owner_core_name}. This core does not act on it."
     if state == MachineState.FAILED_OVER:
-        return f"Runs here; {replicated.pairing.peer_name} is refused."
+        return f"Runs here. Requests from {replicated.pairing.peer_name} are rejected."
     if state == MachineState.FAILED_BACK:
         return f"Runs at {machine.owner_core_name}. Its VM is kept here, powered off."
     if state == MachineState.SEED_DRIVE:
         return (
-            f"Nothing is sent until {replicated.pairing.peer_name} has consumed the seed drive, or "
-            "it is abandoned."
+            f"Nothing is sent until {replicated.pairing.peer_name} has consumed the seed "
+            "drive or it is abandoned."
         )
     if state == MachineState.PAUSED:
         return _pause_text(replicated)

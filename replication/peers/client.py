@@ -59,8 +59,8 @@ def fetch_certificate(host: str, port: int) -> str:
         return ssl.get_server_certificate((host, port), timeout=CONNECT_TIMEOUT_SECONDS)
     except (OSError, ValueError) as error:
         raise PeerUnreachable(
-            f"No core answers at {host}:{port}: {error}. Check the address, the core's port and "
-            "that its core interface is running."
+            f"No core responds at {host}:{port}: {error}. Check the address and the port, "
+            "and that the core interface is running there."
         ) from error
 
 
@@ -274,14 +274,15 @@ class PeerClient:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise PeerUnreachable(f"{self._peer} did not answer in time.") from error
+            raise PeerUnreachable(f"{self._peer} did not respond in time.") from error
         except httpx.TransportError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise PeerCertificateChanged(
-                    f"{self._peer} shows another certificate than the one pinned at pairing. "
-                    "If the core was set up anew, remove the pairing and pair again."
+                    f"{self._peer} shows another certificate than the one pinned at "
+                    "pairing. If the core was reinstalled, remove the pairing and pair "
+                    "again."
                 ) from error
-            raise PeerUnreachable(f"{self._peer} does not answer: {error}.") from error
+            raise PeerUnreachable(f"{self._peer} is not responding: {error}.") from error
 
     def _error_of(self, status: int, refusal: wire.Refusal) -> Exception:
         if refusal.code == OwnedElsewhere.code and refusal.claim is not None:

@@ -46,6 +46,6 @@ def unseal(sealed: str) -> str:
         return decrypt(sealed, _PURPOSE)
     except SecretUnreadable as error:
         raise PairingRefused(
-            "The secret of this pairing was sealed with another key of this core; "
-            "pair the two cores again."
+            "The secret of this pairing was stored under another secret key of this "
+            "core. Pair the two cores again."
         ) from error

@@ -10,9 +10,9 @@ from replication.models import Pairing
 class CoreAddressForm(forms.Form):
     """Where another core answers; its certificate is shown before pairing."""
 
-    host = forms.CharField(max_length=253, label="Address", help_text="Host name or address.")
+    host = forms.CharField(max_length=253, label="Address", help_text="Host name or IP address.")
     port = forms.IntegerField(
-        min_value=1, max_value=65535, initial=8001, help_text="Of its core interface."
+        min_value=1, max_value=65535, initial=8001, help_text="Port of its core interface."
     )
 
 
@@ -22,13 +22,13 @@ class TargetCoreForm(forms.Form):
     host = forms.CharField(max_length=253, widget=forms.HiddenInput)
     port = forms.IntegerField(min_value=1, max_value=65535, widget=forms.HiddenInput)
     fingerprint = forms.CharField(max_length=100, widget=forms.HiddenInput)
-    username = forms.CharField(max_length=150, help_text="Of an administrator of the target core.")
+    username = forms.CharField(max_length=150, help_text="An administrator of the target core.")
     password = forms.CharField(
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        help_text="Sent once over the connection shown above, and not kept.",
+        help_text="Sent once over the connection shown above, and not stored.",
     )
-    is_confirmed = forms.BooleanField(label="I have compared the fingerprint, and it is right.")
+    is_confirmed = forms.BooleanField(label="I have compared the fingerprint, and it matches.")
 
 
 class PairingSettingsForm(forms.Form):
@@ -47,11 +47,11 @@ class PairingSettingsForm(forms.Form):
 class SourceCoreForm(TargetCoreForm):
     """The administrator of a new source core, and which lost one it stands in for."""
 
-    username = forms.CharField(max_length=150, help_text="Of an administrator of the source core.")
+    username = forms.CharField(max_length=150, help_text="An administrator of the source core.")
     replaces = forms.ChoiceField(
         required=False,
-        label="In place of",
-        help_text="Machines of that core which run here fail back to the new one.",
+        label="Replaces",
+        help_text="Machines of that core that run here will fail back to the new one.",
     )
 
     def __init__(self, *args: Any, lost: list[tuple[str, str]], **kwargs: Any) -> None:

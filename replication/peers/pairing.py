@@ -186,12 +186,12 @@ def _check_certificate(certificate_pem: str, fingerprint: str, address: str) -> 
     wanted = fingerprint.replace(":", "").replace(" ", "").lower()
     if wanted and wanted != found:
         raise PairingRefused(
-            f"The core at {address} shows a certificate with the fingerprint {found}, "
-            f"not {wanted}. Compare it at the target core before you go on."
+            f"The core at {address} shows a certificate with the fingerprint {found}, not "
+            f"{wanted}. Compare it at the other core before you continue."
         )
     if found == this_core().fingerprint:
         raise PairingRefused(
-            f"{address} is this core itself; give the address of the core at the other site."
+            f"{address} is this core itself. Enter the address of the core at the other site."
         )
 
 
@@ -257,7 +257,7 @@ def check_administrator(request: HttpRequest) -> str:
     tries = int(cache.get(tries_key) or 0)
     if tries >= _WRONG_TRIES_LIMIT:
         raise PeerRefusedAdministrator(
-            "Too many wrong passwords came from this address; try again in a few minutes."
+            "Too many wrong passwords from this address. Try again in a few minutes."
         )
     username, password = _basic_authorization(request)
     user = authenticate(None, username=username, password=password)
@@ -265,7 +265,7 @@ def check_administrator(request: HttpRequest) -> str:
         cache.set(tries_key, tries + 1, _WRONG_TRIES_SECONDS)
         logger.warning("pairing refused username=%s", username)
         raise PeerRefusedAdministrator(
-            f"{this_core().name} knows no administrator with this user name and password."
+            f"{this_core().name} has no administrator with this user name and password."
         )
     return username
 
@@ -277,6 +277,6 @@ def _basic_authorization(request: HttpRequest) -> tuple[str, str]:
     try:
         decoded = base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise PeerFaulty("User name and password cannot be read.") from error
+        raise PeerFaulty("The user name and password cannot be read.") from error
     username, _, password = decoded.partition(":")
     return username, password

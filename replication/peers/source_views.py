@@ -14,8 +14,8 @@ from replication.peers.pairing import add_source_core, find_replaced
 
 _DIALOG = CoreDialog(
     title="Add Source Core",
-    text="A core that was set up anew in place of a lost one. The machines that run here can fail "
-    "back to it.",
+    text="Adds a core that replaces a lost one. The machines that run here can then fail back "
+    "to it.",
     role="new source",
     confirm_url_name="replication:source-core-confirm",
 )
@@ -68,7 +68,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
     return redirect_after(
         request,
         reverse("replication:page"),
-        toast=f"{pairing.peer_name} is a source core now; {count} machines can fail back to it.",
+        toast=f"{pairing.peer_name} is now a source core. {count} machines can fail back to it.",
     )
 
 

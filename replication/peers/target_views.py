@@ -13,7 +13,7 @@ from replication.peers.pairing import add_target_core
 
 _DIALOG = CoreDialog(
     title="Add Target Core",
-    text="Recovery points of this core's machines will go to the core at this address.",
+    text="Machines of this core can be replicated to the core at this address.",
     role="target",
     confirm_url_name="replication:target-core-confirm",
 )
@@ -53,5 +53,5 @@ def confirm(request: HttpRequest) -> HttpResponse:
     return redirect_after(
         request,
         reverse("replication:page"),
-        toast=f"{pairing.peer_name} is a target core now. Add machines to replicate.",
+        toast=f"{pairing.peer_name} is now a target core. Add machines to replicate.",
     )

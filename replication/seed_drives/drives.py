@@ -43,8 +43,8 @@ def hold_back(job_id: UUID, replicated_machine_id: UUID, folder: str, requested_
     except IntegrityError as error:
         raise StepFailed(
             "REPLICATION-SEED-DRIVE-OUTSTANDING",
-            f"Another seed drive of {replicated.machine.name} is outstanding. Consume it at "
-            f"{replicated.pairing.peer_name}, or abandon it.",
+            f"{replicated.machine.name} already has an outstanding seed drive. Consume it "
+            f"at {replicated.pairing.peer_name}, or abandon it.",
         ) from error
 
 

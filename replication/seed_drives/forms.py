@@ -14,7 +14,7 @@ class SeedDriveForm(forms.Form):
     machines = forms.TypedMultipleChoiceField(
         coerce=UUID,
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose at least one machine."},
+        error_messages={"required": "Select at least one machine."},
     )
     folder = forms.CharField(
         max_length=1000,

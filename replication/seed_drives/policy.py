@@ -5,14 +5,14 @@ from replication.models import ReplicatedMachine
 
 def refuse_core_seed_drive(machine_count: int) -> str:
     """Say why no machine of a pairing can be copied; empty when one can."""
-    return "" if machine_count else "No machine is replicated over this pairing."
+    return "" if machine_count else "No machines are replicated over this pairing."
 
 
 def refuse_machine_seed_drive(replicated: ReplicatedMachine, is_on_seed_drive: bool) -> str:
     """Say why this machine cannot be copied now; empty when it can."""
     if not replicated.machine.is_owned_here:
         owner = replicated.machine.owner_core_name
-        return f"{owner} owns it; this core does not act on it."
+        return f"{owner} owns this machine, so this core cannot act on it."
     if is_on_seed_drive:
         return "A seed drive of this machine is already outstanding."
     return ""

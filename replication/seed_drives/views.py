@@ -90,14 +90,14 @@ def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> 
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     names = ", ".join(row.machine.name for row in chosen)
-    return _after(request, f"{names}: being copied to {context['folder']}.")
+    return _after(request, f"Copying {names} to {context['folder']}.")
 
 
 def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str:
     if not pairing.is_outgoing:
-        return f"{pairing.peer_name} replicates to this core; seed drives are made there."
+        return f"{pairing.peer_name} replicates to this core. Make the seed drive there."
     if not rows:
-        return "A seed drive is outstanding already, or another core owns what is replicated."
+        return "All machines already have an outstanding seed drive, or are owned by another core."
     return ""
 
 
@@ -110,7 +110,7 @@ def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
         for row in chosen:
             own = points_to_archive(row.machine_id, None)
             if not own:
-                text = f"{row.machine.name} has no recovery point yet."
+                text = f"{row.machine.name} has no recovery points yet."
                 findings.append(Finding.error("SEED-DRIVE-NO-POINT", text))
             points += own
         findings += check_archive(place, points)
@@ -134,7 +134,9 @@ def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Take the points of a seed drive that a source core made into this core's store."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     if pairing.is_outgoing:
-        return refuse(request, f"{pairing.peer_name} is a target core; it consumes what is made.")
+        return refuse(
+            request, f"{pairing.peer_name} is a target core. Consume the seed drive there."
+        )
 
     def refusal_of(archived: ArchivedMachine) -> str:
         is_of_it = archived.newest.owner_core_id == str(pairing.peer_core_id) or (
@@ -142,14 +144,16 @@ def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         )
         if is_of_it:
             return ""
-        return f"{archived.name} is not a machine of {pairing.peer_name}. Use Import Archive."
+        return (
+            f"{archived.name} is not a machine of {pairing.peer_name}. Use Import Archive instead."
+        )
 
     return run_import_dialog(
         request,
         ImportDialog(
             title="Consume Seed Drive",
-            text=f"Points that {pairing.peer_name} copied to a seed drive come here; what is newer "
-            "goes over the link afterwards.",
+            text=f"Brings in the points that {pairing.peer_name} copied to a seed drive. Newer "
+            "points are then sent over the link.",
             button="Consume",
             back_url=reverse("replication:page"),
             refusal_of=refusal_of,
@@ -169,15 +173,17 @@ def abandon(request: HttpRequest, seed_drive_id: uuid.UUID) -> HttpResponse:
     if refusal:
         return refuse(request, refusal)
     if not drive.end(SeedDriveState.ABANDONED, timezone.now()):
-        return refuse(request, f"The seed drive is {drive.get_state_display().lower()} already.")
-    return _after(request, f"The seed drive of {name} is abandoned; its points go over the link.")
+        return refuse(
+            request, f"The seed drive has already been {drive.get_state_display().lower()}."
+        )
+    return _after(request, f"Seed drive of {name} abandoned. Its points are sent over the link.")
 
 
 def _refusal(drive: SeedDrive) -> str:
     if drive.state != SeedDriveState.OUTSTANDING:
-        return f"The seed drive is {drive.get_state_display().lower()} already."
+        return f"The seed drive has already been {drive.get_state_display().lower()}."
     if not drive.is_copied:
-        return "It is still being copied. Cancel that job instead."
+        return "The seed drive is still being copied. Cancel that job instead."
     return ""
 
 

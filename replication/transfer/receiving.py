@@ -78,7 +78,7 @@ def get_replicated_of(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMach
         .first()
     )
     if replicated is None:
-        raise PeerFaulty(f"This core knows no machine {machine_id} of {pairing.peer_name}.")
+        raise PeerFaulty(f"This core does not know machine {machine_id} of {pairing.peer_name}.")
     return replicated
 
 
@@ -238,6 +238,6 @@ def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None
         return
     if pairing.is_paused or replicated.is_paused:
         raise PeerPausedReplication(
-            f"Replication is paused at {this_core().name}; resume it there under "
-            "Incoming Replication."
+            f"Replication is paused at {this_core().name}. Resume it there under Incoming "
+            "Replication."
         )

@@ -81,7 +81,8 @@ class Sending:
         while True:
             if self._is_on_seed_drive():
                 self._report.note(
-                    "Its points are on a seed drive; nothing goes over the link meanwhile."
+                    "Its points are on a seed drive. Nothing is sent over the link until it is "
+                    "consumed or abandoned."
                 )
                 return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
             sendable, damaged = self._sendable_points()
@@ -96,7 +97,7 @@ class Sending:
                 if self._is_on_seed_drive():
                     break
                 if self._is_paused():
-                    self._report.note("Paused; the rest stays for later.")
+                    self._report.note("Paused. The rest will be sent later.")
                     return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
                 self._report.note(
                     f"Point {number} of {len(manifests)}, taken {manifest.taken_at:%H:%M:%S}"
@@ -132,8 +133,8 @@ class Sending:
                 self._look_for_damage_here(manifest)
                 if transfer == _TRANSFERS_OF_A_POINT:
                     raise DamagedOnArrival(
-                        f"{error.text}. It was sent {transfer} times and is sound here, so "
-                        "something on the way or the target's storage changes what is sent.",
+                        f"{error.text}. It was sent {transfer} times and is intact here, "
+                        "so the network or the target's storage is corrupting it.",
                     ) from error
                 logger.warning("sending again point_id=%s error=%s", manifest.point_id, error)
                 self._report.note(f"{error.text}. Sending it again.")
@@ -192,18 +193,19 @@ class Sending:
             prove_chain(manifest.machine_id, manifest.point_id, CancelOnly(self._report))
         except StoreError as error:
             raise DamagedHere(
-                f"Point {manifest.point_id} is damaged in this core's own store and is not sent: "
-                f"{error}"
+                f"Point {manifest.point_id} is damaged in this core's own store and is "
+                f"not sent: {error}"
             ) from error
 
     def _conclude(self, sendable: list[uuid.UUID], damaged: list[uuid.UUID]) -> None:
         if damaged:
             raise DamagedHere(
-                f"{len(damaged)} points are not sent because they, or what they build on, are "
-                f"damaged in this core's store ({damaged[0]} and so on). Take a new base image."
+                f"{len(damaged)} points cannot be sent because they, or points they build "
+                f"on, are damaged in this core's store ({damaged[0]} and others). Take a "
+                "new base image."
                 if len(damaged) > 1
-                else f"Point {damaged[0]} is not sent because it is damaged in this core's store. "
-                "Take a new base image."
+                else f"Point {damaged[0]} cannot be sent because it is damaged in this core's "
+                "store. Take a new base image."
             )
         now = timezone.now()
         if sendable:

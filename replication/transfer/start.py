@@ -38,7 +38,8 @@ def replicate_machine(
     """
     if not pairing.is_outgoing:
         raise PairingRefused(
-            f"{pairing.peer_name} replicates to this core; a machine goes only to a target core."
+            f"{pairing.peer_name} is a source core. A machine can only be replicated to a "
+            "target core."
         )
     check_owner(machine)
     with transaction.atomic():

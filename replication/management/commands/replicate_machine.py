@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if is_new:
             self.stdout.write(f"{machine.name} is replicated to {pairing.peer_name} from now on")
         else:
-            self.stdout.write(f"{machine.name} is replicated to {pairing.peer_name} already")
+            self.stdout.write(f"{machine.name} is already replicated to {pairing.peer_name}")
             try:
                 start_replication(replicated)
             except JobConflict as error:
@@ -77,5 +77,5 @@ class Command(BaseCommand):
             return pairings[0]
         names = ", ".join(pairing.peer_name for pairing in Pairing.objects.outgoing())
         if not names:
-            raise CommandError("This core has no target core yet; add one with add_target_core.")
+            raise CommandError("This core has no target core yet. Add one with add_target_core.")
         raise CommandError(f"Say with --target which target core: {names}.")
