@@ -41,7 +41,7 @@ def test_not_found_keeps_the_frame_for_who_is_signed_in(signed_in: Client) -> No
     response = signed_in.get("/nowhere/")
 
     assert response.status_code == 404
-    assert "There is nothing here" in response.content.decode()
+    assert "Page not found" in response.content.decode()
     assert 'id="navigation"' in response.content.decode()
 
 
@@ -63,7 +63,7 @@ def test_server_error_says_nothing_of_the_inside(failing_client: Client) -> None
     response = failing_client.get("/broken/")
 
     assert response.status_code == 500
-    assert "The console failed at this" in response.content.decode()
+    assert "Something went wrong" in response.content.decode()
     assert "secret detail" not in response.content.decode()
 
 
@@ -82,4 +82,4 @@ def test_form_without_a_token_is_explained(signed_in: Client, admin: object) -> 
     response = client.post("/account/password/", {})
 
     assert response.status_code == 403
-    assert "This form is too old" in response.content.decode()
+    assert "This form has expired" in response.content.decode()

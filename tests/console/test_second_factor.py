@@ -86,7 +86,7 @@ def test_changing_it_asks_who_it_is(client: Client, secret: str, page: str) -> N
 
     assert response.status_code == 302
     assert response.headers["Location"].startswith("/account/confirm/?next=")
-    assert "Confirm that it is you" in client.get("/account/confirm/").content.decode()
+    assert "Confirm it is you" in client.get("/account/confirm/").content.decode()
 
 
 def _recovery_codes(client: Client) -> list[str]:

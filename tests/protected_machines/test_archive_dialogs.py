@@ -65,7 +65,7 @@ def test_nobody_without_a_session_and_no_unknown_machine(
 
 def test_a_machine_without_points_says_so(admin_client: Client) -> None:
     machine = make_machine()
-    assert "has no recovery point yet" in admin_client.get(url_of(machine)).content.decode()
+    assert "has no recovery points" in admin_client.get(url_of(machine)).content.decode()
     assert admin_client.post(url_of(machine), asked("/mnt")).status_code == 409
 
 
@@ -189,11 +189,11 @@ def test_machines_are_chosen_and_none_is_an_error(
     other = make_archived(tmp_path, "web-01")
     archive(store, str(other.machine.pk), folder)
     page = as_read(admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX))
-    assert page.count("all of them here already") == 2
+    assert page.count("all already on this core") == 2
     assert "checked" not in page
     answer = admin_client.post(IMPORT, asked(folder), headers=HTMX)
     assert answer.status_code == 422
-    assert "Choose at least one machine." in answer.content.decode()
+    assert "Select at least one machine." in answer.content.decode()
     chosen = {**asked(folder), "machines": str(other.machine.pk)}
     assert admin_client.post(IMPORT, chosen).status_code == 303
     assert Job.objects.get().subject_id == other.machine.pk

@@ -105,13 +105,13 @@ def test_a_vm_is_started_and_stopped_once_however_often_it_is_asked(guest: Guest
 def test_a_vm_that_somebody_removed_is_named(guest: Guest) -> None:
     undo_import_vm(guest.vcenter.pk, guest.marker)
     guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
-    with pytest.raises(VmMissing, match="somebody removed it"):
+    with pytest.raises(VmMissing, match="someone removed it"):
         guests.power_on_vm(guest.vcenter.pk, guest.marker)
 
 
 def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
     guests.power_on_vm(guest.vcenter.pk, guest.marker)
-    with pytest.raises(Waiting, match="tools do not report"):
+    with pytest.raises(Waiting, match="VMware Tools is not reporting"):
         guests.wait_for_guest(guest.vcenter.pk, guest.marker)
     guest.report(**{"SET.guest.toolsRunningStatus": "guestToolsRunning"})
     with pytest.raises(Waiting, match="no address"):

@@ -81,7 +81,7 @@ def test_a_base_image_says_why_it_is_one_when_an_incremental_was_asked_for() -> 
     first = plan_point(PointKind.INCREMENTAL, [])
     assert (first.kind, first.reason) == (
         PointKind.BASE_IMAGE,
-        "it is the first recovery point of the machine",
+        "it is the machine's first recovery point",
     )
     damaged = plan_point(PointKind.INCREMENTAL, [ParentCandidate("a", True)])
     assert (damaged.kind, damaged.reason) == (

@@ -43,7 +43,7 @@ def test_without_a_usable_point_nothing_can_be_recovered(point_state: str | None
     ("changes", "reason"),
     [
         ({"is_paused": True}, "Protection is paused."),
-        ({"connection_state": ConnectionState.UNREACHABLE}, "The agent cannot be reached."),
+        ({"connection_state": ConnectionState.UNREACHABLE}, "The agent is unreachable."),
         (
             {"connection_state": ConnectionState.AUTHENTICATION_ERROR},
             "The agent and this core do not trust each other.",
@@ -52,7 +52,7 @@ def test_without_a_usable_point_nothing_can_be_recovered(point_state: str | None
             {"snapshot_interval_seconds": 60},
             "The newest recovery point is older than the schedule allows.",
         ),
-        ({"point_state": PointState.UNPROVEN}, "No recovery point was proven yet."),
+        ({"point_state": PointState.UNPROVEN}, "No recovery point has been proven yet."),
     ],
 )
 def test_doubts_are_named(changes: dict[str, Any], reason: str) -> None:

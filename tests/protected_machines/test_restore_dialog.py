@@ -189,7 +189,7 @@ def test_a_machine_that_runs_its_own_system_is_refused(
     finally:
         other.kill()
     assert answer.status_code == 422
-    assert "runs its own system, not the rescue medium" in answer.content.decode()
+    assert "runs its own operating system, not the rescue medium" in answer.content.decode()
 
 
 def test_a_replica_is_restored_but_not_protected_from_here(
@@ -218,9 +218,9 @@ def test_a_branch_is_shown_on_the_machine_s_page(admin_client: Client) -> None:
     point = make_recovery_point()
     make_recovery_point(point.machine, is_carried_on=False)
     page = admin_client.get(point.machine.get_absolute_url()).content.decode()
-    assert "A branch that was not carried on" in page
+    assert "Some points are not on the main line" in page
     assert "went on without 1 recovery point of those below. It can be restored" in page
-    assert page.count("Not carried on") == 1
+    assert page.count("Not on the main line") == 1
 
 
 def test_who_owns_a_machine_since_when_is_on_its_row_and_page(admin_client: Client) -> None:

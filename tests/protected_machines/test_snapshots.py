@@ -73,7 +73,7 @@ def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
     take(machine)
     take(machine, report=Told(note=notes.append), watch_seconds=600)
     assert notes == [
-        "The agent does not watch what is written from now on: the final point reads all."
+        "The agent cannot track further writes: the final point will read all disks."
     ]
     overwrite(agent.disks["boot"], 300_000, b"changed")
     notes.clear()

@@ -39,7 +39,7 @@ def test_a_core_is_paused_and_resumed_and_refuses_to_be_twice(signed_in: Client)
     assert pairing.is_paused
     again = signed_in.post(url("pairing-pause", pairing))
     assert again.status_code == 409
-    assert b"It is paused already." in again.content
+    assert b"Replication is already paused." in again.content
     assert signed_in.post(url("pairing-resume", pairing), headers=HTMX).status_code == 204
     pairing.refresh_from_db()
     assert not pairing.is_paused

@@ -138,7 +138,7 @@ def test_machines_come_back_only_over_the_pairing_with_their_target(
     """A source core is refused when it wants of its target what only a target may want."""
     with speaking_with(outgoing) as client:
         assert isinstance(client, PeerClient)
-        with pytest.raises(Exception, match="Machines come back from a target core"):
+        with pytest.raises(Exception, match="Machines fail back from a target core"):
             client.point_ids(make_machine().pk)
 
 
@@ -148,6 +148,6 @@ def test_a_machine_that_comes_back_without_an_address_is_refused_in_words(peer: 
     sent = SentMachine.of(ReplicatedMachine(pairing=pairing, machine=machine))
     with (
         speaking_with(pairing) as client,
-        pytest.raises(PeerFaulty, match="did not say at which address"),
+        pytest.raises(PeerFaulty, match="did not report the address"),
     ):
         client.put_machine(machine.pk, sent)

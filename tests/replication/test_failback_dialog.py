@@ -50,7 +50,7 @@ def test_it_is_a_page_and_a_fragment(signed_in: Client, running_here: Replicated
     assert "<html" in page
     fragment = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
     assert "<html" not in fragment
-    for text in ("Start Failback", "Freeze the machine", "Restore onto", "What it will take"):
+    for text in ("Start Failback", "Freeze the machine", "Rescue machine", "Estimate"):
         assert text in fragment
     core = reverse("replication:pairing-failback", args=[running_here.pairing_id])
     assert "db-01" in signed_in.get(core, headers=HTMX).content.decode()
@@ -75,7 +75,7 @@ def test_the_quote_says_bytes_and_times_before_anything_starts(
     assert "Copying</dt> <dd> about a minute" in quote
     assert re.search(r"Downtime</dt> <dd> about \d+", quote)
     assert "FAILBACK-NO-COMMON-POINT" in page
-    assert "holds no recovery point that the newest one builds on" in page
+    assert "has no recovery point that the newest one builds on" in page
     assert 'aria-disabled="true" title="db-01: Start the machine at DR site from the' in page
     assert not Job.objects.filter(kind="failback").exists()
 
@@ -104,7 +104,7 @@ def test_no_quote_is_given_while_a_chosen_machine_cannot_be_judged(
     signed_in: Client, running_here: ReplicatedMachine, without_points: ReplicatedMachine
 ) -> None:
     page = dialog_of_all(signed_in, running_here)
-    assert "Not every chosen machine can be judged" in page
+    assert "Not known for every selected machine" in page
     assert "To send</dt>" not in page
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_said_of_disks_that_nobody_looked_at(
     signed_in: Client, running_here: ReplicatedMachine
 ) -> None:
     page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
-    assert "known once each machine to restore onto is named" in page
+    assert "shown once you have entered each rescue machine" in page
     assert "are blank" not in page
 
 
@@ -237,7 +237,7 @@ def test_a_source_that_is_another_core_offers_to_pair_anew(
     Pairing.objects.update(sealed_secret=seal("another secret"))
     page = signed_in.get(address_of(running_here), headers=HTMX).content.decode()
     assert "Add Source Core" in page
-    assert "is not the core that this one was paired with" in page
+    assert "is not the core that this core was paired with" in page
 
 
 def test_what_is_no_failed_over_machine_is_refused(

@@ -188,7 +188,7 @@ def test_a_due_commit_that_fails_is_tried_again_after_an_hour(
 
 def test_one_end_excludes_the_other(entry: FailbackMachine) -> None:
     end_failback(entry, COMMIT)
-    with pytest.raises(JobConflict, match="is under way"):
+    with pytest.raises(JobConflict, match="is in progress"):
         end_failback(entry, ROLL_BACK)
 
 
@@ -214,7 +214,7 @@ def test_the_page_has_the_buttons_and_they_work_without_script(
         reverse("replication:failback-roll-back", args=[entry.failback_id, entry.pk])
     )
     assert refused.status_code == 409
-    assert "It is committed: the VM is gone." in refused.content.decode()
+    assert "The failback is committed: the VM has been removed." in refused.content.decode()
 
 
 def test_nobody_without_a_session_ends_it(client: Client, entry: FailbackMachine) -> None:
@@ -232,7 +232,7 @@ def test_the_replication_page_shows_it_and_its_page(
     assert "Failed back, not committed" in page
     assert reverse("replication:failback", args=[entry.failback_id]) in page
     assert "1 failed back, not committed" in page
-    assert "It failed back, and that is not committed yet. Commit that first." in page
+    assert "This machine has failed back, but that is not committed yet. Commit it first." in page
 
 
 def test_a_roll_back_that_fails_leaves_it_failed_back(

@@ -82,7 +82,7 @@ def test_two_machines_onto_one_rescue_machine_are_refused(
 
 
 def test_what_is_not_known_is_refused(order: FailbackOrder) -> None:
-    assert refusal_of(dataclasses.replace(order, machines=())) == "Choose at least one machine."
+    assert refusal_of(dataclasses.replace(order, machines=())) == "Select at least one machine."
     strange = dataclasses.replace(order, machines=(MachineOrder(uuid.uuid4()),))
     assert "shares no machine" in refusal_of(strange)
     assert "No source core" in refusal_of(dataclasses.replace(order, pairing_id=uuid.uuid4()))

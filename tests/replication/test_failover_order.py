@@ -70,8 +70,8 @@ def test_an_order_given_twice_starts_one_failover(order: FailoverOrder) -> None:
         ({"cpus": 0}, f"A VM can have 1 to {CPUS_LIMIT} CPUs, not 0."),
         ({"memory_bytes": 3 * MIB}, "in steps of 4 MiB"),
         ({"memory_bytes": 512 * MIB + 1}, "in steps of 4 MiB"),
-        ({"point_id": None}, "nothing can be started"),
-        ({"point_id": uuid.uuid4()}, "nothing can be started"),
+        ({"point_id": None}, "there is nothing to start from"),
+        ({"point_id": uuid.uuid4()}, "there is nothing to start from"),
     ],
 )
 def test_what_no_form_has_bounded_is_refused(
@@ -94,7 +94,7 @@ def test_a_destination_that_is_not_offered_is_refused(
 ) -> None:
     changed = dataclasses.replace(order.destination, **{name: "pool:nothing-999"})  # type: ignore[arg-type]
     text = refusal_of(dataclasses.replace(order, destination=changed))
-    assert f"does not offer the chosen {title}" in text
+    assert f"no longer offers the chosen {title}" in text
 
 
 def test_machines_that_would_have_one_name_are_refused(
@@ -119,7 +119,7 @@ def test_machines_that_together_outgrow_the_datastore_are_warned_of(
 
 
 def test_an_order_for_no_machine_is_refused(order: FailoverOrder) -> None:
-    assert refusal_of(dataclasses.replace(order, machines=())) == "Choose at least one machine."
+    assert refusal_of(dataclasses.replace(order, machines=())) == "Select at least one machine."
 
 
 def test_a_machine_that_is_not_replicated_here_is_refused(order: FailoverOrder) -> None:

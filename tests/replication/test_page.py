@@ -40,8 +40,8 @@ def test_only_reading_is_possible_at_its_address(signed_in: Client) -> None:
 
 def test_an_empty_core_says_how_to_begin(signed_in: Client) -> None:
     shown = text_of(signed_in)
-    assert "Nothing leaves this core" in shown
-    assert "Nothing arrives here" in shown
+    assert "No target core yet" in shown
+    assert "No source core yet" in shown
 
 
 def test_both_regions_have_their_names(signed_in: Client) -> None:

@@ -75,7 +75,7 @@ def test_a_wrong_secret_shows_as_an_authentication_error(outgoing: Pairing, peer
         client.status()
     outgoing.refresh_from_db()
     assert outgoing.connection_state == "authentication_error"
-    assert "pair the two cores again" in outgoing.connection_error
+    assert "Pair the two cores again" in outgoing.connection_error
 
 
 def test_another_certificate_shows_as_an_authentication_error(outgoing: Pairing) -> None:

@@ -130,7 +130,7 @@ def test_only_a_whole_drive_that_is_outstanding_is_abandoned(
     assert signed_in.post(url).status_code == 409
     SeedDrive.objects.update(newest_point_id=uuid.uuid4(), oldest_at=NOON, newest_at=NOON)
     page = signed_in.get(url, headers=HTMX).content.decode()
-    assert "go over the link instead" in page
+    assert "will be sent over the link instead" in page
     assert SeedDrive.objects.outstanding().exists()
     assert signed_in.post(url).status_code == 303
     assert signed_in.post(url).status_code == 409

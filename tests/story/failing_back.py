@@ -29,7 +29,7 @@ def add_source_core(console: Console) -> None:
     dialog.get_by_label("I have compared the fingerprint").check()
     dialog.get_by_label("Username").fill(source["username"])
     dialog.get_by_label("Password").fill(source["password"])
-    expect(dialog.get_by_label("In place of")).to_contain_text("Headquarters")
+    expect(dialog.get_by_label("Replaces")).to_contain_text("Headquarters")
     dialog.get_by_role("button", name="Add Source Core").click()
     expect(dialog).not_to_be_visible()
 
@@ -43,12 +43,12 @@ def fail_back(console: Console, machines: Sequence[str]) -> str:
     for name in machines:
         blank = console.lab.blank_machines[name]
         panel = dialog.locator(".panel").filter(has=page.get_by_role("checkbox", name=name))
-        panel.get_by_label("Restore onto").fill(blank["address"])
+        panel.get_by_label("Rescue machine").fill(blank["address"])
         panel.get_by_label("Port").fill(str(blank["port"]))
         panel.get_by_label("Code").fill(blank["code"])
         panel.get_by_label("Code").press("Tab")
         expect(panel).to_contain_text("which is blank")
-    quote = dialog.get_by_role("region", name="What it will take")
+    quote = dialog.get_by_role("region", name="Estimate")
     for words in ("To send", "Copying", "Downtime", "nothing: the disks"):
         expect(quote).to_contain_text(words)
     dialog.get_by_role("button", name="Start Failback").click()

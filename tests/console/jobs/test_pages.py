@@ -179,7 +179,7 @@ def test_a_refused_act_says_why(
     job = run_until_done(start_demo(tmp_path))
     response = admin_client.post(reverse("jobs:job-cancel", args=[job.id]), headers=headers)
     assert response.status_code == 409
-    assert "The job has ended." in response.content.decode()
+    assert "The job has finished." in response.content.decode()
 
 
 def test_retry_leads_to_the_new_job(admin_client: Client, tmp_path: Path, admin_user: User) -> None:
