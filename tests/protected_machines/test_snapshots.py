@@ -72,9 +72,7 @@ def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
     notes: list[str] = []
     take(machine)
     take(machine, report=Told(note=notes.append), watch_seconds=600)
-    assert notes == [
-        "The agent cannot track further writes: the final point will read all disks."
-    ]
+    assert notes == ["The agent cannot track further writes: the final point will read all disks."]
     overwrite(agent.disks["boot"], 300_000, b"changed")
     notes.clear()
     final = take(machine, report=Told(note=notes.append), hold_seconds=60)
