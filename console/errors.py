@@ -43,7 +43,7 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """404. Says the same whether the thing never was or is somebody else's."""
+    """404. Says the same whether the thing never was or is someone else's."""
     return _error(request, 404)
 
 

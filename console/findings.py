@@ -1,4 +1,4 @@
-"""What speaks against an act, found before it begins and shown by `console/_findings.html`."""
+"""Findings about an act, made before it begins and shown by `console/_findings.html`."""
 
 import enum
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that speaks against an act. `code` is stable, `text` gives the reason."""
+    """One thing to know before an act. `code` is stable, `text` gives the reason."""
 
     code: str
     severity: Severity

@@ -43,7 +43,7 @@ class Readiness:
     """How well one machine could be recovered, and the facts that this rests on.
 
     `url` leads to the machine, `evidence_url` to the point or job that proves it. Reasons say in
-    words what speaks against it, worst first; a ready machine has none.
+    words why not, worst first; a ready machine has none.
     """
 
     machine_id: uuid.UUID

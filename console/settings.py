@@ -141,7 +141,7 @@ AUTH_PASSWORD_VALIDATORS = [
 FORM_RENDERER = "console.forms.ConsoleFormRenderer"
 CSRF_FAILURE_VIEW = "console.errors.csrf_failed"
 # Counts of failed sign-ins, shared by the web processes of this core; needs no Redis, which may
-# be down just when somebody must sign in.
+# be down just when someone must sign in.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",

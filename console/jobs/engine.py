@@ -81,7 +81,7 @@ def _give_back(
         logger.info("job ended job=%s kind=%s state=%s", job.id, job.kind, job.state)
         return
     if job.last_event_number != journal.history.last_number:
-        # Somebody asked for something in the last moment: no reason to wait.
+        # Someone asked for something in the last moment: no reason to wait.
         Job.objects.filter(id=job.id).update(wake_at=None)
         wake_at = None
     send(job, max(0.0, (wake_at - now).total_seconds()) if wake_at else 0.0)

@@ -2,7 +2,7 @@
 
 JobError                  has a stable code and a text
     StepFailed            a step says why it failed
-        JobCancelled      somebody asked to cancel; the step stops and leaves nothing
+        JobCancelled      someone asked to cancel; the step stops and leaves nothing
         StepTimedOut      the step's own limit in seconds is over
     JobConflict           what was asked is not possible now; the text says why
     IllegalEvent          an event that the log does not allow: a defect of this program
@@ -34,7 +34,7 @@ class StepFailed(JobError):
 
 
 class JobCancelled(StepFailed):
-    """Somebody asked to cancel the job."""
+    """Someone asked to cancel the job."""
 
     def __init__(self, text: str = "The job was cancelled.") -> None:
         super().__init__("JOBS-CANCELLED", text, is_permanent=True)

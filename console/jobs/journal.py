@@ -22,7 +22,7 @@ _TEXT_LIMIT = 4000
 
 
 class LogMoved(JobError):
-    """Somebody else added an event since the log was read; read again, then decide again."""
+    """Someone else added an event since the log was read; read again, then decide again."""
 
     code = "JOBS-LOG-MOVED"
 

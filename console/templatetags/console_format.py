@@ -20,8 +20,8 @@ register = template.Library()
 for plain in (bytes_human, rate_human, duration_human, words):
     register.filter(plain)
 
-# State word → icon of the sprite. Colour never stands alone: each state has its own shape.
-STATE_ICONS = {
+# Tone → icon of the sprite. Colour never stands alone: each tone has its own shape.
+TONE_ICONS = {
     "ok": "state-ok",
     "warn": "state-warn",
     "bad": "state-bad",
@@ -87,12 +87,12 @@ def icon(name: str, label: str = "") -> SafeString:
 
 
 @register.simple_tag
-def state(word: str, text: str, reason: str = "") -> SafeString:
-    """Draw a state: icon, colour and word. `word` is ok, warn, bad, off or busy."""
+def state(tone: str, text: str, reason: str = "") -> SafeString:
+    """Draw a state: icon, colour and word. `tone` is ok, warn, bad, off or busy."""
     return format_html(
         '<span class="state state-{}"{}>{}{}</span>',
-        word,
+        tone,
         format_html(' title="{}"', reason) if reason else "",
-        icon(STATE_ICONS[word]),
+        icon(TONE_ICONS[tone]),
         text,
     )

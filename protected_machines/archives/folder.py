@@ -1,4 +1,4 @@
-"""Where an archive may lie: a look at the folder that a person typed, and what speaks against it.
+"""Where an archive may lie: a look at the folder that a person typed, and the findings.
 
 A path is typed by an administrator and used by this core's own account, so this core's own files
 are out of bounds, and `UNDERSTUDY_ARCHIVE_ROOTS` can keep archives to where disks are mounted.
@@ -86,7 +86,7 @@ def _look(path: Path) -> Place:
 
 
 def plan_new_archive(place: Place, needed_bytes: int) -> list[Finding]:
-    """Return what speaks against an archive there that needs so many more bytes. Pure."""
+    """Return the findings about an archive there that needs so many more bytes. Pure."""
     findings = list(_place_findings(place))
     if findings:
         return findings
@@ -124,7 +124,7 @@ def plan_new_archive(place: Place, needed_bytes: int) -> list[Finding]:
 
 
 def plan_archive_to_read(place: Place) -> list[Finding]:
-    """Return what speaks against reading an archive there. Pure."""
+    """Return the findings about reading an archive there. Pure."""
     findings = list(_place_findings(place))
     if not findings and not place.is_archive:
         text = f"{place.path} is not an archive: it contains no recovery points."

@@ -1,4 +1,4 @@
-"""Import an archive's points: what is in it, what speaks against it, and the step functions.
+"""Import an archive's points: what is in it, the findings, and the step functions.
 
 The points keep the owner that they were taken under. A machine that this core does not know
 becomes one of recovery points only; of one that it knows, neither owner nor kind is changed.
@@ -109,7 +109,7 @@ def _is_name_taken(newest: Manifest) -> bool:
 
 
 def plan_import(archived: ArchivedMachine) -> list[Finding]:
-    """Return what speaks against importing a machine's points, errors first. Pure."""
+    """Return the findings about importing a machine's points, errors first. Pure."""
     findings = []
     if archived.has_name_of_another:
         text = f"Another machine protected here is already named {archived.name}."
@@ -129,7 +129,7 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
 
 
 def check_room(needed_bytes: int) -> list[Finding]:
-    """Return what speaks against so many more bytes in this core's store."""
+    """Return the findings about so many more bytes in this core's store."""
     try:
         open_store().check_space(needed_bytes, "importing an archive")
     except StoreFull:

@@ -83,7 +83,7 @@ def run_import_dialog(request: HttpRequest, dialog: ImportDialog) -> HttpRespons
 
 @dataclass(frozen=True)
 class ImportRow:
-    """One machine of the archive, with what speaks against importing it."""
+    """One machine of the archive, with the findings about importing it."""
 
     archived: ArchivedMachine
     findings: list[Finding] = field(default_factory=list)

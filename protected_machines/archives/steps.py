@@ -49,7 +49,7 @@ def missing_bytes(place: Place, points: Sequence[Manifest]) -> int:
 
 
 def check_archive(place: Place, points: Sequence[Manifest]) -> list[Finding]:
-    """Return what speaks against copying these points there."""
+    """Return the findings about copying these points there."""
     needed_bytes = missing_bytes(place, points)
     findings = plan_new_archive(place, needed_bytes)
     if not findings and not needed_bytes:

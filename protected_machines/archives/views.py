@@ -26,7 +26,7 @@ POINTS_OFFERED = 200
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Choose the points and the folder; show what speaks against it; start the archive.
+    """Choose the points and the folder; show the findings; start the archive.
 
     A post with `check` only shows the findings of what was chosen.
     """
@@ -73,7 +73,7 @@ def _form(
 
 
 def _look(machine: Machine, form: ArchiveForm, points: list[RecoveryPoint]) -> dict[str, Any]:
-    """Look at what was chosen: what is copied, and what speaks against it."""
+    """Look at what was chosen: what is copied, and the findings."""
     point_id = form.cleaned_data["point_id"]
     place = look_at_place(form.cleaned_data["folder"])
     try:

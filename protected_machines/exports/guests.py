@@ -43,7 +43,7 @@ def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
 
 
 def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Stop the VM. A VM that is off or gone is as good."""
+    """Stop the VM. A VM that is off or gone is fine."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is not None:
@@ -124,7 +124,7 @@ def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
 
 
 def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Remove the VM with its disks; it must be off. Gone already is as good.
+    """Remove the VM with its disks; it must be off. Gone already is fine.
 
     Raises:
         WrongPowerState: it is on.

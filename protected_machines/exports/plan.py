@@ -55,7 +55,7 @@ def choose_controller(initramfs_drivers: Iterable[str]) -> str | None:
 def plan_export(
     facts: ExportFacts, placement_findings: Sequence[Finding] = (), *, needs_agent: bool = False
 ) -> list[Finding]:
-    """Return what speaks against the export, errors first. Pure.
+    """Return the findings about the export, errors first. Pure.
 
     `needs_agent`: the machine is to be protected here once it runs, so its agent must answer
     this core.

@@ -106,7 +106,7 @@ def _plan_uploads(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
 
 
 def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Remove the VM that bears the marker, powered off first. Already gone is as good."""
+    """Remove the VM that bears the marker, powered off first. Already gone is fine."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is None:

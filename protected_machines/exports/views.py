@@ -30,7 +30,7 @@ PLACE_FIELDS = ("datacenter", "compute", "datastore", "network")
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Choose point, place and hardware; show what speaks against it; start the export.
+    """Choose point, place and hardware; show the findings; start the export.
 
     A post with `check` only shows the findings of what was chosen.
     """
@@ -133,7 +133,7 @@ class ExportDialog:
         )
 
     def findings(self, form: ExportForm) -> list[Finding]:
-        """Return what speaks against the form as it stands, also before it was sent."""
+        """Return the findings about the form as it stands, also before it was sent."""
         if self.unread is not None:
             return [self.unread]
         if not form.is_bound:

@@ -58,7 +58,7 @@ def take_point(context: StepContext) -> dict[str, Any]:
 
 @take_point.undo
 def undo_take_point(context: StepContext) -> None:
-    """Remove the point from the store and from the index. Already gone is as good."""
+    """Remove the point from the store and from the index. Already gone is fine."""
     remove_recovery_point(context.subject_id, context.outputs["reserve_point"]["point_id"])
 
 

@@ -49,7 +49,7 @@ class DiskMapping:
 def map_disks(
     manifest: Manifest, target: MachineDescription, point: RecoveryPoint | None = None
 ) -> DiskMapping:
-    """Return which disk goes where and what speaks against it, errors first. Pure."""
+    """Return which disk goes where and the findings, errors first. Pure."""
     findings = list(_point_findings(point)) if point is not None else []
     findings += _firmware_findings(manifest.description, target)
     by_number = {disk.number: disk for disk in target.disks}

@@ -25,7 +25,7 @@ keyfile = str(_core.key_path)
 worker_class = "gthread"
 workers = 1
 threads = 8
-# A commit reads a whole base image once to check it; the worker's heartbeat goes on meanwhile.
+# A commit reads a whole base image once to check it; the worker keeps sending its heartbeat.
 timeout = 300
 keepalive = 75
 accesslog = None

@@ -1,6 +1,6 @@
 """The Failback dialog: what it offers, what was typed into it, and the order that this makes.
 
-The dialog shows a draft; Start Failback makes it anew from what was sent and starts its order,
+The dialog shows a draft; Start Failback makes it again from what was sent and starts its order,
 which was checked for the findings that are shown.
 """
 

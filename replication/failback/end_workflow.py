@@ -1,10 +1,10 @@
 """End a failback of one machine: commit it, or roll it back to the VM at this site.
 
 Commit removes the VM; the machine is an ordinary replica here from then on. It needs no source
-core: whoever lost that again commits, and fails over anew.
+core: whoever lost that again commits, and fails over again.
 
 Roll back takes the machine's ownership first, so that the source core acts on it no longer, and
-powers the VM on, which goes on where it was frozen. What the machine wrote at its source since then
+powers the VM on, which resumes where it was frozen. What the machine wrote at its source since then
 is left there as a branch that was not carried on. Until its agent answers, all can be taken back.
 """
 
@@ -89,8 +89,8 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
     if machine.kind != MachineKind.FAILED_BACK or machine.is_owned_here:
         raise StepFailed(
             "FAILBACK-NOT-FAILED-BACK",
-            f"{machine.name} is {machine.get_kind_display().lower()} here now, so there is nothing "
-            "to commit.",
+            f"{machine.name} is now {machine.get_kind_display().lower()} here, so there "
+            "is nothing to commit.",
             is_permanent=True,
         )
     vm = entry.vm
@@ -99,8 +99,9 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
     ):
         raise StepFailed(
             "FAILBACK-VM-RUNS",
-            f"The VM {vm['vm_name']} is powered on, though {machine.name} runs at "
-            f"{machine.owner_core_name}. Find out who started it and power it off, then try again.",
+            f"The VM {vm['vm_name']} is powered on, although {machine.name} runs at "
+            f"{machine.owner_core_name}. Find out who started it, power it off, then "
+            "choose Retry.",
         )
     return {"vcenter_id": vm["vcenter_id"], "marker": vm["marker"], "vm_name": vm["vm_name"]}
 
@@ -149,8 +150,8 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
         if machine.kind != MachineKind.FAILED_BACK:
             raise StepFailed(
                 "FAILBACK-NOT-FAILED-BACK",
-                f"{machine.name} is {machine.get_kind_display().lower()} here now; there is no VM "
-                "of it to go back to.",
+                f"{machine.name} is now {machine.get_kind_display().lower()} here, so "
+                "there is no VM to return to.",
                 is_permanent=True,
             )
         if not take(machine.pk, this_core(), machine.ownership_epoch):
@@ -213,7 +214,7 @@ def wait_for_agent(context: StepContext) -> dict[str, Any]:
 
 @step(
     "Protect the machine here",
-    irreversible="the machine is live here from now on, and writes data of its own",
+    irreversible="the machine is live here and writes its own data",
     limit_seconds=60,
 )
 def protect_here(context: StepContext) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def force_snapshot(context: StepContext) -> dict[str, Any]:
 def _owner_changed(machine: Machine) -> StepFailed:
     return StepFailed(
         "FAILBACK-OWNER-CHANGED",
-        f"The owner of {machine.name} changed at the same moment; look again.",
+        f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
     )
 
 

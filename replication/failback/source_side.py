@@ -41,7 +41,7 @@ _KINDS_SHOWN = ("restore_disks", "snapshot")
 def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachine) -> Machine:
     """Record what the owner says of a machine that is to come back here; the settings are its.
 
-    A core that was set up anew gets the machine's row. What this core took and the owner never had
+    A core that was reinstalled gets the machine's row. What this core took and the owner never had
     is marked as a branch that was not carried on.
 
     Raises:

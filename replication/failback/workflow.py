@@ -124,8 +124,8 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
         if machine.kind not in (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK):
             raise StepFailed(
                 "FAILBACK-NOT-FAILED-OVER",
-                f"{machine.name} is {machine.get_kind_display().lower()} here now; only a machine "
-                "that failed over to this core can go back.",
+                f"{machine.name} is now {machine.get_kind_display().lower()} here. Only a "
+                "machine that failed over to this core can fail back.",
                 is_permanent=True,
             )
         vm = describe_vm(machine)
@@ -295,7 +295,7 @@ def final_point(context: StepContext) -> dict[str, Any]:
 
     Idempotent: a point of that id that is there is returned; that it is still the last one is
         looked at in the next step, which takes another one if it is not.
-    Fails with AGENT-…, STORE-…; the machine thaws and goes on.
+    Fails with AGENT-…, STORE-…; the machine thaws and keeps running.
     """
     return final_points.take_final_point(
         context, context.outputs["reserve_names"]["final_point_id"]
@@ -333,16 +333,16 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
         guests.power_on_vm(vm["vcenter_id"], vm["marker"])
         raise StepFailed(
             "FAILBACK-HOLD-LOST",
-            "The VM was not off within the time that its file systems stay frozen, or somebody "
-            "else powered it off: something could have been written after the final point. It is "
-            "powered on again and goes on here.",
+            "The VM was not off in time: its file systems thawed, or someone powered it "
+            "off, so data could have been written after the final point. It is powered "
+            "on again and keeps running here.",
         )
     return {"final_point_id": held["point_id"]}
 
 
 @power_off_vm.undo
 def undo_power_off_vm(context: StepContext) -> None:
-    """Power the VM on: it goes on where it stopped."""
+    """Power the VM on: it continues where it stopped."""
     vm = context.outputs["begin_failback"]
     _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
@@ -410,7 +410,7 @@ def hand_over(context: StepContext) -> dict[str, Any]:
         if not machine.is_owned_here or not take(machine.pk, source, machine.ownership_epoch):
             raise StepFailed(
                 "FAILBACK-OWNER-CHANGED",
-                f"The owner of {machine.name} changed at the same moment; look again.",
+                f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
             )
         Machine.objects.filter(pk=machine.pk).update(
             kind=MachineKind.FAILED_BACK, source_core_id=pairing.peer_core_id
@@ -429,7 +429,7 @@ def undo_hand_over(context: StepContext) -> None:
         if not machine.is_owned_here and not take(machine.pk, this_core(), machine.ownership_epoch):
             raise StepFailed(
                 "FAILBACK-OWNER-CHANGED",
-                f"The owner of {machine.name} changed at the same moment; look again.",
+                f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
             )
         Machine.objects.filter(pk=machine.pk, kind=MachineKind.FAILED_BACK).update(
             kind=MachineKind.PENDING_FAILBACK
@@ -496,7 +496,7 @@ def replicate_again(context: StepContext) -> dict[str, Any]:
     if point is None:
         replicated = _get_replicated(context)
         if replicated.is_paused or replicated.pairing.is_paused:
-            raise Waiting("Replication is paused on this core; resume it to go on.", 5.0)
+            raise Waiting("Replication is paused on this core. Resume it to continue.", 5.0)
         with source_core(context) as client:
             client.ask_to_send([context.subject_id])
         raise Waiting(f"{get_pairing(context).peer_name} sends its newest recovery points.", 2.0)
@@ -517,7 +517,7 @@ def describe_vm(machine: Machine) -> dict[str, Any]:
     if not machine.vm_marker or machine.vcenter_id is None:
         raise StepFailed(
             "FAILBACK-NO-VM",
-            f"{machine.name} runs in no VM that this core made.",
+            f"{machine.name} does not run in a VM that this core created.",
             is_permanent=True,
         )
     return {
@@ -536,7 +536,7 @@ def tell_source(context: StepContext) -> bool:
         with source_core(context) as client:
             client.put_machine(context.subject_id, wire.SentMachine.of(_get_replicated(context)))
     except (Waiting, StepFailed, ReplicationError) as error:
-        context.note(f"The source core was not told yet: {error}")
+        context.note(f"The source core has not been told yet: {error}")
         return False
     return True
 
@@ -545,7 +545,7 @@ def _send(context: StepContext) -> dict[str, Any]:
     """Send the source core every point that it lacks, oldest first.
 
     Idempotent: the source says what it lacks, and up to where it holds each file.
-    Fails with REPLICATION-…, STORE-…. A cut is no failure: it goes on where it stopped.
+    Fails with REPLICATION-…, STORE-…. A cut is no failure: it continues where it stopped.
     """
     with source_core(context) as client:
         return Sending(
@@ -581,7 +581,7 @@ def _get_replicated(context: StepContext) -> ReplicatedMachine:
     if found is None:
         raise StepFailed(
             "FAILBACK-PAIRING-MISSING",
-            "The machine is no longer on the pairing with its source core.",
+            "The machine no longer belongs to the pairing with its source core.",
             is_permanent=True,
         )
     return found

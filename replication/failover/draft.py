@@ -1,6 +1,6 @@
 """The Fail Over dialog: what it offers, what was typed into it, and the order that this makes.
 
-The dialog shows a draft; Continue makes it anew from what was sent and starts its order, which was
+The dialog shows a draft; Continue makes it again from what was sent and starts its order, which was
 checked for the findings that are shown. So what was shown and what is refused cannot differ.
 """
 

@@ -21,7 +21,7 @@ class ChosenPointFacts:
     consistency: str = ""
     # Why its manifest cannot be read, in words; empty when it can.
     trouble_text: str = ""
-    # What speaks against making a VM of it at all: `protected_machines.exports.plan_export`.
+    # Findings about making a VM of it at all: `protected_machines.exports.plan_export`.
     export_findings: Sequence[Finding] = field(default_factory=tuple)
 
 

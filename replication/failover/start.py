@@ -34,7 +34,7 @@ def start_failover(
 
     Raises:
         FailoverRefused: something stands in the way; the text says what.
-        JobConflict: somebody else is failing one of the machines over, or another job holds it.
+        JobConflict: someone else is failing one of the machines over, or another job holds it.
     """
     known = find_failover(order.request_id)
     if known is not None:
@@ -62,7 +62,7 @@ def start_failover(
 
 @dataclass(frozen=True)
 class Rival:
-    """A failover that somebody else began for a machine that was chosen here too."""
+    """A failover that someone else began for a machine that was chosen here too."""
 
     text: str
     failover: Failover | None

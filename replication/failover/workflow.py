@@ -98,14 +98,15 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
         if machine.kind != MachineKind.REPLICATED or machine.is_owned_here:
             raise StepFailed(
                 "FAILOVER-NOT-REPLICATED",
-                f"{machine.name} is no replica now: it is {machine.get_kind_display().lower()} "
-                f"and belongs to {machine.owner_core_name}.",
+                f"{machine.name} is not a replica: it is "
+                f"{machine.get_kind_display().lower()} and is owned by "
+                f"{machine.owner_core_name}.",
                 is_permanent=True,
             )
         if not take(machine.pk, core, machine.ownership_epoch):
             raise StepFailed(
                 "FAILOVER-OWNER-CHANGED",
-                f"The owner of {machine.name} changed at the same moment; look again.",
+                f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
             )
         Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PENDING_FAILOVER)
     return {"ownership_epoch": machine.ownership_epoch + 1}
@@ -121,7 +122,7 @@ def undo_take_ownership(context: StepContext) -> None:
         if machine.is_owned_here and not take(machine.pk, source, machine.ownership_epoch):
             raise StepFailed(
                 "FAILOVER-OWNER-CHANGED",
-                f"The owner of {machine.name} changed at the same moment; look again.",
+                f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
             )
         Machine.objects.filter(pk=machine.pk, kind=MachineKind.PENDING_FAILOVER).update(
             kind=MachineKind.REPLICATED
@@ -213,7 +214,7 @@ def wait_for_agent(context: StepContext) -> dict[str, Any]:
 
 @step(
     "Protect the machine here",
-    irreversible="the machine is live here from now on, and writes data of its own",
+    irreversible="the machine is live here and writes its own data",
     limit_seconds=60,
 )
 def protect_here(context: StepContext) -> dict[str, Any]:
@@ -281,8 +282,8 @@ def verify_snapshots(context: StepContext) -> dict[str, Any]:
 def _history_broken(what: str) -> StepFailed:
     return StepFailed(
         "FAILOVER-HISTORY-BROKEN",
-        f"The machine runs and is protected, but {what}, so its history has a break here. Its "
-        "earlier recovery points stay as they are. Retry after a further forced snapshot, or "
+        f"The machine runs and is protected, but {what}, so its history has a gap here. "
+        "Earlier recovery points are kept. Force another snapshot, then choose Retry, or "
         "close the job.",
     )
 
@@ -295,7 +296,7 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
         return client.describe().boot_id
     except AgentUnreachable as error:
         raise Waiting(
-            f"The guest runs at {host}; its agent does not answer yet at port {machine.port}."
+            f"The guest runs at {host}. Its agent is not responding at port {machine.port} yet."
         ) from error
 
 

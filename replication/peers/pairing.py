@@ -1,7 +1,7 @@
 """Pair two cores: one asks, on the word of an administrator of the other.
 
 Usually the source asks its target. After a disaster that left no source core, the target asks one
-that was set up anew to become the source, and the machines that run at the target go over to it.
+that was reinstalled to become the source, and the machines that run at the target go over to it.
 """
 
 import base64
@@ -225,7 +225,7 @@ def _keep(
             pk=pairing_id, direction=direction, peer_core_id=peer.core_id, **fields
         )
     if known.pk != pairing_id and is_asking:
-        # The peer forgot this core meanwhile and made the pairing anew under another id.
+        # The peer forgot this core meanwhile and made the pairing again under another id.
         return _move(known, pairing_id, fields)
     Pairing.objects.filter(pk=known.pk).update(**fields)
     known.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Add a source core that was set up anew: its certificate first, then an administrator of it."""
+"""Add a source core that was reinstalled: its certificate first, then an administrator of it."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse

@@ -50,7 +50,7 @@ def copy_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse
 
 
 def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> HttpResponse:
-    """Choose machines and folder; a post with `check` only shows what speaks against it."""
+    """Choose machines and folder; a post with `check` only shows the findings."""
     outstanding = SeedDrive.objects.outstanding().values("replicated_id")
     rows: dict[uuid.UUID, ReplicatedMachine] = {
         row.pk: row
@@ -102,7 +102,7 @@ def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str
 
 
 def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
-    """Look at folder and points: what is copied, and what speaks against it."""
+    """Look at folder and points: what is copied, and the findings."""
     place = look_at_place(folder)
     points = []
     findings = []

@@ -176,7 +176,7 @@ def _take_back_when_taken_over(pairing: Pairing, machine: Machine, point_id: uui
     try:
         get_machine_of(pairing, machine.pk)
     except OwnedElsewhere:
-        # A point that is already somebody's parent stays: it is sound, only late.
+        # A point that is already someone's parent stays: it is sound, only late.
         with suppress(PointInUse):
             open_store().delete_point(str(machine.pk), str(point_id))
         raise

@@ -59,7 +59,7 @@ class Sending:
         *,
         is_pausable: bool = True,
     ) -> None:
-        # A failback goes on while replication is paused: a person began it after that.
+        # A failback continues while replication is paused: a person began it after that.
         self._is_pausable = is_pausable
         self._slice_bytes = slice_bytes
         self._replicated = replicated

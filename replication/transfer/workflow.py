@@ -73,7 +73,7 @@ def trust_target(context: StepContext) -> dict[str, Any]:
     try:
         dial(replicated.machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
     except AgentError as error:
-        context.note(f"The agent could not be told yet: {error}")
+        context.note(f"The agent has not been told yet: {error}")
         return {"is_trusted": False}
     replicated.note_trusted(timezone.now())
     return {"is_trusted": True}
@@ -108,7 +108,7 @@ def send_points(context: StepContext) -> dict[str, Any]:
 
     Idempotent: the target says what it lacks, and up to where it holds each file.
     Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is no
-        failure: it waits and goes on where it stopped.
+        failure: it waits and continues where it stopped.
     """
     replicated = get_replicated(context.params.replicated_machine_id)
     try:
@@ -117,7 +117,7 @@ def send_points(context: StepContext) -> dict[str, Any]:
     except PeerUnreachable as error:
         context.check_cancel()
         raise Waiting(
-            f"{error.text} It goes on where it stopped.", AGAIN_AFTER_CUT_SECONDS
+            f"{error.text} It resumes where it stopped.", AGAIN_AFTER_CUT_SECONDS
         ) from error
 
 

@@ -7,7 +7,7 @@ from django.template import Context, Template
 from django.utils import timezone
 
 from console.templatetags.console_format import (
-    STATE_ICONS,
+    TONE_ICONS,
     age,
     age_text,
     bytes_human,
@@ -118,7 +118,7 @@ def test_fingerprint_is_grouped() -> None:
     )
 
 
-@pytest.mark.parametrize("word", STATE_ICONS)
+@pytest.mark.parametrize("word", TONE_ICONS)
 def test_state_has_colour_icon_and_word(word: str) -> None:
     html = state(word, "Said in <words>")
 

@@ -84,7 +84,7 @@ def test_a_job_waits_while_the_link_is_down_and_goes_on(
     assert job.state == JobState.SUCCEEDED, log_of(job)
     assert link.cuts == 1
     waits = job.events.filter(step="send_points", type=EventType.WAITING)
-    assert "goes on where it stopped" in waits.get().payload["text"]
+    assert "resumes where it stopped" in waits.get().payload["text"]
 
 
 def test_the_bytes_on_the_wire_are_those_of_the_files(

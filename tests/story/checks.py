@@ -34,12 +34,12 @@ def check_that_the_old_core_knows(headquarters: Console, unsent_point_id: str) -
     page = headquarters.page
     headquarters.open_replication()
     for name in headquarters.lab.machines:
-        headquarters.reload_until(headquarters.row(name).get_by_text("DR site owns it"))
+        headquarters.reload_until(headquarters.row(name).get_by_text("owned by DR site"))
     headquarters.open_machine("db-01")
     headquarters.reload_until(
-        page.locator(f"#point-{unsent_point_id}").get_by_text("Not carried on")
+        page.locator(f"#point-{unsent_point_id}").get_by_text("Not on the main line")
     )
-    expect(page.get_by_text("A branch that was not carried on")).to_be_visible()
+    expect(page.get_by_text("Some points are not on the main line")).to_be_visible()
     expect(page.get_by_text("DR site since").first).to_be_visible()
 
 

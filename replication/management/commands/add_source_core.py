@@ -13,7 +13,7 @@ from replication.peers.pairing import add_source_core, find_replaced
 
 class Command(BaseCommand):
     help = (
-        "Pair this core, as the target, with a source core that was set up anew, and have the "
+        "Pair this core, as the target, with a source core that was reinstalled, and have the "
         "machines that run here fail back to it."
     )
 
