@@ -86,9 +86,9 @@ class OwnedElsewhere(ReplicationError):
 
     def __init__(self, machine_name: str, claim: OwnershipClaim) -> None:
         super().__init__(
-            f"{machine_name} belongs to {claim.owner_core_name} "
-            f"since {claim.owned_since:%Y-%m-%d %H:%M:%S} UTC "
-            f"(ownership epoch {claim.ownership_epoch}); this core must not act on it."
+            f"{machine_name} is owned by {claim.owner_core_name} since "
+            f"{claim.owned_since:%Y-%m-%d %H:%M:%S} UTC (ownership epoch "
+            f"{claim.ownership_epoch}), so this core must not act on it."
         )
         self.machine_name = machine_name
         self.claim = claim

@@ -59,7 +59,7 @@ def take_recovery_point(
     _check_live(machine)
     plan, parent_id = plan_parent(store, machine, PointKind(kind))
     if plan.reason:
-        report.note(f"A base image is taken: {plan.reason}.")
+        report.note(f"Taking a base image: {plan.reason}.")
     started = time.monotonic()
     logger.info(
         "take point start machine_id=%s point_id=%s kind=%s parent_id=%s reason=%s",
@@ -102,8 +102,8 @@ def take_recovery_point(
 def _check_live(machine: Machine) -> None:
     if machine.kind not in LIVE_KINDS:
         raise MachineNotLive(
-            f"{machine.name} is {machine.get_kind_display().lower()} on this core: "
-            "there is no agent to ask for a recovery point."
+            f"This core does not protect {machine.name} "
+            f"({machine.get_kind_display().lower()}), so it has no agent to contact."
         )
 
 
@@ -121,9 +121,7 @@ def _stream(
 def _note_whole_reads(report: Report, taken: SnapshotResult, *, is_watch_wanted: bool) -> None:
     """Say where whole disks had to be read, or will have to be."""
     if is_watch_wanted and not taken.is_watched:
-        report.note(
-            "The agent does not watch what is written from now on: the final point reads all."
-        )
+        report.note("The agent cannot track further writes: the final point will read all disks.")
     if taken.why_whole:
         report.note(f"Whole disks were read while the machine was frozen: {taken.why_whole}.")
 

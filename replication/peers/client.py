@@ -253,9 +253,9 @@ class PeerClient:
             refusal = wire.Refusal.from_json(answer)
         except PeerFaulty as error:
             raise PeerFaulty(
-                f"{self._peer} answered {response.status_code} to {method} {path}, which cannot be "
-                f"read. {error.text} Check that the port is the core interface of an Understudy "
-                "core."
+                f"{self._peer} gave an unreadable answer with status "
+                f"{response.status_code} to {method} {path}. {error.text} Check that the "
+                "port is that of the core interface of an Understudy core."
             ) from error
         raise self._error_of(response.status_code, refusal)
 

@@ -137,7 +137,7 @@ def accept_pairing(asked: wire.PairingRequest, username: str) -> wire.PairingAns
     """
     core = this_core()
     if str(asked.core_id) == core.id:
-        raise PairingRefused("A core cannot be its own target; give another core's address.")
+        raise PairingRefused("A core cannot be its own target. Enter the address of another core.")
     presented_here = make_secret()
     wants_source = asked.role == "target"
     pairing = _keep(

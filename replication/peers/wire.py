@@ -124,7 +124,7 @@ def decode(data: bytes) -> object:
     try:
         value: object = msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise PeerFaulty(f"What arrived is no JSON: {error}.") from error
+        raise PeerFaulty(f"The message is not JSON: {error}.") from error
     return value
 
 
