@@ -37,7 +37,7 @@ def test_nothing_protected_is_said_so() -> None:
         (["ready"], "ok", "Yes: the machine could be recovered"),
         (["ready", "failed_over"], "ok", "Yes: all 2 machines could be recovered"),
         (["ready", "at_risk"], "warn", "Yes, but 1 machine at risk"),
-        (["ready", "not_ready"], "bad", "Not all of it: 1 machine could not be recovered"),
+        (["ready", "not_ready"], "bad", "Not everything: 1 machine could not be recovered"),
         (["not_ready", "not_ready"], "bad", "No"),
     ],
 )
@@ -108,7 +108,7 @@ def test_only_the_worst_are_shown_until_all_are_asked_for(
 ) -> None:
     provider += [make_entry(f"machine-{number:03}") for number in range(60)]
 
-    assert "The 50 worst of 60 are shown." in signed_in.get("/").content.decode()
+    assert "Showing the 50 worst of 60." in signed_in.get("/").content.decode()
     assert signed_in.get("/?show=all").content.decode().count("/machines/machine-") == 60
 
 

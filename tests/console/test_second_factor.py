@@ -39,7 +39,7 @@ def test_setting_it_up_shows_recovery_codes(client: Client, secret: str) -> None
     page = client.get("/account/second-factor/recovery-codes/").content.decode()
 
     assert len(re.findall(r"<li><code>", page)) == 10
-    assert "10 of 10 have not been used." in page
+    assert "10 of 10 unused." in page
 
 
 def test_sign_in_asks_for_the_code(client: Client, secret: str) -> None:

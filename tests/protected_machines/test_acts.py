@@ -86,7 +86,7 @@ def test_a_name_that_is_taken_does_not_use_up_the_code(
     make_machine(name="web-01")
     response = admin_client.post(PROTECT, protect_values(agent))
     assert response.status_code == 422
-    assert "A machine of this name is protected here already." in response.content.decode()
+    assert "A machine with this name is already protected here." in response.content.decode()
     assert admin_client.post(PROTECT, protect_values(agent, name="web-02")).status_code == 303
 
 
@@ -135,7 +135,7 @@ def test_a_second_snapshot_while_one_runs_is_refused_with_the_reason(admin_clien
             headers=FRAGMENT,
         )
     assert response.status_code == 409
-    assert "cannot start" in response.content.decode()
+    assert "has to wait" in response.content.decode()
 
 
 def test_forcing_a_snapshot_of_a_replica_is_refused_and_says_who_owns_it(
@@ -147,7 +147,7 @@ def test_forcing_a_snapshot_of_a_replica_is_refused_and_says_who_owns_it(
     assert "aria-disabled" in admin_client.get(snapshot_url(machine)).content.decode()
     response = admin_client.post(snapshot_url(machine), {"kind": "incremental"})
     assert response.status_code == 409
-    assert "Headquarters owns this machine" in response.content.decode()
+    assert "Headquarters has owned this machine" in response.content.decode()
     assert not Job.objects.exists()
 
 
@@ -218,7 +218,9 @@ def test_a_vcenter_that_does_not_answer_is_said_in_the_dialog(
 
 def test_an_export_needs_a_point_and_a_vcenter(admin_client: Client) -> None:
     machine = make_machine()
-    assert "no recovery point yet" in admin_client.get(export_url(machine)).content.decode()
+    assert (
+        "no recovery points to export yet" in admin_client.get(export_url(machine)).content.decode()
+    )
     make_recovery_point(machine)
     assert "This core has no vCenter yet" in admin_client.get(export_url(machine)).content.decode()
     response = admin_client.post(export_url(machine), {}, headers=FRAGMENT)

@@ -74,14 +74,14 @@ def test_a_look_shows_what_is_copied_and_starts_nothing(
 ) -> None:
     values = asked(disk / "new", check="1")
     page = admin_client.post(url_of(archived.machine), values, headers=HTMX).content.decode()
-    assert "of 2 recovery points" in page
+    assert "in 2 recovery points" in page
     assert values["request_id"] in page
     page = admin_client.post(
         url_of(archived.machine),
         asked(disk / "new", check="1", point_id=str(archived.points[0].pk)),
         headers=HTMX,
     ).content.decode()
-    assert "of 1 recovery point<" in page
+    assert "in 1 recovery point<" in page
     empty = admin_client.post(url_of(archived.machine), asked("", check="1"), headers=HTMX)
     assert empty.status_code == 200
     assert "This field is required" not in empty.content.decode()
@@ -151,7 +151,7 @@ def test_what_is_in_it_is_shown_before_anything_starts(
     forget(archived.points[0].machine_id)
     page = as_read(admin_client.post(IMPORT, {"folder": str(folder)}, headers=HTMX))
     assert "2 recovery points up to" in page
-    assert "2 of them, " in page
+    assert "2 to import, " in page
     assert "All 2, " in page
     assert not Job.objects.exists()
 

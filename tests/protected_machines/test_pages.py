@@ -92,7 +92,7 @@ def test_a_machine_that_another_core_owns_says_why_it_cannot_be_snapshot(
     page = page_of(admin_client, machine)
     button = re.search(r"<button[^>]*aria-disabled[^>]*>", page)
     assert button
-    assert "Headquarters owns this machine since 2026-03-01 12:00 UTC" in button[0]
+    assert "Headquarters has owned this machine since 2026-03-01 12:00 UTC" in button[0]
     assert "(ownership epoch 4)" in button[0]
 
 
@@ -230,7 +230,7 @@ def test_what_the_menu_greys_is_refused_with_the_same_reason(
 ) -> None:
     machine = make_machine(kind=MachineKind.REPLICATED, is_paused=is_paused, **OTHER_CORE)
     menu = menu_of(page_of(admin_client, machine))
-    reason = "Headquarters owns this machine since"
+    reason = "Headquarters has owned this machine since"
     assert menu.count(f"<small>{reason}") == 3
     for name in ("machine-schedule", "machine-pause", "machine-resume"):
         response = admin_client.post(reverse(f"protected_machines:{name}", args=[machine.id]))

@@ -219,7 +219,7 @@ def test_a_branch_is_shown_on_the_machine_s_page(admin_client: Client) -> None:
     make_recovery_point(point.machine, is_carried_on=False)
     page = admin_client.get(point.machine.get_absolute_url()).content.decode()
     assert "Some points are not on the main line" in page
-    assert "went on without 1 recovery point of those below. It can be restored" in page
+    assert "continued without 1 recovery point in this list. It can still be restored" in page
     assert page.count("Not on the main line") == 1
 
 
@@ -229,4 +229,4 @@ def test_who_owns_a_machine_since_when_is_on_its_row_and_page(admin_client: Clie
     assert "DR site" in rows
     assert "epoch 2" in rows
     page = admin_client.get(Machine.objects.get().get_absolute_url()).content.decode()
-    assert "DR site owns this machine since 2026-03-01 12:00 UTC (ownership epoch 2)" in page
+    assert "DR site has owned this machine since 2026-03-01 12:00 UTC (ownership epoch 2)" in page

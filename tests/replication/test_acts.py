@@ -77,7 +77,7 @@ def test_force_of_a_silent_source_says_that_it_cannot_be_asked(signed_in: Client
     make_replicated(pairing)
     refused = signed_in.post(url("pairing-force", pairing))
     assert refused.status_code == 409
-    assert b"does not answer, so it cannot be asked to send" in refused.content
+    assert b"is not responding, so it cannot be asked to send" in refused.content
 
 
 def test_a_new_address_must_answer_as_the_same_core(
@@ -88,7 +88,7 @@ def test_a_new_address_must_answer_as_the_same_core(
         url("pairing-settings", outgoing), {**values, "port": str(free_port())}
     )
     assert refused.status_code == 422
-    assert b"does not answer" in refused.content
+    assert b"is not responding" in refused.content
     outgoing.refresh_from_db()
     assert (outgoing.peer_name, outgoing.port) == ("DR site", peer.port)
     kept = signed_in.post(
@@ -113,7 +113,7 @@ def test_a_target_core_is_added_after_its_certificate_was_confirmed(
     values["is_confirmed"] = "on"
     wrong = signed_in.post(confirm, {**values, "password": "wrong"})
     assert wrong.status_code == 422
-    assert b"knows no administrator" in wrong.content
+    assert b"has no administrator" in wrong.content
     done = signed_in.post(confirm, {**values, "password": ADMINISTRATOR[1]}, headers=HTMX)
     assert done.headers["HX-Redirect"] == "/replication/"
     assert Pairing.objects.outgoing().get().peer_name == "DR site"
@@ -123,7 +123,7 @@ def test_nobody_at_the_address_is_said_in_the_form(signed_in: Client) -> None:
     address = {"host": "127.0.0.1", "port": str(free_port())}
     refused = signed_in.post(reverse("replication:target-core-add"), address, headers=HTMX)
     assert refused.status_code == 422
-    assert b"No core answers at" in refused.content
+    assert b"No core responds at" in refused.content
 
 
 def test_machines_are_added_to_a_target_core(signed_in: Client) -> None:
@@ -165,5 +165,5 @@ def test_a_machine_of_another_core_is_not_replicated_from_its_own_page(signed_in
     assert address not in page
     response = signed_in.post(address, {"pairing": str(pairing.pk)})
     assert response.status_code == 409
-    assert "Headquarters owns this machine since" in response.content.decode()
+    assert "Headquarters has owned this machine since" in response.content.decode()
     assert not ReplicatedMachine.objects.exists()

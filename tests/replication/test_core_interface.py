@@ -212,4 +212,4 @@ def test_a_source_that_calls_but_cannot_be_dialled_is_reachable(pairing: Pairing
     assert not refresh_core(pairing)
     pairing.refresh_from_db()
     assert pairing.connection_state == "online"
-    assert "does not answer" in pairing.connection_error
+    assert "is not responding" in pairing.connection_error

@@ -76,7 +76,7 @@ def test_it_lists_the_steps_and_what_cannot_be_undone(
         "Switch this core to failover mode for the machine",
         "Export the recovery point to a new VM",
         "Verify both snapshots",
-        "Cannot be undone: the machine is live here from now on",
+        "Cannot be undone: the machine is live here and writes its own data",
     ):
         assert title in page
 
@@ -117,7 +117,7 @@ def test_a_source_that_answers_is_warned_of(
     replica.pairing.connection_state = "online"
     replica.pairing.save(update_fields=["connection_state"])
     page = signed_in.get(address_of(replica.pairing), headers=HTMX).content.decode()
-    assert "Headquarters still answers" in page
+    assert "Headquarters still responds" in page
     assert "FAILOVER-SOURCE-REACHABLE" in page
 
 
@@ -248,7 +248,7 @@ def test_nothing_chosen_is_refused(
     del dialog[f"{replica.machine_id}-is_chosen"]
     refused = signed_in.post(address_of(replica.pairing), dialog, headers=HTMX)
     assert refused.status_code == 422
-    assert b"Choose at least one machine." in refused.content
+    assert b"Select at least one machine." in refused.content
 
 
 @pytest.mark.parametrize(("field", "value"), [("cpus", "0"), ("memory_mib", "x"), ("vm_name", "")])
@@ -270,7 +270,7 @@ def test_a_machine_without_points_is_shown_and_cannot_go(
 ) -> None:
     bare = make_replicated(replica.pairing, make_replica(replica.pairing, name="bare"))
     page = signed_in.get(address_of(replica.pairing), headers=HTMX).content.decode()
-    assert "No recovery point of bare has arrived here whole" in page
+    assert "No complete recovery point of bare has arrived here" in page
     assert f"{bare.machine_id}-is_chosen" not in fields_of(page)
     assert f"{replica.machine_id}-is_chosen" in fields_of(page)
 
@@ -282,7 +282,7 @@ def test_one_machine_alone_is_offered_from_its_own_row(
     address = reverse("replication:machine-fail-over", args=[replica.pk])
     page = signed_in.get(address, headers=HTMX).content.decode()
     assert "db-01" in page
-    assert "other" not in page
+    assert ">other" not in page
 
 
 def test_a_machine_that_is_failed_over_is_refused_with_the_reason(
@@ -291,7 +291,7 @@ def test_a_machine_that_is_failed_over_is_refused_with_the_reason(
     Machine.objects.filter(pk=replica.machine_id).update(kind=MachineKind.FAILED_OVER)
     refused = signed_in.get(reverse("replication:machine-fail-over", args=[replica.pk]))
     assert refused.status_code == 409
-    assert b"It is failed over already." in refused.content
+    assert b"This machine has already failed over." in refused.content
 
 
 class TestFailoverPage:
@@ -321,7 +321,7 @@ class TestFailoverPage:
         assert b"hx-trigger" not in after.content
         shown = as_read(signed_in.get(self.address(failover)))
         assert "Failed over" in shown
-        assert "Runs as VM <strong>db-01</strong>" in shown
+        assert "Runs in VM <strong>db-01</strong>" in shown
 
     def test_a_failed_one_says_why_and_can_be_tried_again(
         self, signed_in: Client, failover: Failover
@@ -372,4 +372,4 @@ def test_a_slow_vcenter_does_not_hold_the_page(
         page = signed_in.get(address_of(replica.pairing), headers=HTMX)
     finally:
         vcsim.no_faults()
-    assert b"did not answer within 1 seconds" in page.content
+    assert b"did not respond within 1 seconds" in page.content

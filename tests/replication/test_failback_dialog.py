@@ -71,12 +71,12 @@ def test_the_quote_says_bytes_and_times_before_anything_starts(
     assert said is not None
     # What is here, and at most as much again that is still to be written.
     assert here_bytes * 0.95 < float(said[1]) * 2**20 < here_bytes * 2
-    assert "in 5 recovery points, a base image among them" in quote
+    assert "in 5 recovery points, including a base image" in quote
     assert "Copying</dt> <dd> about a minute" in quote
     assert re.search(r"Downtime</dt> <dd> about \d+", quote)
     assert "FAILBACK-NO-COMMON-POINT" in page
     assert "has no recovery point that the newest one builds on" in page
-    assert 'aria-disabled="true" title="db-01: Start the machine at DR site from the' in page
+    assert 'aria-disabled="true" title="db-01: At DR site, start a machine from the' in page
     assert not Job.objects.filter(kind="failback").exists()
 
 

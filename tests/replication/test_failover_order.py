@@ -123,7 +123,9 @@ def test_an_order_for_no_machine_is_refused(order: FailoverOrder) -> None:
 
 
 def test_a_machine_that_is_not_replicated_here_is_refused(order: FailoverOrder) -> None:
-    assert "replicates no machine" in refusal_of(with_machine(order, machine_id=uuid.uuid4()))
+    assert "does not replicate a machine" in refusal_of(
+        with_machine(order, machine_id=uuid.uuid4())
+    )
 
 
 def test_an_unknown_source_core_is_refused(order: FailoverOrder) -> None:

@@ -108,7 +108,7 @@ def test_a_machine_shows_its_newest_point_and_how_far_it_was_behind(signed_in: C
         behind_bytes=2 * 1024**2,
     )
     shown = text_of(signed_in)
-    assert "owns it since 2026-03-01 12:00 , epoch 1 Behind newest point 5 minutes" in shown
+    assert "since 2026-03-01 12:00 , epoch 1 Behind newest point 5 minutes" in shown
     assert "2 minutes, 2 points 2 MiB" in shown
 
 
@@ -125,9 +125,9 @@ def test_a_failed_over_machine_and_the_refused_source_are_said(signed_in: Client
     )
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
-    assert "1 owned here, Headquarters is refused" in shown
-    assert f"db-01 {core.name} owns it since 2026-03-01 12:00 , epoch 2" in shown
-    assert "Failed over Runs here; Headquarters is refused." in shown
+    assert "1 owned here, requests from Headquarters are rejected" in shown
+    assert f"db-01 owned by {core.name} since 2026-03-01 12:00 , epoch 2" in shown
+    assert "Failed over Runs here. Requests from Headquarters are rejected." in shown
 
 
 def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> None:
@@ -141,8 +141,8 @@ def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> Non
     make_replicated(pairing, machine)
     shown = text_of(signed_in)
     assert "Machines of this core run at the other site" in shown
-    assert "DR site owns it since 2026-03-01 12:00 , epoch 2 Runs at the other site" in shown
-    assert "DR site is its owner; this core does not act on it." in shown
+    assert "owned by DR site since 2026-03-01 12:00 , epoch 2 Runs at the other site" in shown
+    assert "Owned by DR site. This core does not act on it." in shown
 
 
 def menu_of(client: Client, element_id: str) -> dict[str, bool]:
@@ -194,7 +194,7 @@ def test_a_machine_on_a_seed_drive_says_that_nothing_is_sent(signed_in: Client) 
 
 def test_a_greyed_item_says_why(signed_in: Client) -> None:
     make_pairing(direction="incoming", peer_name="Headquarters")
-    assert "Headquarters replicates no machine to this core." in text_of(signed_in)
+    assert "Headquarters does not replicate any machines to this core." in text_of(signed_in)
 
 
 def fill(pairings: int, machines: int, direction: str = Direction.INCOMING) -> list[Pairing]:
@@ -223,7 +223,7 @@ def test_the_number_of_queries_depends_on_nothing(
 def test_a_core_with_many_machines_shows_them_only_when_asked(signed_in: Client) -> None:
     (pairing,) = fill(1, 30)
     shown = text_of(signed_in)
-    assert "Show its 30 machines" in shown
+    assert "Show all 30 machines" in shown
     assert "core-0-m003" not in shown.split("Incoming Replication")[1]
     assert "core-0-m003" in text_of(signed_in, f"?core={pairing.pk}").split("Incoming")[1]
 

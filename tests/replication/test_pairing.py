@@ -52,7 +52,7 @@ def test_a_core_that_was_forgotten_is_paired_under_a_new_id(
 
 
 def test_a_wrong_password_is_refused_and_nothing_is_kept(db: None, peer: PeerCore) -> None:
-    with pytest.raises(PeerRefusedAdministrator, match="DR site knows no administrator"):
+    with pytest.raises(PeerRefusedAdministrator, match="DR site has no administrator"):
         add_target_core("127.0.0.1", peer.port, ADMINISTRATOR[0], "wrong")
     assert not Pairing.objects.exists()
     assert not peer.rows("SELECT id FROM replication_pairing")

@@ -67,7 +67,7 @@ def test_a_look_starts_nothing_and_a_copy_starts_once_for_each_machine(
     url = core_url_of(replicated)
     look = signed_in.post(url, asked(disk / "seed", replicated, other, check="1"), headers=HTMX)
     assert look.status_code == 200
-    assert "of 4 recovery points" in look.content.decode()
+    assert "in 4 recovery points" in look.content.decode()
     assert not Job.objects.exists()
     values = asked(disk / "seed", replicated, other)
     for _ in range(2):
@@ -101,7 +101,7 @@ def test_a_machine_without_points_and_an_empty_form_are_refused(
     assert answer.status_code == 422
     page = answer.content.decode()
     assert "SEED-DRIVE-NO-POINT" in page
-    assert "bare has no recovery point yet." in page
+    assert "bare has no recovery points yet." in page
     assert signed_in.post(core_url_of(replicated), asked(disk)).status_code == 422
 
 
@@ -150,7 +150,7 @@ def test_a_drive_is_consumed_only_for_the_core_that_made_it(
     assert "Consume Seed Drive" in signed_in.get(url, headers=HTMX).content.decode()
     values = {**asked(disk / "seed"), "machines": str(archived.machine.pk)}
     page = signed_in.post(url, {"folder": str(disk / "seed")}, headers=HTMX).content.decode()
-    assert "db-01 is not a machine of Headquarters. Use Import Archive." in page
+    assert "db-01 is not a machine of Headquarters. Use Import Archive instead." in page
     assert "IMPORT-NOT-OF-THAT-CORE" in page
     assert signed_in.post(url, values).status_code == 422
     make_replicated(incoming, archived.machine)

@@ -346,7 +346,7 @@ def test_start_in_a_job_of_its_own_request_id_returns_the_same_job(tmp_path: Pat
 
 def test_a_subject_has_one_open_exclusive_job(tmp_path: Path) -> None:
     first = start_demo(tmp_path)
-    with pytest.raises(JobConflict, match="cannot start") as caught:
+    with pytest.raises(JobConflict, match="has to wait") as caught:
         start_demo(tmp_path, subject_id=first.subject_id)
     assert caught.value.job == first
     run_until_done(first)

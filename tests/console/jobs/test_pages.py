@@ -110,7 +110,7 @@ def test_the_list_as_fragment_polls_only_while_something_is_open(
 def test_a_job_page_shows_its_steps_and_why_it_waits(admin_client: Client, tmp_path: Path) -> None:
     page = page_of(admin_client, waiting_job(tmp_path))
     assert "The courier has not come yet." in page
-    assert "From here on it cannot be undone: it is on its way" in page
+    assert "Cannot be undone from here on: it is on its way" in page
     assert page.count('<li class="step ') == 6
 
 
