@@ -143,7 +143,7 @@ def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     with pytest.raises(Waiting, match="not rebooted yet"):
         wait("boot-1")
     agent.kill()
-    with pytest.raises(Waiting, match="does not answer yet"):
+    with pytest.raises(Waiting, match="is not responding yet"):
         wait()
     agent.start()
     answer = wait()
