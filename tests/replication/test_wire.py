@@ -123,7 +123,7 @@ def test_a_wrong_field_is_refused_by_its_name(kind: type[wire.Message]) -> None:
     ids=lambda data: repr(data[:20]),
 )
 def test_what_is_no_json_is_refused(data: bytes) -> None:
-    with pytest.raises(PeerFaulty, match="no JSON"):
+    with pytest.raises(PeerFaulty, match="not JSON"):
         wire.decode(data)
 
 
