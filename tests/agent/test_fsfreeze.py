@@ -167,6 +167,12 @@ def test_what_is_frozen_already_fails_the_point_and_thaws_the_rest(
         ):
             pytest.fail("there is no view")
         assert not is_frozen(other)
+        mounts = OpenMounts(mounted.mountinfo)
+        mounts.open()
+        with pytest.raises(SnapshotFailed, match="Device or resource busy"):
+            mounts.freeze()
+        assert not is_frozen(other)
+        mounts.close()
         run("fsfreeze", "--unfreeze", mounted.path)
     finally:
         other.close()
