@@ -15,7 +15,7 @@ ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recover
 COVERED ?= 0
 MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL)
 
-.PHONY: setup run test test-all test-full test-postgresql coverage check bench format
+.PHONY: setup run test test-all test-full test-postgresql coverage check mutants bench format
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -62,6 +62,9 @@ test-postgresql:  ## its output comes in one piece, when it has ended
 	  $(VENV)/bin/pytest -q -p no:cacheprovider -m "not guests and not browser and not full" \
 	    $(POSTGRES_TESTS)' >$$output 2>&1; \
 	  status=$$?; cat $$output; rm $$output; exit $$status; }
+
+mutants: setup  ## break important lines one at a time; does a test notice? Takes an hour or more
+	$(RUN) -m tests.mutants
 
 bench: setup  ## the figures of docs/performance.md, measured here and now
 	$(RUN) -m benchmarks

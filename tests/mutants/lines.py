@@ -1,0 +1,426 @@
+"""The important lines: order of syncs and renames, epochs, leases, digests, access, undos, limits.
+
+Each stands with how it is broken and with the tests that have to notice. A comparison that must
+hold is broken by `never`, a call that must be made by `left_out`, anything else by `instead`.
+"""
+
+from collections.abc import Iterator
+
+from tests.mutants.mutant import Mutant
+
+STORE = "tests/recovery_store"
+VMDK = f"{STORE}/vmdk"
+POWER_CUT = f"{STORE}/test_power_cut.py"
+AGENT = "tests/agent"
+PLAN = "tests/console/jobs/test_plan.py tests/console/jobs/test_plan_properties.py"
+JOBS = "tests/console/jobs"
+OWNERSHIP = "tests/protected_machines/test_ownership.py"
+VSPHERE = "tests/vsphere"
+CORES = "tests/replication"
+
+
+def never(file: str, tests: str, *conditions: str) -> Iterator[Mutant]:
+    """Have `if …:` never be true."""
+    for condition in conditions:
+        yield Mutant(file, f"if {condition}:", "if False:", tests)
+
+
+def left_out(file: str, tests: str, *lines: str) -> Iterator[Mutant]:
+    """Leave a line out."""
+    for line in lines:
+        yield Mutant(file, line, "pass", tests)
+
+
+def instead(file: str, tests: str, *pairs: tuple[str, str]) -> Iterator[Mutant]:
+    """Write the second text instead of the first."""
+    for before, after in pairs:
+        yield Mutant(file, before, after, tests)
+
+
+def _store() -> Iterator[Mutant]:
+    yield from left_out("recovery_store/folders.py", POWER_CUT, "os.fsync(file.fileno())")
+    yield from instead(
+        "recovery_store/folders.py",
+        POWER_CUT,
+        ("path.mkdir(exist_ok=True)\n    sync_folder(path.parent)", "path.mkdir(exist_ok=True)"),
+    )
+    yield from left_out(
+        "recovery_store/point_writer.py",
+        POWER_CUT,
+        "os.fsync(disk.fd)",
+        "sync_folder(self._folder)",
+    )
+    yield from left_out(
+        "recovery_store/replica.py",
+        POWER_CUT,
+        "sync_file(self._folder / disk.file)",
+        "sync_folder(self._folder)",
+    )
+    yield from left_out("recovery_store/store.py", POWER_CUT, "sync_folder(access.points)")
+    yield from left_out(
+        "recovery_store/point_writer.py",
+        f"{STORE}/test_point_writer.py {STORE}/test_store.py {STORE}/test_withdraw.py",
+        "self._check_parent_is_there()",
+        "_check_grain_digests(disk)",
+        "disk.validator.finish()",
+    )
+    yield from instead(
+        "recovery_store/point_writer.py",
+        f"{STORE}/test_point_writer.py",
+        ("length_bytes != disk.length_bytes or digest_hex", "digest_hex"),
+        (" or digest_hex != disk.digests.whole()", ""),
+    )
+    yield from never(
+        "recovery_store/point_writer.py",
+        f"{STORE}/test_store_full.py",
+        "self._unchecked_bytes >= _SPACE_CHECK_BYTES",
+    )
+    yield from never(
+        "recovery_store/folders.py",
+        f"{STORE}/test_two_processes.py {STORE}/test_point_writer.py {STORE}/test_store_full.py",
+        "free_bytes < needed_bytes + reserve_bytes",
+        "error.errno in _FULL_ERRORS",
+    )
+    yield from instead(
+        "recovery_store/folders.py",
+        STORE,
+        ("if _names_same_file(self._path, self._fd):", "if True:"),
+    )
+    yield from never(
+        "recovery_store/replica.py",
+        f"{STORE}/test_replica.py",
+        "offset_bytes != have_bytes",
+        "offset_bytes + len(data) > disk.file_bytes",
+        "digest_range(fd, start, end, buffer) != disk.range_digests[number]",
+        "(parent and parent.digest) != self.manifest.parent_digest",
+        "have_bytes != disk.file_bytes",
+        "part.hexdigest() != expected",
+        "whole.hexdigest() != disk.digest",
+    )
+    yield from never(
+        "recovery_store/proof.py",
+        f"{STORE}/test_damage.py",
+        "length_bytes != disk.file_bytes",
+        "digest != disk.range_digests[number]",
+    )
+    yield from never(
+        "recovery_store/manifest.py",
+        f"{STORE}/test_manifest.py",
+        "len(data) > MANIFEST_LIMIT_BYTES",
+        "manifest.to_bytes() != data or manifest.sealed().digest != manifest.digest",
+        "taken_at.utcoffset() != timedelta(0)",
+        "disk.parent is not None and disk.parent[0] != manifest.parent_point_id",
+        "str(uuid.UUID(text)) != text",
+    )
+    yield from never(
+        "recovery_store/store.py",
+        STORE,
+        "manifest.machine_id != machine_id",
+        "here is not None and here.digest != manifest.digest",
+        "parent.digest != manifest.parent_digest",
+        "children",
+    )
+    yield from never(
+        "recovery_store/grain_table.py",
+        f"{STORE}/test_grain_table.py",
+        "blake3(data).digest() != self.slice_digest(number)",
+        "data[: _HEAD.size] != expected or seal != _seal(expected, slice_digests)",
+    )
+    yield from never(
+        "recovery_store/inventory.py",
+        STORE,
+        "(manifest.machine_id, manifest.point_id) != (machine_id, point_id)",
+        "manifest.folder_name != folder.name",
+        "child is not None and child.parent_digest != manifest.digest",
+        "length_bytes != disk.file_bytes",
+    )
+    yield from never(
+        "recovery_store/vmdk/validator.py",
+        VMDK,
+        "not self._is_complete",
+        "remainder or not self._next_grain <= grain < self._grain_limit",
+        "size_bytes > COMPRESSED_GRAIN_LIMIT_BYTES",
+        "got != expected and not is_zero_grain",
+        "sector != END_OF_STREAM",
+        "seen != len(self._table_sectors)",
+    )
+
+
+def _agent() -> Iterator[Mutant]:
+    yield from never(
+        "agent/service.py",
+        f"{AGENT}/test_pairing.py {AGENT}/test_snapshot.py {AGENT}/test_hold.py",
+        'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
+        "self._core is None",
+        "self._known is not None",
+        "len(nonce) != NONCE_BYTES",
+    )
+    yield from left_out(
+        "agent/service.py",
+        f"{AGENT}/test_pairing.py",
+        "self._pairing.count_try(code)",
+        "self._pairing.use_up()",
+    )
+    yield from never(
+        "agent/pairing.py",
+        f"{AGENT}/test_pairing.py",
+        "self.get_code() != code",
+        "len(normal_code(code)) < _SHORTEST_CODE",
+    )
+    yield from never(
+        "agent/client/client.py",
+        f"{AGENT}/test_pairing.py {AGENT}/test_lying_agent.py {AGENT}/test_hold.py",
+        'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
+        "hold_seconds and not is_held",
+        "certificate_der != self._certificate_der",
+    )
+    yield from never(
+        "agent/client/receiving.py",
+        f"{AGENT}/test_lying_agent.py {AGENT}/test_protocol.py",
+        "disk.received_bytes > disk.limit_bytes",
+        "first_grain < disk.next_digest_grain or first_grain + count > disk.grains",
+        "length_bytes != disk.received_bytes",
+        "has_parent and (parent is None or parent.capacity_bytes > capacity_bytes)",
+    )
+    yield from never(
+        "agent/protocol.py",
+        f"{AGENT}/test_protocol.py {AGENT}/test_lying_agent.py {AGENT}/test_hostile_restore.py",
+        "length_bytes > limit_bytes",
+        "_run_digest(first_grain, frame.payload[RUN_HEAD.size :]) != digest",
+        "not 1 <= count <= MAX_RUN_GRAINS or len(frame.payload) < data_start",
+    )
+    yield from left_out(
+        "agent/tls.py",
+        f"{AGENT}/test_tls.py",
+        "context.num_tickets = 0",
+    )
+    yield from left_out(
+        "agent/state.py", AGENT, "os.fsync(file.fileno())", "sync_path(self.folder)"
+    )
+    yield from instead(
+        "agent/providers/hold.py",
+        f"{AGENT}/test_hold.py {AGENT}/test_freeze.py",
+        ("\n        lock_memory()", "\n        pass"),
+        ("unlock_memory()", "pass"),
+    )
+    yield from never(
+        "agent/protecting.py",
+        f"{AGENT}/test_hold.py {AGENT}/test_watch.py",
+        "not hold_seconds or owner.fingerprint != core.fingerprint",
+        "watch.cids != {key: disk.cid for key, disk in parents.items()}",
+        "not self._lock.acquire(blocking=False)",
+    )
+    yield from never(
+        "agent/rescue/duty.py",
+        f"{AGENT}/test_restore.py {AGENT}/test_hostile_restore.py {AGENT}/rescue",
+        "undone",
+        "start_bytes < disk.capacity_bytes",
+        "not writer.submitted_grain <= first_grain <= total_grains - count",
+    )
+
+
+def _jobs() -> Iterator[Mutant]:
+    yield from instead(
+        "console/jobs/models.py",
+        f"{JOBS}/test_engine.py {JOBS}/test_rescue.py",
+        ("Q(lease_until__isnull=True) | Q(lease_until__lt=now),", ""),
+        (
+            "return bool(self.filter(id=job_id, lease_owner=owner)",
+            "return bool(self.filter(id=job_id)",
+        ),
+        (
+            "            self.filter(id=job_id, lease_owner=owner).update(",
+            "            self.filter(id=job_id).update(",
+        ),
+    )
+    yield from never(
+        "console/jobs/journal.py",
+        f"{JOBS}/test_engine.py",
+        "self.owner is not None and job.lease_owner != self.owner",
+        "must_be_next and job.last_event_number != self.history.last_number",
+    )
+    yield from never(
+        "console/jobs/plan.py",
+        PLAN,
+        "event.number != history.last_number + 1",
+        "step is None or after is None or not _is_in_turn(history, event)",
+        "step.undo_failures >= UNDO_ATTEMPTS",
+        "history.is_closed",
+        "state not in (JobState.QUEUED, JobState.RUNNING) or history.is_past_return",
+        "history.is_past_return",
+        "step.lost_workers >= LOST_WORKERS_LIMIT",
+    )
+    yield from never(
+        "console/jobs/acts.py",
+        JOBS,
+        "not isinstance(params, workflow.params)",
+    )
+    yield from never(
+        "console/jobs/rescue.py",
+        f"{JOBS}/test_rescue.py",
+        "job.lease_until is not None and job.lease_until >= now",
+    )
+
+
+def _machines() -> Iterator[Mutant]:
+    yield from instead(
+        "protected_machines/ownership.py",
+        f"{OWNERSHIP} {CORES}/test_policy.py",
+        ("ownership_epoch__lt=claim.ownership_epoch", "ownership_epoch__lte=claim.ownership_epoch"),
+        ("pk=machine_id, ownership_epoch=expected_epoch)", "pk=machine_id)"),
+        ("ownership_epoch=expected_epoch + 1,", "ownership_epoch=expected_epoch,"),
+        ("claimed_epoch > owner_epoch", "claimed_epoch >= owner_epoch"),
+        ("claim.ownership_epoch == machine.ownership_epoch and", "True and"),
+    )
+    yield from never(
+        "protected_machines/ownership.py",
+        OWNERSHIP,
+        "disputes(claim, machine)",
+    )
+    yield from instead(
+        "protected_machines/points/policy.py",
+        "tests/protected_machines/test_policy.py",
+        ("if facts.is_paused or facts.has_open_job:", "if facts.is_paused:"),
+        (
+            "for point in reversed(candidates) if not point.is_damaged)",
+            "for point in reversed(candidates))",
+        ),
+    )
+    yield from never(
+        "protected_machines/points/index.py",
+        "tests/protected_machines/test_index.py",
+        "manifest.machine_id != str(machine.pk)",
+        "point.manifest_digest != manifest.digest",
+    )
+    yield from never(
+        "protected_machines/exports/options.py",
+        "tests/protected_machines/test_vm_options.py",
+        "not 1 <= cpus <= CPUS_LIMIT",
+        "not 0 < len(name) <= NAME_LENGTH",
+    )
+    yield from never(
+        "protected_machines/restores/rescue_machines.py",
+        "tests/protected_machines/test_restore_dialog.py",
+        "not paired.description.is_rescue",
+    )
+    yield from never(
+        "protected_machines/exports/guests.py",
+        "tests/protected_machines/test_guests.py",
+        'boot_id_before and guest["boot_id"] == boot_id_before',
+        "boot_id_before and description.boot_id == boot_id_before",
+    )
+
+
+def _cores() -> Iterator[Mutant]:
+    yield from instead(
+        "replication/api/gate.py",
+        f"{CORES}/test_core_interface.py",
+        ("or not is_secret(secret, pairing.peer_secret_digest)", ""),
+    )
+    yield from instead(
+        "replication/peers/credentials.py",
+        f"{CORES}/test_credentials.py",
+        ("hmac.compare_digest(digest_of(secret), digest)", "True"),
+    )
+    yield from left_out(
+        "console/accounts/access.py", "tests/console/test_access.py", "check_can_change(user)"
+    )
+    yield from instead(
+        "console/accounts/access.py",
+        "tests/console/test_access.py",
+        ("visible if user.is_authenticated else visible.none()", "visible"),
+    )
+    yield from instead(
+        "console/settings.py",
+        "tests/console/test_accounts.py",
+        ("SESSION_COOKIE_HTTPONLY = True", "SESSION_COOKIE_HTTPONLY = False"),
+        ("SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True", "CSRF_COOKIE_SECURE = True"),
+    )
+    yield from never(
+        "replication/failover/policy.py",
+        f"{CORES}/test_policy.py",
+        "machine.open_job_text",
+        "not machine.has_agent_certificate",
+        "point.trouble_text",
+    )
+    yield from never(
+        "replication/failback/policy.py",
+        f"{CORES}/test_failback_policy.py",
+        'facts.kind != "failed_over" or not facts.is_owned_here',
+        "not facts.is_agent_online",
+        "not facts.has_points",
+    )
+
+
+def _workflows() -> Iterator[Mutant]:
+    """Undos, and the comparisons of owner and epoch in failover and failback."""
+    yield from never(
+        "replication/failover/workflow.py",
+        f"{CORES}/test_failover_workflow.py",
+        "not take(machine.pk, core, machine.ownership_epoch)",
+        "machine.kind != MachineKind.REPLICATED or machine.is_owned_here",
+        'names["first_point_id"] not in chain_ids',
+    )
+    yield from never(
+        "replication/failback/end_workflow.py",
+        f"{CORES}/test_failback_end.py",
+        "not take(machine.pk, this_core(), machine.ownership_epoch)",
+        "machine.kind != MachineKind.FAILED_BACK",
+    )
+    yield from instead(
+        "replication/failback/workflow.py",
+        f"{CORES}/test_failback_faults.py",
+        ("if not machine.is_owned_here or not take(", "if False and not take("),
+    )
+    yield from never(
+        "replication/failback/source_side.py",
+        f"{CORES}/test_failback_faults.py {CORES}/test_hostile_peer.py",
+        "not machine.is_owned_here or machine.ownership_epoch != epoch",
+    )
+    yield from never(
+        "replication/failover/destination.py",
+        f"{CORES}/test_failover_order.py",
+        "value and value not in [known for known, _ in offered]",
+    )
+    yield from never(
+        "replication/failover/start.py",
+        f"{CORES}/test_failover_order.py",
+        "check.refusal",
+        "known is not None",
+    )
+    yield from never(
+        "replication/failback/start.py",
+        f"{CORES}/test_failback_order.py",
+        "check.refusal",
+    )
+
+
+def _vsphere() -> Iterator[Mutant]:
+    yield from never(
+        "vsphere/machine.py",
+        f"{VSPHERE}/test_machine.py",
+        "self.marker != expected_marker",
+    )
+    yield from never(
+        "vsphere/vm_import.py",
+        f"{VSPHERE}/test_import.py {VSPHERE}/test_import_faults.py",
+        "sorted(disk.number for disk in disks) != sorted(disk.number for disk in spec.disks)",
+        "not 0 < disk.length_bytes < MAX_STREAM_BYTES",
+        "entry.size != sender.sent_bytes or (digest and digest != sender.sha1)",
+        "by_slot.get(slot) != disk.capacity_bytes",
+    )
+    yield from never(
+        "vsphere/placement.py",
+        f"{VSPHERE}/test_placement.py",
+        "free_bytes < needed_bytes",
+        'plain_name(of.get("name", "")) == vm_name',
+    )
+    yield from never(
+        "vsphere/spec.py",
+        f"{VSPHERE}/test_spec.py",
+        'spec.firmware not in ("bios", "efi")',
+        "not 1 <= len(spec.name) <= MAX_NAME_LENGTH",
+    )
+
+
+MUTANTS = (*_store(), *_agent(), *_jobs(), *_machines(), *_cores(), *_workflows(), *_vsphere())
