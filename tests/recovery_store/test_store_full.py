@@ -1,6 +1,5 @@
 """A full store says so, and nothing half stays; on a real small file system."""
 
-import errno
 import os
 import resource
 import subprocess
@@ -184,11 +183,23 @@ def test_the_reserve_stays_free(tmp_path: Path) -> None:
     assert not list(store.root.rglob(MACHINE_ID + "/unfinished/*"))
 
 
+def test_a_point_ends_before_it_eats_into_the_reserve(tmp_path: Path) -> None:
+    """The file system itself would have room for all of it."""
+    image = tmp_path / "disk.raw"
+    image.write_bytes(os.urandom(40 * MIB))
+    small = tmp_path / "small"
+    small.mkdir()
+    with mounted_tmpfs(small, 64 * MIB):
+        store = Store(small / "store", reserve_bytes=40 * MIB)
+        with pytest.raises(StoreFull, match="and a reserve of"):
+            import_raw(store, [image])
+
+
 def test_a_store_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     store = Store(Path("/proc/no-such-store"))
-    with pytest.raises(StoreError, match="cannot be used"):
+    with pytest.raises(StoreError, match="cannot be used") as refusal:
         begin(store)
-    assert errno.errorcode  # the error of the system is chained, not shown alone
+    assert isinstance(refusal.value.__cause__, OSError)
 
 
 def test_a_point_on_the_default_reserve_of_a_small_file_system_fits(tmp_path: Path) -> None:
