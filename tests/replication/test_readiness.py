@@ -63,7 +63,7 @@ def test_lost_source_core_is_a_risk_and_says_so() -> None:
     make_held(make_incoming(connection_state=ConnectionState.UNREACHABLE))
 
     assert only_entry().state is ReadinessState.AT_RISK
-    assert only_entry().reasons == ("Headquarters cannot be reached, so no newer point arrives.",)
+    assert only_entry().reasons == ("Headquarters is unreachable, so no newer points arrive.",)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_late_point_is_a_risk() -> None:
 
     (entry,) = readiness(NOON + timedelta(hours=5))
 
-    assert entry.reasons == ("The newest recovery point is from 5 hours ago; that is late.",)
+    assert entry.reasons == ("The newest recovery point was taken 5 hours ago, which is late.",)
 
 
 def test_failed_over_and_outgoing_machines_are_not_counted_here() -> None:
@@ -116,4 +116,4 @@ def test_home_page_counts_them(signed_in: Client) -> None:
     page = signed_in.get("/").content.decode()
 
     assert replicated.machine.name in page
-    assert "Headquarters cannot be reached" in page
+    assert "Headquarters is unreachable" in page
