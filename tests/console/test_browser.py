@@ -18,7 +18,7 @@ from console.urls import handler403, handler404, handler500, urlpatterns
 from tests.browser import chromium, page_of
 
 pytestmark = [
-    pytest.mark.live,
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
 ]

@@ -21,7 +21,7 @@ from rescue_medium.medium import ensure_medium
 from tests.places.vcsim import credentials_of
 from tests.places.waiting import wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.guests]
 MARKER = "test-of-the-hypervisor"
 BOOT_SECONDS = 400
 

@@ -13,7 +13,7 @@ from lab.tools_link import ToolsLink
 from tests.places.ports import free_port
 from tests.places.waiting import wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.guests]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.protected_machines.archives import Archived, forget, make_archived
 from tests.replication.rows import make_pairing, make_replicated
 
 pytestmark = [
-    pytest.mark.live,
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
 ]

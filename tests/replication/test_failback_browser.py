@@ -15,7 +15,7 @@ from tests.replication.failbacks import FailedOver, hand_back, replicating_back,
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = [
-    pytest.mark.live,
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.django_db(transaction=True),
 ]

@@ -47,7 +47,7 @@ from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rivals import just_before_update
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.replication.failbacks import (
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.replication.guests import Guests
 from tests.replication.rivals import just_before_update
 from tests.replication.rows import hand_over
 
-pytestmark = pytest.mark.live
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

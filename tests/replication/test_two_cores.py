@@ -8,7 +8,7 @@ import pytest
 from tests.places.ports import free_port
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
-pytestmark = [pytest.mark.live, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 REFRESH = "from replication.heartbeat import refresh_cores; refresh_cores()"
 STATE = "SELECT direction, peer_name, connection_state, is_paused_by_peer FROM replication_pairing"

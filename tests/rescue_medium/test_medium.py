@@ -78,9 +78,8 @@ def test_it_is_built_once(medium: Path) -> None:
     assert medium.stat().st_mtime_ns == before
 
 
-@pytest.mark.live
-@pytest.mark.guests
 @pytest.mark.slow
+@pytest.mark.guests
 def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
     machine: SourceMachine, credentials: CoreCredentials
 ) -> None:
@@ -123,7 +122,7 @@ def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
     wait_until(lambda: machine.console_text() == "#", "the disk to be booted", 60)
 
 
-@pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.guests
 @pytest.mark.full
 def test_uefi_starts_it_from_a_stick_on_other_hardware(
@@ -163,7 +162,7 @@ def test_uefi_starts_it_from_a_stick_on_other_hardware(
         guest.kill()
 
 
-@pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.guests
 @pytest.mark.full
 def test_uefi_starts_it_from_a_cd_while_the_disk_is_blank(medium: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.story.failing_over import (
 from tests.story.journal import check_goes_on, journal_of_point
 from tests.story.two_sites import Lab, running_lab
 
-pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.browser, pytest.mark.full]
+pytestmark = [pytest.mark.slow, pytest.mark.guests, pytest.mark.browser, pytest.mark.full]
 
 MACHINES = ("db-01", "web-01")
 PORT_SHIFT = 20_000

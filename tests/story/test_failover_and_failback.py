@@ -19,7 +19,7 @@ from tests.story.failing_over import fail_over, leave_unsent, lose_headquarters
 from tests.story.journal import check_goes_on, journal_of_point
 from tests.story.two_sites import Lab, running_lab
 
-pytestmark = [pytest.mark.live, pytest.mark.guests, pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.guests, pytest.mark.browser]
 
 MACHINE = "db-01"
 PORT_SHIFT = 21_000

@@ -18,7 +18,7 @@ from tests.console.jobs.workers import WorkerProcess, worker
 from tests.places.redis import RedisServer
 from tests.places.waiting import wait_until
 
-pytestmark = [pytest.mark.live, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

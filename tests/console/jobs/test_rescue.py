@@ -82,7 +82,7 @@ def waiting_calls(redis_url: str) -> list[str]:
     return [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]
 
 
-@pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_job_starts_without_broker_and_is_woken_when_it_is_back(
     tmp_path: Path, redis_url: str
@@ -99,7 +99,7 @@ def test_a_job_starts_without_broker_and_is_woken_when_it_is_back(
     assert rescue_stale_jobs() == 0
 
 
-@pytest.mark.live
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_the_wake_up_is_sent_after_commit_only(tmp_path: Path, redis_url: str) -> None:
     with transaction.atomic():
