@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from console.findings import Finding
+from console.findings import Finding, has_errors
 from console.jobs.report import Report
 from console.jobs.workflow import StepFailed
 from protected_machines.archives.folder import Place, look_at_place, plan_new_archive
@@ -52,9 +52,9 @@ def check_archive(place: Place, points: Sequence[Manifest]) -> list[Finding]:
     """Return the findings about copying these points there."""
     needed_bytes = missing_bytes(place, points)
     findings = plan_new_archive(place, needed_bytes)
-    if not findings and not needed_bytes:
+    if not has_errors(findings) and not needed_bytes:
         text = "The archive already contains all of this."
-        return [Finding.warning("ARCHIVE-NOTHING-NEW", text)]
+        findings.append(Finding.warning("ARCHIVE-NOTHING-NEW", text))
     return findings
 
 
