@@ -119,7 +119,7 @@ def test_a_point_without_a_whole_chain_is_no_parent(store: Store, machine: Machi
     disk_path(store, manifest_of(store, base)).unlink()
     plan, parent_id = plan_parent(store, machine, PointKind.INCREMENTAL)
     assert (plan.kind, parent_id) == (PointKind.BASE_IMAGE, None)
-    assert "whole chain" in plan.reason
+    assert "complete chain" in plan.reason
 
 
 def test_a_point_is_removed_and_found_by_its_own_machine_only(
