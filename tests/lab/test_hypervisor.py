@@ -263,7 +263,8 @@ def test_a_disk_that_the_lab_s_efi_would_not_find_is_refused(tmp_path: Path) -> 
 def test_a_machine_that_cannot_start_is_off_and_says_why(
     session: vsphere.Session, vcsim: Vcsim, hypervisor: HypervisorProcess, stream: Path
 ) -> None:
-    moid = import_machine(session, "damaged", stream, 512 << 20)
+    capacity_bytes = ensure_images()["web-01"].disks[0].stat().st_size
+    moid = import_machine(session, "damaged", stream, capacity_bytes)
     vcsim.disk_path(moid, 0).write_bytes(b"no disk at all")
     vm = session.get_vm(moid)
     vm.power_on()
