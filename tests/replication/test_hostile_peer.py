@@ -265,13 +265,11 @@ def test_a_wrong_answer_is_refused_and_says_whose_it_was(
         if wrong.is_forgiven:
             continue
         answers.append((200, body))
-        with pytest.raises(
-            PeerFaulty, match=r"Elsewhere at .* gave an unreadable answer with status 200"
-        ):
+        with pytest.raises(PeerFaulty, match=r"Elsewhere at .* gave an unreadable answer .* 200"):
             ask(peer)
     for body in (b"", b"<html>", b"[" * 100_000, b'{"code": NaN}', b'{"x": "\\ud800"}'):
         answers.append((200, body))
-        with pytest.raises(PeerFaulty, match="cannot be read"):
+        with pytest.raises(PeerFaulty, match="gave an unreadable answer"):
             ask(peer)
 
 
@@ -280,9 +278,7 @@ def test_a_refusal_that_cannot_be_read_is_a_faulty_peer(
 ) -> None:
     for _, body in sendable(wire.Refusal):
         answers.append((409, body))
-        with pytest.raises(
-            PeerFaulty, match=r"Elsewhere at .* gave an unreadable answer with status 409"
-        ):
+        with pytest.raises(PeerFaulty, match=r"Elsewhere at .* gave an unreadable answer .* 409"):
             peer.status()
 
 
