@@ -1,5 +1,6 @@
 """Commit and roll back: their workflows, buttons, and what the days that were set do."""
 
+import re
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,6 +25,7 @@ from replication.failback.end_workflow import commit, roll_back
 from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.reading import as_read
 from tests.replication.failbacks import FailedOver, hand_back, owner_at, run_here
 from tests.replication.guests import Guests
 from tests.replication.peer_core import ADMINISTRATOR, PeerCore
@@ -192,14 +194,17 @@ def test_one_end_excludes_the_other(entry: FailbackMachine) -> None:
         end_failback(entry, ROLL_BACK)
 
 
+def buttons_of(page: str) -> set[str]:
+    return {text.strip() for text in re.findall(r">([^<]*)</button>", page)}
+
+
 def test_the_page_has_the_buttons_and_they_work_without_script(
     signed_in: Client, entry: FailbackMachine
 ) -> None:
     url = reverse("replication:failback", args=[entry.failback_id])
-    page = signed_in.get(url).content.decode()
+    page = as_read(signed_in.get(url))
     assert "Failed back, not committed" in page
-    assert ">Commit</button>" in page
-    assert ">Roll back</button>" in page
+    assert buttons_of(page) >= {"Commit", "Roll back"}
     assert "<html" not in signed_in.get(url, headers={"HX-Request": "true"}).content.decode()
     commit = reverse("replication:failback-commit", args=[entry.failback_id, entry.pk])
     assert signed_in.get(commit).status_code == 405
@@ -207,9 +212,9 @@ def test_the_page_has_the_buttons_and_they_work_without_script(
     assert (answer.status_code, answer["Location"]) == (303, url)
     assert signed_in.post(commit).status_code == 409
     run_until_done(Job.objects.get(kind="failback_commit"), limit_seconds=30)
-    page = signed_in.get(url).content.decode()
+    page = as_read(signed_in.get(url))
     assert "Committed" in page
-    assert ">Roll back</button>" not in page
+    assert "Roll back" not in buttons_of(page)
     refused = signed_in.post(
         reverse("replication:failback-roll-back", args=[entry.failback_id, entry.pk])
     )
