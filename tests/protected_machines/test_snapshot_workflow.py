@@ -67,12 +67,12 @@ def test_a_failed_snapshot_says_why_by_its_code(machine: Machine, agent: Running
     agent.kill()
     job = run_until_done(start(machine))
     assert job.error_code == "AGENT-UNREACHABLE", log_of(job)
-    assert "Check that the machine runs" in job.error_text
+    assert "Check that the machine" in job.error_text
 
 
 def test_a_base_image_nobody_asked_for_is_explained_on_the_job(
     machine: Machine, told: list[uuid.UUID]
 ) -> None:
     job = run_until_done(start(machine))
-    note = "A base image is taken: it is the first recovery point of the machine."
+    note = "Taking a base image: it is the machine's first recovery point."
     assert job.steps.get(name="take_point").note == note

@@ -48,7 +48,7 @@ def test_the_first_point_is_a_base_image_and_says_why(
     notes: list[str] = []
     point = take(machine, report=Told(note=notes.append))
     assert point.kind == PointKind.BASE_IMAGE
-    assert notes == ["A base image is taken: it is the first recovery point of the machine."]
+    assert notes == ["Taking a base image: it is the machine's first recovery point."]
     assert point.taken_by_core_name == machine.owner_core_name
     assert point.stored_bytes > 0
     assert_same(store, point, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
@@ -172,7 +172,7 @@ def test_losing_ownership_in_mid_stream_leaves_no_point(
 
 def test_a_replica_has_no_agent_to_ask(machine: Machine) -> None:
     Machine.objects.update(kind=MachineKind.REPLICATED)
-    with pytest.raises(MachineNotLive, match="no agent to ask"):
+    with pytest.raises(MachineNotLive, match="no agent to contact"):
         take(machine)
 
 
