@@ -59,7 +59,7 @@ test-full:
 test-postgresql:  ## its output comes in one piece, when it has ended
 	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \
 	  DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
-	  $(VENV)/bin/pytest -q -p no:cacheprovider -m "not guests and not browser and not full" \
+	  $(VENV)/bin/pytest -q $(IN_PARALLEL) -p no:cacheprovider -m "not guests and not browser and not full" \
 	    $(POSTGRES_TESTS)' >$$output 2>&1; \
 	  status=$$?; cat $$output; rm $$output; exit $$status; }
 
