@@ -248,11 +248,15 @@ def _jobs() -> Iterator[Mutant]:
         "history.is_closed",
         "state not in (JobState.QUEUED, JobState.RUNNING) or history.is_past_return",
         "history.is_past_return",
+    )
+    yield from never(
+        "console/jobs/plan.py",
+        f"{JOBS}/test_engine.py",
         "step.lost_workers >= LOST_WORKERS_LIMIT",
     )
     yield from never(
         "console/jobs/acts.py",
-        JOBS,
+        f"{JOBS}/test_engine.py",
         "not isinstance(params, workflow.params)",
     )
     yield from never(

@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from console.jobs import engine, journal, plan
-from console.jobs.acts import cancel_job, close_job, retry_job, undo_job
+from console.jobs.acts import cancel_job, close_job, retry_job, start_job, undo_job
 from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.doors import doors
 from console.jobs.errors import JobConflict, LeaseLost
@@ -374,3 +374,9 @@ def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path) -> None:
     assert (failed.step, failed.payload["code"]) == (waits[0], "JOBS-WAITING")
     assert failed.payload["text"] == "The courier still holds the box."
     assert world_of(tmp_path) == {}
+
+
+def test_a_job_takes_the_parameters_of_its_own_workflow_only() -> None:
+    with pytest.raises(TypeError, match="demo wants"):
+        start_job("demo", uuid4(), "Parcel", {"folder": "/tmp"})
+    assert not Job.objects.exists()
