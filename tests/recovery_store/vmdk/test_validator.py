@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery_store.errors import StreamRefused
-from recovery_store.vmdk.layout import GRAIN_MARKER, METADATA_MARKER
+from recovery_store.vmdk.layout import COMPRESSED_GRAIN_LIMIT_BYTES, GRAIN_MARKER, METADATA_MARKER
 from recovery_store.vmdk.validator import StreamValidator
 from tests.recovery_store.disks import MIB, Grains, make_stream
 
@@ -107,6 +107,15 @@ def test_every_flipped_byte_of_a_grain_marker_is_refused() -> None:
                 continue  # some bytes more or less in the same sector: the digests' business
             with pytest.raises(StreamRefused):
                 judge(patched(stream, offset, bytes([stream[offset] ^ bit])))
+
+
+@pytest.mark.parametrize("size_bytes", [COMPRESSED_GRAIN_LIMIT_BYTES + 1, (1 << 32) - 1])
+def test_a_grain_larger_than_a_reader_takes_is_refused_before_its_bytes(size_bytes: int) -> None:
+    stream = bytearray(full_stream())
+    at = place(bytes(stream), "grain")
+    GRAIN_MARKER.pack_into(stream, at, 0, size_bytes)
+    with pytest.raises(StreamRefused, match=f"a grain of {size_bytes} bytes"):
+        judge(bytes(stream[: at + 512]))
 
 
 def test_a_stream_cut_at_or_beside_any_border_is_refused() -> None:
