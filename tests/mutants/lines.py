@@ -421,7 +421,7 @@ def _vsphere() -> Iterator[Mutant]:
     )
     yield from never(
         "vsphere/spec.py",
-        f"{VSPHERE}/test_spec.py",
+        f"{VSPHERE}/test_import.py",
         'spec.firmware not in ("bios", "efi")',
         "not 1 <= len(spec.name) <= MAX_NAME_LENGTH",
     )

@@ -166,8 +166,8 @@ def test_what_was_kept_is_a_disk_for_qemu(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": ""}, "1 to 80"),
-        ({"name": "x" * 81}, "1 to 80"),
+        ({"name": ""}, "the name must have 1 to 80"),
+        ({"name": "x" * 81}, "the name must have 1 to 80"),
         ({"firmware": "uefi"}, "neither bios nor efi"),
         ({"cpus": 0}, "at least one CPU"),
         ({"disks": []}, "at least one disk"),
