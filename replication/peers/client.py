@@ -34,7 +34,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
 # A peer reads all that arrived before it says that a point is whole, be its disk ever so slow.
 _PROVEN_BYTES_PER_SECOND = 10_000_000
-# Notices within a minute that the peer's computer has gone, also while a long answer is due.
+# A peer whose computer is gone is noticed within a minute, even during a long answer.
 _KEEP_ALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
