@@ -50,7 +50,7 @@ def run(work: Path) -> list[Figure]:
             _WIRE_LIMIT,
         ),
         Figure(
-            "Its quote of bytes to send",
+            "Its estimate of bytes to send",
             quote_bytes / 1e6,
             "bytes really sent",
             wire_bytes / 1e6,

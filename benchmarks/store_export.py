@@ -65,7 +65,9 @@ def run(work: Path) -> list[Figure]:
             "≥ 40 × as fast",
             speed >= 40,
         ),
-        at_most("The same beside cp", ours.seconds, "cp of the result", copy.seconds, "s", 2),
+        at_most(
+            "The same, compared with cp", ours.seconds, "cp of the result", copy.seconds, "s", 2
+        ),
         at_most(
             "The same, on the disk",
             min(synced_exports),
