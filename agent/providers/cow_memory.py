@@ -12,8 +12,8 @@ from pathlib import Path
 
 from agent.errors import SnapshotFailed
 
-_CONTROL = Path("/sys/class/zram-control")
-_BLOCK = Path("/sys/block")
+_SYS = Path("/sys")
+_CONTROL = "class/zram-control"
 _MODPROBE_SECONDS = 60
 _LEAST_BYTES = 16 * 1024 * 1024
 _MOST_BYTES = 4 * 1024**3
@@ -21,13 +21,13 @@ _MOST_BYTES = 4 * 1024**3
 _COMPRESSION = 4
 
 
-def ensure_modules() -> None:
+def ensure_modules(sys_root: Path = _SYS) -> None:
     """Load the kernel modules that a view needs; has to be done before anything is frozen.
 
     Raises:
         SnapshotFailed: a module is missing or cannot be loaded.
     """
-    if _CONTROL.exists() and Path("/sys/module/dm_snapshot").exists():
+    if (sys_root / _CONTROL).exists() and (sys_root / "module/dm_snapshot").exists():
         return
     for command in (["modprobe", "dm_snapshot"], ["modprobe", "zram", "num_devices=0"]):
         try:
@@ -41,14 +41,14 @@ def ensure_modules() -> None:
             raise SnapshotFailed(f"Loading a kernel module: {' '.join(command)}: {text}")
 
 
-def memory_for_cow(wanted_bytes: int | None) -> int:
+def memory_for_cow(wanted_bytes: int | None, meminfo: Path = Path("/proc/meminfo")) -> int:
     """Return how much memory the copy-on-write space of all disks may take together.
 
     Raises:
         SnapshotFailed: there is too little.
     """
     available_bytes = 0
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in meminfo.read_text().splitlines():
         if line.startswith("MemAvailable:"):
             available_bytes = int(line.split()[1]) * 1024
     may_take_bytes = min(wanted_bytes or available_bytes // 2, _MOST_BYTES)
@@ -71,7 +71,7 @@ class CowDevice:
         size_bytes = min(limit_bytes * _COMPRESSION, capacity_bytes + capacity_bytes // 64 + 2**20)
         self.size_bytes = -(-size_bytes // page_bytes) * page_bytes
         try:
-            self._number = int((_CONTROL / "hot_add").read_text())
+            self._number = int((_SYS / _CONTROL / "hot_add").read_text())
             self._write("disksize", self.size_bytes)
             self._write("mem_limit", limit_bytes)
         except (OSError, ValueError) as error:
@@ -83,7 +83,7 @@ class CowDevice:
     @property
     def numbers(self) -> str:
         """Major and minor number, as the device mapper takes them."""
-        return (_BLOCK / f"zram{self._number}" / "dev").read_text().strip()
+        return (_SYS / f"block/zram{self._number}/dev").read_text().strip()
 
     @property
     def path(self) -> Path:
@@ -98,17 +98,17 @@ class CowDevice:
         release_cow(number)
 
     def _write(self, name: str, value: int) -> None:
-        (_BLOCK / f"zram{self._number}" / name).write_text(str(value))
+        (_SYS / f"block/zram{self._number}" / name).write_text(str(value))
 
 
-def release_cow(number: int) -> None:
+def release_cow(number: int, sys_root: Path = _SYS) -> None:
     """Remove the memory device of that number.
 
     Raises:
         SnapshotFailed: it is in use.
     """
     try:
-        (_BLOCK / f"zram{number}" / "reset").write_text("1")
-        (_CONTROL / "hot_remove").write_text(str(number))
+        (sys_root / f"block/zram{number}/reset").write_text("1")
+        (sys_root / _CONTROL / "hot_remove").write_text(str(number))
     except OSError as error:
         raise SnapshotFailed(f"Releasing the memory device zram{number}: {error}") from error

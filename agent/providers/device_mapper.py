@@ -20,7 +20,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,20 @@ _SECTOR_BYTES = 512
 _REMOVE_SECONDS = 10
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """How the kernel is reached.
+
+    make_cow(limit_bytes, capacity_bytes): makes a memory device.
+    """
+
+    sys_root: Path = Path("/sys")
+    dev_root: Path = Path("/dev")
+    proc_root: Path = Path("/proc")
+    open_control: Callable[[], DmControl] = DmControl
+    make_cow: Callable[[int, int], CowDevice] = CowDevice
+
+
 @dataclass
 class _Layered:
     """A disk under the layer, and what a view adds to it."""
@@ -69,6 +83,7 @@ class DeviceMapperView:
         layered: Sequence[_Layered],
         not_frozen: Sequence[Mount],
         changed: dict[str, list[tuple[int, int]]],
+        dev_root: Path,
     ) -> None:
         self._control = control
         self._layered = layered
@@ -76,7 +91,7 @@ class DeviceMapperView:
         self.disks = [
             DiskView(
                 entry.disk,
-                Path("/dev") / entry.view_device,
+                dev_root / entry.view_device,
                 entry.sectors * _SECTOR_BYTES,
                 changed.get(entry.layer),
             )
@@ -104,12 +119,13 @@ class DeviceMapperView:
 class _Standing:
     """Views that a watch has kept."""
 
-    def __init__(self, layered: Sequence[_Layered]) -> None:
+    def __init__(self, layered: Sequence[_Layered], kernel: Kernel) -> None:
         self.layered = layered
+        self._kernel = kernel
 
     def find_loss(self) -> str:
         """Return what the kernel says of a view whose copy-on-write space has run out."""
-        with contextlib.closing(DmControl()) as control:
+        with contextlib.closing(self._kernel.open_control()) as control:
             try:
                 losses = [_find_loss(control, entry) for entry in self.layered]
             except OSError as error:
@@ -126,7 +142,7 @@ class _Standing:
 
     def release(self) -> None:
         """Remove views and memory."""
-        with contextlib.closing(DmControl()) as control:
+        with contextlib.closing(self._kernel.open_control()) as control:
             _release(control, self.layered)
 
 
@@ -136,13 +152,19 @@ class DeviceMapperProvider:
     name = "device_mapper"
     can_watch = True
 
-    def __init__(self, cow_bytes: int | None = None, left_out: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        cow_bytes: int | None = None,
+        left_out: Sequence[str] = (),
+        kernel: Kernel = Kernel(),
+    ) -> None:
         self._cow_bytes = cow_bytes
         self._left_out = left_out
+        self._kernel = kernel
 
     def disks(self) -> list[Disk]:
         """Return the machine's disks."""
-        return describe_disks(find_disks(self._left_out))
+        return describe_disks(self._find_disks(), self._kernel.sys_root)
 
     @contextlib.contextmanager
     def open_view(
@@ -157,19 +179,21 @@ class DeviceMapperProvider:
         Raises:
             SnapshotFailed: a disk lacks the layer, memory is short, or the freeze took too long.
         """
-        ensure_modules()
+        kernel = self._kernel
+        ensure_modules(kernel.sys_root)
         layered = self._find_layered(VIEW_PREFIX if watch is None else _WATCHED_PREFIX)
-        control = DmControl()
+        control = kernel.open_control()
         standing = list(layered)
         try:
             older = _take_older(since, layered)
             standing += older
             if not older:
-                clean_up(control, layered)
-            mounts = OpenMounts()
+                _clean_up(control, layered, kernel.sys_root)
+            mounts = OpenMounts(kernel.proc_root / "self/mountinfo")
             try:
-                memory_bytes = memory_for_cow(self._cow_bytes)
-                _prepare(control, layered, memory_bytes, "N" if watch is None else "P")
+                memory_bytes = memory_for_cow(self._cow_bytes, kernel.proc_root / "meminfo")
+                make_cow = partial(kernel.make_cow, memory_bytes // len(layered))
+                _prepare(control, layered, make_cow, "N" if watch is None else "P")
                 if not older:
                     _prepare_layers(control, layered)
                 mounts.open()
@@ -178,9 +202,9 @@ class DeviceMapperProvider:
                 if hold is None or not hold.has_taken_over:
                     mounts.close()
             changed = _changed(control, older, since)
-            yield DeviceMapperView(control, layered, mounts.not_frozen, changed)
+            yield DeviceMapperView(control, layered, mounts.not_frozen, changed, kernel.dev_root)
             if watch is not None:
-                watch.keep(_Standing(layered))
+                watch.keep(_Standing(layered, kernel))
                 standing = []
         finally:
             try:
@@ -194,14 +218,14 @@ class DeviceMapperProvider:
         Raises:
             SnapshotFailed: something cannot be released.
         """
-        control = DmControl()
-        try:
-            clean_up(control, self._find_layered(VIEW_PREFIX))
-        finally:
-            control.close()
+        with contextlib.closing(self._kernel.open_control()) as control:
+            _clean_up(control, self._find_layered(VIEW_PREFIX), self._kernel.sys_root)
+
+    def _find_disks(self) -> list[FoundDisk]:
+        return find_disks(self._left_out, self._kernel.sys_root, self._kernel.dev_root)
 
     def _find_layered(self, view_prefix: str) -> list[_Layered]:
-        found = find_disks(self._left_out)
+        found = self._find_disks()
         bare = [disk.name for disk in found if disk.layer_name is None]
         if bare or not found:
             raise SnapshotFailed(
@@ -213,16 +237,16 @@ class DeviceMapperProvider:
             _Layered(
                 found=entry,
                 disk=disk,
-                layer=_layer_name(entry),
+                layer=_layer_name(entry, self._kernel.sys_root),
                 view=f"{view_prefix}{entry.name}",
                 sectors=entry.capacity_bytes // _SECTOR_BYTES,
             )
-            for entry, disk in zip(found, describe_disks(found))
+            for entry, disk in zip(found, describe_disks(found, self._kernel.sys_root))
         ]
 
 
-def _layer_name(disk: FoundDisk) -> str:
-    return (Path("/sys/block") / (disk.layer_name or "") / "dm/name").read_text().strip()
+def _layer_name(disk: FoundDisk, sys_root: Path) -> str:
+    return (sys_root / "block" / (disk.layer_name or "") / "dm/name").read_text().strip()
 
 
 def _linear(entry: _Layered) -> Target:
@@ -230,7 +254,10 @@ def _linear(entry: _Layered) -> Target:
 
 
 def _prepare(
-    control: DmControl, layered: Sequence[_Layered], memory_bytes: int, store: str
+    control: DmControl,
+    layered: Sequence[_Layered],
+    make_cow: Callable[[int], CowDevice],
+    store: str,
 ) -> None:
     """Make memory and views, all of them beside what is live.
 
@@ -238,7 +265,7 @@ def _prepare(
     """
     try:
         for entry in layered:
-            entry.cow = CowDevice(memory_bytes // len(layered), entry.sectors * _SECTOR_BYTES)
+            entry.cow = make_cow(entry.sectors * _SECTOR_BYTES)
             origin = entry.found.numbers
             entry.view_device = control.create(entry.view)
             parameters = f"{origin} {entry.cow.numbers} {store} {_CHUNK_SECTORS}"
@@ -411,7 +438,7 @@ def _remove_view(control: DmControl, view: str) -> None:
             time.sleep(0.05)
 
 
-def clean_up(control: DmControl, layered: Sequence[_Layered]) -> None:
+def _clean_up(control: DmControl, layered: Sequence[_Layered], sys_root: Path) -> None:
     """Release what an agent that was killed has left.
 
     Raises:
@@ -424,27 +451,27 @@ def clean_up(control: DmControl, layered: Sequence[_Layered]) -> None:
                 f"{VIEW_PREFIX}{entry.found.name}",
                 f"{_WATCHED_PREFIX}{entry.found.name}",
             ):
-                _remove_leftover(control, view)
+                _remove_leftover(control, view, sys_root)
     except OSError as error:
         raise SnapshotFailed(f"Releasing what an earlier view has left: {error}") from error
 
 
-def _remove_leftover(control: DmControl, view: str) -> None:
+def _remove_leftover(control: DmControl, view: str, sys_root: Path) -> None:
     if not control.exists(view):
         return
     log.warning("leftover view removed name=%s", view)
     tables = control.table(view) + control.loaded_table(view)
     _remove_view(control, view)
     for target in tables:
-        number = _cow_number(target.parameters)
+        number = _cow_number(target.parameters, sys_root)
         if number is not None:
-            release_cow(number)
+            release_cow(number, sys_root)
 
 
-def _cow_number(parameters: str) -> int | None:
+def _cow_number(parameters: str, sys_root: Path) -> int | None:
     """Return the number of the memory device in a snapshot's table."""
     for numbers in parameters.split()[1:2]:
-        link = Path("/sys/dev/block") / numbers
+        link = sys_root / "dev/block" / numbers
         match = re.fullmatch(r"zram(\d+)", link.resolve().name)
         if match:
             return int(match[1])

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 _HEADER = struct.Struct("=3I I I I i I I I Q 128s 129s 7s")
@@ -42,10 +44,18 @@ class Target(NamedTuple):
 
 
 class DmControl:
-    """An open /dev/mapper/control. Every method is one ioctl and raises OSError."""
+    """An open /dev/mapper/control. Every method is one ioctl and raises OSError.
 
-    def __init__(self) -> None:
-        self._descriptor = os.open("/dev/mapper/control", os.O_RDWR | os.O_CLOEXEC)
+    ioctl: called as `fcntl.ioctl` is.
+    """
+
+    def __init__(
+        self,
+        path: Path = Path("/dev/mapper/control"),
+        ioctl: Callable[[int, int, bytearray, bool], object] = fcntl.ioctl,
+    ) -> None:
+        self._ioctl = ioctl
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Close it; devices stay."""
@@ -111,7 +121,7 @@ class DmControl:
 
     def _call(self, number: int, request: bytes) -> bytearray:
         answer = bytearray(request)
-        fcntl.ioctl(self._descriptor, number, answer, True)
+        self._ioctl(self._descriptor, number, answer, True)
         return answer
 
 
