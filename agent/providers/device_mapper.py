@@ -420,9 +420,10 @@ def _restore_layer(control: DmControl, entry: _Layered) -> None:
     kinds = {target.kind for target in control.table(entry.layer)}
     if kinds == {"linear"}:
         control.clear(entry.layer)
-        return
-    control.load(entry.layer, _linear(entry))
-    # One call: the kernel suspends, swaps and resumes, so nothing can be left suspended.
+    else:
+        control.load(entry.layer, _linear(entry))
+    # One call: the kernel suspends, swaps and resumes, so nothing can be left suspended. It also
+    # resumes a disk that a failed switch left suspended.
     control.resume(entry.layer)
 
 

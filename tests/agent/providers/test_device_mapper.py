@@ -241,6 +241,23 @@ def test_a_fault_of_the_kernel_leaves_the_disks_as_they_were(
     layered.assert_as_before()
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_disk_that_could_not_be_resumed_is_resumed_by_the_release(
+    layered: Layered, name: str
+) -> None:
+    def fail_once(verb: str, called: str) -> None:
+        if (verb, called) == ("resume", name) and layered.mapper.devices[name].is_suspended:
+            layered.mapper.failures[(verb, called)] = [errno.ENOMEM]
+            layered.mapper.on_call = lambda _verb, _name: None
+
+    layered.mapper.on_call = fail_once
+
+    with pytest.raises(SnapshotFailed, match="Switching the disks"), layered.provider.open_view():
+        pytest.fail("there is no view")
+
+    layered.assert_as_before()
+
+
 def test_a_view_that_udev_holds_open_is_removed_a_little_later(layered: Layered) -> None:
     layered.mapper.failures[("remove", VIEWS[0])] = [errno.EBUSY, errno.EBUSY]
 
