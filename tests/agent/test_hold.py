@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,10 +118,40 @@ def test_releasing_thaws_and_may_be_done_again(
         client.extend_hold()
 
 
+class Pace:
+    """The longest pause between two beats: a busy computer may pause for longer than a limit."""
+
+    def __init__(self) -> None:
+        self.longest_seconds = 0.0
+        self._beat_at = time.monotonic()
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        self.longest_seconds = max(self.longest_seconds, now - self._beat_at)
+        self._beat_at = now
+
+
+def keep_in_time(limit_seconds: float, attempt: Callable[[Pace], None]) -> None:
+    """Attempt it, and again whenever this computer was too busy to keep the limit."""
+
+    def is_done() -> bool:
+        pace = Pace()
+        try:
+            attempt(pace)
+        except (HoldLost, AssertionError):
+            pace.beat()
+            if pace.longest_seconds < limit_seconds / 2:
+                raise
+            return False
+        return True
+
+    wait_until(is_done, "a quiet moment", limit_seconds=300)
+
+
 def test_silence_beyond_the_limit_thaws(
-    agent: RunningAgent, client: AgentClient, sink: FolderSink
+    agent: RunningAgent, client: AgentClient, tmp_path: Path
 ) -> None:
-    hold(client, sink, seconds=1)
+    keep_in_time(1, lambda _pace: hold(client, FolderSink(tmp_path / str(time.time())), 1))
 
     wait_until(lambda: frozen(agent) == [False, False])
 
@@ -129,21 +160,27 @@ def test_silence_beyond_the_limit_thaws(
     assert not client.release_hold()
 
 
-def test_asking_again_keeps_it_frozen_and_says_until_when(
-    agent: RunningAgent, client: AgentClient, sink: FolderSink
+def test_extending_a_hold_keeps_it_frozen_and_says_until_when(
+    agent: RunningAgent, client: AgentClient, tmp_path: Path
 ) -> None:
-    hold(client, sink, seconds=3)
-    started_at = time.monotonic()
+    untils: list[float] = []
 
-    while time.monotonic() - started_at < 5:
-        before = time.time()
-        until = client.extend_hold()
-        assert before + 3 <= until.timestamp() <= time.time() + 3
-        assert frozen(agent) == [True, True]
-        time.sleep(0.3)
+    def extend_beyond_the_limit(pace: Pace) -> None:
+        hold(client, FolderSink(tmp_path / str(time.time())), seconds=3)
+        ends_at = time.monotonic() + 4
+        pace.beat()
+        while time.monotonic() < ends_at:
+            before = time.time()
+            untils.append(client.extend_hold().timestamp())
+            assert before + 3 <= untils[-1] <= time.time() + 3
+            assert frozen(agent) == [True, True]
+            time.sleep(0.3)
+            pace.beat()
+
+    keep_in_time(3, extend_beyond_the_limit)
 
     wait_until(lambda: frozen(agent) == [False, False])
-    assert time.time() >= until.timestamp()
+    assert time.time() >= untils[-1]
 
 
 class Lost(Exception):
@@ -249,20 +286,21 @@ def test_a_watchdog_of_an_agent_keeps_no_connection_open(
     assert not any(link.startswith("socket:") for link in links)
 
 
-def test_a_slow_reader_within_the_limit_keeps_the_hold(
-    large: AgentClient, sink: FolderSink
-) -> None:
-    reports = 0
+def test_a_slow_reader_within_the_limit_keeps_the_hold(large: AgentClient, tmp_path: Path) -> None:
+    def read_slowly(pace: Pace) -> None:
+        reports = 0
 
-    def slow(_done_bytes: int, _total_bytes: int) -> None:
-        nonlocal reports
-        reports += 1
-        time.sleep(0.5)
+        def slow(_done_bytes: int, _total_bytes: int) -> None:
+            nonlocal reports
+            reports += 1
+            time.sleep(0.5)
+            pace.beat()
 
-    result = large.take_snapshot(sink, (), slow, hold_seconds=2)
+        sink = FolderSink(tmp_path / str(time.time()))
+        assert large.take_snapshot(sink, (), slow, hold_seconds=2).is_held
+        assert reports >= 2
 
-    assert result.is_held
-    assert reports >= 2
+    keep_in_time(2, read_slowly)
 
 
 def test_a_reader_that_stalls_beyond_the_limit_loses_the_hold(
@@ -281,15 +319,23 @@ def test_a_reader_that_stalls_beyond_the_limit_loses_the_hold(
         large.take_snapshot(StallingSink(tmp_path / "stalled"), hold_seconds=1)
 
 
-def test_a_watchdog_hears_that_the_limit_begins_anew(tmp_path: Path) -> None:
+def test_a_watchdog_hears_that_the_limit_starts_again(tmp_path: Path) -> None:
+    started: list[Watchdog] = []
     trace = tmp_path / "rescued"
-    watchdog = Watchdog(2, trace.touch)
 
-    for _ in range(6):
-        time.sleep(0.4)
-        assert watchdog.extend()
-    assert watchdog.is_standing()
-    assert not trace.exists()
+    def extend_beyond_the_limit(pace: Pace) -> None:
+        trace.unlink(missing_ok=True)
+        watchdog = Watchdog(2, trace.touch)
+        started.append(watchdog)
+        for _ in range(6):
+            time.sleep(0.4)
+            assert watchdog.extend()
+            pace.beat()
+        assert watchdog.is_standing()
+        assert not trace.exists()
+
+    keep_in_time(2, extend_beyond_the_limit)
+    watchdog = started[-1]
     wait_until(lambda: not watchdog.is_standing())
 
     assert trace.exists()
