@@ -125,9 +125,9 @@ class InitramfsDrivers:
     until the initramfs changes.
     """
 
-    def __init__(self, state_folder: Path) -> None:
+    def __init__(self, state_folder: Path, boot_folder: Path = Path("/boot")) -> None:
         self._cache_path = state_folder / "initramfs-drivers.json"
-        self._image_path = Path(f"/boot/initrd.img-{platform.release()}")
+        self._image_path = boot_folder / f"initrd.img-{platform.release()}"
         self._drivers: list[str] = []
         self._is_known = threading.Event()
 

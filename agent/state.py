@@ -55,11 +55,6 @@ class AgentState:
         except TypeError as error:
             raise self._wrong("trusted-cores.json", error) from error
 
-    def find_trusted_core(self, fingerprint: str) -> TrustedCore | None:
-        """Return the trusted core with that certificate, if there is one."""
-        matches = (core for core in self.trusted_cores() if core.fingerprint == fingerprint)
-        return next(matches, None)
-
     def ensure_trusted_core(self, name: str, certificate_pem: str) -> TrustedCore:
         """Trust a core from now on; a core that is trusted already gets the new name.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.configuration import Configuration, read_configuration
+from agent.configuration import RESCUE_STATE_FOLDER, Configuration, read_configuration
 from agent.errors import ConfigurationWrong
 
 
@@ -14,6 +14,36 @@ def test_what_is_not_set_has_its_default(tmp_path: Path) -> None:
     path.write_text("{}")
 
     assert read_configuration(path) == Configuration()
+
+
+def test_what_is_set_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "agent.json"
+    entries = {
+        "address": "::",
+        "port": 0,
+        "pairing_code": None,
+        "provider": "device_mapper",
+        "left_out_disks": ["sdc"],
+        "cow_bytes": 2**30,
+        "freeze_limit_seconds": 5,
+    }
+    path.write_text(json.dumps(entries))
+
+    assert read_configuration(path) == Configuration(
+        address="::",
+        port=0,
+        provider="device_mapper",
+        left_out_disks=("sdc",),
+        cow_bytes=2**30,
+        freeze_limit_seconds=5,
+    )
+
+
+def test_a_rescue_machine_keeps_its_state_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "agent.json"
+    path.write_text('{"mode": "restore"}')
+
+    assert read_configuration(path).state_folder == RESCUE_STATE_FOLDER
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Disks keep their keys on any hardware; a made-up /sys stands for the machine."""
 
+import os
 import uuid
 from pathlib import Path
 
 import pytest
 
 from agent.disks import describe_disks, find_disks, key_of_content
+from agent.errors import SnapshotFailed
 from tests.agent.made_up_machine import MadeUpMachine
 
 GPT_ID = uuid.UUID("11223344-5566-7788-99aa-bbccddeeff00")
@@ -84,6 +86,30 @@ def test_a_disk_under_another_layer_has_none_of_ours(machine: MadeUpMachine) -> 
     machine.add_layer("sda", "dm-0", "vg-root", 8)
 
     assert find_disks(sys_root=machine.root)[0].layer_name is None
+
+
+def test_the_disk_that_holds_boot_comes_first(machine: MadeUpMachine) -> None:
+    """It is found through partitions and layers."""
+    machine.add_disk("sda", target=0)
+    machine.add_disk("sdb", target=1)
+    partition = machine.root / "block/sdb/sdb1"
+    slaves = machine.root / "block/dm-9/slaves"
+    for folder in (partition, slaves, machine.root / "dev/block"):
+        folder.mkdir(parents=True)
+    (partition / "partition").write_text("1\n")
+    (slaves / "sdb1").symlink_to(partition)
+    device = Path("/boot" if Path("/boot").exists() else "/").stat().st_dev
+    link = machine.root / f"dev/block/{os.major(device)}:{os.minor(device)}"
+    link.symlink_to(machine.root / "block/dm-9")
+
+    assert [disk.name for disk in find_disks(sys_root=machine.root)] == ["sdb", "sda"]
+
+
+def test_a_disk_that_cannot_be_read_is_named(machine: MadeUpMachine, tmp_path: Path) -> None:
+    machine.add_disk("sda", target=0)
+
+    with pytest.raises(SnapshotFailed, match="sda: No such file"):
+        describe_disks(find_disks((), machine.root, tmp_path), machine.root)
 
 
 def test_copies_of_a_disk_get_keys_of_their_own(machine: MadeUpMachine, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import RestoreFailed
 from agent.rescue.disks import MachineTarget
 from tests.agent.made_up_machine import MadeUpMachine
 from tests.agent.test_disks import MBR
@@ -62,3 +63,10 @@ def test_a_disk_that_carries_the_rescue_medium_is_not_offered(
     (disk,) = target.disks()
 
     assert (disk.number, disk.path.name) == (0, "sdb")
+
+
+def test_a_disk_that_cannot_be_read_is_named(machine: MadeUpMachine, target: MachineTarget) -> None:
+    machine.add_disk("sda", 0)
+
+    with pytest.raises(RestoreFailed, match="sda: No such file"):
+        target.disks()
