@@ -83,7 +83,7 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     from replication.peers.pairing import add_source_core
     from replication.peers.wire import SentMachine
     from replication.transfer.sending import Sending
-    from tests.replication.peer_core import ADMINISTRATOR
+    from tests.places.peer_core import ADMINISTRATOR
 
     machine = index_store()
     base = machine.points.get()

@@ -49,7 +49,7 @@ def _measure(peer_home: Path) -> dict[str, float]:
     from replication.peers.pairing import add_target_core
     from replication.peers.wire import SentMachine
     from replication.transfer.sending import Sending
-    from tests.replication.peer_core import ADMINISTRATOR
+    from tests.places.peer_core import ADMINISTRATOR
 
     machine = index_store()
     with peer_behind_link(peer_home, "DR site") as (link, _):

@@ -53,7 +53,7 @@ def begin_core() -> None:
 def peer_behind_link(home: Path, name: str) -> Iterator[tuple[Any, Any]]:
     """Run another core; yields the link to it and the peer itself."""
     from tests.places.link import Link
-    from tests.replication.peer_core import PeerCore
+    from tests.places.peer_core import PeerCore
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])

@@ -10,6 +10,7 @@ from protected_machines.models import Machine, RecoveryPoint, VCenter
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GIB = 1024**3
+PASSWORD = "correct horse battery"
 
 DESCRIPTION: dict[str, Any] = {
     "hostname": "web-01",

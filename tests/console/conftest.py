@@ -9,7 +9,7 @@ from django.core.cache import cache
 from django.test import Client
 from pytest_django import Settings
 
-PASSWORD = "correct horse battery"
+from tests.factories import PASSWORD
 
 
 @pytest.fixture

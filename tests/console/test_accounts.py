@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 import console.settings
-from tests.console.conftest import PASSWORD
+from tests.factories import PASSWORD
 
 FORM = {"login": "admin", "password": PASSWORD}
 

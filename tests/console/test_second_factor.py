@@ -11,7 +11,7 @@ from allauth.mfa.totp.internal.auth import (
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.console.conftest import PASSWORD
+from tests.factories import PASSWORD
 
 FORM = {"login": "admin", "password": PASSWORD}
 

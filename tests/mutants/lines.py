@@ -269,7 +269,7 @@ def _jobs() -> Iterator[Mutant]:
 def _machines() -> Iterator[Mutant]:
     yield from instead(
         "protected_machines/ownership.py",
-        f"{OWNERSHIP} {CORES}/test_policy.py",
+        f"{OWNERSHIP} {CORES}/failover/test_policy.py",
         ("ownership_epoch__lt=claim.ownership_epoch", "ownership_epoch__lte=claim.ownership_epoch"),
         ("pk=machine_id, ownership_epoch=expected_epoch)", "pk=machine_id)"),
         ("ownership_epoch=expected_epoch + 1,", "ownership_epoch=expected_epoch,"),
@@ -283,7 +283,7 @@ def _machines() -> Iterator[Mutant]:
     )
     yield from instead(
         "protected_machines/points/policy.py",
-        "tests/protected_machines/test_policy.py",
+        "tests/protected_machines/points/test_policy.py",
         ("if facts.is_paused or facts.has_open_job:", "if facts.is_paused:"),
         (
             "for point in reversed(candidates) if not point.is_damaged)",
@@ -292,24 +292,24 @@ def _machines() -> Iterator[Mutant]:
     )
     yield from never(
         "protected_machines/points/index.py",
-        "tests/protected_machines/test_index.py",
+        "tests/protected_machines/points/test_index.py",
         "manifest.machine_id != str(machine.pk)",
         "point.manifest_digest != manifest.digest",
     )
     yield from never(
         "protected_machines/exports/options.py",
-        "tests/protected_machines/test_vm_options.py",
+        "tests/protected_machines/exports/test_vm_options.py",
         "not 1 <= cpus <= CPUS_LIMIT",
         "not 0 < len(name) <= NAME_LENGTH",
     )
     yield from never(
         "protected_machines/restores/rescue_machines.py",
-        "tests/protected_machines/test_restore_dialog.py",
+        "tests/protected_machines/restores/test_restore_dialog.py",
         "not paired.description.is_rescue",
     )
     yield from never(
         "protected_machines/exports/guests.py",
-        "tests/protected_machines/test_guests.py",
+        "tests/protected_machines/exports/test_guests.py",
         'boot_id_before and guest["boot_id"] == boot_id_before',
         "boot_id_before and description.boot_id == boot_id_before",
     )
@@ -318,12 +318,12 @@ def _machines() -> Iterator[Mutant]:
 def _cores() -> Iterator[Mutant]:
     yield from instead(
         "replication/api/gate.py",
-        f"{CORES}/test_core_interface.py",
+        f"{CORES}/api/test_core_interface.py",
         ("or not is_secret(secret, pairing.peer_secret_digest)", ""),
     )
     yield from instead(
         "replication/peers/credentials.py",
-        f"{CORES}/test_credentials.py",
+        f"{CORES}/peers/test_credentials.py",
         ("hmac.compare_digest(digest_of(secret), digest)", "True"),
     )
     yield from left_out(
@@ -342,14 +342,14 @@ def _cores() -> Iterator[Mutant]:
     )
     yield from never(
         "replication/failover/policy.py",
-        f"{CORES}/test_policy.py",
+        f"{CORES}/failover/test_policy.py",
         "machine.open_job_text",
         "not machine.has_agent_certificate",
         "point.trouble_text",
     )
     yield from never(
         "replication/failback/policy.py",
-        f"{CORES}/test_failback_policy.py",
+        f"{CORES}/failback/test_policy.py",
         'facts.kind != "failed_over" or not facts.is_owned_here',
         "not facts.is_agent_online",
         "not facts.has_points",
@@ -360,41 +360,41 @@ def _workflows() -> Iterator[Mutant]:
     """Undos, and the comparisons of owner and epoch in failover and failback."""
     yield from never(
         "replication/failover/workflow.py",
-        f"{CORES}/test_failover_workflow.py",
+        f"{CORES}/failover/test_failover_workflow.py",
         "not take(machine.pk, core, machine.ownership_epoch)",
         "machine.kind != MachineKind.REPLICATED or machine.is_owned_here",
         'names["first_point_id"] not in chain_ids',
     )
     yield from never(
         "replication/failback/end_workflow.py",
-        f"{CORES}/test_failback_end.py",
+        f"{CORES}/failback/test_failback_end.py",
         "not take(machine.pk, this_core(), machine.ownership_epoch)",
         "machine.kind != MachineKind.FAILED_BACK",
     )
     yield from instead(
         "replication/failback/workflow.py",
-        f"{CORES}/test_failback_faults.py",
+        f"{CORES}/failback/test_failback_faults.py",
         ("if not machine.is_owned_here or not take(", "if False and not take("),
     )
     yield from never(
         "replication/failback/source_side.py",
-        f"{CORES}/test_failback_faults.py {CORES}/test_hostile_peer.py",
+        f"{CORES}/failback/test_failback_faults.py {CORES}/test_hostile_peer.py",
         "not machine.is_owned_here or machine.ownership_epoch != epoch",
     )
     yield from never(
         "replication/failover/destination.py",
-        f"{CORES}/test_failover_order.py",
+        f"{CORES}/failover/test_failover_order.py",
         "value and value not in [known for known, _ in offered]",
     )
     yield from never(
         "replication/failover/start.py",
-        f"{CORES}/test_failover_order.py",
+        f"{CORES}/failover/test_failover_order.py",
         "check.refusal",
         "known is not None",
     )
     yield from never(
         "replication/failback/start.py",
-        f"{CORES}/test_failback_order.py",
+        f"{CORES}/failback/test_failback_order.py",
         "check.refusal",
     )
 

@@ -27,9 +27,9 @@ from replication.peers.pairing import add_source_core, add_target_core
 from tests.browser import chromium, page_of
 from tests.factories import make_vcenter
 from tests.places.agent import CODE, MIB, RESCUE_CODE, RunningAgent
+from tests.places.guests import Guests
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.ports import free_port
-from tests.replication.guests import Guests
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import hand_over, make_replicated
 
 

@@ -13,7 +13,7 @@ from console.jobs.workflow import StepFailed
 from recovery_store.store import Store
 from replication.failback.source_jobs import get_pairing
 from replication.transfer.sending import get_replicated
-from tests.protected_machines.archives import forget, make_archived
+from tests.protected_machines.archives.archived import forget, make_archived
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replica, make_replicated
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.ports import free_port
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = pytest.mark.slow
 

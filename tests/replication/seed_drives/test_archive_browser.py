@@ -9,7 +9,7 @@ from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from recovery_store.store import Store
 from replication.models import SeedDrive
-from tests.protected_machines.archives import Archived, forget, make_archived
+from tests.protected_machines.archives.archived import Archived, forget, make_archived
 from tests.replication.rows import make_pairing, make_replicated
 
 pytestmark = [

@@ -34,8 +34,10 @@ from replication.peers.pairing import add_source_core
 from replication.peers.wire import SentMachine
 from replication.transfer.sending import Sending
 from tests.places.agent import MIB, RunningAgent, overwrite
+from tests.places.guests import Guests
 from tests.places.link import Link
-from tests.replication.failbacks import (
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.failback.failbacks import (
     FailedOver,
     before,
     owner_at,
@@ -43,8 +45,6 @@ from tests.replication.failbacks import (
     run_here,
     start_failback,
 )
-from tests.replication.guests import Guests
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rivals import just_before_update
 
 pytestmark = pytest.mark.slow

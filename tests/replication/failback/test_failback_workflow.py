@@ -19,8 +19,10 @@ from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.agent import MIB, RunningAgent, overwrite
+from tests.places.guests import Guests
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.waiting import wait_until
-from tests.replication.failbacks import (
+from tests.replication.failback.failbacks import (
     FailedOver,
     before,
     owner_at,
@@ -28,8 +30,6 @@ from tests.replication.failbacks import (
     run_here,
     start_failback,
 )
-from tests.replication.guests import Guests
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 pytestmark = pytest.mark.slow
 

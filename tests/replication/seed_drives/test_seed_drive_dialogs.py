@@ -14,7 +14,7 @@ from recovery_store.store import Store
 from replication.choices import SeedDriveState
 from replication.models import ReplicatedMachine, SeedDrive
 from tests.factories import NOON, make_machine
-from tests.protected_machines.archives import Archived, make_archived
+from tests.protected_machines.archives.archived import Archived, make_archived
 from tests.replication.rows import make_pairing, make_replicated
 
 HTMX = {"HX-Request": "true"}

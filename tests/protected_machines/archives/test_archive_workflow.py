@@ -20,7 +20,7 @@ from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.mounting import mounted_tmpfs
 from tests.places.agent import MIB
-from tests.protected_machines.archives import Archived, damage, files_below, make_archived
+from tests.protected_machines.archives.archived import Archived, damage, files_below, make_archived
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,7 @@ from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.archiving import archive
 from recovery_store.store import Store
 from tests.factories import make_machine
-from tests.protected_machines.archives import Archived, forget, make_archived
+from tests.protected_machines.archives.archived import Archived, forget, make_archived
 from tests.reading import as_read
 
 pytestmark = pytest.mark.django_db

@@ -17,8 +17,8 @@ from recovery_store.store import Store
 from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.replication.failbacks import before
-from tests.replication.guests import Guests
+from tests.places.guests import Guests
+from tests.replication.failback.failbacks import before
 from tests.replication.rivals import just_before_update
 from tests.replication.rows import hand_over
 

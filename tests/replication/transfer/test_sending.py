@@ -16,7 +16,7 @@ from replication.peers.wire import SentMachine
 from replication.transfer.sending import Sending
 from replication.transfer.start import start_replication
 from tests.places.link import Link
-from tests.replication.peer_core import PeerCore
+from tests.places.peer_core import PeerCore
 from tests.reports import Told
 
 SLICE_BYTES = 64 * 1024

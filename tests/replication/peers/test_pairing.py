@@ -14,8 +14,8 @@ from replication.errors import (
 from replication.models import Pairing
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_target_core
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.ports import free_port
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 
 
 def test_both_cores_know_each_other_by_the_same_id(outgoing: Pairing, peer: PeerCore) -> None:

@@ -10,8 +10,8 @@ from console.jobs.models import Job
 from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
 from tests.factories import make_machine
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.ports import free_port
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replicated
 
 HTMX = {"HX-Request": "true"}

@@ -11,8 +11,8 @@ from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.peers.pairing import add_source_core
 from tests.places.agent import RESCUE_CODE, RunningAgent
-from tests.replication.failbacks import FailedOver, hand_back, replicating_back, run_here
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.failback.failbacks import FailedOver, hand_back, replicating_back, run_here
 
 pytestmark = [
     pytest.mark.slow,

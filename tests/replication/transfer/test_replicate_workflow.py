@@ -21,7 +21,7 @@ from replication.models import Pairing, ReplicatedMachine
 from replication.transfer import workflow
 from replication.transfer.start import replicate_machine, start_due_replications, start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.replication.peer_core import PeerCore
+from tests.places.peer_core import PeerCore
 
 TakePoint = Callable[[], RecoveryPoint]
 

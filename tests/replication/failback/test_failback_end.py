@@ -25,10 +25,10 @@ from replication.failback.end_workflow import commit, roll_back
 from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.places.guests import Guests
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.reading import as_read
-from tests.replication.failbacks import FailedOver, hand_back, owner_at, run_here
-from tests.replication.guests import Guests
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.replication.failback.failbacks import FailedOver, hand_back, owner_at, run_here
 from tests.replication.rivals import just_before_update
 
 pytestmark = pytest.mark.slow

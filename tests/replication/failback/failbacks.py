@@ -29,7 +29,7 @@ from replication.peers.connection import speaking_with
 from replication.peers.wire import SentMachine, TakeOver
 from replication.transfer import receiving
 from tests.places.agent import RESCUE_CODE
-from tests.replication.peer_core import PeerCore
+from tests.places.peer_core import PeerCore
 
 
 @dataclass

@@ -19,9 +19,9 @@ from replication.seed_drives.workflow import SeedDriveParams, seed_drive
 from replication.transfer.start import start_due_replications, start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
+from tests.places.peer_core import PeerCore
 from tests.places.waiting import wait_until
-from tests.protected_machines.archives import Archived, files_below, make_archived
-from tests.replication.peer_core import PeerCore
+from tests.protected_machines.archives.archived import Archived, files_below, make_archived
 from tests.replication.rows import make_pairing, make_replicated
 
 pytestmark = pytest.mark.django_db

@@ -23,8 +23,8 @@ from protected_machines.models import Machine, RecoveryPoint, VCenter
 from replication.failover.draft import draft_failover
 from replication.failover.start import start_failover
 from replication.models import Failover, Pairing, ReplicatedMachine
+from tests.places.guests import Guests
 from tests.reading import as_read
-from tests.replication.guests import Guests
 from tests.replication.rows import make_replica, make_replicated
 
 HTMX = {"HX-Request": "true"}

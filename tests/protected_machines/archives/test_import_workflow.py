@@ -20,7 +20,7 @@ from recovery_store.archiving import archive
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
-from tests.protected_machines.archives import (
+from tests.protected_machines.archives.archived import (
     Archived,
     damage,
     files_below,

@@ -20,8 +20,8 @@ from replication.models import Failback, Pairing, ReplicatedMachine
 from replication.peers.credentials import seal
 from tests.factories import make_machine, make_vcenter
 from tests.places.agent import RESCUE_CODE, RunningAgent
+from tests.places.peer_core import PeerCore
 from tests.reading import as_read
-from tests.replication.peer_core import PeerCore
 from tests.replication.rows import make_replicated
 
 HTMX = {"HX-Request": "true"}

@@ -14,7 +14,7 @@ from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_source_core
 from replication.peers.wire import SentMachine
 from tests.factories import make_machine
-from tests.replication.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.replication.rows import make_pairing, make_replica, make_replicated
 
 pytestmark = pytest.mark.django_db

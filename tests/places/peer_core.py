@@ -112,7 +112,7 @@ class PeerCore:
         """Start what works on its jobs."""
         with (self.home / "worker.log").open("ab") as log:
             self.worker = subprocess.Popen(
-                [sys.executable, "-m", "tests.replication.job_worker"],
+                [sys.executable, "-m", "tests.places.job_worker"],
                 cwd=ROOT,
                 env={**self.environment, "DJANGO_SETTINGS_MODULE": "console.settings"},
                 stdout=log,
