@@ -10,7 +10,7 @@ from pyVmomi import vim, vmodl
 
 from lab.vcsim.process import Vcsim
 
-_LOOK_EVERY_SECONDS = 0.03
+_POLL_SECONDS = 0.1
 
 
 class Guests:
@@ -62,13 +62,13 @@ class Guests:
 
     def _watch(self) -> None:
         instance = self._connect()
-        while not self._ending.wait(_LOOK_EVERY_SECONDS):
+        reading = _reading(instance)
+        while not self._ending.wait(_POLL_SECONDS):
             if self.asleep.is_set():
                 continue
             with suppress(vmodl.MethodFault):
-                for vm in _ours(instance):
-                    if vm.runtime.powerState == "poweredOn" and not vm.guest.ipAddress:
-                        self._come_up(vm)
+                for vm in _asleep(instance, reading):
+                    self._come_up(vm)
         Disconnect(instance)
 
     def _come_up(self, vm: vim.VirtualMachine) -> None:
@@ -95,6 +95,38 @@ def _ours(instance: vim.ServiceInstance) -> list[vim.VirtualMachine]:
         ]
     finally:
         view.Destroy()
+
+
+def _reading(instance: vim.ServiceInstance) -> vmodl.query.PropertyCollector.FilterSpec:
+    """Describe one call that reads of every VM what tells whether its guest is to come up."""
+    collector = vmodl.query.PropertyCollector
+    content = instance.RetrieveContent()
+    view = content.viewManager.CreateContainerView(
+        content.rootFolder, [vim.VirtualMachine], recursive=True
+    )
+    walk = collector.TraversalSpec(name="view", path="view", type=type(view), skip=False)
+    names = ["runtime.powerState", "guest.ipAddress", "config.extraConfig"]
+    return collector.FilterSpec(
+        objectSet=[collector.ObjectSpec(obj=view, skip=True, selectSet=[walk])],
+        propSet=[collector.PropertySpec(type=vim.VirtualMachine, pathSet=names, all=False)],
+    )
+
+
+def _asleep(
+    instance: vim.ServiceInstance, reading: vmodl.query.PropertyCollector.FilterSpec
+) -> list[vim.VirtualMachine]:
+    """Return the imported VMs that are on and have no address yet."""
+    collector = instance.content.propertyCollector
+    options = vmodl.query.PropertyCollector.RetrieveOptions()
+    found = collector.RetrievePropertiesEx([reading], options)
+    vms = []
+    for entry in found.objects if found else ():
+        values = {one.name: one.val for one in entry.propSet}
+        ours = (one.key.startswith("understudy") for one in values.get("config.extraConfig") or ())
+        is_on = values.get("runtime.powerState") == "poweredOn"
+        if is_on and not values.get("guest.ipAddress") and any(ours):
+            vms.append(entry.obj)
+    return vms
 
 
 def _wait(task: vim.Task) -> None:

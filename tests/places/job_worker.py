@@ -17,7 +17,7 @@ def main() -> None:
     while True:
         for job_id in list(Job.objects.open().values_list("id", flat=True)):
             engine.run_job(job_id, send=lambda _job, _delay: True)
-        time.sleep(0.03)
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth.hashers import MD5PasswordHasher
+
 from console.identity import fingerprint_of
 from recovery_store.store import Store
 from replication.errors import PeerUnreachable
@@ -20,6 +22,7 @@ from replication.peers.client import fetch_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMINISTRATOR = ("dr-admin", "correct horse battery staple")
+QUICK = MD5PasswordHasher()
 _START_LIMIT_SECONDS = 60
 
 
@@ -82,13 +85,14 @@ class PeerCore:
             *("ensure_admin", "--username", ADMINISTRATOR[0]),
             *("--password-file", str(password_file)),
         )
+        self.rows("UPDATE auth_user SET password = ?", QUICK.encode(ADMINISTRATOR[1], "salt"))
 
     def start(self) -> None:
         with (self.home / "core-interface.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gunicorn"),
-                    *("-c", "python:replication.api.gunicorn_settings", "replication.api.wsgi"),
+                    *("-c", "python:tests.places.peer_interface", "replication.api.wsgi"),
                 ],
                 cwd=ROOT,
                 env=self.environment,

@@ -162,14 +162,23 @@ class GenericFive:
         assert job.error_code == FAULT
         assert case.world() == before
 
+    def test_a_cancel_after_the_last_early_effect_leaves_the_world_as_it_was(
+        self, case: WorkflowCase
+    ) -> None:
+        self._cancel_after(case, steps_that_unwind(self.workflow)[-1])
+
+    @pytest.mark.full
     def test_a_cancel_after_an_early_effect_leaves_the_world_as_it_was(
         self, case: WorkflowCase, early_step: str
     ) -> None:
+        self._cancel_after(case, early_step)
+
+    def _cancel_after(self, case: WorkflowCase, step: str) -> None:
         before = case.world()
         job = case.start()
-        with cancel_after(job, early_step):
+        with cancel_after(job, step):
             case.finish(job)
-        self._assert_cancelled(case, job, early_step)
+        self._assert_cancelled(case, job, step)
         if job.is_cancelled:
             assert case.world() == before
 

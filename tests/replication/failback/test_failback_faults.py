@@ -1,11 +1,12 @@
 """What can go wrong during a failback, and what is left of it then."""
 
+import contextlib
 import os
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pytest
 from django.core.management import call_command
@@ -262,82 +263,104 @@ def test_a_vm_that_somebody_else_powers_off_is_no_proof(
     assert_as_before(failed_over, guests)
 
 
-# Every step in which the two cores speak; with those that follow a job of the source core it is
-# lost while it works on it.
-@pytest.mark.parametrize(
-    ("step", "run_of_step"),
-    [
-        ("introduce_to_source", 1),
-        ("send_points", 1),
-        ("restore_disks", 2),
-        ("send_last_running_point", 1),
-        ("restore_running_delta", 2),
-        ("send_final_point", 1),
-        ("restore_final_delta", 2),
-        ("boot_machine", 1),
-        ("accept_at_source", 1),
-        ("protect_at_source", 2),
-    ],
-)
+# Every step in which the two cores speak, and the run of it in which the source core is lost: with
+# a step that follows a job of the source core, while that core works on it.
+KILLS = {
+    "introduce_to_source": 1,
+    "send_points": 1,
+    "restore_disks": 2,
+    "send_last_running_point": 1,
+    "restore_running_delta": 2,
+    "send_final_point": 1,
+    "restore_final_delta": 2,
+    "boot_machine": 1,
+    "accept_at_source": 1,
+    "protect_at_source": 2,
+}
+# The same steps, and how many bytes go over before the link is cut.
+CUTS = {
+    "introduce_to_source": 1,
+    "send_points": 300_000,
+    "restore_disks": 1,
+    "send_last_running_point": 4_000,
+    "restore_running_delta": 1,
+    "send_final_point": 4_000,
+    "restore_final_delta": 1,
+    "boot_machine": 1,
+    "accept_at_source": 1,
+    "protect_at_source": 1,
+}
+RESTORES = ["restore_disks", "restore_running_delta", "restore_final_delta"]
+
+
+def all_or_one(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test once with the fault in every step, and for `make test-all` once for each step."""
+    ones = [pytest.param([name], id=name, marks=pytest.mark.full) for name in names]
+    return pytest.mark.parametrize("steps", [pytest.param(list(names), id="every step"), *ones])
+
+
+def run_with(
+    faults: Mapping[str, Callable[[], object]],
+    failed_over: FailedOver,
+    rescue: RunningAgent,
+    runs: Mapping[str, int] | None = None,
+) -> Job:
+    """Run a failback in which each fault happens right before its step, and costs no attempt."""
+    with contextlib.ExitStack() as stack:
+        for step, fault in faults.items():
+            stack.enter_context(before(step, fault, run=(runs or {}).get(step, 1)))
+        job = run(failed_over, rescue, limit_seconds=240)
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    attempts = dict(job.steps.values_list("name", "attempt"))
+    assert {step: attempts[step] for step in faults} == dict.fromkeys(faults, 1)
+    return job
+
+
+@all_or_one(KILLS)
 def test_a_source_core_that_is_killed_costs_time_only(
-    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, step: str, run_of_step: int
+    failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, steps: list[str]
 ) -> None:
-    reviving = threading.Timer(0.5, source.revive)
+    revivals: list[threading.Timer] = []
 
     def kill() -> None:
+        for revival in revivals:
+            revival.join()
         source.kill()
-        reviving.start()
+        revivals.append(threading.Timer(0.5, source.revive))
+        revivals[-1].start()
 
-    with before(step, kill, run=run_of_step):
-        job = run(failed_over, rescue)
-    reviving.join(30)
-    assert job.state == JobState.SUCCEEDED, log_of(job)
-    assert job.steps.get(name=step).attempt == 1
+    run_with(dict.fromkeys(steps, kill), failed_over, rescue, KILLS)
+    assert len(revivals) == len(steps)
+    revivals[-1].join()
 
 
-@pytest.mark.parametrize(
-    ("step", "after_bytes"),
-    [
-        ("introduce_to_source", 1),
-        ("send_points", 300_000),
-        ("restore_disks", 1),
-        ("send_last_running_point", 4_000),
-        ("restore_running_delta", 1),
-        ("send_final_point", 4_000),
-        ("restore_final_delta", 1),
-        ("boot_machine", 1),
-        ("accept_at_source", 1),
-        ("protect_at_source", 1),
-    ],
-)
+@all_or_one(CUTS)
 def test_a_link_that_is_cut_costs_time_only(
-    failed_over: FailedOver, rescue: RunningAgent, link: Link, step: str, after_bytes: int
+    failed_over: FailedOver, rescue: RunningAgent, link: Link, steps: list[str]
 ) -> None:
-    def cut() -> None:
-        link.cut_after_bytes = link.sent_bytes + after_bytes
+    def cutting(after_bytes: int) -> Callable[[], None]:
+        def cut() -> None:
+            link.cut_after_bytes = link.sent_bytes + after_bytes
 
-    with before(step, cut):
-        job = run(failed_over, rescue)
-    assert job.state == JobState.SUCCEEDED, log_of(job)
-    assert link.cuts == 1
-    assert job.steps.get(name=step).attempt == 1
+        return cut
+
+    run_with({step: cutting(CUTS[step]) for step in steps}, failed_over, rescue)
+    assert link.cuts == len(steps)
 
 
-@pytest.mark.parametrize("step", ["restore_disks", "restore_running_delta", "restore_final_delta"])
+@all_or_one(RESTORES)
 def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
-    failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent, step: str
+    failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent, steps: list[str]
 ) -> None:
-    coming_back = threading.Timer(1.0, rescue.start)
+    returns: list[threading.Timer] = []
 
     def cut() -> None:
         rescue.kill()
-        coming_back.start()
+        returns.append(threading.Timer(1.0, rescue.start))
+        returns[-1].start()
 
-    with before(step, cut):
-        job = run(failed_over, rescue)
-    coming_back.join(30)
-    assert job.state == JobState.SUCCEEDED, log_of(job)
-    assert job.steps.get(name=step).attempt == 1
+    run_with(dict.fromkeys(steps, cut), failed_over, rescue)
+    assert len(returns) == len(steps)
     data = running_agent.disks["boot"].read_bytes()
     assert rescue.disks["first"].read_bytes()[: len(data)] == data
 
