@@ -1,1 +1,1 @@
-"""The interface between two cores, served over TLS apart from the console."""
+"""The interface between cores, served over TLS, separately from the console."""

@@ -1,4 +1,4 @@
-"""The calls of a failback: read, one call into `source_side`, answer."""
+"""The calls of a failback: read the message, call `source_side`, answer."""
 
 import uuid
 
@@ -16,16 +16,16 @@ from replication.peers import wire
 @require_http_methods(["POST"])
 @for_peers
 def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
-    """Pair with a rescue machine near this core."""
+    """Pair with a rescue machine at this core's site."""
     _require_target(pairing)
     sent = read(request, wire.RescueAddress)
-    return answer(source_side.look_at_target(sent))
+    return answer(source_side.survey_rescue_machine(sent))
 
 
 @require_http_methods(["GET"])
 @for_peers
 def points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Say which points of the machine this core holds."""
+    """Return which points of the machine this core holds."""
     _require_target(pairing)
     return answer(wire.HeldPoints(point_ids=source_side.point_ids(pairing, machine_id)))
 
@@ -44,16 +44,16 @@ def restores(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> J
 def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Start the rescue machine from its own disk."""
     _require_target(pairing)
-    sent = read(request, wire.ChosenTarget)
-    return answer(source_side.restart_target(pairing, machine_id, sent))
+    sent = read(request, wire.ChosenRescueMachine)
+    return answer(source_side.restart_rescue_machine(pairing, machine_id, sent))
 
 
 @require_http_methods(["POST"])
 @for_peers
 def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Say whether the machine's own agent answers."""
+    """Return whether the machine's own agent answers."""
     _require_target(pairing)
-    sent = read(request, wire.ChosenTarget)
+    sent = read(request, wire.ChosenRescueMachine)
     return answer(source_side.ask_machine(pairing, machine_id, sent))
 
 
@@ -80,7 +80,7 @@ def snapshots(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 def job(
     request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID
 ) -> JsonResponse:
-    """Say how a job stands."""
+    """Return the status of a job."""
     _require_target(pairing)
     return answer(source_side.show_job(pairing, machine_id, job_id))
 
@@ -97,4 +97,4 @@ def job_cancel(
 
 def _require_target(pairing: Pairing) -> None:
     if not pairing.is_outgoing:
-        raise PeerFaulty("Machines fail back from a target core to its source, not from here.")
+        raise PeerFaulty("Only a target core can have machines fail back to this core.")

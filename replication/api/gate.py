@@ -1,4 +1,4 @@
-"""Who may call the core interface, and how refusals are put: JSON with a code and a text."""
+"""Who may call the core interface, and how it rejects requests: JSON with a code and a text."""
 
 import functools
 import logging
@@ -45,7 +45,7 @@ _STATUS = {
 
 
 def answers_in_json(view: View) -> View:
-    """Turn every foreseen error into its JSON refusal."""
+    """Turn every expected error into a refusal in JSON."""
 
     @functools.wraps(view)
     def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
@@ -66,7 +66,7 @@ def answers_in_json(view: View) -> View:
 
 
 def for_peers(view: View) -> View:
-    """Let in only a paired core with its secret; the pairing becomes the view's argument."""
+    """Let in only a paired core with its secret; pass its pairing to the view."""
 
     @functools.wraps(view)
     def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
@@ -92,7 +92,7 @@ def _pairing_of(request: HttpRequest) -> Pairing:
     ):
         logger.warning("core interface refused path=%s pairing_id=%s", request.path, wanted)
         raise PeerRefusedSecret(
-            "This core does not accept the secret of this pairing. The pairing was "
+            "This core does not accept the secret of this pairing: the pairing was "
             "removed or replaced here. Pair the two cores again."
         )
     return pairing

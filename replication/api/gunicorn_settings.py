@@ -1,7 +1,7 @@
 """How gunicorn serves the core interface.
 
 `gunicorn -c python:replication.api.gunicorn_settings replication.api.wsgi`: TLS 1.3 with the core's
-identity certificate, on the address and port that peers know from the environment.
+identity certificate, on the address and port set in the environment.
 """
 
 import os
@@ -25,7 +25,7 @@ keyfile = str(_core.key_path)
 worker_class = "gthread"
 workers = 1
 threads = 8
-# A commit reads a whole base image once to check it; the worker keeps sending its heartbeat.
+# A commit reads a whole base image to check it. Meanwhile the worker keeps sending its heartbeat.
 timeout = 300
 keepalive = 75
 accesslog = None
@@ -33,7 +33,7 @@ proc_name = "understudy-core-interface"
 
 
 def ssl_context(_config: Any, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """Speak TLS 1.3 only: both ends are this program."""
+    """Allow only TLS 1.3: both ends are this program."""
     context = default()
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context

@@ -5,7 +5,7 @@ from console.settings import *  # noqa: F403
 
 ROOT_URLCONF = "replication.api.urls"
 WSGI_APPLICATION = "replication.api.wsgi.application"
-# A peer dials whatever name leads here; it knows this core by its certificate.
+# A peer may call this core by any name; it recognises the core by its certificate.
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = [app for app in console_settings.INSTALLED_APPS if not app.startswith("allauth")]
 AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]

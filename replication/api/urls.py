@@ -7,7 +7,7 @@ from replication.api import failback_views, views
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    """Answer an unknown address in JSON as everything else here."""
+    """Answer an unknown address in JSON, like everything else here."""
     return JsonResponse(
         {"code": "REPLICATION-PEER-FAULTY", "text": f"There is no {request.path} here."}, status=404
     )

@@ -1,4 +1,4 @@
-"""The calls of the core interface: read the message, one call into a room, answer."""
+"""The calls of the core interface: read the message, make one call, answer."""
 
 import uuid
 from typing import TypeVar
@@ -24,7 +24,7 @@ Message = TypeVar("Message", bound=wire.Message)
 @require_http_methods(["POST"])
 @answers_in_json
 def pair(request: HttpRequest) -> JsonResponse:
-    """Become the target of the core that asks, on the word of an administrator of this one."""
+    """Pair with the core that asks, if an administrator of this core vouches for it."""
     username = check_administrator(request)
     return answer(accept_pairing(read(request, wire.PairingRequest), username))
 
@@ -32,7 +32,7 @@ def pair(request: HttpRequest) -> JsonResponse:
 @require_http_methods(["GET", "POST"])
 @for_peers
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
-    """Exchange how the two cores stand on this pairing."""
+    """Exchange the status of both cores on this pairing."""
     if request.method == "POST":
         heartbeat.record_peer_status(pairing, read(request, wire.PeerStatus))
     return answer(heartbeat.status_of(pairing))
@@ -41,7 +41,7 @@ def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 @require_http_methods(["GET"])
 @for_peers
 def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Say who owns a machine of this pairing as this core knows it."""
+    """Return who owns a machine of this pairing, as far as this core knows."""
     machine = Machine.objects.filter(pk=machine_id, replications__pairing=pairing).first()
     found = wire.Ownership.of(machine) if machine else None
     return answer(wire.OwnershipAnswer(ownership=found))
@@ -50,7 +50,7 @@ def ownership(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> 
 @require_http_methods(["PUT"])
 @for_peers
 def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Record a machine that the source core replicates here, or that its owner brings back here."""
+    """Record a machine that its source core replicates here, or that its owner fails back here."""
     accept = source_side.accept_machine if pairing.is_outgoing else receiving.accept_machine
     machine = accept(pairing, machine_id, read(request, wire.SentMachine))
     return answer(wire.Ownership.of(machine))
@@ -59,7 +59,7 @@ def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 @require_http_methods(["POST"])
 @for_peers
 def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Say which of the points this core lacks."""
+    """Return which of the points this core lacks."""
     machine = receiving.get_machine_of(pairing, machine_id)
     wanted = read(request, wire.WantedPoints)
     missing = receiving.missing_points(machine, wanted.point_ids)
@@ -69,7 +69,7 @@ def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID
 @require_http_methods(["POST"])
 @for_peers
 def replicas(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
-    """Begin a point, or go on with it: the body is its manifest."""
+    """Begin or resume a point; the body is its manifest."""
     machine = receiving.get_machine_of(pairing, machine_id)
     manifest_bytes = _body(request, wire.MESSAGE_LIMIT_BYTES)
     held_bytes = receiving.begin_replica(pairing, machine, manifest_bytes)
@@ -85,7 +85,7 @@ def replica_file(
     point_id: uuid.UUID,
     file_name: str,
 ) -> JsonResponse:
-    """Take bytes of a file that begin where this core's end."""
+    """Append bytes to a file where this core's copy ends."""
     machine = receiving.get_machine_of(pairing, machine_id)
     offset_bytes = wire.read_offset(request.GET.get("offset_bytes"))
     data = _body(request, SLICE_LIMIT_BYTES)
@@ -107,7 +107,7 @@ def replica_commit(
 @require_http_methods(["POST"])
 @for_peers
 def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
-    """Send missing points now, because an administrator of the target core asks for them."""
+    """Send missing points now, at the request of an administrator of the target core."""
     if not pairing.is_outgoing:
         raise PeerFaulty("Only the source core of a pairing can be asked to send.")
     asked = set(read(request, wire.SendRequest).machine_ids)
@@ -119,24 +119,24 @@ def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
 
 
 def read(request: HttpRequest, kind: type[Message]) -> Message:
-    """Return the message that the body is.
+    """Return the message in the body.
 
     Raises:
-        PeerFaulty: it is none of that kind.
+        PeerFaulty: the body is not such a message.
     """
     return kind.from_json(wire.decode(_body(request, wire.MESSAGE_LIMIT_BYTES) or b"{}"))
 
 
 def answer(message: wire.Message) -> JsonResponse:
-    """Return the message as the answer."""
+    """Return the message as a response."""
     return JsonResponse(message.to_json())
 
 
 def _body(request: HttpRequest, limit_bytes: int) -> bytes:
-    """Read the whole body, refusing what is longer than the limit or cut short."""
+    """Read the whole body; reject one that is too long or cut short."""
     announced_bytes = int(request.META.get("CONTENT_LENGTH") or 0)
     if announced_bytes > limit_bytes:
-        raise PeerFaulty(f"The body has {announced_bytes} bytes; at most {limit_bytes} are taken.")
+        raise PeerFaulty(f"The body has {announced_bytes} bytes; the limit is {limit_bytes}.")
     data = request.read(announced_bytes)
     if len(data) != announced_bytes:
         raise PeerFaulty(f"The body ended after {len(data)} of {announced_bytes} bytes.")

@@ -1,4 +1,4 @@
-"""The core interface as a WSGI application of its own."""
+"""The core interface as a separate WSGI application."""
 
 import os
 

@@ -1,1 +1,1 @@
-"""All of failback: the dialog, its quote, the workflow, its progress and its end."""
+"""All of failback: the dialog, the check, the quote, the workflow, its progress and its end."""

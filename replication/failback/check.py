@@ -1,6 +1,6 @@
 """Check a failback order: ask the source core and its rescue machines, quote, and judge.
 
-To survey a rescue machine the source core pairs with it; nothing is written to it.
+To survey a rescue machine, the source core pairs with it; nothing is written to its disks.
 """
 
 import datetime
@@ -47,9 +47,9 @@ _WRONG_CODE_SECONDS = 300
 
 @dataclass
 class RescueMachine:
-    """What the source core says of a rescue machine, by its own id of it."""
+    """What the source core says about a rescue machine, and the ID by which it knows it."""
 
-    target_id: str = ""
+    rescue_id: str = ""
     description: MachineDescription = field(default_factory=MachineDescription)
     trouble_code: str = ""
     trouble_text: str = ""
@@ -64,7 +64,7 @@ class CheckedMachine:
     point: RecoveryPoint | None = None
     quote: Quote | None = None
     rescue: RescueMachine | None = None
-    plan: DiskMapping | None = None
+    mapping: DiskMapping | None = None
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -78,10 +78,10 @@ class CheckedMachine:
 
 @dataclass
 class FailbackCheck:
-    """An order as it could be carried out now.
+    """An order, its quote, and everything that was found about it.
 
-    others: machines that were only looked at beside those of the order.
-    needs_new_source: another core answers where the source core was paired.
+    others: machines that were checked too, though they are not part of the order.
+    needs_new_source: a different core answers at the address of the source core.
     """
 
     order: FailbackOrder
@@ -93,20 +93,20 @@ class FailbackCheck:
 
     @property
     def refusal(self) -> str:
-        """Why it cannot start, in one sentence; empty when it can."""
+        """Why the failback cannot start, in one sentence; empty if it can."""
         return policy.refuse_days(self.order.commit_days) or refusal_of(self.machines)
 
     @property
     def quote(self) -> Quote | None:
-        """All machines together; none as long as one of them cannot be judged."""
+        """The quote for all machines together; none while one of them cannot be quoted."""
         quotes = [machine.quote for machine in self.machines]
         known = [quote for quote in quotes if quote is not None]
         return add_quotes(known) if known and len(known) == len(quotes) else None
 
     @property
     def knows_disks(self) -> bool:
-        """Whether it is known for every machine which disks are overwritten."""
-        return all(machine.plan is not None for machine in self.machines)
+        """Whether it is known, for every machine, which disks will be overwritten."""
+        return all(machine.mapping is not None for machine in self.machines)
 
 
 def check_failback(
@@ -116,13 +116,13 @@ def check_failback(
     rows: Iterable[ReplicatedMachine] | None = None,
     others: Sequence[MachineOrder] = (),
 ) -> FailbackCheck:
-    """Return the order with its quote and all that was found about it. Writes to no machine.
+    """Return the order with its quote and everything that was found about it. Writes nothing.
 
-    rows: the machines' rows, where they were read already.
-    others: machines to be judged too, though they are not part of the order.
+    rows: the machines' rows, if they have already been read.
+    others: machines to check too, though they are not part of the order.
 
     Raises:
-        FailbackRefused: there is no such source core, or no such machine of it.
+        FailbackRefused: there is no such source core, or it has no such machine.
     """
     pairing = Pairing.objects.filter(pk=order.pairing_id).first()
     if pairing is None or pairing.is_outgoing:
@@ -162,17 +162,17 @@ def _row(
 
 
 class _Source:
-    """The source core as far as it could be reached."""
+    """What the source core answered, or why it did not."""
 
     def __init__(self, pairing: Pairing) -> None:
         self._pairing = pairing
         self.trouble_text = ""
         self.is_another = False
-        # By machine, the points that it holds.
+        # The points that it holds, by machine.
         self.held: dict[uuid.UUID, frozenset[uuid.UUID]] = {}
 
     def ask(self, machines: list[CheckedMachine]) -> None:
-        """Ask what it holds of each machine, and what the rescue machines are."""
+        """Ask which points of each machine it holds, and have it survey the rescue machines."""
         name = self._pairing.peer_name
         try:
             with speaking_with(
@@ -197,9 +197,9 @@ class _Source:
 
 
 def _survey_rescue(client: PeerClient, address: RescueAddress) -> RescueMachine:
-    """Have the source core pair with the rescue machine and say what its disks are.
+    """Have the source core pair with the rescue machine and describe its disks.
 
-    A wrong code is not tried again: the rescue agent takes only a few.
+    A code known to be wrong is not sent again: the rescue agent accepts only a few attempts.
     """
     typed = f"{address.host}|{address.port}|{address.code}"
     key = f"replication-wrong-rescue-code:{hashlib.sha256(typed.encode()).hexdigest()}"
@@ -207,12 +207,12 @@ def _survey_rescue(client: PeerClient, address: RescueAddress) -> RescueMachine:
     if known_trouble:
         return RescueMachine(trouble_code=WrongPairingCode.code, trouble_text=str(known_trouble))
     try:
-        found = client.look_at_target(address.host, address.port, address.code)
+        found = client.survey_rescue_machine(address.host, address.port, address.code)
     except (FailbackRefused, PeerFaulty) as error:
         if error.code == WrongPairingCode.code:
             cache.set(key, error.text, _WRONG_CODE_SECONDS)
         return RescueMachine(trouble_code=error.code, trouble_text=error.text)
-    return RescueMachine(str(found.target_id), found.description)
+    return RescueMachine(rescue_id=str(found.target_id), description=found.description)
 
 
 def _judge(
@@ -222,13 +222,13 @@ def _judge(
     addresses: Counter[tuple[str, int]],
     now: datetime.datetime,
 ) -> None:
-    """Fill in point, disks, quote and findings."""
+    """Fill in the point, the mapping of disks, the quote and the findings."""
     row = machine.replicated.machine
     machine.point = row.points.carried_on().usable().newest_first().first()
     _map_disks(machine)
     if not source.trouble_text:
         facts = quote_facts(row, source.held.get(row.pk, frozenset()), now)
-        overwritten = machine.plan.overwritten if machine.plan is not None else []
+        overwritten = machine.mapping.overwritten if machine.mapping is not None else []
         if facts is not None:
             machine.quote = make_quote(
                 facts,
@@ -267,11 +267,11 @@ def _map_disks(machine: CheckedMachine) -> None:
     except (ProtectedMachinesError, OSError) as error:
         machine.rescue.trouble_text = f"The newest recovery point cannot be read: {error}."
         return
-    machine.plan = map_disks(manifest, machine.rescue.description)
+    machine.mapping = map_disks(manifest, machine.rescue.description)
 
 
 def _rescue_findings(machine: CheckedMachine, addresses: Counter[tuple[str, int]]) -> list[Finding]:
-    findings = list(machine.plan.findings) if machine.plan is not None else []
+    findings = list(machine.mapping.findings) if machine.mapping is not None else []
     address = machine.order.rescue
     if address is not None and addresses[address.host, address.port] > 1:
         text = "Two machines cannot be restored onto the same rescue machine."
@@ -280,7 +280,7 @@ def _rescue_findings(machine: CheckedMachine, addresses: Counter[tuple[str, int]
 
 
 def _open_jobs(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
-    # A snapshot is waited for. A failback is in the way before it has become exclusive, too.
+    # A snapshot is waited for. A failback blocks even before it has become exclusive.
     found = Job.objects.filter(
         Q(is_exclusive=True) | Q(kind="failback"),
         subject_id__in=list(machine_ids),

@@ -1,7 +1,7 @@
-"""The Failback dialog: what it offers, what was typed into it, and the order that this makes.
+"""The Failback dialog: what it offers, what was entered, and the resulting order.
 
-The dialog shows a draft; Start Failback makes it again from what was sent and starts its order,
-which was checked for the findings that are shown.
+The dialog shows a draft. Start Failback drafts again from the posted form and starts that draft's
+order, so what is refused is what was shown.
 """
 
 import datetime
@@ -38,8 +38,8 @@ class DraftMachine:
         return self.checked.point
 
     @property
-    def plan(self) -> DiskMapping | None:
-        return self.checked.plan
+    def mapping(self) -> DiskMapping | None:
+        return self.checked.mapping
 
     @property
     def findings(self) -> list[Finding]:
@@ -56,7 +56,7 @@ class DraftMachine:
 
 @dataclass
 class FailbackDraft(Draft[DraftMachine]):
-    """A failback as it would start now."""
+    """The failback that would start now."""
 
     check: FailbackCheck
 
@@ -89,7 +89,7 @@ def draft_failback(
     *,
     only: ReplicatedMachine | None = None,
 ) -> FailbackDraft:
-    """Return what a failback of the machines that run here would be, with quote and findings."""
+    """Draft a failback of the machines that run here, with its quote and findings."""
     rows, left_out = find_candidates(pairing, MachineKind.FAILED_OVER, only)
     form = FailbackForm(sent)
     forms = {
@@ -125,13 +125,13 @@ def draft_failback(
 
 
 def _shared_values(form: FailbackForm) -> dict[str, Any]:
-    """Return what was typed for all machines; a field that is not valid counts as untouched."""
+    """Return what was entered for all machines; an invalid field keeps its default."""
     form.is_valid()
     return dict(form.cleaned_data)
 
 
 def _rescue_of(form: FailbackMachineForm) -> RescueAddress | None:
-    """Return the rescue machine once all of it is typed."""
+    """Return the address of the rescue machine once it has been entered completely."""
     if not form.is_valid():
         return None
     values = form.cleaned_data

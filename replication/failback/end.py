@@ -1,4 +1,4 @@
-"""Commit failbacks or roll them back: by a person, and by the days that were set."""
+"""Commit failbacks or roll them back: on request, or when the commit deadline passes."""
 
 import datetime
 import logging
@@ -19,18 +19,18 @@ from replication.models import FailbackMachine
 logger = logging.getLogger(__name__)
 
 COMMIT, ROLL_BACK = "failback_commit", "failback_roll_back"
-# A commit that was due and failed is tried again after so long.
+# How long to wait before a commit that was due and failed is tried again.
 _AGAIN_SECONDS = 3600
 
 
 def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -> Job:
     """Start the job that commits one machine's failback, or rolls it back.
 
-    A failback that needs attention past its hand-over is closed when it is rolled back: the roll
-    back sees to what it left.
+    Rolling back closes a failback job that needs attention after the hand-over: the roll back
+    cleans up what that job left behind.
 
     Raises:
-        JobConflict: it cannot be ended like that now; the text says why.
+        JobConflict: the failback cannot end like that now; the text says why.
     """
     progress = next(
         one for one in gather_failback(entry.failback).machines if one.entry.pk == entry.pk
@@ -51,14 +51,14 @@ def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -
             pairing_id=entry.failback.pairing_id,
         ),
         requested_by,
-        # A double click, or a second person, gets the same job.
+        # A double click or a second administrator gets the same job.
         uuid.uuid5(entry.pk, f"{kind}:{tries}"),
         entry.failback_id,
     )
 
 
 def commit_due_failbacks(now: datetime.datetime) -> int:
-    """Commit what nobody rolled back in the days that were set; return how many were started."""
+    """Commit failbacks whose deadline has passed; return how many commits were started."""
     started = 0
     waiting = FailbackMachine.objects.filter(
         state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK

@@ -1,11 +1,11 @@
 """End a failback of one machine: commit it, or roll it back to the VM at this site.
 
-Commit removes the VM; the machine is an ordinary replica here from then on. It needs no source
-core: whoever lost that again commits, and fails over again.
+Commit removes the VM; from then on the machine is an ordinary replica here. It does not need the
+source core, so a site that lost its source core again can commit and then fail over again.
 
-Roll back takes the machine's ownership first, so that the source core acts on it no longer, and
-powers the VM on, which resumes where it was frozen. What the machine wrote at its source since then
-is left there as a branch that was not carried on. Until its agent answers, all can be taken back.
+Roll back first takes ownership of the machine, so that the source core no longer acts on it, and
+then powers on the VM, which resumes where it was frozen. What the machine wrote at its source since
+then stays there, off the main line. Everything can be undone until its agent answers.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ GUEST_LIMIT_SECONDS = 1800
 
 @dataclass(frozen=True)
 class FailbackEndParams:
-    """Which machine's failback is to be committed or rolled back."""
+    """Whose failback to commit or roll back."""
 
     failback_id: UUID
     entry_id: UUID
@@ -46,7 +46,7 @@ class FailbackEndParams:
 
 @workflow(
     kind="failback_commit",
-    title="Commit the failback",
+    title="Failback commit",
     queue=Queue.CONTROL,
     params=FailbackEndParams,
     subject_url_name="protected_machines:machine",
@@ -61,7 +61,7 @@ def commit() -> Steps:
 
 @workflow(
     kind="failback_roll_back",
-    title="Roll the failback back",
+    title="Failback rollback",
     queue=Queue.CONTROL,
     params=FailbackEndParams,
     subject_url_name="protected_machines:machine",
@@ -78,9 +78,9 @@ def roll_back() -> Steps:
     )
 
 
-@step("Look whether the VM is off", nothing_to_undo="it only reads", limit_seconds=120, attempts=2)
+@step("Check that the VM is off", nothing_to_undo="it only reads", limit_seconds=120, attempts=2)
 def check_failed_back(context: StepContext) -> dict[str, Any]:
-    """Look whether the machine is at its source and its VM is off.
+    """Check that the machine runs at its source and that its VM is off.
 
     Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS.
     """
@@ -112,7 +112,7 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
     limit_seconds=600,
 )
 def remove_vm(context: StepContext) -> None:
-    """Remove the VM of this site with its disks.
+    """Remove the VM at this site, with its disks.
 
     Fails with VSPHERE-….
     """
@@ -131,16 +131,16 @@ def become_replica(context: StepContext) -> None:
         )
 
 
-@step("Name the recovery point to come", nothing_to_undo="only an id was made", limit_seconds=30)
+@step("Reserve an ID for the recovery point", nothing_to_undo="it only makes one", limit_seconds=30)
 def reserve_point(context: StepContext) -> dict[str, Any]:
     return {"point_id": str(uuid4())}
 
 
-@step("Own the machine here again", limit_seconds=60)
+@step("Make this core the owner again", limit_seconds=60)
 def take_ownership(context: StepContext) -> dict[str, Any]:
-    """Own the machine here again, by compare-and-set on the ownership epoch.
+    """Make this core the owner again, by compare-and-set on the ownership epoch.
 
-    Idempotent: a machine that is pending and belongs to this core is left as it is.
+    Idempotent: a machine that is pending failback and belongs to this core is left as it is.
     Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED.
     """
     with transaction.atomic():
@@ -162,7 +162,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
 
 @take_ownership.undo
 def undo_take_ownership(context: StepContext) -> None:
-    """Give the machine to its source core again, with an epoch that is higher again."""
+    """Give the machine back to its source core, with yet a higher epoch."""
     pairing = get_pairing(context)
     source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
     with transaction.atomic():
@@ -172,23 +172,23 @@ def undo_take_ownership(context: StepContext) -> None:
         Machine.objects.filter(pk=machine.pk, kind=MachineKind.PENDING_FAILBACK).update(
             kind=MachineKind.FAILED_BACK
         )
-    # The status that the two cores exchange tells the source; it acts again as soon as it knows.
+    # The source core learns this with the next exchange of status, and then acts on it again.
 
 
 @step(
     "Tell the source core",
-    nothing_to_undo="the source is told again when the machine is given back",
+    nothing_to_undo="the source core is told when it owns the machine again",
     limit_seconds=120,
 )
 def refuse_source(context: StepContext) -> dict[str, Any]:
-    """Tell the source core that it owns the machine no longer.
+    """Tell the source core that it no longer owns the machine.
 
-    Fails with nothing: a source that is away learns it when it is back, before it acts.
+    Never fails: a source core that is unreachable learns it when it is back, before it acts.
     """
     return {"is_told": tell_source(context)}
 
 
-@step("Power the VM on", limit_seconds=300, attempts=2)
+@step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on_vm(context: StepContext) -> None:
     vm = _get_entry(context).vm
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
@@ -218,7 +218,7 @@ def wait_for_agent(context: StepContext) -> dict[str, Any]:
     limit_seconds=60,
 )
 def protect_here(context: StepContext) -> dict[str, Any]:
-    """Protect the machine here, in its VM, from now on.
+    """Protect the machine in its VM here from now on.
 
     Fails with MACHINE-NOT-OWNER.
     """

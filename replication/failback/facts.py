@@ -1,4 +1,4 @@
-"""Gather what a failback's quote and findings are made of: from the store, from jobs, from rows."""
+"""Gather the facts behind a failback's quote from the store, past jobs and the database."""
 
 import datetime
 import itertools
@@ -24,7 +24,7 @@ _PAST_STEPS = 5
 def quote_facts(
     machine: Machine, source_point_ids: Collection[UUID], now: datetime.datetime
 ) -> QuoteFacts | None:
-    """Return the facts of one machine; none when it has no point to go back with.
+    """Return the facts about one machine; none if it has no usable point.
 
     source_point_ids: the points of the machine that the source core holds.
     """
@@ -54,7 +54,7 @@ def quote_facts(
 
 
 def restore_bytes_of(machine: Machine, point: RecoveryPoint) -> int:
-    """Return how many bytes of the store make blank disks hold the point."""
+    """Return how many bytes a restore of the point writes to blank disks."""
     store = open_store()
     try:
         manifest = store.get_point(str(machine.pk), str(point.pk))
@@ -68,7 +68,7 @@ def restore_bytes_of(machine: Machine, point: RecoveryPoint) -> int:
 
 
 def _past_points(points: list[RecoveryPoint]) -> list[PastPoint]:
-    """Return the newest incrementals, with the time since the point before each."""
+    """Return the newest incrementals, each with the time since the point before it."""
     found: list[PastPoint] = []
     for point, before in itertools.pairwise(points):
         if point.kind == PointKind.INCREMENTAL and len(found) < _PAST_POINTS:

@@ -1,10 +1,10 @@
-"""The last points of a machine that goes back; nothing may be written after the final one.
+"""The last points before a machine fails back; nothing may be written after the final one.
 
-While the machine still runs, a point is taken that the agent watches: of the final one it then
-reads only what was written since, so that the machine is not frozen while whole disks are read.
+The last point before the freeze starts a watch: the agent tracks writes, so that the final point
+reads only what has changed and the machine is not frozen while whole disks are read.
 
-The agent keeps the file systems frozen for a limited time after the point. It is the last one only
-if the VM is off before that time is over; where the machine thawed meanwhile, another is taken.
+The agent keeps the file systems frozen for a limited time after the final point. The point is final
+only if the VM is off before that time is over; if the machine thawed, another one is taken.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ from protected_machines.points.steps import take_point
 from protected_machines.points.store import open_store
 from replication.models import FailbackMachine
 
-# How long file systems stay frozen without a word from this core.
+# How long the file systems stay frozen without a call from this core.
 HOLD_SECONDS = 120
-# How long sending and restoring the last point before the freeze may take at most, if the final
-# point is to read only what was written since.
+# How long the agent tracks writes. If sending and restoring the last point before the freeze takes
+# longer, the final point reads whole disks.
 WATCH_SECONDS = 4 * 3600
 _TRIES = 3
 _NAMES = 100
 
 
 def take_watched_point(context: StepContext, point_id: str) -> dict[str, Any]:
-    """Take a recovery point and have the agent watch what is written from then on, if it can."""
+    """Take a recovery point and, if the agent can, have it watch what is written from then on."""
     return take_point(context, point_id, watch_seconds=WATCH_SECONDS)
 
 
 def end_watch(context: StepContext) -> None:
-    """End the watch. An agent that does not answer, or is older, has none, or ends it by itself."""
+    """End the watch. An agent that does not answer, or is too old to watch, needs no telling."""
     _tell_agent(context, AgentClient.end_watch)
 
 
 def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
-    """Take a recovery point and leave the machine frozen; whatever goes wrong thaws it."""
+    """Take a recovery point and leave the machine frozen. Thaws it if anything goes wrong."""
     try:
         return take_point(context, point_id, hold_seconds=HOLD_SECONDS)
     except BaseException:
@@ -51,24 +51,24 @@ def take_final_point(context: StepContext, point_id: str) -> dict[str, Any]:
 
 
 def thaw(context: StepContext) -> None:
-    """Thaw the machine. One that does not answer is off, or thaws by itself."""
+    """Thaw the machine. One that does not answer is off, or thaws when its time is over."""
     _tell_agent(context, AgentClient.release_hold)
 
 
 def _tell_agent(context: StepContext, tell: Callable[[AgentClient], object]) -> None:
-    """Tell the machine's agent; one that does not answer needs not be told."""
+    """Tell the machine's agent; one that does not answer need not be told."""
     machine = Machine.objects.get(pk=context.subject_id)
     with contextlib.suppress(AgentError, ProtectedMachinesError):
         tell(dial(machine, PING_TIMEOUT_SECONDS))
 
 
 def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> dict[str, Any]:
-    """Return the final point and until when nothing can be written after it; saved on the entry.
+    """Return the final point, and until when the hold lasts; both are saved on the entry.
 
-    first_id: of the first final point; those that had to be taken after it have ids made of it.
+    first_id: of the first final point; the IDs of any that replace it are derived from it.
 
     Raises:
-        StepFailed: the machine thawed again and again.
+        StepFailed: the machine kept thawing.
     """
     ids = [first_id, *[str(uuid5(UUID(first_id), str(number))) for number in range(1, _NAMES)]]
     here = open_store().folders(str(context.subject_id))
@@ -77,9 +77,7 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
         try:
             until = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()
         except HoldLost:
-            context.note(
-                "The machine was thawed in the meantime, so the final point is taken again."
-            )
+            context.note("The machine thawed in the meantime, so the final point is taken again.")
             taken.append(ids[len(taken)])
             take_final_point(context, taken[-1])
             continue
@@ -94,5 +92,5 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
 
 
 def without_hold(vm: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of the VM, without what was said of its being frozen."""
+    """Return the facts about the VM without the hold."""
     return {name: value for name, value in vm.items() if name != "held"}

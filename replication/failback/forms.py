@@ -16,7 +16,7 @@ class FailbackForm(forms.Form):
         initial=COMMIT_DAYS,
         label="Commit after (days)",
         help_text=(
-            "Until then, the VMs are kept here, powered off, and you can roll the failback back."
+            "Until then, the VMs are kept here, powered off, and you can roll back the failback."
         ),
     )
     reason = forms.CharField(
@@ -29,7 +29,7 @@ class FailbackForm(forms.Form):
 
 
 class FailbackMachineForm(forms.Form):
-    """What is chosen for one machine: whether it goes back, and onto which rescue machine."""
+    """What is chosen for one machine: whether it fails back, and onto which rescue machine."""
 
     is_chosen = forms.BooleanField(required=False)
     host = forms.CharField(

@@ -1,6 +1,6 @@
-"""An order to fail machines back: what a page, a command or a script fills in.
+"""An order to fail machines back, filled in by a page, a command or a script.
 
-`check.check_failback` says what stands in its way, `start.start_failback` carries it out.
+`check.check_failback` says what stands in its way; `start.start_failback` starts it.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ COMMIT_DAYS_LIMIT = 90
 
 @dataclass(frozen=True)
 class RescueAddress:
-    """Where a machine at the source runs the rescue medium, and the code on its screen."""
+    """Where a rescue machine at the source answers, and the code on its screen."""
 
     host: str
     port: int
@@ -21,7 +21,7 @@ class RescueAddress:
 
 @dataclass(frozen=True)
 class MachineOrder:
-    """One machine of the order, and the rescue machine it goes onto; none: not named yet."""
+    """One machine of the order and its rescue machine; none until it has been entered."""
 
     machine_id: UUID
     rescue: RescueAddress | None = None
@@ -29,10 +29,10 @@ class MachineOrder:
 
 @dataclass(frozen=True)
 class FailbackOrder:
-    """Machines to be failed back to one source core together.
+    """Machines to fail back to one source core together.
 
-    commit_days: so long their VMs stay here, and the failback can be rolled back.
-    request_id: an order that is given again with the same id starts nothing.
+    commit_days: how long their VMs stay here and the failback can be rolled back.
+    request_id: repeating an order with the same ID starts nothing.
     """
 
     pairing_id: UUID

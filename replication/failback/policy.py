@@ -11,7 +11,7 @@ from replication.models import ReplicatedMachine
 
 @dataclass(frozen=True)
 class FailbackFacts:
-    """What a failback must know of one machine, as far as it could be looked at."""
+    """What a failback must know about one machine, as far as it could be found out."""
 
     name: str
     kind: str
@@ -22,12 +22,12 @@ class FailbackFacts:
     is_agent_online: bool
     agent_trouble: str = ""
     open_job_text: str = ""
-    # Why the source core could not be asked, in words; empty when it could.
+    # Why the source core could not be asked; empty if it could.
     source_trouble_text: str = ""
     has_points: bool = True
     has_common_point: bool = True
     send_text: str = ""
-    # Why the rescue machine cannot be used, in words; empty when it can, or is not named yet.
+    # Why the rescue machine cannot be used; empty if it can, or has not been entered yet.
     rescue_trouble_code: str = ""
     rescue_trouble_text: str = ""
     is_rescue_named: bool = False
@@ -92,10 +92,10 @@ def _rescue_findings(facts: FailbackFacts) -> Iterable[Finding]:
 
 
 def refuse_days(commit_days: int) -> str:
-    """Return why a failback cannot be committed after so many days; empty when it can."""
+    """Return why this many days until the commit are not allowed; empty if they are."""
     if 1 <= commit_days <= COMMIT_DAYS_LIMIT:
         return ""
-    return f"A failback is committed after 1 to {COMMIT_DAYS_LIMIT} days, not {commit_days}."
+    return f"A failback can be committed after 1 to {COMMIT_DAYS_LIMIT} days, not {commit_days}."
 
 
 def refuse_core_failback(failed_over_count: int) -> str:

@@ -1,6 +1,6 @@
-"""A failback as its page shows it: each machine's jobs, how it stands, and what can be done now.
+"""A failback as its page shows it: each machine's jobs, its outcome, and what can be done now.
 
-The buttons are greyed by the same answers by which `ending_failbacks` refuses.
+Buttons are greyed out for the same reasons for which `end` refuses.
 """
 
 import datetime
@@ -29,7 +29,7 @@ _ENDED = (
 
 @dataclass
 class MachineFailback:
-    """One machine of a failback: its newest failback job, and what ended it, if anything did."""
+    """One machine of a failback: its newest failback job, and its commit or roll back, if any."""
 
     entry: FailbackMachine
     job: Job | None
@@ -106,7 +106,7 @@ class MachineFailback:
 
     @property
     def may_run_there(self) -> bool:
-        """Whether the computer at the source was started, though the machine runs here again."""
+        """Whether the computer at the source may have started, though the machine runs here."""
         if self.outcome != FailbackOutcome.FAILED or self.job is None:
             return False
         return any(
@@ -116,7 +116,7 @@ class MachineFailback:
 
     @property
     def down_seconds(self) -> float | None:
-        """How long the machine stood still; until now while it does."""
+        """How long the machine was down; none until it has started at its source."""
         if self.job is None:
             return None
         steps = {step.name: step for step in self.job.steps.all()}
@@ -137,7 +137,7 @@ class FailbackProgress:
 
     @property
     def revision(self) -> str:
-        """A word that changes when any of its jobs does."""
+        """A text that changes whenever one of its jobs does."""
         parts = []
         for one in self.machines:
             revisions = [str(job.revision) if job else "0" for job in (one.job, one.end_job)]
@@ -190,7 +190,7 @@ class FailbackProgress:
 
     @property
     def commit_at(self) -> datetime.datetime | None:
-        """When the first machine is committed by itself; none where nothing waits for that."""
+        """When the first machine's commit is due; none if no machine waits for one."""
         times = [
             one.entry.commit_at
             for one in self.machines
@@ -200,17 +200,17 @@ class FailbackProgress:
 
 
 def refuse_commit(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
-    """Say why this machine's failback cannot be committed now; empty when it can."""
+    """Return why this machine's failback cannot be committed now; empty if it can."""
     refusal = _refuse_end(entry, job, end_job)
     if refusal:
         return refusal
     if job is not None and job.state == JobState.NEEDS_ATTENTION:
-        return "The machine is not protected at its source yet. Retry that first, or roll back."
+        return "The machine is not protected at its source yet. Retry first, or roll back."
     return ""
 
 
 def refuse_roll_back(entry: FailbackMachine, job: Job | None, end_job: Job | None) -> str:
-    """Say why this machine's failback cannot be rolled back now; empty when it can."""
+    """Return why this machine's failback cannot be rolled back now; empty if it can."""
     return _refuse_end(entry, job, end_job)
 
 
@@ -234,7 +234,7 @@ def _refuse_end(entry: FailbackMachine, job: Job | None, end_job: Job | None) ->
 
 
 def gather_failback(failback: Failback) -> FailbackProgress:
-    """Return how a failback stands; a retried machine shows its newest jobs."""
+    """Return the progress of a failback; a machine that was retried shows its newest jobs."""
     jobs: dict[object, list[Job]] = {}
     found = (
         Job.objects.in_group(failback.pk)
@@ -261,7 +261,7 @@ def _machine_progress(entry: FailbackMachine, jobs: list[Job]) -> MachineFailbac
     )
 
 
-# The steps of a failback during which the blank machine is written and started.
+# The steps of a failback that write to the rescue machine and start it.
 RESTORING_STEPS = (
     "restore_disks",
     "restore_running_delta",

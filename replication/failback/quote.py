@@ -1,7 +1,7 @@
-"""What a failback will cost, said before it begins. Pure: facts of the store and of past jobs in.
+"""What a failback will take, estimated before it starts. Pure.
 
-Bytes that are there are counted exactly. What the machine still writes until it is frozen is judged
-by what it wrote lately, and times by what this core's own jobs took; without any, by modest rates.
+Bytes that exist are counted exactly. What the machine will still write before it is frozen is
+estimated from its latest points, and times from this core's past jobs, or from modest defaults.
 """
 
 import math
@@ -15,18 +15,18 @@ DEFAULT_RESTORE_BPS = 60_000_000
 DEFAULT_PROVE_BPS = 400_000_000
 DEFAULT_READ_BPS = 200_000_000
 DEFAULT_BOOT_SECONDS = 120.0
-# What the cores need beside copying: power off, hand over, starting each other's jobs.
+# What the cores need besides copying: power off, hand over, start jobs for each other.
 OVERHEAD_SECONDS = 10.0
-# How long a watched machine is frozen before what changed begins to be read.
+# How long a watched machine is frozen before its changes are read.
 FREEZE_SECONDS = 2.0
-# How long the machine writes on until a look has become a start, and the copy a freeze.
-LOOK_SECONDS = 30.0
+# How long the machine keeps writing between this estimate and the start of the job.
+START_SECONDS = 30.0
 _LATE_POINTS = 6
 
 
 @dataclass(frozen=True)
 class PastPoint:
-    """An incremental that was taken lately, and how long after its parent."""
+    """A recent incremental, and how long after its parent it was taken."""
 
     stored_bytes: int
     interval_seconds: float
@@ -34,24 +34,24 @@ class PastPoint:
 
 @dataclass(frozen=True)
 class QuoteFacts:
-    """What a quote is made of."""
+    """The facts behind a quote."""
 
-    # Of the files of the points that the source core lacks.
+    # The size of the points that the source core lacks.
     missing_bytes: int
     missing_points: int
-    # Whether the source core holds any point that the newest one builds on.
+    # Whether the source core holds a point that the newest one builds on.
     has_common_point: bool
-    # Of the newest point as it is written to blank disks.
+    # What a restore of the newest point writes to blank disks.
     restore_bytes: int
     capacity_bytes: int
     newest_age_seconds: float
-    # A point is being taken, and will be sent with the others.
+    # Whether a point is being taken, which will be sent with the others.
     is_taking_point: bool = False
-    # Whether its agent can tell what was written while the last point was sent and restored; if
-    # not, whole disks are read while it is frozen.
+    # Whether the agent can track writes while the last point is sent and restored. If it cannot,
+    # whole disks are read while the machine is frozen.
     can_watch: bool = False
     past_points: Sequence[PastPoint] = ()
-    # Measured by this core's own jobs; none where it has not done that yet.
+    # Measured in this core's past jobs; none if there are none.
     send_bps: float | None = None
     restore_bps: float | None = None
     snapshot_seconds: float | None = None
@@ -60,7 +60,7 @@ class QuoteFacts:
 
 @dataclass(frozen=True)
 class Quote:
-    """Bytes and seconds of one machine's failback."""
+    """How many bytes and seconds one machine's failback will take."""
 
     send_bytes: int
     send_points: int
@@ -69,7 +69,7 @@ class Quote:
     copy_seconds: float
     down_seconds: float
     has_common_point: bool
-    # Disks of the rescue machine that hold something now: device and content.
+    # Disks of the rescue machine that hold data now: device and content.
     overwritten: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -81,10 +81,10 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
     send_bps = facts.send_bps or DEFAULT_SEND_BPS
     restore_bps = facts.restore_bps or DEFAULT_RESTORE_BPS
     snapshot_seconds = facts.snapshot_seconds or facts.capacity_bytes / DEFAULT_READ_BPS
-    catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds + LOOK_SECONDS)
+    catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds + START_SECONDS)
     if facts.is_taking_point:
         catch_up_bytes = changed_bytes(facts.past_points, facts.newest_age_seconds)
-        catch_up_bytes += changed_bytes(facts.past_points, LOOK_SECONDS)
+        catch_up_bytes += changed_bytes(facts.past_points, START_SECONDS)
     first_bytes = facts.missing_bytes + catch_up_bytes
     restore_bytes = facts.restore_bytes + catch_up_bytes
     first_seconds = (
@@ -116,11 +116,11 @@ def make_quote(facts: QuoteFacts, overwritten: Sequence[dict[str, Any]] = ()) ->
 
 
 def changed_bytes(past_points: Sequence[PastPoint], seconds: float) -> int:
-    """Return how large an incremental will be that is taken so long after its parent.
+    """Estimate the size of an incremental taken so many seconds after its parent.
 
-    A machine changes much the same blocks again and again: a longer time is worth less than its
-    share, and a point is never judged above the largest that it lately had. Nor is it judged below
-    what a shorter time took: some blocks are written however short it is.
+    A machine keeps changing the same blocks, so the size grows more slowly than the time and never
+    exceeds the largest recent point. It is at least that of a recent point taken after a shorter
+    time: some blocks are always written.
     """
     lately = [point for point in past_points if point.interval_seconds > 0][:_LATE_POINTS]
     if not lately:
@@ -134,7 +134,7 @@ def changed_bytes(past_points: Sequence[PastPoint], seconds: float) -> int:
 
 
 def add_quotes(quotes: Sequence[Quote]) -> Quote:
-    """Return what several machines take together: bytes add up, the slowest machine counts."""
+    """Return the quote for several machines: bytes are added, the slowest machine's times count."""
     return Quote(
         send_bytes=sum(quote.send_bytes for quote in quotes),
         send_points=sum(quote.send_points for quote in quotes),

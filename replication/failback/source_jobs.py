@@ -1,7 +1,7 @@
 """Follow, from the core that owns a machine, what the source core does during a failback.
 
-A step asks for the job and looks at it each time it runs; the source core knows one that is under
-way already, so that asking twice starts nothing twice.
+A step requests a job each time it runs and reads its status; the source core recognises a repeated
+request, so nothing starts twice.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,11 +22,11 @@ AGAIN_SECONDS = 1.0
 
 @contextmanager
 def source_core(context: StepContext) -> Iterator[PeerClient]:
-    """Speak with the source core; while it is away the step waits, up to its limit.
+    """Connect to the source core; while it is unreachable the step waits, up to its limit.
 
     Raises:
         Waiting: it does not answer.
-        StepFailed: it refuses for good.
+        StepFailed: it refuses permanently.
     """
     pairing = get_pairing(context)
     try:
@@ -56,20 +56,20 @@ def get_pairing(context: StepContext) -> Pairing:
 
 
 def request_id(context: StepContext, name: str) -> UUID:
-    """Return an id that a repeat of this attempt has too, and another attempt has not."""
+    """Return an ID that is the same whenever this attempt repeats, and new for the next attempt."""
     return uuid5(context.job_id, f"{name}:{context.attempt}")
 
 
 def follow_job(
     context: StepContext, ask: Callable[[PeerClient], JobStatus], *, is_stoppable: bool = False
 ) -> JobStatus:
-    """Ask the source core for a job and return it once it has succeeded; mirror its progress.
+    """Request a job of the source core, show its progress, and return it once it has succeeded.
 
-    With `is_stoppable` a step that is cancelled or out of time cancels the job too.
+    is_stoppable: a step that is cancelled or runs out of time cancels the job too.
 
     Raises:
-        Waiting: it is not done yet.
-        StepFailed: it failed there, with its code.
+        Waiting: the job has not finished yet.
+        StepFailed: the job failed there; it has the job's error code.
     """
     try:
         context.check_cancel()
@@ -94,7 +94,7 @@ def follow_job(
 
 
 def cancel_quietly(context: StepContext, find_job_id: Callable[[PeerClient], UUID]) -> None:
-    """Cancel a job of the source core; one whose core is away only writes to scratch disks."""
+    """Cancel a job of the source core, if that can be reached: it only writes to scratch disks."""
     try:
         with speaking_with(get_pairing(context)) as client:
             client.cancel_job(context.subject_id, find_job_id(client))

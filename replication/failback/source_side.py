@@ -1,7 +1,7 @@
-"""The source core's side of a failback: what the core that owns a machine may have this one do.
+"""The source core's side of a failback: what the core that owns a machine may ask of this one.
 
-Every call names the pairing it came over, and that the machine belongs to the peer is looked at
-each time. Nothing here decides anything: the workflow runs on the core that owns the machine.
+Every call names the pairing it came over and checks that the machine belongs to that peer. Nothing
+is decided here: the workflow runs on the core that owns the machine.
 """
 
 import logging
@@ -39,14 +39,14 @@ _KINDS_SHOWN = ("restore_disks", "snapshot")
 
 
 def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachine) -> Machine:
-    """Record what the owner says of a machine that is to come back here; the settings are its.
+    """Record what the owner says about a machine that will come back here, and take its settings.
 
-    A core that was reinstalled gets the machine's row. What this core took and the owner never had
-    is marked as a branch that was not carried on.
+    A core that was reinstalled creates the machine. Points that this core took and the owner never
+    received are marked as off the main line.
 
     Raises:
         OwnedElsewhere: this core knows another owner, or owns it itself.
-        FailbackRefused: the name or the address is another machine's here.
+        FailbackRefused: another machine here has the name or the address.
     """
     claim = sent.claim_of(pairing)
     with transaction.atomic():
@@ -95,32 +95,32 @@ def _make_machine(machine_id: uuid.UUID, claim: OwnershipClaim, sent: wire.SentM
 
 
 def point_ids(pairing: Pairing, machine_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
-    """Return the points that this core holds of a machine; none of one that it does not know."""
+    """Return the points of a machine that this core holds; none if it does not know the machine."""
     found = RecoveryPoint.objects.filter(
         machine_id=machine_id, machine__replications__pairing=pairing
     )
     return tuple(found.usable().values_list("pk", flat=True))
 
 
-def look_at_target(asked: wire.RescueAddress) -> wire.FoundTarget:
-    """Pair with a rescue machine near this core, and say what its disks are.
+def survey_rescue_machine(asked: wire.RescueAddress) -> wire.FoundRescueMachine:
+    """Pair with a rescue machine at this core's site and describe its disks.
 
     Raises:
         FailbackRefused: it does not answer, the code is wrong, or it runs its own system.
     """
     try:
-        target = rescue_machines.pair_target(asked.host, asked.port, asked.code)
+        rescue = rescue_machines.pair_target(asked.host, asked.port, asked.code)
     except (AgentError, ProtectedMachinesError) as error:
         raise FailbackRefused(str(error), error.code) from error
-    return wire.FoundTarget(
-        target_id=target.pk, address=target.address, description=target.described
+    return wire.FoundRescueMachine(
+        target_id=rescue.pk, address=rescue.address, description=rescue.described
     )
 
 
 def start_restore(
     pairing: Pairing, machine_id: uuid.UUID, asked: wire.RestoreRequest
 ) -> wire.JobStatus:
-    """Start to write a point to a rescue machine; return the job that does so already, if any."""
+    """Start writing a point to a rescue machine; return the job, also if one is already running."""
     machine = get_machine_of(pairing, machine_id)
     params = RestoreDisksParams(
         point_id=asked.point_id,
@@ -144,8 +144,8 @@ def start_restore(
     return status_of(job)
 
 
-def restart_target(
-    pairing: Pairing, machine_id: uuid.UUID, chosen: wire.ChosenTarget
+def restart_rescue_machine(
+    pairing: Pairing, machine_id: uuid.UUID, chosen: wire.ChosenRescueMachine
 ) -> wire.Nothing:
     """Have the rescue machine start from its own disk."""
     get_machine_of(pairing, machine_id)
@@ -157,13 +157,13 @@ def restart_target(
 
 
 def ask_machine(
-    pairing: Pairing, machine_id: uuid.UUID, chosen: wire.ChosenTarget
+    pairing: Pairing, machine_id: uuid.UUID, chosen: wire.ChosenRescueMachine
 ) -> wire.MachineAnswer:
-    """Say whether the machine's own agent answers this core at its place.
+    """Report whether the machine's own agent answers this core at its new address.
 
     Raises:
-        FailbackRefused: another agent answers there, or this core is refused.
-        PeerFaulty: the peer never said which certificate the agent shows.
+        FailbackRefused: another agent answers there, or the agent refuses this core.
+        PeerFaulty: the peer never sent the agent's certificate.
     """
     machine = get_machine_of(pairing, machine_id)
     _check_certificate(machine)
@@ -178,12 +178,12 @@ def ask_machine(
 
 
 def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> wire.Ownership:
-    """Become the owner of a machine that the peer has handed over, and protect it at its place.
+    """Become the owner of a machine that the peer has handed over, and protect it where it runs.
 
     Raises:
         OwnedElsewhere: this core knows of a later owner.
-        FailbackRefused: the name or the address is another machine's here.
-        PeerFaulty: the peer never introduced the machine, or its agent's certificate.
+        FailbackRefused: another machine here has the name or the address.
+        PeerFaulty: the peer never introduced the machine, or never sent its agent's certificate.
     """
     replicated = get_replicated_of(pairing, machine_id)
     _check_certificate(replicated.machine)
@@ -192,8 +192,8 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> w
             machine = _protect_again(replicated, sent)
     except IntegrityError as error:
         raise FailbackRefused(
-            f"{this_core().name} protects another machine named {replicated.machine.name}, or at "
-            f"{sent.host}:{sent.port}, already."
+            f"{this_core().name} already protects another machine named "
+            f"{replicated.machine.name}, or one at {sent.host}:{sent.port}."
         ) from error
     machine.refresh_from_db()
     logger.info(
@@ -221,15 +221,13 @@ def _protect_again(replicated: ReplicatedMachine, sent: wire.TakeOver) -> Machin
 
 def _check_certificate(machine: Machine) -> None:
     if not machine.agent_certificate_pem:
-        raise PeerFaulty(
-            f"The owner did not say which certificate the agent of {machine.name} shows."
-        )
+        raise PeerFaulty(f"The owner did not send the certificate of {machine.name}'s agent.")
 
 
 def start_snapshot(
     pairing: Pairing, machine_id: uuid.UUID, asked: wire.SnapshotRequest
 ) -> wire.JobStatus:
-    """Force a snapshot of a machine that came back; return the one that is under way, if any."""
+    """Force a snapshot of a machine that came back; return the job, also if one already runs."""
     machine = get_replicated_of(pairing, machine_id).machine
     try:
         job = start_job(
@@ -247,13 +245,13 @@ def start_snapshot(
 
 
 def show_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> wire.JobStatus:
-    """Say how a job of this failback stands here."""
+    """Return the status of a job of this failback."""
     get_replicated_of(pairing, machine_id)
     return status_of(_job_of(machine_id, job_id))
 
 
 def stop_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> wire.JobStatus:
-    """Cancel a job of this failback; one that has ended stays as it is."""
+    """Cancel a job of this failback; a finished one stays as it is."""
     get_replicated_of(pairing, machine_id)
     job = _job_of(machine_id, job_id)
     if job.state in OPEN:
@@ -265,7 +263,7 @@ def stop_job(pairing: Pairing, machine_id: uuid.UUID, job_id: uuid.UUID) -> wire
 
 
 def status_of(job: Job) -> wire.JobStatus:
-    """Return how a job stands, for the other core to show and to wait for."""
+    """Return the status of a job, for the other core to show and to wait for."""
     job.refresh_from_db()
     steps = list(job.steps.all())
     at = next((step for step in steps if step.name == job.current_step), None)

@@ -1,4 +1,4 @@
-"""Start a failback, once."""
+"""Start a failback, exactly once."""
 
 import uuid
 
@@ -14,7 +14,7 @@ from replication.models import Failback, FailbackMachine
 
 
 def find_failback(request_id: uuid.UUID | None) -> Failback | None:
-    """Return the failback that this request started already, if it did."""
+    """Return the failback that this request has already started, if any."""
     return Failback.objects.filter(request_id=request_id).first() if request_id else None
 
 
@@ -23,10 +23,10 @@ def start_failback(
 ) -> Failback:
     """Start one job for each machine of the order, all or none. A repeated order starts nothing.
 
-    check: what was found about this very order, where it was checked already.
+    check: the result of checking this very order, if that has already been done.
 
     Raises:
-        FailbackRefused: something stands in the way; the text says what.
+        FailbackRefused: the order cannot start; the text says why.
         JobConflict: another job holds one of the machines.
     """
     known = find_failback(order.request_id)
@@ -61,9 +61,9 @@ def _start_machine(failback: Failback, checked: CheckedMachine, requested_by: Us
     entry = FailbackMachine.objects.create(
         failback=failback,
         machine=machine,
-        target_id=uuid.UUID(checked.rescue.target_id),
-        target_host=checked.order.rescue.host,
-        target_port=checked.order.rescue.port,
+        rescue_id=uuid.UUID(checked.rescue.rescue_id),
+        rescue_host=checked.order.rescue.host,
+        rescue_port=checked.order.rescue.port,
         quote=checked.quote.as_json() if checked.quote is not None else {},
     )
     start_job(
@@ -74,7 +74,7 @@ def _start_machine(failback: Failback, checked: CheckedMachine, requested_by: Us
             failback_id=failback.pk,
             entry_id=entry.pk,
             pairing_id=failback.pairing_id,
-            target_id=entry.target_id,
+            target_id=entry.rescue_id,
         ),
         requested_by,
         uuid.uuid5(failback.request_id, str(machine.pk)),

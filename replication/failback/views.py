@@ -1,4 +1,4 @@
-"""Failback: the dialog with its quote, the start, the page that shows it live, and its end."""
+"""Failback: the dialog with its estimate, the start, the live page, commit and roll back."""
 
 import uuid
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _DIALOG = "replication/_failback.html"
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def failback_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Choose among all machines of a source core that run here."""
+    """Choose from all machines of a source core that run here."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     if pairing.is_outgoing:
         raise Http404
@@ -53,7 +53,7 @@ def failback_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResp
 def _failback(
     request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
 ) -> HttpResponse:
-    """Show the dialog; a post with `check` only looks at what was typed so far."""
+    """Show the dialog; a POST with `check` only checks what was entered so far."""
     now = timezone.now()
     if request.method != "POST":
         return _dialog(request, draft_failback(pairing, now, only=only), 200)
@@ -92,7 +92,7 @@ def failback_page(request: HttpRequest, failback_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def commit(request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID) -> HttpResponse:
-    """Remove one machine's VM: it stays at its source."""
+    """Remove one machine's VM; the machine stays at its source."""
     return _end(request, failback_id, entry_id, end.COMMIT, "is being committed")
 
 
@@ -124,13 +124,13 @@ def _end(
 
 @require_POST
 def cancel(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
-    """Ask one machine's failback to stop and to take back what it did."""
+    """Cancel one machine's failback; its finished steps are undone."""
     return _act(request, failback_id, job_id, cancel_job, "is being cancelled")
 
 
 @require_POST
 def retry(request: HttpRequest, failback_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
-    """Try one machine's job again, or let it go on where it stopped."""
+    """Try one machine's job again, or continue it where it stopped."""
     return _act(request, failback_id, job_id, retry_job, "has resumed")
 
 

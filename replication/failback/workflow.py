@@ -1,14 +1,14 @@
-"""Bring one machine back to its source core, with what was written here meanwhile.
+"""Fail one machine back to its source core, with everything written here since the failover.
 
-While the machine runs on here, the source core is told of it and sent the points that it lacks, and
-restores the newest one onto the blank machine at its site. What was written during those hours
-follows as one more point, after which the agent watches what is written. Then the file systems of
-the machine are frozen, the last changes become the final point, and the VM is powered off without
-thawing, so that nothing can be written after it. The final point follows onto the blank machine,
-which starts from its own disk; its agent answers the source core, which becomes the owner. Up to
-there everything can be taken back: the VM is powered on again and is owned here. Then the machine
-is live at its source. Going back from there is a decision: Roll back, until the failback is
-committed.
+While the machine keeps running here, the source core gets the points that it lacks and restores the
+newest one to the rescue machine at its site. What was written during those hours follows as one
+more point, and from then on the agent tracks writes. Then the machine's file systems are frozen,
+the last changes become the final point, and the VM is powered off without thawing, so that nothing
+can be written after that point. The final point is restored to the rescue machine, which starts
+from its own disk; its agent answers the source core, which becomes the owner.
+
+Until then everything can be undone: the VM is powered on again and belongs to this core. After that
+the machine is live at its source, and only Roll back returns to the VM, until the commit.
 """
 
 import datetime
@@ -48,22 +48,22 @@ from replication.peers.connection import SourceCore
 from replication.transfer.sending import Sending
 
 COPY_LIMIT_SECONDS = 24 * 3600
-# The machine stands still during these: a link that stays away longer gives it back to this site.
+# The machine is down during these steps: if the link is gone for longer, it runs here again.
 FINAL_LIMIT_SECONDS = 3600
 BOOT_LIMIT_SECONDS = 1800
 _POINT_STAYS = "a complete recovery point stays"
-_ONLY_TELLS = "it only tells what is so"
+_ONLY_TELLS = "it only passes on facts"
 
 
 @dataclass(frozen=True)
 class FailbackParams:
-    """What one machine's failback was asked to do."""
+    """Parameters of one machine's failback."""
 
     failback_id: UUID
-    # The row that says how far this machine's failback has come.
+    # The row that records how far this machine's failback has come.
     entry_id: UUID
     pairing_id: UUID
-    # The rescue machine, by the source core's id of it.
+    # The rescue machine, by its ID on the source core.
     target_id: UUID
 
 
@@ -101,7 +101,7 @@ def failback() -> Steps:
     )
 
 
-@step("Name the recovery points to come", nothing_to_undo="only ids were made", limit_seconds=30)
+@step("Reserve IDs for recovery points", nothing_to_undo="it only makes IDs", limit_seconds=30)
 def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
         "catch_up_point_id": str(uuid4()),
@@ -110,10 +110,10 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
     }
 
 
-# Machines whose snapshots follow each other closely could hardly be failed back without a wait.
+# Waits for a snapshot to end: machines with short intervals are rarely without one.
 @step("Switch the machine to failback mode", limit_seconds=COPY_LIMIT_SECONDS, makes_exclusive=True)
 def begin_failback(context: StepContext) -> dict[str, Any]:
-    """Switch the machine to failback mode: no other failover or failback of it can begin.
+    """Switch the machine to failback mode, so that no other failover or failback of it can start.
 
     Idempotent: a machine that is pending failback already is left as it is.
     Fails with FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
@@ -136,7 +136,7 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
 
 @begin_failback.undo
 def undo_begin_failback(context: StepContext) -> None:
-    """Make the machine an ordinary failed-over one again."""
+    """Make it an ordinary failed-over machine again."""
     Machine.objects.filter(pk=context.subject_id, kind=MachineKind.PENDING_FAILBACK).update(
         kind=MachineKind.FAILED_OVER
     )
@@ -144,14 +144,14 @@ def undo_begin_failback(context: StepContext) -> None:
 
 @step(
     "Have the agent trust the source core",
-    nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+    nothing_to_undo="the agent needs that trust for as long as the machine is replicated",
     limit_seconds=120,
     attempts=3,
 )
 def trust_source(context: StepContext) -> None:
-    """Have the machine's agent answer the source core too: the restored machine will.
+    """Have the agent answer the source core too; the restored machine then does the same.
 
-    Idempotent: an agent that is told again changes nothing.
+    Idempotent: telling an agent again changes nothing.
     Fails with AGENT-….
     """
     pairing = get_pairing(context)
@@ -168,14 +168,14 @@ def trust_source(context: StepContext) -> None:
 def introduce_to_source(context: StepContext) -> dict[str, Any]:
     """Tell the source core what the machine is and who owns it.
 
-    Fails with REPLICATION-…; REPLICATION-OWNED-ELSEWHERE when the source knows a later owner.
+    Fails with REPLICATION-…; REPLICATION-OWNED-ELSEWHERE if the source core knows a later owner.
     """
     replicated = _get_replicated(context)
     entry = _get_entry(context)
     points = RecoveryPoint.objects.filter(machine_id=context.subject_id)
     sent = msgspec.structs.replace(
         wire.SentMachine.of(replicated),
-        host=entry.target_host,
+        host=entry.rescue_host,
         point_ids=tuple(points.values_list("pk", flat=True)),
     )
     with source_core(context) as client:
@@ -183,8 +183,8 @@ def introduce_to_source(context: StepContext) -> dict[str, Any]:
     if str(ownership.owner_core_id) != this_core().id:
         raise StepFailed(
             "FAILBACK-OWNER-DISPUTED",
-            f"{get_pairing(context).peer_name} says that {ownership.owner_core_name} owns the "
-            f"machine (ownership epoch {ownership.ownership_epoch}). Settle that first.",
+            f"According to {get_pairing(context).peer_name}, {ownership.owner_core_name} owns "
+            f"the machine (ownership epoch {ownership.ownership_epoch}). Resolve that first.",
             is_permanent=True,
         )
     return {"ownership_epoch": ownership.ownership_epoch}
@@ -199,41 +199,40 @@ def introduce_to_source(context: StepContext) -> dict[str, Any]:
 def force_catch_up_point(context: StepContext) -> dict[str, Any]:
     """Take an ordinary recovery point while the machine runs.
 
-    Idempotent: a point of that id that is there is returned as it is.
+    Idempotent: if the point already exists, it is returned.
     Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     return take_point(context, context.outputs["reserve_names"]["catch_up_point_id"])
 
 
 @step(
-    "Send the source core the points that it lacks",
+    "Send the missing recovery points to the source core",
     nothing_to_undo=_POINT_STAYS,
     limit_seconds=7 * 24 * 3600,
     attempts=2,
 )
 def send_points(context: StepContext) -> dict[str, Any]:
-    """Send the source core every point that it lacks, oldest first."""
     return _send(context)
 
 
 @step(
-    "Restore the blank machine, while the machine runs here",
+    "Restore to the rescue machine while the machine runs here",
     limit_seconds=COPY_LIMIT_SECONDS,
     attempts=2,
 )
 def restore_disks(context: StepContext) -> dict[str, Any]:
-    """Have the source core write the newest point to the blank machine, while this one runs on.
+    """Have the source core write the newest point to the rescue machine.
 
-    Idempotent: the source core knows a restore that is under way, and the rescue machine what it
-        holds.
-    Fails with what the source core's job fails with.
+    Idempotent: the source core recognises a restore that is running, and the rescue machine knows
+        what it holds.
+    Fails with the error of the source core's job.
     """
     return _restore(context, context.outputs["force_catch_up_point"]["point_id"], None)
 
 
 @restore_disks.undo
 def undo_restore_disks(context: StepContext) -> None:
-    """Cancel the source core's job, should it still run; the target's disks are scratch."""
+    """Cancel the source core's job if it still runs; the disks it wrote to are scratch."""
     cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
@@ -243,10 +242,10 @@ def undo_restore_disks(context: StepContext) -> None:
     attempts=2,
 )
 def last_running_point(context: StepContext) -> dict[str, Any]:
-    """Take what was written during the copying, while the machine runs on, and begin a watch.
+    """Take what was written during the copying, and have the agent watch from then on.
 
-    Idempotent: a point of that id that is there is returned as it is. Whether the watch still
-        stands is the agent's to say; without it the final point reads whole disks.
+    Idempotent: if the point already exists, it is returned. The agent knows whether the watch is
+        still valid; without it the final point reads whole disks.
     Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     return final_points.take_watched_point(
@@ -271,7 +270,7 @@ def send_last_running_point(context: StepContext) -> dict[str, Any]:
 
 
 @step(
-    "Restore what changed meanwhile, while the machine runs here",
+    "Restore what has changed while the machine runs here",
     limit_seconds=COPY_LIMIT_SECONDS,
     attempts=2,
 )
@@ -285,16 +284,16 @@ def restore_running_delta(context: StepContext) -> dict[str, Any]:
 
 @restore_running_delta.undo
 def undo_restore_running_delta(context: StepContext) -> None:
-    """Cancel the source core's job, should it still run."""
+    """Cancel the source core's job if it still runs."""
     cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
 @step("Freeze the machine and take the final point", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
 def final_point(context: StepContext) -> dict[str, Any]:
-    """Freeze the machine and take what changed since; it stays frozen.
+    """Freeze the machine and take what has changed since; it stays frozen.
 
-    Idempotent: a point of that id that is there is returned; that it is still the last one is
-        looked at in the next step, which takes another one if it is not.
+    Idempotent: if the point already exists, it is returned. The next step checks that it is still
+        the last one, and takes another if it is not.
     Fails with AGENT-…, STORE-…; the machine thaws and keeps running.
     """
     return final_points.take_final_point(
@@ -308,13 +307,13 @@ def undo_final_point(context: StepContext) -> None:
     final_points.thaw(context)
 
 
-@step("Power the VM off without thawing it", limit_seconds=600)
+@step("Power off the VM without thawing it", limit_seconds=600)
 def power_off_vm(context: StepContext) -> dict[str, Any]:
-    """Power the VM off without thawing it, so that nothing is written after the final point.
+    """Power off the VM without thawing it, so that nothing is written after the final point.
 
-    The machine is off before the agent's own time for thawing, or the point was not the final one.
+    If the VM is not off before the agent thaws the file systems, the point is not final.
 
-    Idempotent: the entry says by when it was to be off; off is off.
+    Idempotent: the entry records by when the VM must be off; a VM that is off stays off.
     Fails with FAILBACK-HOLD-LOST, MACHINE-VM-MISSING, VSPHERE-…, AGENT-….
     """
     vm = context.outputs["begin_failback"]
@@ -329,12 +328,12 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
             final_points.thaw(context)
             raise
     if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
-        # Off, but nobody can say that it was off in time: it must go on where it stopped.
+        # It is off, but not provably in time: it must continue where it stopped.
         guests.power_on_vm(vm["vcenter_id"], vm["marker"])
         raise StepFailed(
             "FAILBACK-HOLD-LOST",
             "The VM was not off in time: its file systems thawed, or someone powered it "
-            "off, so data could have been written after the final point. It is powered "
+            "off, so data may have been written after the final point. It is powered "
             "on again and keeps running here.",
         )
     return {"final_point_id": held["point_id"]}
@@ -342,14 +341,14 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
 
 @power_off_vm.undo
 def undo_power_off_vm(context: StepContext) -> None:
-    """Power the VM on: it continues where it stopped."""
+    """Power on the VM, which continues where it stopped."""
     vm = context.outputs["begin_failback"]
     _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
     guests.power_on_vm(vm["vcenter_id"], vm["marker"])
 
 
 @step(
-    "Send the final point",
+    "Send the final recovery point",
     nothing_to_undo=_POINT_STAYS,
     limit_seconds=FINAL_LIMIT_SECONDS,
     attempts=2,
@@ -358,7 +357,7 @@ def send_final_point(context: StepContext) -> dict[str, Any]:
     return _send(context)
 
 
-@step("Restore only what changed since", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
+@step("Restore only what has changed since", limit_seconds=FINAL_LIMIT_SECONDS, attempts=2)
 def restore_final_delta(context: StepContext) -> dict[str, Any]:
     return _restore(
         context,
@@ -369,26 +368,26 @@ def restore_final_delta(context: StepContext) -> dict[str, Any]:
 
 @restore_final_delta.undo
 def undo_restore_final_delta(context: StepContext) -> None:
-    """Cancel the source core's job, should it still run."""
+    """Cancel the source core's job if it still runs."""
     cancel_quietly(context, lambda _: UUID(context.output["job_id"]))
 
 
 @step(
     "Start the machine from its own disk and wait for its agent",
-    nothing_to_undo="switch it off, or start it from the rescue medium again",
+    nothing_to_undo="a computer that was started can be switched off again",
     limit_seconds=BOOT_LIMIT_SECONDS,
 )
 def boot_machine(context: StepContext) -> dict[str, Any]:
     """Have the machine start from its own disk, and wait for its agent to answer the source core.
 
-    Idempotent: a rescue machine that is away has restarted.
+    Idempotent: a rescue machine that does not answer has already restarted.
     Fails with AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
-    machine_id, target_id = context.subject_id, context.params.target_id
+    machine_id, rescue_id = context.subject_id, context.params.target_id
     with source_core(context) as client:
-        client.restart_target(machine_id, target_id)
-        answer = client.ask_machine(machine_id, target_id)
+        client.restart_rescue_machine(machine_id, rescue_id)
+        answer = client.ask_machine(machine_id, rescue_id)
     if answer.place is None:
         raise Waiting(answer.text, 1.0)
     return answer.place.to_json()
@@ -398,7 +397,7 @@ def boot_machine(context: StepContext) -> dict[str, Any]:
 def hand_over(context: StepContext) -> dict[str, Any]:
     """Give the machine to the source core, by compare-and-set on the ownership epoch.
 
-    Idempotent: a machine that has failed back already is left as it is.
+    Idempotent: a machine that has already failed back is left as it is.
     Fails with FAILBACK-OWNER-CHANGED.
     """
     pairing = get_pairing(context)
@@ -423,7 +422,7 @@ def hand_over(context: StepContext) -> dict[str, Any]:
 
 @hand_over.undo
 def undo_hand_over(context: StepContext) -> None:
-    """Own the machine here again, with an epoch that is higher again, and tell the source core."""
+    """Make this core the owner again, with yet a higher epoch, and tell the source core."""
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
         if not machine.is_owned_here and not take(machine.pk, this_core(), machine.ownership_epoch):
@@ -439,13 +438,13 @@ def undo_hand_over(context: StepContext) -> None:
 
 
 @step(
-    "Protect the machine at its new place",
+    "Protect the machine at the source core",
     irreversible="the machine is live at its source. Until the commit, Roll back "
     "still returns to the VM here, without what was written there",
     limit_seconds=600,
 )
 def accept_at_source(context: StepContext) -> dict[str, Any]:
-    """Have the source core own and protect the machine at its new place.
+    """Have the source core take over the machine and protect it.
 
     Fails with REPLICATION-….
     """
@@ -471,13 +470,13 @@ def accept_at_source(context: StepContext) -> dict[str, Any]:
 def protect_at_source(context: StepContext) -> dict[str, Any]:
     """Have the source core take a recovery point of the machine.
 
-    Idempotent: the source core knows a snapshot that was asked for or is under way.
-    Fails with what the source core's job fails with.
+    Idempotent: the source core recognises a snapshot that was requested or is running.
+    Fails with the error of the source core's job.
     """
     asked = request_id(context, "snapshot")
     job = follow_job(context, lambda client: client.force_snapshot(context.subject_id, asked))
     if job.outputs.reserve_point is UNSET:
-        raise PeerFaulty(f"{get_pairing(context).peer_name} does not say which point it took.")
+        raise PeerFaulty(f"{get_pairing(context).peer_name} did not say which point it took.")
     return {"point_id": str(job.outputs.reserve_point.point_id)}
 
 
@@ -485,9 +484,9 @@ def protect_at_source(context: StepContext) -> dict[str, Any]:
     "Replicate to this core again", nothing_to_undo=_POINT_STAYS, limit_seconds=COPY_LIMIT_SECONDS
 )
 def replicate_again(context: StepContext) -> dict[str, Any]:
-    """Wait until the source core has replicated that point to this one, and look at its history.
+    """Wait until the source core has replicated that point to this one, and check its history.
 
-    Idempotent: what is here is not sent again.
+    Idempotent: a point that is already here is not sent again.
     Fails with JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
@@ -499,7 +498,9 @@ def replicate_again(context: StepContext) -> dict[str, Any]:
             raise Waiting("Replication is paused on this core. Resume it to continue.", 5.0)
         with source_core(context) as client:
             client.ask_to_send([context.subject_id])
-        raise Waiting(f"{get_pairing(context).peer_name} sends its newest recovery points.", 2.0)
+        raise Waiting(
+            f"{get_pairing(context).peer_name} is sending its newest recovery points.", 2.0
+        )
     chain = open_store().chain(str(context.subject_id), point_id)
     final_id = context.outputs["power_off_vm"]["final_point_id"]
     return {
@@ -509,10 +510,10 @@ def replicate_again(context: StepContext) -> dict[str, Any]:
 
 
 def describe_vm(machine: Machine) -> dict[str, Any]:
-    """Return the VM that the machine runs in here, and where it answers in it.
+    """Return the VM in which the machine runs here, and the address of its agent.
 
     Raises:
-        StepFailed: this core did not make a VM for it.
+        StepFailed: this core did not create a VM for it.
     """
     if not machine.vm_marker or machine.vcenter_id is None:
         raise StepFailed(
@@ -531,7 +532,7 @@ def describe_vm(machine: Machine) -> dict[str, Any]:
 
 
 def tell_source(context: StepContext) -> bool:
-    """Tell the source core who owns the machine; one that is away learns it when it is back."""
+    """Tell the source core who owns the machine; if it is away, it learns that when it is back."""
     try:
         with source_core(context) as client:
             client.put_machine(context.subject_id, wire.SentMachine.of(_get_replicated(context)))
@@ -544,8 +545,8 @@ def tell_source(context: StepContext) -> bool:
 def _send(context: StepContext) -> dict[str, Any]:
     """Send the source core every point that it lacks, oldest first.
 
-    Idempotent: the source says what it lacks, and up to where it holds each file.
-    Fails with REPLICATION-…, STORE-…. A cut is no failure: it continues where it stopped.
+    Idempotent: the source core says what it lacks, and how much of each file it holds.
+    Fails with REPLICATION-…, STORE-…. After a lost connection it continues where it stopped.
     """
     with source_core(context) as client:
         return Sending(

@@ -1,4 +1,4 @@
-"""Decisions to bring machines back to their source core."""
+"""Decisions to fail machines back to their source core."""
 
 import datetime
 import uuid
@@ -14,17 +14,17 @@ from replication.models.pairings import Pairing
 
 
 class Failback(models.Model):
-    """One decision to bring machines back to their source core; each has a job of its own."""
+    """One decision to fail machines back to their source core; each machine has its own job."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     pairing = models.ForeignKey(Pairing, on_delete=models.PROTECT, related_name="failbacks")
-    # A double click or a repeated post brings the same id, and so finds the same failback.
+    # A double click or a repeated POST sends the same ID, and so finds the same failback.
     request_id = models.UUIDField(unique=True)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True
     )
     reason = models.TextField(blank=True, default="")
-    # After so many days a failback that nobody rolled back is committed by itself.
+    # After this many days, a failback that nobody rolled back is committed automatically.
     commit_days = models.PositiveSmallIntegerField(default=7)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -40,8 +40,8 @@ class FailbackMachine(models.Model):
 
     under_way → failed_back → committed │ rolled_back; under_way → rolled_back
 
-    Its jobs are those of the failback's group whose subject is the machine: the failback itself,
-    then the commit or the roll back. One whose failback job was undone stays under_way.
+    Its jobs are those in the failback's group whose subject is the machine: the failback itself,
+    then the commit or the roll back. If the failback job is undone, the state stays under_way.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -49,13 +49,13 @@ class FailbackMachine(models.Model):
     machine = models.ForeignKey(
         "protected_machines.Machine", on_delete=models.PROTECT, related_name="failbacks"
     )
-    # The rescue machine: its id on the source core, and its address.
-    target_id = models.UUIDField()
-    target_host = models.CharField(max_length=253)
-    target_port = models.PositiveIntegerField(default=8006)
-    # What was said before it began: bytes, seconds, and the disks that are overwritten.
+    # The rescue machine: its ID on the source core, and its address.
+    rescue_id = models.UUIDField()
+    rescue_host = models.CharField(max_length=253)
+    rescue_port = models.PositiveIntegerField(default=8006)
+    # The estimate shown at the start: bytes, seconds, and the disks that are overwritten.
     quote: Any = models.JSONField(default=dict)
-    # The VM at this site: vCenter, marker, name, and where the machine answered in it.
+    # The VM at this site: vCenter, marker, name, and the address of the machine in it.
     vm: Any = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=20, choices=FailbackState, default=FailbackState.UNDER_WAY)
     failed_back_at = models.DateTimeField(null=True, blank=True)
@@ -77,13 +77,13 @@ class FailbackMachine(models.Model):
 
     @property
     def commit_at(self) -> datetime.datetime | None:
-        """When it is committed by itself; none as long as it has not failed back."""
+        """When the commit is due; none until the machine has failed back."""
         if self.failed_back_at is None:
             return None
         return self.failed_back_at + datetime.timedelta(days=self.failback.commit_days)
 
     def move(self, before: FailbackState, after: FailbackState, **changes: Any) -> bool:
-        """Change the state by compare-and-set; return whether this call did it."""
+        """Change the state by compare-and-set; return whether this call changed it."""
         won = FailbackMachine.objects.filter(pk=self.pk, state=before).update(
             state=after, **changes
         )

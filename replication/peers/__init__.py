@@ -1,1 +1,1 @@
-"""The other cores: pairing with them, calling them, what is said on the wire."""
+"""The other cores: pairing with them, calling them, and the messages on the wire."""

@@ -1,6 +1,6 @@
-"""Call another core. The peer is known by its pinned certificate, this core by a shared secret.
+"""Call another core. The peer proves itself with its pinned certificate, this core with a secret.
 
-Nothing here touches the database; what a failed call means for a pairing is the caller's to note.
+Nothing here touches the database; the caller records what a failed call means for the pairing.
 """
 
 import socket
@@ -32,9 +32,9 @@ from replication.peers import wire
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
-# A peer reads all that arrived before it says that a point is whole, be its disk ever so slow.
+# A peer reads the whole point before it answers a commit, however slow its disk is.
 _PROVEN_BYTES_PER_SECOND = 10_000_000
-# A peer whose computer is gone is noticed within a minute, even during a long answer.
+# Notice within a minute that a peer's computer is gone, even while waiting for a long answer.
 _KEEP_ALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
@@ -43,17 +43,17 @@ _KEEP_ALIVE = [
 ]
 _PATH = "/api/v1"
 _REFUSED = 409
-_NO_CHECK_OF_NAMES = False  # A core is known by its certificate alone; its name may be an address.
+_NO_CHECK_OF_NAMES = False  # A core is identified by its certificate alone, not by its host name.
 
 
 Answer = TypeVar("Answer", bound=wire.Message)
 
 
 def fetch_certificate(host: str, port: int) -> str:
-    """Return the PEM certificate of whoever answers there, for a person to compare and pin.
+    """Return the certificate (PEM) of the host that answers there, to be compared and pinned.
 
     Raises:
-        PeerUnreachable: nobody answers in TLS.
+        PeerUnreachable: nothing answers with TLS.
     """
     try:
         return ssl.get_server_certificate((host, port), timeout=CONNECT_TIMEOUT_SECONDS)
@@ -105,25 +105,25 @@ class PeerClient:
     def pair(
         self, username: str, password: str, request: wire.PairingRequest
     ) -> wire.PairingAnswer:
-        """Ask the peer to become the target of this core; `request` says who this core is."""
+        """Ask the peer to pair with this core; `request` says who this core is."""
         by = httpx.BasicAuth(username, password)
         return self._call("POST", "/pair", wire.PairingAnswer, request, auth=by)
 
     def status(self) -> wire.PeerStatus:
-        """Return how the peer stands on this pairing."""
+        """Return the peer's status on this pairing."""
         return self._call("GET", "/status", wire.PeerStatus)
 
     def send_status(self, status: wire.PeerStatus) -> wire.PeerStatus:
-        """Tell the peer how this core stands on this pairing; return how the peer does."""
+        """Send this core's status on this pairing; return the peer's."""
         return self._call("POST", "/status", wire.PeerStatus, status)
 
     def ownership(self, machine_id: UUID) -> wire.Ownership | None:
-        """Return who owns the machine as the peer knows it, or none when it knows no such one."""
+        """Return who owns the machine according to the peer; none if the peer does not know it."""
         path = f"/machines/{machine_id}/ownership"
         return self._call("GET", path, wire.OwnershipAnswer).ownership
 
     def put_machine(self, machine_id: UUID, machine: wire.SentMachine) -> wire.Ownership:
-        """Tell the peer what this machine is.
+        """Tell the peer about this machine.
 
         Raises:
             OwnedElsewhere: the peer knows another owner.
@@ -136,11 +136,11 @@ class PeerClient:
         path = f"/machines/{machine_id}/missing-points"
         missing = self._call("POST", path, wire.MissingPoints, asked).missing
         if not set(missing) <= set(point_ids):
-            raise PeerFaulty(f"{self._peer} asks for points that it was not offered.")
+            raise PeerFaulty(f"{self._peer} asked for points that it was not offered.")
         return missing
 
     def begin_replica(self, machine_id: UUID, manifest_bytes: bytes) -> Mapping[str, int]:
-        """Offer a point; return per file how many bytes of it the peer already holds."""
+        """Offer a point; return how many bytes of each file the peer already holds."""
         answer = self._call(
             "POST",
             f"/machines/{machine_id}/replicas",
@@ -153,10 +153,10 @@ class PeerClient:
     def put_slice(
         self, machine_id: UUID, point_id: str, file_name: str, offset_bytes: int, data: bytes
     ) -> int:
-        """Send bytes of a file; return up to where the peer holds it now.
+        """Send bytes of a file; return how many bytes the peer holds now.
 
         Raises:
-            OffsetMismatch: the peer holds the file up to another place.
+            OffsetMismatch: the peer holds more or less of the file than assumed.
         """
         answer = self._call(
             "PUT",
@@ -169,12 +169,12 @@ class PeerClient:
         return answer.held_bytes
 
     def commit_replica(self, machine_id: UUID, point_id: str, file_bytes: int) -> None:
-        """Have the peer check every digest and make the point its own.
+        """Have the peer check every digest and keep the point.
 
-        file_bytes: what it has to read for that, so that it is given the time.
+        file_bytes: how much it has to read for that; the time-out depends on it.
 
         Raises:
-            DamagedOnArrival: files do not have the digest that the manifest names.
+            DamagedOnArrival: a file does not match its digest.
         """
         limit_seconds = ANSWER_TIMEOUT_SECONDS + file_bytes / _PROVEN_BYTES_PER_SECOND
         self._call(
@@ -186,9 +186,9 @@ class PeerClient:
         )
 
     def ask_to_send(self, machine_ids: Sequence[UUID] = ()) -> tuple[str, ...]:
-        """Have a source core send what is missing now; return the names of those that it sends.
+        """Have a source core send missing points now; return the names of the machines it sends.
 
-        machine_ids: none means all.
+        machine_ids: empty means all.
         """
         asked = wire.SendRequest(machine_ids=tuple(machine_ids))
         return self._call("POST", "/force", wire.StartedSending, asked).started
@@ -197,31 +197,31 @@ class PeerClient:
         """Return the points of a machine that the source core holds."""
         return self._call("GET", f"/machines/{machine_id}/points", wire.HeldPoints).point_ids
 
-    def look_at_target(self, host: str, port: int, code: str) -> wire.FoundTarget:
-        """Have the source core pair with a rescue machine.
+    def survey_rescue_machine(self, host: str, port: int, code: str) -> wire.FoundRescueMachine:
+        """Have the source core pair with a rescue machine and describe its disks.
 
         Raises:
-            FailbackRefused: it cannot be paired with; has the agent's code.
+            FailbackRefused: pairing failed; it has the agent's code.
         """
         asked = wire.RescueAddress(host=host, port=port, code=code)
-        return self._call("POST", "/restore-targets", wire.FoundTarget, asked)
+        return self._call("POST", "/restore-targets", wire.FoundRescueMachine, asked)
 
     def start_restore(self, machine_id: UUID, asked: wire.RestoreRequest) -> wire.JobStatus:
         """Have the source core write a point to a rescue machine; return the job."""
         return self._call("POST", f"/machines/{machine_id}/restores", wire.JobStatus, asked)
 
-    def restart_target(self, machine_id: UUID, target_id: UUID) -> None:
+    def restart_rescue_machine(self, machine_id: UUID, rescue_id: UUID) -> None:
         """Have the source core start the rescue machine from its own disk."""
-        chosen = wire.ChosenTarget(target_id=target_id)
+        chosen = wire.ChosenRescueMachine(target_id=rescue_id)
         self._call("POST", f"/machines/{machine_id}/restart", wire.Nothing, chosen)
 
-    def ask_machine(self, machine_id: UUID, target_id: UUID) -> wire.MachineAnswer:
+    def ask_machine(self, machine_id: UUID, rescue_id: UUID) -> wire.MachineAnswer:
         """Return whether the machine's own agent answers the source core, and where."""
-        chosen = wire.ChosenTarget(target_id=target_id)
+        chosen = wire.ChosenRescueMachine(target_id=rescue_id)
         return self._call("POST", f"/machines/{machine_id}/ask", wire.MachineAnswer, chosen)
 
     def take_over(self, machine_id: UUID, sent: wire.TakeOver) -> wire.Ownership:
-        """Have the source core own and protect a machine that was handed over to it."""
+        """Have the source core take over a machine that was handed over to it, and protect it."""
         return self._call("POST", f"/machines/{machine_id}/take-over", wire.Ownership, sent)
 
     def force_snapshot(self, machine_id: UUID, request_id: UUID) -> wire.JobStatus:
@@ -230,7 +230,7 @@ class PeerClient:
         return self._call("POST", f"/machines/{machine_id}/snapshots", wire.JobStatus, asked)
 
     def cancel_job(self, machine_id: UUID, job_id: UUID) -> wire.JobStatus:
-        """Cancel a job of the source core; return how it stands."""
+        """Cancel a job of the source core; return its status."""
         path = f"/machines/{machine_id}/jobs/{job_id}/cancel"
         return self._call("POST", path, wire.JobStatus, wire.Nothing())
 
@@ -255,7 +255,7 @@ class PeerClient:
             raise PeerFaulty(
                 f"{self._peer} gave an unreadable answer with status "
                 f"{response.status_code} to {method} {path}. {error.text} Check that the "
-                "port is that of the core interface of an Understudy core."
+                "port is the core interface of an Understudy core."
             ) from error
         raise self._error_of(response.status_code, refusal)
 
@@ -264,9 +264,7 @@ class PeerClient:
         for data in response.iter_bytes():
             body += data
             if len(body) > wire.MESSAGE_LIMIT_BYTES:
-                raise PeerFaulty(
-                    f"{self._peer} answered more than {wire.MESSAGE_LIMIT_BYTES} bytes."
-                )
+                raise PeerFaulty(f"{self._peer} sent more than {wire.MESSAGE_LIMIT_BYTES} bytes.")
         return bytes(body)
 
     @contextmanager
@@ -278,7 +276,7 @@ class PeerClient:
         except httpx.TransportError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise PeerCertificateChanged(
-                    f"{self._peer} shows another certificate than the one pinned at "
+                    f"{self._peer} shows a different certificate from the one pinned at "
                     "pairing. If the core was reinstalled, remove the pairing and pair "
                     "again."
                 ) from error
@@ -307,4 +305,4 @@ class PeerClient:
 def short_fingerprint(certificate_pem: str) -> str:
     """Return a certificate's fingerprint in groups that a person can compare."""
     digits = fingerprint_of(certificate_pem).upper()
-    return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2))
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))

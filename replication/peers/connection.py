@@ -1,4 +1,4 @@
-"""Speak with the peers of this core, and note on the pairing what became of it."""
+"""Talk to the peers of this core, and record on the pairing how that went."""
 
 import logging
 from collections.abc import Iterator
@@ -42,11 +42,11 @@ def speaking_with(
     answer_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
     connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
 ) -> Iterator[PeerClient]:
-    """Open a connection to the peer; how it went is saved on the pairing.
+    """Open a connection to the peer; how the calls went is saved on the pairing.
 
     Raises:
         PeerError: whatever the calls inside raise.
-        PairingRefused: this core's own secret cannot be read any more.
+        PairingRefused: this core's own secret can no longer be read.
     """
     try:
         with PeerClient(
@@ -67,14 +67,14 @@ def speaking_with(
         pairing.note_authentication_error(error.text, timezone.now())
         raise
     except ReplicationError:
-        # It answered, though not as wished.
+        # It answered, even if with an error.
         pairing.note_seen(timezone.now())
         raise
     pairing.note_seen(timezone.now())
 
 
 def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
-    """Ask every core that shares the machine with this one who owns it; silence is no claim."""
+    """Ask every core that shares the machine who owns it; no answer is no claim."""
     claims = []
     shared = ReplicatedMachine.objects.filter(machine_id=machine.pk).select_related("pairing")
     for replicated in shared:
@@ -99,5 +99,5 @@ def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
 
 
 def register_hooks() -> None:
-    """Have every act on a replicated machine ask the other core first."""
+    """Have every act on a replicated machine ask the other core about the owner first."""
     register_peer_question(ask_peers_who_owns)

@@ -1,4 +1,4 @@
-"""The two dialogs by which a core is added: its address, then its certificate and administrator."""
+"""The two dialogs that add a core: its address, then its certificate and an administrator."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from replication.peers.forms import CoreAddressForm, TargetCoreForm
 
 @dataclass(frozen=True)
 class CoreDialog:
-    """How they are called for one kind of core."""
+    """The wording of both dialogs for one kind of core."""
 
     title: str
     text: str
@@ -22,13 +22,13 @@ class CoreDialog:
     confirm_url_name: str
 
     def ask_address(self, request: HttpRequest, form: CoreAddressForm) -> HttpResponse:
-        """Show the first; 422 when what was sent is not right."""
+        """Show the first dialog, with 422 if the form was filled in wrongly."""
         context = {"form": form, "text": self.text}
         status = 422 if form.is_bound else 200
         return render_dialog(request, "replication/_add_core.html", self.title, context, status)
 
     def ask_confirmation(self, request: HttpRequest, form: TargetCoreForm) -> HttpResponse:
-        """Show the second; 422 when what was sent is not right."""
+        """Show the second dialog, with 422 if the form was filled in wrongly."""
         context = {
             "form": form,
             "role": self.role,
@@ -41,7 +41,7 @@ class CoreDialog:
 
 
 def find_fingerprint(form: CoreAddressForm) -> str | None:
-    """Return the fingerprint of who answers at the address; none with the reason in the form."""
+    """Return the fingerprint of the core at the address; if none, the form has the reason."""
     try:
         certificate_pem = fetch_certificate(form.cleaned_data["host"], form.cleaned_data["port"])
     except ReplicationError as error:

@@ -8,11 +8,11 @@ from replication.models import Pairing
 
 
 class CoreAddressForm(forms.Form):
-    """Where another core answers; its certificate is shown before pairing."""
+    """The address of another core, whose certificate is shown before pairing."""
 
     host = forms.CharField(max_length=253, label="Address", help_text="Host name or IP address.")
     port = forms.IntegerField(
-        min_value=1, max_value=65535, initial=8001, help_text="Port of its core interface."
+        min_value=1, max_value=65535, initial=8001, help_text="The port of its core interface."
     )
 
 
@@ -32,7 +32,7 @@ class TargetCoreForm(forms.Form):
 
 
 class PairingSettingsForm(forms.Form):
-    """How this core reaches its peer, and what it calls it."""
+    """How this core reaches its peer, and the peer's name on this core's pages."""
 
     peer_name = forms.CharField(max_length=200, label="Name")
     host = forms.CharField(max_length=253, label="Address")
@@ -45,7 +45,7 @@ class PairingSettingsForm(forms.Form):
 
 
 class SourceCoreForm(TargetCoreForm):
-    """The administrator of a new source core, and which lost one it stands in for."""
+    """The administrator of a new source core, and the lost core that it replaces."""
 
     username = forms.CharField(max_length=150, help_text="An administrator of the source core.")
     replaces = forms.ChoiceField(

@@ -1,7 +1,7 @@
-"""Pair two cores: one asks, on the word of an administrator of the other.
+"""Pair two cores: one asks, and an administrator of the other vouches for it.
 
-Usually the source asks its target. After a disaster that left no source core, the target asks one
-that was reinstalled to become the source, and the machines that run at the target go over to it.
+Usually the source core asks its target. If a disaster destroyed the source core, the target asks a
+reinstalled core to become the source, and the machines that run at the target move to that pairing.
 """
 
 import base64
@@ -44,12 +44,14 @@ def add_target_core(
 ) -> Pairing:
     """Pair this core, as the source, with the core at this address; pairing again renews it.
 
-    The certificate found there is pinned; with `fingerprint` it must be that one.
+    Pins the certificate found there.
+
+    fingerprint: that certificate must have this one, if given.
 
     Raises:
-        PeerUnreachable: nobody answers there.
-        PairingRefused: another certificate, or it is this core itself.
-        PeerRefusedAdministrator: the target does not accept user name and password.
+        PeerUnreachable: nothing answers there.
+        PairingRefused: the certificate is a different one, or it is this core itself.
+        PeerRefusedAdministrator: the target core rejects the user name or the password.
     """
     return _ask_to_pair(Direction.OUTGOING, host, port, username, password, fingerprint)
 
@@ -62,10 +64,10 @@ def add_source_core(
     fingerprint: str = "",
     replaces: Pairing | None = None,
 ) -> Pairing:
-    """Pair this core, as the target, with a core that is to be the source from now on.
+    """Pair this core, as the target, with a core that becomes the source.
 
-    replaces: the pairing with a source core that is lost; its machines that this core owns go over
-        to the new one, to fail back to. The pairing goes when no machine is left on it.
+    replaces: the pairing with a lost source core. Its machines that this core owns move to the new
+        pairing, so that they can fail back. The old pairing is deleted once it has no machines.
 
     Raises as `add_target_core`.
     """
@@ -76,7 +78,7 @@ def add_source_core(
 
 
 def find_replaced(pairings: QuerySet[Pairing], host: str, port: int) -> Pairing | None:
-    """Return the lost source core whose address a new one has, if there is one."""
+    """Return the source core that used to be at this address, if there is one."""
     return pairings.filter(direction=Direction.INCOMING, host=host, port=port).first()
 
 
@@ -111,7 +113,7 @@ def _ask_to_pair(
         port=settings.UNDERSTUDY_CORE_PORT,
         certificate_pem=core.certificate_pem,
         secret=presented_here,
-        # What the core that asks will be.
+        # The role of the core that asks.
         role="source" if direction == Direction.OUTGOING else "target",
     )
     with PeerClient(host, port, certificate_pem) as client:
@@ -128,16 +130,16 @@ def _ask_to_pair(
 
 
 def accept_pairing(asked: wire.PairingRequest, username: str) -> wire.PairingAnswer:
-    """Become the target, or the source, of the core that asks; return what it must know.
+    """Pair with the core that asks, as its target or its source; return what it needs to know.
 
     username: of the administrator who vouches for it; see `check_administrator`.
 
     Raises:
-        PairingRefused: it is this core itself.
+        PairingRefused: the core that asks is this core itself.
     """
     core = this_core()
     if str(asked.core_id) == core.id:
-        raise PairingRefused("A core cannot be its own target. Enter the address of another core.")
+        raise PairingRefused("A core cannot pair with itself. Enter the address of another core.")
     presented_here = make_secret()
     wants_source = asked.role == "target"
     pairing = _keep(
@@ -171,7 +173,7 @@ def accept_pairing(asked: wire.PairingRequest, username: str) -> wire.PairingAns
 
 @dataclass(frozen=True)
 class _Peer:
-    """The other core, as a pairing keeps it; `secret` is what this core presents there."""
+    """What a pairing keeps of the other core; `secret` is the one that this core presents."""
 
     core_id: uuid.UUID
     name: str
@@ -186,8 +188,8 @@ def _check_certificate(certificate_pem: str, fingerprint: str, address: str) -> 
     wanted = fingerprint.replace(":", "").replace(" ", "").lower()
     if wanted and wanted != found:
         raise PairingRefused(
-            f"The core at {address} shows a certificate with the fingerprint {found}, not "
-            f"{wanted}. Compare it at the other core before you continue."
+            f"The certificate of the core at {address} has the fingerprint {found}, not "
+            f"{wanted}. Compare it on the other core before you continue."
         )
     if found == this_core().fingerprint:
         raise PairingRefused(
@@ -225,7 +227,7 @@ def _keep(
             pk=pairing_id, direction=direction, peer_core_id=peer.core_id, **fields
         )
     if known.pk != pairing_id and is_asking:
-        # The peer forgot this core meanwhile and made the pairing again under another id.
+        # The peer no longer knew this core and created the pairing with another ID.
         return _move(known, pairing_id, fields)
     Pairing.objects.filter(pk=known.pk).update(**fields)
     known.refresh_from_db()
@@ -237,7 +239,7 @@ def _move(known: Pairing, pairing_id: uuid.UUID, fields: dict[str, Any]) -> Pair
     moved = Pairing(
         pk=pairing_id, direction=known.direction, peer_core_id=known.peer_core_id, **fields
     )
-    # One pairing per core and direction: the old row makes room before its machines move over.
+    # One pairing per core and direction: the old row makes way before its machines move over.
     Pairing.objects.filter(pk=known.pk).update(peer_core_id=uuid.uuid4())
     moved.save(force_insert=True)
     moved.machines.model.objects.filter(pk__in=machines).update(pairing=moved)
@@ -248,10 +250,10 @@ def _move(known: Pairing, pairing_id: uuid.UUID, fields: dict[str, Any]) -> Pair
 
 
 def check_administrator(request: HttpRequest) -> str:
-    """Return the user name of the administrator whose password came along.
+    """Return the user name of the administrator whose credentials came with the request.
 
     Raises:
-        PeerRefusedAdministrator: no administrator of this core vouches for the pairing.
+        PeerRefusedAdministrator: they are not those of an administrator of this core.
     """
     tries_key = f"replication-pairing-tries:{request.META.get('REMOTE_ADDR', '')}"
     tries = int(cache.get(tries_key) or 0)

@@ -1,4 +1,4 @@
-"""Add a source core that was reinstalled: its certificate first, then an administrator of it."""
+"""Add a source core that was reinstalled: confirm its certificate, then name an administrator."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -23,7 +23,7 @@ _DIALOG = CoreDialog(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
-    """Ask for the address; then show the certificate that answers there."""
+    """Ask for the address, then show the certificate found there."""
     check_can_change(request.user)
     form = CoreAddressForm(request.POST or None, initial=_address_given(request))
     fingerprint = find_fingerprint(form) if form.is_valid() else None
@@ -73,7 +73,7 @@ def confirm(request: HttpRequest) -> HttpResponse:
 
 
 def _address_given(request: HttpRequest) -> dict[str, object]:
-    """Return the address of the lost core, where the dialog was opened from its row."""
+    """Return the address of the lost core, if the dialog was opened from its row."""
     return {name: request.GET[name] for name in ("host", "port") if name in request.GET}
 
 

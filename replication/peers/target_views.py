@@ -1,4 +1,4 @@
-"""Add a target core: its certificate is shown first, then an administrator of it vouches."""
+"""Add a target core: confirm its certificate, then name an administrator."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -21,7 +21,7 @@ _DIALOG = CoreDialog(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def add(request: HttpRequest) -> HttpResponse:
-    """Ask for the address; then show the certificate that answers there."""
+    """Ask for the address, then show the certificate found there."""
     check_can_change(request.user)
     form = CoreAddressForm(request.POST or None)
     fingerprint = find_fingerprint(form) if form.is_valid() else None

@@ -1,9 +1,9 @@
-"""What cores say to each other: one frozen type for each message, with the bounds of its fields.
+"""What cores say to each other: one frozen type for each message, with bounds for its fields.
 
-A message is read once, where it arrives, by `from_json`, and written once, where it leaves, by
-`to_json`; between the two nothing asks again whether a field is there. The names of the fields are
-those on the wire, and two versions of the product must understand each other: a field is never
-renamed, a new one has a default, and what a message says besides is ignored.
+A message is parsed once, on arrival, by `from_json`, and written once, by `to_json`; in between, no
+code has to check whether a field is there. The names of the fields are those on the wire. Versions
+of the product must understand each other: a field is never renamed, a new one has a default, and
+unknown fields are ignored. On the wire a rescue machine's ID is called `target_id`.
 """
 
 import logging
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 POINTS_LIMIT = 1_000_000
 MACHINES_LIMIT = 100_000
-# Times outside overflow as soon as a time zone or an interval is added.
+# Other years could overflow as soon as a time zone or an interval is added.
 _YEARS = range(2000, 2200)
 
-# No database takes a NUL or half a surrogate pair.
+# No database accepts a NUL or half a surrogate pair.
 _TEXT = r"\A[^\x00\ud800-\udfff]*\Z"
 _ONE_LINE = r"\A[^\x00-\x1f\x7f\ud800-\udfff]*\Z"
 _NO_URL = r"\A[^\x00-\x20\x7f/?#@\[\]\\\ud800-\udfff]*\Z"
@@ -52,10 +52,10 @@ Address = Annotated[str, Meta(max_length=260, pattern=_ONE_LINE)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Pem = Annotated[str, Meta(max_length=65_536, pattern=_TEXT)]
 FileName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_ONE_LINE)]
-# It still rises when it has come this far.
+# Leaves room: an epoch at this limit can still rise in the database.
 Epoch = Annotated[int, Meta(ge=1, le=1 << 53)]
 Count = Annotated[int, Meta(ge=0, le=POINTS_LIMIT)]
-# Pages add up those of thousands of machines.
+# Small enough that pages can add up those of thousands of machines.
 ByteCount = Annotated[int, Meta(ge=0, le=1 << 50)]
 IntervalSeconds = Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -64,7 +64,7 @@ MachineIds = Annotated[tuple[UUID, ...], Meta(max_length=MACHINES_LIMIT)]
 
 
 class _Described(type):
-    """Of a stand-in for a type that reads and writes itself, about which msgspec is to ask."""
+    """Makes a stand-in for a type that parses itself, so that msgspec calls our hook for it."""
 
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, MachineDescription)
@@ -75,17 +75,17 @@ if TYPE_CHECKING:
 else:
 
     class Description(metaclass=_Described):
-        """What the agent says of its machine."""
+        """What the agent says about its machine."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A message, or a part of one."""
 
     def __post_init__(self) -> None:
-        """Refuse a time that cannot be reckoned with. Called for what is read and for what is made.
+        """Reject times that cannot be calculated with. Called for parsed and for new messages.
 
         Raises:
-            ValueError: naming the field.
+            ValueError: the text names the field.
         """
         for name in self.__struct_fields__:
             value = getattr(self, name)
@@ -94,10 +94,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Read a message that arrived.
+        """Parse a message that arrived.
 
         Raises:
-            PeerFaulty: a field is missing, of the wrong kind or out of its bounds; the text names
+            PeerFaulty: a field is missing, has the wrong type or is out of bounds; the text names
                 it.
         """
         try:
@@ -116,10 +116,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode(data: bytes) -> object:
-    """Return the JSON value that arrived, strictly: no NaN, no broken text, no endless nesting.
+    """Return the JSON value that arrived; strict: no NaN, no invalid text, no endless nesting.
 
     Raises:
-        PeerFaulty: it is none.
+        PeerFaulty: it is not valid JSON.
     """
     try:
         value: object = msgspec.json.decode(data)
@@ -129,10 +129,10 @@ def decode(data: bytes) -> object:
 
 
 def read_offset(text: str | None) -> int:
-    """Return at which byte of its file a slice begins; it travels in the address.
+    """Return the offset of a slice in its file, which is part of the URL.
 
     Raises:
-        PeerFaulty: it is no such number.
+        PeerFaulty: it is not a number of bytes.
     """
     if text is None or not re.fullmatch(r"[0-9]{1,18}", text):
         raise PeerFaulty("The field offset_bytes is wrong: expected a number of bytes.")
@@ -167,20 +167,20 @@ def _in_words(error: msgspec.ValidationError) -> str:
 
 
 def _check_certificate(name: str, certificate_pem: str) -> None:
-    """Refuse what could not be pinned: it is one certificate, and one that TLS takes."""
+    """Reject a certificate that could not be pinned: not exactly one, or unusable for TLS."""
     try:
         x509.load_der_x509_certificate(ssl.PEM_cert_to_DER_cert(certificate_pem))
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate_pem)
     except (ValueError, ssl.SSLError, x509.InvalidVersion) as error:
-        raise ValueError(f"{name} is no certificate: {error}") from error
+        raise ValueError(f"{name} is not a certificate: {error}") from error
 
 
 class Nothing(Message, frozen=True, kw_only=True):
-    """An answer or a request that says nothing further."""
+    """An empty answer or request."""
 
 
 class Refusal(Message, frozen=True, kw_only=True):
-    """Why a request is refused, in an answer with an error status."""
+    """Why a request is rejected, in an answer with an error status."""
 
     code: Code = ""
     text: Text = ""
@@ -197,7 +197,7 @@ class Refusal(Message, frozen=True, kw_only=True):
 
     @property
     def claim(self) -> OwnershipClaim | None:
-        """Who owns the machine, if that is why."""
+        """Who owns the machine, if that is the reason."""
         if (
             self.owner_core_id is UNSET
             or self.owner_core_name is UNSET
@@ -211,7 +211,7 @@ class Refusal(Message, frozen=True, kw_only=True):
 
 
 class PairingRequest(Message, frozen=True, kw_only=True):
-    """Who the core is that asks to be paired with, and what it will be."""
+    """Who the core that asks to pair is, and its role."""
 
     pairing_id: UUID
     core_id: UUID
@@ -228,7 +228,7 @@ class PairingRequest(Message, frozen=True, kw_only=True):
 
 
 class PairingAnswer(Message, frozen=True, kw_only=True):
-    """Who the core is that was asked."""
+    """Who the core that was asked is."""
 
     pairing_id: UUID
     core_id: UUID
@@ -237,7 +237,7 @@ class PairingAnswer(Message, frozen=True, kw_only=True):
 
 
 class Ownership(Message, frozen=True, kw_only=True):
-    """Who owns a machine, as one core knows it."""
+    """Who owns a machine, as far as one core knows."""
 
     machine_id: UUID
     machine_name: Line = ""
@@ -268,7 +268,7 @@ class Ownership(Message, frozen=True, kw_only=True):
 
 
 class OwnershipAnswer(Message, frozen=True, kw_only=True):
-    """Who owns the machine that was asked for; none where the core knows no such machine."""
+    """Who owns the machine in question; none if the core does not know it."""
 
     ownership: Ownership | None
 
@@ -291,10 +291,10 @@ class Behind(Message, frozen=True, kw_only=True):
 
 
 class PeerStatus(Message, frozen=True, kw_only=True):
-    """How a core stands on a pairing; of its machines only what differs from the usual.
+    """A core's status on a pairing; machines are listed only if something is unusual.
 
-    An entry that cannot be read is left out, so that one machine does not keep the others from
-    being told; in `behind` none stands for it, which says nothing.
+    An entry that cannot be read is left out, so that one machine does not hide the others; in
+    `behind` it is none, which changes nothing.
     """
 
     core_id: UUID
@@ -303,7 +303,7 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     is_paused: bool = False
     paused_machine_ids: MachineIds = ()
     ownership: Annotated[tuple[Ownership, ...], Meta(max_length=MACHINES_LIMIT)] = ()
-    # Only what a source core says. A machine that is not named has nothing waiting.
+    # Only from source cores. A machine that is not listed has nothing waiting.
     behind: Annotated[Mapping[UUID, Behind | None], Meta(max_length=MACHINES_LIMIT)] | UnsetType = (
         UNSET
     )
@@ -326,7 +326,7 @@ class PeerStatus(Message, frozen=True, kw_only=True):
 
 
 def _read_entry(name: str, value: object, kind: Any) -> object:
-    """Return the entry as JSON again; none if it cannot be read."""
+    """Return the entry unchanged, as JSON; none if it cannot be read."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -336,7 +336,7 @@ def _read_entry(name: str, value: object, kind: Any) -> object:
 
 
 class SentMachine(Message, frozen=True, kw_only=True):
-    """What the core that owns a machine says of it."""
+    """What the core that owns a machine says about it."""
 
     name: Name
     host: MaybeHost = ""
@@ -349,7 +349,7 @@ class SentMachine(Message, frozen=True, kw_only=True):
     newest_point_at: Time | None = None
     behind_points: Count = 0
     behind_bytes: ByteCount = 0
-    # All that the owner holds, by which a core it comes back to knows what was not carried on.
+    # All points that the owner holds; tells its source core which of its own are off the main line.
     point_ids: PointIds | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -383,7 +383,7 @@ class SentMachine(Message, frozen=True, kw_only=True):
         )
 
     def claim_of(self, pairing: Pairing) -> OwnershipClaim:
-        """Return the claim that the peer, which sent this, owns the machine."""
+        """Return the claim that the sender owns the machine."""
         return OwnershipClaim(
             str(pairing.peer_core_id),
             pairing.peer_name,
@@ -397,7 +397,7 @@ class SentMachine(Message, frozen=True, kw_only=True):
         return self.copy_settings_to(machine) + _set_columns(machine, columns)
 
     def copy_settings_to(self, machine: Machine) -> list[str]:
-        """The same without name and address: a core that it comes back to has its own."""
+        """The same without name and address: the core to which it comes back has its own."""
         columns = {
             "agent_certificate_pem": self.agent_certificate_pem,
             "description": self.description.to_json(),
@@ -414,13 +414,13 @@ def _set_columns(machine: Machine, columns: Mapping[str, object]) -> list[str]:
 
 
 class WantedPoints(Message, frozen=True, kw_only=True):
-    """Points that the receiver is asked about."""
+    """Points that the receiver may lack."""
 
     point_ids: PointIds
 
 
 class MissingPoints(Message, frozen=True, kw_only=True):
-    """Those of them that it does not hold, in the same order."""
+    """Those of them that it lacks, in the same order."""
 
     missing: PointIds
 
@@ -432,31 +432,31 @@ class HeldPoints(Message, frozen=True, kw_only=True):
 
 
 class HeldFiles(Message, frozen=True, kw_only=True):
-    """Up to where the receiver holds each file of a point that arrives."""
+    """How many bytes of each file of an arriving point the receiver holds."""
 
     held_bytes: Annotated[Mapping[FileName, ByteCount], Meta(max_length=1000)]
 
 
 class HeldFile(Message, frozen=True, kw_only=True):
-    """Up to where the receiver holds the file that a slice was sent of."""
+    """How many bytes of a file the receiver holds after a slice."""
 
     held_bytes: ByteCount
 
 
 class KeptPoint(Message, frozen=True, kw_only=True):
-    """The point that was proven and is the receiver's own now."""
+    """The point that the receiver has proven and kept."""
 
     point_id: UUID
 
 
 class SendRequest(Message, frozen=True, kw_only=True):
-    """Machines that a source core is asked to send now; none named means all."""
+    """Machines that a source core should send now; empty means all."""
 
     machine_ids: MachineIds = ()
 
 
 class StartedSending(Message, frozen=True, kw_only=True):
-    """The names of those that it sends."""
+    """The names of the machines that it sends."""
 
     started: Annotated[tuple[Name, ...], Meta(max_length=MACHINES_LIMIT)]
 
@@ -469,7 +469,7 @@ class RescueAddress(Message, frozen=True, kw_only=True):
     code: PairingCode
 
 
-class FoundTarget(Message, frozen=True, kw_only=True):
+class FoundRescueMachine(Message, frozen=True, kw_only=True):
     """A rescue machine that the source core has paired with."""
 
     target_id: UUID
@@ -477,14 +477,14 @@ class FoundTarget(Message, frozen=True, kw_only=True):
     description: Description
 
 
-class ChosenTarget(Message, frozen=True, kw_only=True):
-    """The rescue machine that is meant, by the source core's id of it."""
+class ChosenRescueMachine(Message, frozen=True, kw_only=True):
+    """A rescue machine, by its ID on the source core."""
 
     target_id: UUID
 
 
 class RestoreRequest(Message, frozen=True, kw_only=True):
-    """Which point is to be written where; with `since_point_id` only what changed since."""
+    """Which point to write where; with `since_point_id`, only what has changed since that point."""
 
     request_id: UUID
     target_id: UUID
@@ -493,13 +493,13 @@ class RestoreRequest(Message, frozen=True, kw_only=True):
 
 
 class SnapshotRequest(Message, frozen=True, kw_only=True):
-    """By which id a repeated request is known."""
+    """A request for a snapshot; its ID makes a repeated one recognisable."""
 
     request_id: UUID
 
 
 class MachinePlace(Message, frozen=True, kw_only=True):
-    """Where a machine's own agent answers, and what it says."""
+    """Where a machine's own agent answers, and its description."""
 
     host: Host
     port: Port
@@ -531,7 +531,7 @@ class _ToldAnswer(Message, frozen=True, kw_only=True):
 
 
 class TakeOver(Message, frozen=True, kw_only=True):
-    """A machine that is handed over: where it answers now, and since when by which epoch."""
+    """A machine that is handed over: where it answers now, and its new ownership epoch."""
 
     host: Host
     port: Port
@@ -541,27 +541,27 @@ class TakeOver(Message, frozen=True, kw_only=True):
 
 
 class NamedPoint(Message, frozen=True, kw_only=True):
-    """What a snapshot's first step names."""
+    """The output of a snapshot's first step: the ID of the point."""
 
     point_id: UUID
 
 
 class WrittenDisks(Message, frozen=True, kw_only=True):
-    """What a restore has written."""
+    """The output of a restore."""
 
     disks: Annotated[int, Meta(ge=0, le=10_000)]
     written_bytes: ByteCount
 
 
 class JobOutputs(Message, frozen=True, kw_only=True):
-    """What finished steps of a job gave, as far as the other core needs it."""
+    """Outputs of a job's finished steps that the other core needs."""
 
     reserve_point: NamedPoint | UnsetType = UNSET
     restore_disks: WrittenDisks | UnsetType = UNSET
 
 
 class JobStatus(Message, frozen=True, kw_only=True):
-    """How a job of the source core stands, for the owner to show and to wait for."""
+    """The status of a job of the source core, for the owner to show and to wait for."""
 
     job_id: UUID
     state: JobState

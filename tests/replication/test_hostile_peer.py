@@ -40,8 +40,8 @@ ASKED: list[tuple[str, str, str, type[wire.Message]]] = [
     ("outgoing", "POST", "/force", wire.SendRequest),
     ("outgoing", "POST", "/restore-targets", wire.RescueAddress),
     ("outgoing", "POST", "/machines/{known}/restores", wire.RestoreRequest),
-    ("outgoing", "POST", "/machines/{known}/restart", wire.ChosenTarget),
-    ("outgoing", "POST", "/machines/{known}/ask", wire.ChosenTarget),
+    ("outgoing", "POST", "/machines/{known}/restart", wire.ChosenRescueMachine),
+    ("outgoing", "POST", "/machines/{known}/ask", wire.ChosenRescueMachine),
     ("outgoing", "POST", "/machines/{known}/take-over", wire.TakeOver),
     ("outgoing", "POST", "/machines/{known}/snapshots", wire.SnapshotRequest),
 ]
@@ -61,7 +61,7 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
     (wire.KeptPoint, lambda peer: peer.commit_replica(MACHINE_ID, str(POINT_ID), 1)),
     (wire.StartedSending, lambda peer: peer.ask_to_send()),
     (wire.HeldPoints, lambda peer: peer.point_ids(MACHINE_ID)),
-    (wire.FoundTarget, lambda peer: peer.look_at_target("192.0.2.7", 8006, "code")),
+    (wire.FoundRescueMachine, lambda peer: peer.survey_rescue_machine("192.0.2.7", 8006, "code")),
     (wire.MachineAnswer, lambda peer: peer.ask_machine(MACHINE_ID, TARGET_ID)),
     (wire.JobStatus, lambda peer: peer.force_snapshot(MACHINE_ID, REQUEST_ID)),
     (wire.JobStatus, lambda peer: peer.cancel_job(MACHINE_ID, REQUEST_ID)),
@@ -199,7 +199,7 @@ def coming_back(core_interface: None, db: None) -> ReplicatedMachine:
 def test_a_machine_whose_agent_nobody_could_know_again_is_refused(
     coming_back: ReplicatedMachine, path: str
 ) -> None:
-    kind = wire.ChosenTarget if path == "ask" else wire.TakeOver
+    kind = wire.ChosenRescueMachine if path == "ask" else wire.TakeOver
     before = all_rows()
     answer = call(
         coming_back.pairing,
@@ -208,7 +208,7 @@ def test_a_machine_whose_agent_nobody_could_know_again_is_refused(
         json.dumps(example(kind)).encode(),
     )
     assert (answer.status_code, answer.json()["code"]) == (400, PeerFaulty.code)
-    assert "which certificate" in answer.json()["text"]
+    assert "did not send the certificate" in answer.json()["text"]
     assert all_rows() == before
 
 

@@ -77,16 +77,16 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
 def start_failback(failed_over: FailedOver, rescue_port: int) -> Job:
     """Start the failback's job onto the rescue machine, as the dialog would."""
     with speaking_with(failed_over.pairing) as client:
-        found = client.look_at_target("127.0.0.1", rescue_port, RESCUE_CODE)
+        found = client.survey_rescue_machine("127.0.0.1", rescue_port, RESCUE_CODE)
     failback = Failback.objects.create(pairing=failed_over.pairing, request_id=uuid.uuid4())
     entry = FailbackMachine.objects.create(
         failback=failback,
         machine=failed_over.machine,
-        target_id=found.target_id,
-        target_host="127.0.0.1",
-        target_port=rescue_port,
+        rescue_id=found.target_id,
+        rescue_host="127.0.0.1",
+        rescue_port=rescue_port,
     )
-    params = FailbackParams(failback.pk, entry.pk, failed_over.pairing.pk, entry.target_id)
+    params = FailbackParams(failback.pk, entry.pk, failed_over.pairing.pk, entry.rescue_id)
     return start_job(
         "failback",
         failed_over.machine.pk,
@@ -188,8 +188,8 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
     return FailbackMachine.objects.create(
         failback=failback,
         machine=machine,
-        target_id=uuid.uuid4(),
-        target_host="127.0.0.1",
+        rescue_id=uuid.uuid4(),
+        rescue_host="127.0.0.1",
         vm={
             "vcenter_id": str(machine.vcenter_id),
             "marker": failed_over.marker,

@@ -155,7 +155,7 @@ def test_start_begins_one_failback_however_often_it_is_sent(
     assert job.group_id == failback.pk
     entry = failback.machines.get()
     assert entry.quote["send_bytes"] > 1_000_000
-    assert entry.target_port == rescue.port
+    assert entry.rescue_port == rescue.port
     page = signed_in.get(url).content.decode()
     assert "Waiting" in page
     assert "The site is repaired." in page

@@ -4,8 +4,8 @@ import pytest
 
 from replication.failback.quote import (
     FREEZE_SECONDS,
-    LOOK_SECONDS,
     OVERHEAD_SECONDS,
+    START_SECONDS,
     PastPoint,
     QuoteFacts,
     add_quotes,
@@ -54,7 +54,7 @@ def test_a_machine_that_is_watched_does_not_stand_still_while_whole_disks_are_re
 
 def test_what_is_still_written_is_judged_by_what_was_written_lately() -> None:
     past = [PastPoint(10 * MB, 600), PastPoint(12 * MB, 600), PastPoint(8 * MB, 600)]
-    quote = make_quote(facts(past_points=past, newest_age_seconds=600 - LOOK_SECONDS))
+    quote = make_quote(facts(past_points=past, newest_age_seconds=600 - START_SECONDS))
     catch_up_bytes = 10 * MB
     first_seconds = 4 + (400 * MB + catch_up_bytes) / (100 * MB) + (2010 / 400) + (2010 / 50)
     running_bytes = changed_bytes(past, first_seconds)
@@ -84,8 +84,8 @@ def test_a_point_that_is_being_taken_is_sent_too() -> None:
     quiet = make_quote(facts(past_points=past, newest_age_seconds=600))
     taking = make_quote(facts(past_points=past, newest_age_seconds=600, is_taking_point=True))
     assert taking.send_points == quiet.send_points + 1
-    look_bytes = changed_bytes(past, LOOK_SECONDS)
-    assert taking.send_bytes == pytest.approx(quiet.send_bytes + look_bytes, rel=0.01)
+    start_bytes = changed_bytes(past, START_SECONDS)
+    assert taking.send_bytes == pytest.approx(quiet.send_bytes + start_bytes, rel=0.01)
 
 
 def test_without_any_past_job_there_is_an_answer() -> None:

@@ -85,7 +85,7 @@ def test_the_command_finds_the_lost_one_by_its_address(
     who = ("--username", ADMINISTRATOR[0], "--password", ADMINISTRATOR[1])
     call_command("add_source_core", *words, *who)
     assert "1 machines can fail back to it" in capsys.readouterr().out
-    with pytest.raises(CommandError, match="Say with --replaces"):
+    with pytest.raises(CommandError, match="Choose the source core with --replaces"):
         call_command("add_source_core", *words, *who, "--replaces", "Elsewhere")
 
 
@@ -138,7 +138,7 @@ def test_machines_come_back_only_over_the_pairing_with_their_target(
     """A source core is refused when it wants of its target what only a target may want."""
     with speaking_with(outgoing) as client:
         assert isinstance(client, PeerClient)
-        with pytest.raises(Exception, match="Machines fail back from a target core"):
+        with pytest.raises(Exception, match="Only a target core can have machines fail back"):
             client.point_ids(make_machine().pk)
 
 

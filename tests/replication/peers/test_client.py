@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
 
 def test_a_peer_is_given_time_to_read_all_that_it_has_to_prove(asked: list[httpx.Request]) -> None:
     with PeerClient("192.0.2.1", 8001, this_core().certificate_pem) as client:
-        client.restart_target(uuid.uuid4(), uuid.uuid4())
+        client.restart_rescue_machine(uuid.uuid4(), uuid.uuid4())
         for size_bytes in (0, 100 * GIGABYTE):
             client.commit_replica(uuid.uuid4(), str(uuid.uuid4()), size_bytes)
     usual, small, large = (request.extensions["timeout"]["read"] for request in asked)

@@ -17,8 +17,8 @@ POINT_ID = uuid.uuid4()
 # Two versions of the product talk by these names. None is ever changed; a new one has a default.
 FIELDS = {
     "Behind": "points bytes newest_point_at",
-    "ChosenTarget": "target_id",
-    "FoundTarget": "target_id address description",
+    "ChosenRescueMachine": "target_id",
+    "FoundRescueMachine": "target_id address description",
     "HeldFile": "held_bytes",
     "HeldFiles": "held_bytes",
     "HeldPoints": "point_ids",
