@@ -1,1 +1,1 @@
-"""All of failover: the dialog, its findings, the start, the workflow, its progress."""
+"""All of failover: the dialog, the check, the start, the workflow and its progress."""

@@ -1,4 +1,4 @@
-"""Check a failover order: gather the facts, once each, and have the policy judge them."""
+"""Check a failover order: gather each fact once, and have the policy judge them."""
 
 import datetime
 import uuid
@@ -47,10 +47,10 @@ class CheckedMachine:
 
 @dataclass
 class FailoverCheck:
-    """An order as it could be carried out now.
+    """An order, its survey, and everything that was found about it.
 
-    order: the one that was checked; with defaults filled in where they were asked for.
-    others: machines that were only looked at beside those of the order.
+    order: the one that was checked, with defaults filled in if they were asked for.
+    others: machines that were checked too, though they are not part of the order.
     """
 
     order: FailoverOrder
@@ -62,12 +62,12 @@ class FailoverCheck:
 
     @property
     def refusal(self) -> str:
-        """Why it cannot start, in one sentence; empty when it can."""
+        """Why the failover cannot start, in one sentence; empty if it can."""
         return refusal_of(self.machines)
 
 
 class FailoverFacts:
-    """What rows and the store say of machines; each thing is read once."""
+    """What the database and the store know about machines; everything is read once."""
 
     def __init__(self, pairing: Pairing, rows: Iterable[ReplicatedMachine]) -> None:
         self.pairing = pairing
@@ -81,7 +81,7 @@ class FailoverFacts:
         """Return the machine's row.
 
         Raises:
-            FailoverRefused: the source core does not replicate such a machine to this one.
+            FailoverRefused: the source core replicates no such machine to this core.
         """
         if machine_id not in self.rows:
             raise FailoverRefused(
@@ -90,7 +90,7 @@ class FailoverFacts:
         return self.rows[machine_id]
 
     def point(self, order: MachineOrder) -> RecoveryPoint | None:
-        """Return the recovery point of the order; also one that is too old to be offered."""
+        """Return the order's recovery point, even if it is too old to be offered."""
         if order.point_id is None:
             return None
         offered = self.points.get(order.machine_id, [])
@@ -110,7 +110,7 @@ class FailoverFacts:
         return self._manifests[point.pk]
 
     def needed_bytes(self, point: RecoveryPoint | None) -> int:
-        """Return what the point's disks take when they are full."""
+        """Return how much space the point's disks take once they are full."""
         manifest = self.manifest(point) if point is not None else ""
         if isinstance(manifest, str):
             return 0
@@ -148,13 +148,13 @@ class FailoverFacts:
         )
 
     def findings_anywhere(self, order: MachineOrder, now: datetime.datetime) -> list[Finding]:
-        """Return what stands in the way of the machine itself, wherever it would go."""
+        """Return the findings about the machine itself, whatever the destination."""
         return self._judge(order, policy.DestinationFacts(is_chosen=True), now)
 
     def check(
         self, order: MachineOrder, destination: policy.DestinationFacts, now: datetime.datetime
     ) -> CheckedMachine:
-        """Return the machine of an order, judged."""
+        """Return the machine of an order with its findings."""
         point = self.point(order)
         return CheckedMachine(
             order=order,
@@ -177,7 +177,7 @@ class FailoverFacts:
 
 
 def default_point(points: list[RecoveryPoint]) -> RecoveryPoint | None:
-    """Return the newest proven point, or the newest that is not known to be damaged."""
+    """Return the newest proven point, else the newest not known to be damaged, else the newest."""
     for state in (PointState.PROVEN, PointState.UNPROVEN):
         found = next((point for point in points if point.state == state), None)
         if found is not None:
@@ -186,7 +186,7 @@ def default_point(points: list[RecoveryPoint]) -> RecoveryPoint | None:
 
 
 def propose(row: ReplicatedMachine, facts: FailoverFacts) -> MachineOrder:
-    """Return the order that is proposed for a machine: its best point, and a VM like it."""
+    """Return the proposed order for a machine: its best point, and a VM like the machine."""
     description = row.machine.description
     point = default_point(facts.points.get(row.machine_id, []))
     return MachineOrder(
@@ -206,14 +206,14 @@ def check_failover(
     others: Sequence[MachineOrder] = (),
     takes_defaults: bool = False,
 ) -> FailoverCheck:
-    """Return the order with all that was found about it. Changes nothing.
+    """Return the order with everything that was found about it. Changes nothing.
 
-    facts: those that were read already.
-    others: machines to be judged too, though they are not part of the order.
+    facts: those that have already been read.
+    others: machines to check too, though they are not part of the order.
     takes_defaults: a destination that is not offered is replaced by one that is.
 
     Raises:
-        FailoverRefused: there is no such source core, or no such machine of it.
+        FailoverRefused: there is no such source core, or it has no such machine.
     """
     facts = facts or _read_facts(order)
     vcenter = _find_vcenter(order, takes_defaults)

@@ -1,6 +1,6 @@
-"""Where machines may go: what a vCenter offers, surveyed within a time limit.
+"""Where machines can go: what a vCenter offers, surveyed within a time limit.
 
-A vCenter that is slow, away or refuses raises nothing here: it becomes words that a page shows.
+A vCenter that is slow, unreachable or refuses raises nothing here: pages show the reason.
 """
 
 import logging
@@ -38,7 +38,7 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class PlacementQuestion:
-    """One VM that is to go somewhere: would it fit there?"""
+    """Would this VM fit at the destination?"""
 
     machine_id: UUID
     vm_name: str
@@ -47,7 +47,7 @@ class PlacementQuestion:
 
 @dataclass
 class Survey:
-    """What a vCenter offers, what is chosen of it, and what it says of each VM there."""
+    """What a vCenter offers, what is chosen from it, and the findings about each VM there."""
 
     chosen: Destination = field(default_factory=Destination)
     # By field of the destination.
@@ -60,7 +60,7 @@ class Survey:
     findings: dict[UUID, list[Finding]] = field(default_factory=dict)
 
     def title_of(self, name: str) -> str:
-        """Return the chosen entry of a list as people read it."""
+        """Return the chosen entry of a list as it is shown."""
         return dict(self.choices.get(name, [])).get(getattr(self.chosen, name), "")
 
 
@@ -73,7 +73,7 @@ def survey_vcenter(
 ) -> Survey:
     """Return what the vCenter offers and whether each VM would fit at the wanted destination.
 
-    takes_defaults: what is wanted but not offered is replaced; else it stays, and is refused.
+    takes_defaults: a choice that is not offered is replaced; otherwise it is kept and refused.
     """
     limit_seconds = settings.UNDERSTUDY_VSPHERE_LOOK_SECONDS
     pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-survey")
@@ -133,7 +133,7 @@ def _survey(
 
 
 def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults: bool) -> Survey:
-    """Return what is offered, and what of it is chosen."""
+    """Return what is offered, and what is chosen from it."""
     offered: dict[str, Choices] = {"datacenter": places_in(inventory).datacenters}
 
     def pick(name: str) -> str:
@@ -173,7 +173,7 @@ def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults
 
 
 def _destination_trouble(vcenter_name: str, survey: Survey) -> str:
-    """Return why no VM can go to the chosen destination; empty when one can."""
+    """Return why no VM can go to the chosen destination; empty if VMs can."""
     for name, offered in survey.choices.items():
         value = getattr(survey.chosen, name)
         if value and value not in [known for known, _ in offered]:
@@ -189,7 +189,7 @@ def _destination_trouble(vcenter_name: str, survey: Survey) -> str:
 
 
 def _reachable(inventory: Inventory, resource_pool: str, host: str) -> set[str]:
-    """Return the datastores and networks that a machine in this pool or on this host can use."""
+    """Return the datastores and networks available to a VM in this pool or on this host."""
     for single in inventory.hosts:
         if single.moid == host:
             return {*single.datastores, *single.networks}

@@ -1,7 +1,7 @@
-"""The Fail Over dialog: what it offers, what was typed into it, and the order that this makes.
+"""The Fail Over dialog: what it offers, what was entered, and the resulting order.
 
-The dialog shows a draft; Continue makes it again from what was sent and starts its order, which was
-checked for the findings that are shown. So what was shown and what is refused cannot differ.
+The dialog shows a draft. Continue drafts again from the posted form and starts that draft's order,
+so what is refused is what was shown.
 """
 
 import datetime
@@ -61,7 +61,7 @@ class DraftMachine:
 
 @dataclass
 class FailoverDraft(Draft[DraftMachine]):
-    """A failover as it would start now."""
+    """The failover that would start now."""
 
     check: FailoverCheck
 
@@ -84,10 +84,11 @@ def draft_failover(
     is_strict: bool = False,
     only: ReplicatedMachine | None = None,
 ) -> FailoverDraft:
-    """Return what a failover of this core's machines would be, with its findings.
+    """Draft a failover of the source core's machines, with its findings.
 
-    `sent` is what the dialog holds; without it the defaults are taken. `is_strict` refuses what is
-    not offered instead of replacing it, for what a person has confirmed.
+    sent: the dialog's form as posted; without it, defaults are used.
+    is_strict: a choice that is no longer offered is refused instead of replaced, because an
+        administrator has confirmed it.
     """
     rows, left_out = find_candidates(pairing, MachineKind.REPLICATED, only)
     facts = FailoverFacts(pairing, rows)
@@ -119,7 +120,7 @@ def draft_failover(
 
 
 def point_title(point: RecoveryPoint) -> str:
-    """Return a point as the list of points names it: when it was taken, and how sure it is."""
+    """Return the point's entry in the list: when it was taken, and whether it is proven."""
     taken = f"{point.taken_at:%Y-%m-%d %H:%M:%S}"
     if point.state == PointState.PROVEN and point.proven_at is not None:
         return f"{taken}, proven {point.proven_at:%Y-%m-%d %H:%M}"
@@ -149,7 +150,7 @@ def _machine_order(
     facts: FailoverFacts,
     sent: Mapping[str, Any] | None,
 ) -> MachineOrder:
-    """Return what was typed for a machine; a field that is not valid counts as untouched."""
+    """Return what was entered for a machine; an invalid field keeps its default."""
     order = propose(row, facts)
     if sent is None:
         return order
@@ -172,7 +173,7 @@ def _is_chosen(
     now: datetime.datetime,
     sent: Mapping[str, Any] | None,
 ) -> bool:
-    """Tell whether it is ticked; before anybody did, every machine is that could start."""
+    """Tell whether the machine is selected; initially, every machine that could start is."""
     if sent is not None:
         return bool(sent.get(f"{order.machine_id}-is_chosen"))
     return not has_errors(facts.findings_anywhere(order, now))

@@ -9,7 +9,7 @@ from protected_machines.exports.forms import VmHardwareForm
 
 
 class FailoverForm(forms.Form):
-    """Where machines go, and why: what all machines of one failover share."""
+    """What all machines of one failover share: where they go, and why."""
 
     vcenter = forms.ChoiceField(label="vCenter")
     datacenter = forms.ChoiceField()
@@ -35,7 +35,7 @@ class FailoverForm(forms.Form):
 
 
 class FailoverMachineForm(VmHardwareForm):
-    """What is chosen for one machine: whether it goes, from which point, and its VM."""
+    """What is chosen for one machine: whether it fails over, from which point, and its VM."""
 
     is_chosen = forms.BooleanField(required=False)
     point = forms.ChoiceField(required=False, label="Recovery point")

@@ -1,6 +1,6 @@
-"""An order to fail machines over: what a page, a command or a script fills in.
+"""An order to fail machines over, filled in by a page, a command or a script.
 
-`check.check_failover` says what stands in its way, `start.start_failover` carries it out.
+`check.check_failover` says what stands in its way; `start.start_failover` starts it.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the VMs go. Managed object ids of the vCenter; empty: nothing was chosen."""
+    """Where the VMs go, by the vCenter's managed object IDs; empty where nothing was chosen."""
 
     vcenter_id: UUID | None = None
     datacenter: str = ""
@@ -21,7 +21,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class MachineOrder:
-    """One machine of the order: from which recovery point, and as what VM."""
+    """One machine of the order: its recovery point, and the VM that it becomes."""
 
     machine_id: UUID
     point_id: UUID | None
@@ -32,9 +32,9 @@ class MachineOrder:
 
 @dataclass(frozen=True)
 class FailoverOrder:
-    """Machines of one source core to be failed over together.
+    """Machines of one source core to fail over together.
 
-    request_id: an order that is given again with the same id starts nothing.
+    request_id: repeating an order with the same ID starts nothing.
     """
 
     pairing_id: UUID

@@ -1,4 +1,4 @@
-"""Decisions of replication and failover: plain facts in, plain findings out. No rows, no calls."""
+"""Decisions of a failover: plain facts in, plain findings out. No rows, no calls."""
 
 import datetime
 from collections import Counter
@@ -15,19 +15,19 @@ from replication.models import Pairing, ReplicatedMachine
 
 @dataclass(frozen=True)
 class ChosenPointFacts:
-    """What a failover must know of the recovery point chosen."""
+    """What a failover must know about the chosen recovery point."""
 
     taken_at: datetime.datetime
     consistency: str = ""
-    # Why its manifest cannot be read, in words; empty when it can.
+    # Why its manifest cannot be read; empty if it can.
     trouble_text: str = ""
-    # Findings about making a VM of it at all: `protected_machines.exports.plan_export`.
+    # Findings about exporting it to any VM: `protected_machines.exports.plan_export`.
     export_findings: Sequence[Finding] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What a failover must know of the machine."""
+    """What a failover must know about the machine."""
 
     name: str
     kind: str
@@ -39,13 +39,13 @@ class MachineFacts:
     has_agent_certificate: bool
     newest_taken_at: datetime.datetime | None
     behind_points: int = 0
-    # What holds the machine now, in words; empty when nothing does.
+    # Which job holds the machine now; empty if none does.
     open_job_text: str = ""
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What this core knows of the source core, and of itself."""
+    """What this core knows about the source core."""
 
     name: str
     is_reachable: bool
@@ -54,10 +54,10 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class DestinationFacts:
-    """Where the machine is to run, as far as it could be looked at."""
+    """Where the machine will run, as far as vSphere could be surveyed."""
 
     is_chosen: bool
-    # Why vSphere could not be asked, in words; empty when it could.
+    # Why vSphere could not be surveyed; empty if it could.
     trouble_text: str = ""
     findings: Sequence[Finding] = field(default_factory=tuple)
 
@@ -74,9 +74,9 @@ def check_machine(
     destination: DestinationFacts,
     now: datetime.datetime,
 ) -> list[Finding]:
-    """Return what was found about failing this machine over to this point and place.
+    """Return what was found about failing this machine over, errors first.
 
-    Errors come first. The same findings are shown before Continue and refuse it afterwards.
+    The findings that the dialog shows are the ones for which Continue refuses.
     """
     findings = [
         *_machine_findings(machine, source),
@@ -87,9 +87,9 @@ def check_machine(
 
 
 def vm_findings(order: MachineOrder, names: Counter[str]) -> list[Finding]:
-    """Return what is wrong with the VM that a machine is to become.
+    """Return what is wrong with the VM that a machine will become.
 
-    names: how often each VM name stands in the whole order.
+    names: how often the order uses each VM name.
     """
     findings = check_vm(order.vm_name, order.cpus, order.memory_bytes)
     if names[order.vm_name] > 1:
@@ -112,15 +112,15 @@ def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Fi
         yield Finding.error(
             "FAILOVER-NO-AGENT-CERTIFICATE",
             f"{source.name} never sent the certificate of {machine.name}'s agent, so this "
-            "core could not recognise the agent. You can still export its recovery "
-            "points.",
+            "core would not recognise the agent. You can still export the machine's "
+            "recovery points.",
         )
     if source.is_reachable:
         seen = f", last seen {ago(source.last_seen_at, None)}" if source.last_seen_at else ""
         yield Finding.warning(
             "FAILOVER-SOURCE-REACHABLE",
             f"{source.name} still responds{seen}. If {machine.name} is still running "
-            "there, it will run twice. Shut it down first. Once failed over, the source "
+            "there, it will run twice: shut it down first. After the failover, the source "
             "core is no longer allowed to act on it.",
         )
 
@@ -146,7 +146,7 @@ def _point_findings(
         yield Finding.warning(
             "FAILOVER-POINT-NOT-FROZEN",
             "The file systems were not frozen for this recovery point. The machine will "
-            "start as it would after a power cut.",
+            "start as if after a power cut.",
         )
     yield from _age_findings(machine, point, now)
 
@@ -158,14 +158,14 @@ def _age_findings(
         newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
         yield Finding.warning(
             "FAILOVER-POINT-NOT-NEWEST",
-            f"A recovery point that is {newer} newer is available, but not selected.",
+            f"A recovery point that is {newer} newer is available but not selected.",
         )
     elif machine.behind_points:
         count = machine.behind_points
         points = "1 newer recovery point" if count == 1 else f"{count} newer recovery points"
         yield Finding.warning(
             "FAILOVER-BEHIND",
-            f"The source core had {points} that did not arrive here. A failover loses that data.",
+            f"The source core had {points} that did not arrive here. That data will be lost.",
         )
     stale_seconds = max(
         machine.snapshot_interval_seconds * _STALE_INTERVALS, _STALE_AT_LEAST_SECONDS
@@ -174,8 +174,8 @@ def _age_findings(
     if age_seconds > stale_seconds:
         yield Finding.warning(
             "FAILOVER-POINT-OLD",
-            f"This recovery point is {span(age_seconds)} old, although the machine is "
-            f"protected every {span(machine.snapshot_interval_seconds)}.",
+            f"This recovery point is {span(age_seconds)} old, although a snapshot is due "
+            f"every {span(machine.snapshot_interval_seconds)}.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A failover as its page shows it: each machine's job, how it stands, and what to do next."""
+"""A failover as its page shows it: each machine's job, its outcome, and what can be done now."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ _TONES = {
 
 @dataclass
 class MachineFailover:
-    """One machine of a failover with its newest job; none only when the job was removed."""
+    """One machine of a failover with its newest job; none only if the job has been removed."""
 
     entry: FailoverMachine
     job: Job | None
@@ -49,7 +49,7 @@ class MachineFailover:
 
     @property
     def address(self) -> str:
-        """Where the machine answers now: an output of the step that protects it here."""
+        """Where the machine answers now, from the output of the step that protects it here."""
         if self.job is None:
             return ""
         for step in self.job.steps.all():
@@ -67,7 +67,7 @@ class FailoverProgress:
 
     @property
     def revision(self) -> str:
-        """A word that changes when any of its jobs does."""
+        """A text that changes whenever one of its jobs does."""
         return "-".join(
             f"{one.attempts}.{one.job.revision if one.job else 0}" for one in self.machines
         )
@@ -82,7 +82,7 @@ class FailoverProgress:
 
     @property
     def done_step_count(self) -> int:
-        """How many steps have been done, over all machines; what is rolled back is not."""
+        """How many steps of all machines are done; undone steps do not count."""
         return sum(
             step.state == StepState.SUCCEEDED
             for one in self.machines
@@ -104,7 +104,7 @@ class FailoverProgress:
 
 
 def gather_progress(failover: Failover) -> FailoverProgress:
-    """Return how a failover stands; a retried machine shows its newest job."""
+    """Return the progress of a failover; a machine that was retried shows its newest job."""
     jobs: dict[object, list[Job]] = {}
     found = (
         Job.objects.in_group(failover.pk)

@@ -1,4 +1,4 @@
-"""Start a failover, once; tell who was quicker."""
+"""Start a failover, exactly once, and tell a second administrator who started it first."""
 
 import uuid
 from collections.abc import Collection
@@ -21,7 +21,7 @@ from replication.models import Failover, FailoverMachine, Pairing
 
 
 def find_failover(request_id: uuid.UUID | None) -> Failover | None:
-    """Return the failover that this request started already, if it did."""
+    """Return the failover that this request has already started, if any."""
     return Failover.objects.filter(request_id=request_id).first() if request_id else None
 
 
@@ -30,11 +30,11 @@ def start_failover(
 ) -> Failover:
     """Start one job for each machine of the order, all or none. A repeated order starts nothing.
 
-    check: what was found about this very order, where it was checked already.
+    check: the result of checking this very order, if that has already been done.
 
     Raises:
-        FailoverRefused: something stands in the way; the text says what.
-        JobConflict: someone else is failing one of the machines over, or another job holds it.
+        FailoverRefused: the order cannot start; the text says why.
+        JobConflict: someone else is failing over one of the machines, or another job holds it.
     """
     known = find_failover(order.request_id)
     if known is not None:
@@ -62,14 +62,14 @@ def start_failover(
 
 @dataclass(frozen=True)
 class Rival:
-    """A failover that someone else began for a machine that was chosen here too."""
+    """A failover, started by someone else, of a machine that was selected here too."""
 
     text: str
     failover: Failover | None
 
 
 def find_rival(pairing: Pairing, machine_ids: Collection[uuid.UUID]) -> Rival | None:
-    """Return who fails one of these machines over already, or did."""
+    """Return the failover that someone has already started for one of these machines, if any."""
     chosen = pairing.machines.select_related("machine").filter(machine_id__in=machine_ids)
     rows = list(chosen.order_by("machine__name"))
     open_jobs = {
@@ -94,7 +94,7 @@ def find_rival(pairing: Pairing, machine_ids: Collection[uuid.UUID]) -> Rival | 
 
 
 def rival_of(conflict: JobConflict) -> Rival:
-    """Return the job in the way as a rival; it may be of another kind than a failover."""
+    """Return the conflicting job as a rival; it may not be a failover."""
     return Rival(conflict.text, _failover_of(conflict.job))
 
 

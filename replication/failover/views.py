@@ -1,4 +1,4 @@
-"""Fail Over: the dialog with its findings, the start, and the page that shows it live."""
+"""Fail Over: the dialog with its findings, the start, and the live page."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ _DIALOG = "replication/_fail_over.html"
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def fail_over_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Choose among all machines of a source core."""
+    """Choose from all machines of a source core."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     if pairing.is_outgoing:
         raise Http404
@@ -55,7 +55,7 @@ def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpRes
 def _fail_over(
     request: HttpRequest, pairing: Pairing, only: ReplicatedMachine | None
 ) -> HttpResponse:
-    """Show the dialog; a post with `check` only looks at what was chosen so far."""
+    """Show the dialog; a POST with `check` only checks what was entered so far."""
     now = timezone.now()
     if request.method != "POST":
         return _dialog(request, draft_failover(pairing, now, only=only), 200)
@@ -78,7 +78,7 @@ def _fail_over(
 
 
 def _chosen_ids(sent: Mapping[str, str]) -> list[uuid.UUID]:
-    """Return the machines that are ticked in a dialog; some may not be offered any more."""
+    """Return the machines selected in a dialog; some may no longer be offered."""
     found = []
     for name in sent:
         key, _, field_name = name.rpartition("-")
@@ -113,13 +113,13 @@ def failover_page(request: HttpRequest, failover_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def cancel(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
-    """Ask one machine's failover to stop and to take back what it did."""
+    """Cancel one machine's failover; its finished steps are undone."""
     return _act(request, failover_id, job_id, cancel_job, "is being cancelled")
 
 
 @require_POST
 def retry(request: HttpRequest, failover_id: uuid.UUID, job_id: uuid.UUID) -> HttpResponse:
-    """Try one machine's failover again, or let it go on where it stopped."""
+    """Try one machine's failover again, or continue it where it stopped."""
     return _act(request, failover_id, job_id, retry_job, "has resumed")
 
 

@@ -1,10 +1,10 @@
 """Fail one machine over: it runs again in vSphere, and this core protects it there.
 
-This core becomes the machine's owner first, so that its source refuses to act on it from then on.
-The chosen recovery point is proven, exported to a VM and started. Once its drivers have settled
-the VM restarts and its agent answers this core. Up to there everything can be taken back: the VM is
-removed and the source core owns the machine again. With `protect_here` the machine is live; then
-two forced snapshots prove that it is protected.
+First this core becomes the machine's owner, so that its source refuses to act on it from then on.
+The chosen recovery point is proven and exported to a VM, which is started. Once the guest has its
+drivers, it reboots, and its agent answers this core. Until then everything can be undone: the VM is
+removed and the source core owns the machine again. With `protect_here` the machine is live; two
+forced snapshots then show that it is protected.
 """
 
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ COPY_LIMIT_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class FailoverParams:
-    """What one machine's failover was asked to do."""
+    """Parameters of one machine's failover."""
 
     failover_id: UUID
     pairing_id: UUID
-    # The recovery point that the machine goes on from.
+    # The recovery point that the machine continues from.
     point_id: UUID
     # Where the VM goes, and its name, memory and CPUs.
     options: VmOptions
@@ -50,7 +50,7 @@ class FailoverParams:
 
 @workflow(
     kind="failover",
-    title="Fail over",
+    title="Failover",
     queue=Queue.CONTROL,
     params=FailoverParams,
     subject_url_name="protected_machines:machine",
@@ -73,7 +73,9 @@ def failover() -> Steps:
 
 
 @step(
-    "Name the VM and the snapshots to come", nothing_to_undo="only ids were made", limit_seconds=30
+    "Reserve IDs for the VM and the recovery points",
+    nothing_to_undo="it only makes IDs",
+    limit_seconds=30,
 )
 def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
@@ -87,7 +89,7 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
 def take_ownership(context: StepContext) -> dict[str, Any]:
     """Make this core the machine's owner, by compare-and-set on the ownership epoch.
 
-    Idempotent: a machine that fails over and belongs to this core is left as it is.
+    Idempotent: a machine that is pending failover and belongs to this core is left as it is.
     Fails with FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED.
     """
     core = this_core()
@@ -99,7 +101,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
             raise StepFailed(
                 "FAILOVER-NOT-REPLICATED",
                 f"{machine.name} is not a replica: it is "
-                f"{machine.get_kind_display().lower()} and is owned by "
+                f"{machine.get_kind_display().lower()} and owned by "
                 f"{machine.owner_core_name}.",
                 is_permanent=True,
             )
@@ -114,7 +116,7 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
 
 @take_ownership.undo
 def undo_take_ownership(context: StepContext) -> None:
-    """Give the machine back to its source core, with an epoch that is higher again."""
+    """Give the machine back to its source core, with yet a higher epoch."""
     pairing = Pairing.objects.get(pk=context.params.pairing_id)
     source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
     with transaction.atomic():
@@ -155,14 +157,14 @@ def undo_export_vm(context: StepContext) -> None:
     steps.undo_import_vm(_vcenter_id(context), _marker(context))
 
 
-@step("Power the VM on", limit_seconds=300, attempts=2)
+@step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on(context: StepContext) -> None:
     guests.power_on_vm(_vcenter_id(context), _marker(context))
 
 
 @power_on.undo
 def undo_power_on(context: StepContext) -> None:
-    """Stop the VM."""
+    """Power off the VM."""
     guests.undo_power_on_vm(_vcenter_id(context), _marker(context))
 
 
@@ -185,12 +187,12 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
 
 @step(
     "Reboot the VM",
-    nothing_to_undo="a guest that restarted is as it was",
+    nothing_to_undo="a reboot changes nothing that has to be undone",
     limit_seconds=300,
     attempts=2,
 )
 def reboot_guest(context: StepContext) -> None:
-    """Restart the guest, so that it comes up with the drivers it found."""
+    """Reboot the guest, so that it comes up with the drivers it has just set up."""
     guests.reboot_guest(
         _vcenter_id(context), _marker(context), context.outputs["wait_for_guest"]["guest_boot_id"]
     )
@@ -258,7 +260,7 @@ def force_snapshot_2(context: StepContext) -> dict[str, Any]:
 
 @step("Verify both snapshots", nothing_to_undo="it only reads", limit_seconds=COPY_LIMIT_SECONDS)
 def verify_snapshots(context: StepContext) -> dict[str, Any]:
-    """Prove both forced points, and that they carry the history of before the failover on.
+    """Prove both forced points, and check that they continue the history before the failover.
 
     Fails with STORE-…, FAILOVER-HISTORY-BROKEN.
     """
@@ -272,7 +274,7 @@ def verify_snapshots(context: StepContext) -> dict[str, Any]:
         raise _history_broken("the second forced snapshot does not build on the first")
     earlier_ids = chain_ids[: chain_ids.index(names["first_point_id"])]
     if not earlier_ids:
-        raise _history_broken("the first forced snapshot is a base image of its own")
+        raise _history_broken("the first forced snapshot starts with a new base image")
     return {
         "points": proof["points"],
         "builds_on_failover_point": str(context.params.point_id) in earlier_ids,
@@ -289,14 +291,14 @@ def _history_broken(what: str) -> StepFailed:
 
 
 def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
-    """Ask the agent which boot runs, where the guest's tools do not tell."""
+    """Ask the agent for its boot ID, which the guest tools did not report."""
     machine = get_machine(machine_id)
     try:
         client = connection.dial(machine, connection.PING_TIMEOUT_SECONDS, host=host)
         return client.describe().boot_id
     except AgentUnreachable as error:
         raise Waiting(
-            f"The guest runs at {host}. Its agent is not responding at port {machine.port} yet."
+            f"The guest runs at {host}. Its agent is not responding on port {machine.port} yet."
         ) from error
 
 
