@@ -1,1 +1,1 @@
-"""Points on their way from a source core to a target core."""
+"""Recovery points on their way from a source core to a target core."""

@@ -1,6 +1,6 @@
-"""Points that a machine went on without: taken at one site while it was carried on at another.
+"""Points off a machine's main line: taken at one site while its history continued at another.
 
-They stay whole in the store that has them, can be restored and exported, and are not replicated.
+They stay in the store that has them and can be restored and exported, but are not replicated.
 """
 
 import logging
@@ -19,9 +19,9 @@ _BATCH = 500
 
 
 def mark_unsent(pairing: Pairing) -> int:
-    """Mark what this core never sent of machines that run at the peer's site; return how many.
+    """Mark this core's unsent points of machines that run at the peer's site; return how many.
 
-    What the peer holds is known here only by what it acknowledged; `mark_by_history` is exact.
+    This core knows only what the peer acknowledged; `mark_by_history` is exact.
     """
     if not pairing.is_outgoing:
         return 0
@@ -38,32 +38,32 @@ def mark_unsent(pairing: Pairing) -> int:
             unsent = unsent.filter(taken_at__gt=last_at)
         marked += unsent.update(is_carried_on=False)
     if marked:
-        logger.warning("points not carried on pairing_id=%s points=%s", pairing.pk, marked)
+        logger.warning("points off the main line pairing_id=%s points=%s", pairing.pk, marked)
     return marked
 
 
 def mark_by_history(machine: Machine, owner_point_ids: Collection[UUID], before_epoch: int) -> int:
-    """Mark this core's points that the owner's history does not have; return how many.
+    """Mark this core's points that are not in the owner's history; return how many.
 
-    owner_point_ids: all points that the owner holds. What those build on belongs to the history
-        too, although the owner may not have kept it.
-    before_epoch: points of this epoch and later are the owner's own and are left alone.
+    owner_point_ids: all points that the owner holds. The points they build on belong to the history
+        too, even if the owner has not kept them.
+    before_epoch: points of this epoch and later are the owner's and are left alone.
     """
     parents = dict(RecoveryPoint.objects.filter(machine=machine).values_list("pk", "parent_id"))
     held = set(owner_point_ids)
-    carried: set[UUID] = set()
+    main_line: set[UUID] = set()
     for point_id in parents.keys() & held:
         at: UUID | None = point_id
-        while at is not None and at not in carried:
-            carried.add(at)
+        while at is not None and at not in main_line:
+            main_line.add(at)
             at = parents.get(at)
-    left = [point_id for point_id in parents if point_id not in carried]
-    _set_carried_on(machine, carried, True)
-    return _set_carried_on(machine, left, False, Q(ownership_epoch__lt=before_epoch))
+    off_it = [point_id for point_id in parents if point_id not in main_line]
+    _set_on_main_line(machine, main_line, True)
+    return _set_on_main_line(machine, off_it, False, Q(ownership_epoch__lt=before_epoch))
 
 
 def keep_history_of(machine: Machine, point_id: UUID | str) -> int:
-    """Mark what this core holds beyond a point that the machine went back to; return how many."""
+    """Mark the points taken after the one that the machine went back to; return how many."""
     at = RecoveryPoint.objects.filter(machine=machine, pk=point_id).first()
     if at is None:
         return 0
@@ -73,7 +73,7 @@ def keep_history_of(machine: Machine, point_id: UUID | str) -> int:
     return later.exclude(ownership_epoch=F("machine__ownership_epoch")).update(is_carried_on=False)
 
 
-def _set_carried_on(
+def _set_on_main_line(
     machine: Machine, point_ids: Collection[UUID], value: bool, also: Q | None = None
 ) -> int:
     changed = 0

@@ -1,7 +1,7 @@
 """How far a receiver is behind, counted once and kept on the row that pages read.
 
-The sender counts; the receiver keeps what it was told, less what has arrived since. Nothing else
-writes these columns.
+The sender counts; the receiver keeps that count, less what has arrived since. Nothing else writes
+these columns.
 """
 
 import datetime
@@ -19,7 +19,7 @@ _COUNTED_FIELDS = ["newest_point_at", "behind_points", "behind_bytes"]
 
 
 def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
-    """Count on the sending side which points the receiver lacks; writes only what changed."""
+    """On the sending side, count the points that the receiver lacks; writes only changes."""
     rows = {row.pk: row for row in replicated}
     counted = (
         ReplicatedMachine.objects.filter(pk__in=rows)
@@ -38,15 +38,15 @@ def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
 
 
 def record_behind(replicated: ReplicatedMachine, told: Behind) -> None:
-    """Keep on the receiving side what the sender says that one machine lacks."""
+    """On the receiving side, keep the sender's count for one machine."""
     if _set_told(replicated, told):
         replicated.save(update_fields=_COUNTED_FIELDS)
 
 
 def record_all_behind(pairing: Pairing, told: Mapping[uuid.UUID, Behind | None]) -> None:
-    """Keep what the sender says of all its machines; one that it does not name lacks nothing.
+    """Keep the sender's counts for all its machines; one that it does not name lacks nothing.
 
-    None stands for what could not be read: that machine stays as it is.
+    None stands for an entry that could not be read: that machine stays as it is.
     """
     nothing = Behind()
     _save(
@@ -57,7 +57,7 @@ def record_all_behind(pairing: Pairing, told: Mapping[uuid.UUID, Behind | None])
 
 
 def note_arrived(replicated: ReplicatedMachine, stored_bytes: int) -> None:
-    """Count one point less on the receiving side."""
+    """On the receiving side, count one point less."""
     ReplicatedMachine.objects.filter(pk=replicated.pk, behind_points__gt=0).update(
         behind_points=F("behind_points") - 1,
         behind_bytes=Greatest(F("behind_bytes") - stored_bytes, 0),
@@ -65,7 +65,7 @@ def note_arrived(replicated: ReplicatedMachine, stored_bytes: int) -> None:
 
 
 def note_local_point(machine_id: uuid.UUID, point: RecoveryPoint) -> None:
-    """Keep the newest point of a machine that was failed over to this core on its row."""
+    """Record the newest point of a machine that failed over to this core."""
     ReplicatedMachine.objects.incoming().filter(machine_id=machine_id).filter(
         Q(last_point_at=None) | Q(last_point_at__lt=point.taken_at)
     ).update(

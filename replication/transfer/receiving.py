@@ -1,7 +1,7 @@
-"""The receiving side: what a source core may have this core keep, and what is refused.
+"""The receiving side: what this core accepts from a source core, and what it rejects.
 
-Every call names the pairing it came over. A machine that this core does not recognise as the
-source's own is refused with the owner's name, so that a site that comes back learns it.
+Every call names the pairing it came over. If this core knows another owner of the machine, it
+rejects the call and names that owner, so that a site that comes back learns about it.
 """
 
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -> Machine:
-    """Record what the source says of one of its machines; the first time makes the machine.
+    """Record what the source core says about one of its machines; the first call creates it here.
 
     Raises:
         OwnedElsewhere: this core knows another owner.
@@ -58,7 +58,7 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
         )
         newest = machine.points.newest_first().first() if is_new else None
         if newest is not None:
-            # From an archive or a seed drive that was here before the machine was introduced.
+            # From an archive or a seed drive imported before the machine was introduced.
             note_local_point(machine.pk, newest)
             replicated.refresh_from_db()
         record_behind(replicated, sent.behind)
@@ -83,10 +83,10 @@ def get_replicated_of(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMach
 
 
 def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
-    """Return a machine that the source of this pairing owns and may send points of.
+    """Return a machine that the source core of this pairing owns, and whose points it may send.
 
     Raises:
-        PeerFaulty: the source never introduced it.
+        PeerFaulty: the source core never introduced it.
         OwnedElsewhere: it belongs to another core.
         PeerPausedReplication: an administrator paused it here.
     """
@@ -99,17 +99,17 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
 
 def missing_points(machine: Machine, point_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Return those of the points that this core does not hold, in the order given."""
-    # One whose files are gone from this store is lacking, though the index remembers it.
+    # A point whose files are gone from this store is missing, though it is still in the index.
     here = RecoveryPoint.objects.filter(machine=machine).exclude(damage_text=MISSING_TEXT)
     held = set(here.values_list("pk", flat=True))
     return [point_id for point_id in point_ids if point_id not in held]
 
 
 def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> dict[str, int]:
-    """Make room for a point, or find what an earlier attempt left; say per file what is held.
+    """Begin or resume a point; return how many bytes of each file are already here.
 
     Raises:
-        StoreError: the manifest is damaged, or its parent is not here.
+        StoreError: the manifest is damaged, or the parent is not here.
     """
     replica = open_store().begin_replica(str(machine.pk), manifest_bytes)
     manifest = replica.manifest
@@ -127,11 +127,11 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
 def append_slice(
     machine: Machine, point_id: uuid.UUID, file_name: str, offset_bytes: int, data: bytes
 ) -> int:
-    """Write bytes of an arriving file down; return up to where it is held now.
+    """Append bytes to an arriving file; return how many bytes are here now.
 
     Raises:
         OffsetMismatch: the slice does not begin where the file ends here.
-        StoreError: no such file, more than its manifest says, or no room.
+        StoreError: no such file, more bytes than the manifest says, or no space.
     """
     replica = _get_replica(machine, point_id)
     try:
@@ -144,14 +144,14 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     """Check every digest of an arrived point, keep it, and index it. Idempotent.
 
     Raises:
-        OwnedElsewhere: this core took the machine over while the point was being checked.
-        StoreError: something is damaged; that much of it was dropped.
+        OwnedElsewhere: this core took over the machine while the point was being checked.
+        StoreError: something is damaged; the damaged files were dropped.
     """
     replica = _get_replica(machine, point_id)
     was_there = replica.is_complete
     manifest = replica.commit()
     if not was_there:
-        _take_back_when_taken_over(pairing, machine, point_id)
+        _remove_when_taken_over(pairing, machine, point_id)
     point = index_point(machine, manifest)
     parent = (
         RecoveryPoint.objects.filter(pk=point.parent_id).only("state", "proven_at").first()
@@ -161,7 +161,7 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     if point.state == PointState.UNPROVEN and (
         point.parent_id is None or (parent is not None and parent.state == PointState.PROVEN)
     ):
-        # Every byte was just compared with its digest, and so was every byte of its parents.
+        # Every byte has just been compared with its digest, and its parents are proven.
         point.mark_proven()
     now = timezone.now()
     replicated = ReplicatedMachine.objects.get(pairing=pairing, machine=machine)
@@ -171,12 +171,12 @@ def commit_replica(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> R
     return point
 
 
-def _take_back_when_taken_over(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> None:
-    """Remove the point again if a failover began meanwhile: it is no part of that history."""
+def _remove_when_taken_over(pairing: Pairing, machine: Machine, point_id: uuid.UUID) -> None:
+    """Remove the point if a failover has begun in the meantime: it is not part of that history."""
     try:
         get_machine_of(pairing, machine.pk)
     except OwnedElsewhere:
-        # A point that is already someone's parent stays: it is sound, only late.
+        # A point on which another one already builds stays: it is sound, just late.
         with suppress(PointInUse):
             open_store().delete_point(str(machine.pk), str(point_id))
         raise
@@ -185,7 +185,7 @@ def _take_back_when_taken_over(pairing: Pairing, machine: Machine, point_id: uui
 
 
 def owned_elsewhere(machine: Machine) -> OwnedElsewhere:
-    """Return the refusal that names the machine's owner as this core knows it."""
+    """Return the error that names the machine's owner as this core knows it."""
     return OwnedElsewhere(machine.name, Ownership.of(machine).claim)
 
 
@@ -194,7 +194,7 @@ def _get_replica(machine: Machine, point_id: uuid.UUID) -> Replica:
         return open_store().get_replica(str(machine.pk), str(point_id))
     except PointMissing as error:
         raise PeerFaulty(
-            f"No point {point_id} of {machine.name} is arriving; begin it first."
+            f"Point {point_id} of {machine.name} has not been begun here. Send its manifest first."
         ) from error
 
 
@@ -219,7 +219,7 @@ def _refresh_machine(pairing: Pairing, machine: Machine, sent: SentMachine) -> N
     record_owner(machine.pk, sent.claim_of(pairing))
     changed = sent.copy_to(machine)
     if machine.kind not in (MachineKind.FAILED_BACK, MachineKind.REPLICATED):
-        # One that failed back stays so until that is committed: its VM is still here.
+        # A machine that failed back stays so until the commit: its VM is still here.
         machine.kind = MachineKind.REPLICATED
         changed.append("kind")
     if machine.source_core_id is None:
@@ -234,10 +234,10 @@ def _refresh_machine(pairing: Pairing, machine: Machine, sent: SentMachine) -> N
 
 def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:
     if pairing.is_outgoing:
-        # A machine that comes back: what is paused is the sending from here.
+        # A machine that comes back: the pause concerns sending from here.
         return
     if pairing.is_paused or replicated.is_paused:
         raise PeerPausedReplication(
-            f"Replication is paused at {this_core().name}. Resume it there under Incoming "
+            f"Replication is paused on {this_core().name}. Resume it there under Incoming "
             "Replication."
         )

@@ -1,7 +1,7 @@
-"""The sending side: start replications, and send what a target core lacks.
+"""The sending side: send a target core the points that it lacks.
 
-Points are immutable files. Each goes in slices that name their offset, so that a cut costs at most
-one slice; the receiver checks every digest before a point counts.
+Points are immutable files. They are sent in slices that name their offset, so a lost connection
+costs at most one slice; the receiver checks every digest before it keeps a point.
 """
 
 import logging
@@ -31,7 +31,7 @@ _TRANSFERS_OF_A_POINT = 2
 
 
 def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
-    """Return the machine on its pairing.
+    """Return the row of a machine on its pairing.
 
     Raises:
         StepFailed: it is no longer replicated to that core.
@@ -48,7 +48,7 @@ def get_replicated(replicated_machine_id: uuid.UUID) -> ReplicatedMachine:
 
 
 class Sending:
-    """One run of sending what a target lacks of one machine."""
+    """One run that sends the target the missing points of one machine."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Sending:
         *,
         is_pausable: bool = True,
     ) -> None:
-        # A failback continues while replication is paused: a person began it after that.
+        # A failback ignores a pause: an administrator started it all the same.
         self._is_pausable = is_pausable
         self._slice_bytes = slice_bytes
         self._replicated = replicated
@@ -71,11 +71,11 @@ class Sending:
         self._total_bytes = 0
 
     def send_missing(self) -> dict[str, Any]:
-        """Send every point that the target lacks, oldest first, and those that come meanwhile.
+        """Send every point that the target lacks, oldest first, with those taken in the meantime.
 
         Raises:
-            PeerError, OwnedElsewhere: the target cannot or will not take them.
-            DamagedHere, DamagedOnArrival: a point cannot be sent whole.
+            PeerError, OwnedElsewhere: the target cannot or will not accept them.
+            DamagedHere, DamagedOnArrival: a point cannot be sent intact.
         """
         sent_points = 0
         while True:
@@ -108,7 +108,7 @@ class Sending:
         return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
 
     def _sendable_points(self) -> tuple[list[uuid.UUID], list[uuid.UUID]]:
-        """Return the ids of what can be sent, oldest first, and of what is damaged here."""
+        """Return the IDs of the points to send, oldest first, and of those damaged here."""
         sendable: list[uuid.UUID] = []
         damaged: set[uuid.UUID] = set()
         points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
@@ -130,11 +130,11 @@ class Sending:
                 )
                 break
             except DamagedOnArrival as error:
-                self._look_for_damage_here(manifest)
+                self._check_for_damage_here(manifest)
                 if transfer == _TRANSFERS_OF_A_POINT:
                     raise DamagedOnArrival(
                         f"{error.text}. It was sent {transfer} times and is intact here, "
-                        "so the network or the target's storage is corrupting it.",
+                        "so the network or the target core's storage is corrupting it.",
                     ) from error
                 logger.warning("sending again point_id=%s error=%s", manifest.point_id, error)
                 self._report.note(f"{error.text}. Sending it again.")
@@ -159,7 +159,7 @@ class Sending:
                         machine_id, manifest.point_id, disk.file, offset_bytes, data
                     )
                 except OffsetMismatch as error:
-                    # An answer was lost, or another process wrote: the receiver knows best.
+                    # A response was lost, or another process sends too: the receiver is right.
                     strays += 1
                     if strays > _STRAY_OFFSETS_LIMIT:
                         raise
@@ -173,28 +173,28 @@ class Sending:
                 manifest.machine_id, manifest.point_id, name, offset_bytes, count_bytes
             )
         except StoreError:
-            self._look_for_damage_here(manifest)
+            self._check_for_damage_here(manifest)
             raise
         if not data:
-            self._look_for_damage_here(manifest)
+            self._check_for_damage_here(manifest)
             raise DamagedHere(
                 f"{name} of point {manifest.point_id} ends at byte {offset_bytes} in this core's "
                 f"store; its manifest says {end_bytes}."
             )
         return data
 
-    def _look_for_damage_here(self, manifest: Manifest) -> None:
-        """Prove the point in this core's own store; it is marked damaged when it is.
+    def _check_for_damage_here(self, manifest: Manifest) -> None:
+        """Prove the point in this core's own store, and mark it if it is damaged.
 
         Raises:
-            DamagedHere: naming what is damaged, and what is still good.
+            DamagedHere: the text names what is damaged, and what is still good.
         """
         try:
             prove_chain(manifest.machine_id, manifest.point_id, CancelOnly(self._report))
         except StoreError as error:
             raise DamagedHere(
-                f"Point {manifest.point_id} is damaged in this core's own store and is "
-                f"not sent: {error}"
+                f"Point {manifest.point_id} is damaged in this core's own store and "
+                f"cannot be sent: {error}"
             ) from error
 
     def _conclude(self, sendable: list[uuid.UUID], damaged: list[uuid.UUID]) -> None:
@@ -209,7 +209,7 @@ class Sending:
             )
         now = timezone.now()
         if sendable:
-            # Points may have come there by hand, so that none was sent.
+            # Points may have been carried there on a disk, so that none had to be sent.
             newest = RecoveryPoint.objects.get(pk=sendable[-1])
             self._replicated.note_synced(str(newest.pk), newest.taken_at, now)
         self._replicated.note_up_to_date(now)

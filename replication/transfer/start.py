@@ -29,12 +29,12 @@ def replicate_machine(
 ) -> tuple[ReplicatedMachine, bool]:
     """Replicate the machine over this pairing from now on; return its row and whether it is new.
 
-    The job that is started has the agent trust the target core, introduces the machine there and
-    sends what there is.
+    This starts a job that has the agent trust the target core, introduces the machine there and
+    sends the existing points.
 
     Raises:
         NotTheOwner: another core owns the machine.
-        PairingRefused: the pairing leads to this core, not away from it.
+        PairingRefused: the other core is a source core.
     """
     if not pairing.is_outgoing:
         raise PairingRefused(
@@ -58,10 +58,10 @@ def replicate_machine(
 def start_replication(
     replicated: ReplicatedMachine, requested_by: User = None, request_id: uuid.UUID | None = None
 ) -> Job:
-    """Start the job that sends what the target lacks of one machine.
+    """Start the job that sends the target the missing points of one machine.
 
     Raises:
-        JobConflict: it is being sent already.
+        JobConflict: they are already being sent.
     """
     pairing = replicated.pairing
     return start_job(
@@ -77,7 +77,7 @@ def start_replication(
 def start_replications(
     pairing: Pairing, wanted: ReplicatedMachineQuerySet | None, requested_by: User
 ) -> list[str]:
-    """Start every replication of a pairing that can be; return the machines' names."""
+    """Start every possible replication of a pairing; return the machines' names."""
     started = []
     rows = pairing.machines.all() if wanted is None else wanted
     rows.update(next_attempt_at=None)
@@ -96,7 +96,7 @@ _STARTED_PER_RUN = 50
 
 
 def start_due_replications() -> int:
-    """Start a job for every machine whose target lacks points; return how many were started."""
+    """Start a job for every machine whose target lacks points; return how many jobs started."""
     now = timezone.now()
     core_id = this_core().id
     due = ReplicatedMachine.objects.due(now).filter(machine__owner_core_id=core_id)
@@ -129,10 +129,10 @@ def _has_something_to_send(replicated: ReplicatedMachine) -> bool:
 
 
 def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
-    """Start sending a new point at once, to every target that can be reached."""
+    """Start sending a new point right away, to every target that can be reached."""
     note_local_point(machine.pk, point)
     if not machine.is_owned_here:
-        # One that came from an archive: whoever owns the machine sends it.
+        # The point came from an archive: the machine's owner sends it.
         return
     rows = list(
         ReplicatedMachine.objects.due(timezone.now())
@@ -144,7 +144,7 @@ def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
         try:
             start_replication(replicated)
         except JobConflict:
-            # The job that is open sends this point too before it ends, or the next look does.
+            # The open job sends this point before it ends, or the next periodic run does.
             continue
 
 

@@ -1,9 +1,9 @@
 """Replicate one machine: send the target core every recovery point that it lacks.
 
-The agent is told once to trust the target core, so that the machine would answer there. The target
-is told what the machine is, and says whether it accepts this core as the owner. Then the missing
-points go over, oldest first. Nothing needs an undo: a point that has arrived whole is a good one,
-and a part of one is gone on with next time.
+The agent is told once to trust the target core, so that it will answer there. The target core is
+told about the machine, and says whether it accepts this core as the owner. Then the missing points
+are sent, oldest first. Nothing needs an undo: a point that has arrived completely is valid, and a
+partial one is continued next time.
 """
 
 from collections.abc import Iterator
@@ -32,9 +32,9 @@ AGAIN_AFTER_CUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ReplicateParams:
-    """What is to be sent."""
+    """Which machine's points to send."""
 
-    # The machine on the pairing whose target lacks points.
+    # The machine's row on the pairing with the target core.
     replicated_machine_id: UUID
 
 
@@ -55,13 +55,13 @@ def replicate() -> Steps:
 
 @step(
     "Have the agent trust the target core",
-    nothing_to_undo="the trust is wanted for as long as the machine is replicated",
+    nothing_to_undo="the agent needs that trust for as long as the machine is replicated",
     limit_seconds=120,
 )
 def trust_target(context: StepContext) -> dict[str, Any]:
     """Have the machine's agent answer the target core too, from the next point on.
 
-    Idempotent: once told is noted, and an agent that is told again changes nothing.
+    Idempotent: an agent that has been told is not told again.
     Fails with MACHINE-NOT-OWNER. An agent that does not answer is told next time.
     """
     replicated = get_replicated(context.params.replicated_machine_id)
@@ -81,11 +81,11 @@ def trust_target(context: StepContext) -> dict[str, Any]:
 
 @step(
     "Tell the target core about the machine",
-    nothing_to_undo="it only tells what is so",
+    nothing_to_undo="it only passes on facts",
     limit_seconds=120,
 )
 def introduce_machine(context: StepContext) -> dict[str, Any]:
-    """Tell the target core what the machine is; learn whether it accepts this core as owner.
+    """Tell the target core what the machine is, and learn whether it accepts this core as owner.
 
     Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-PEER-….
     """
@@ -93,22 +93,22 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     machine = replicated.machine
     with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
         ownership = client.put_machine(machine.pk, SentMachine.of(replicated))
-    # An epoch that rose at the target while this core was away, though the owner is this core.
+    # The epoch may have risen at the target while this core was away, though it is still the owner.
     record_owner(machine.pk, ownership.claim)
     return {"ownership_epoch": ownership.ownership_epoch}
 
 
 @step(
     "Send the missing recovery points",
-    nothing_to_undo="a point that arrived whole is a good one",
+    nothing_to_undo="a point that has arrived completely is valid",
     limit_seconds=7 * 24 * 3600,
 )
 def send_points(context: StepContext) -> dict[str, Any]:
-    """Send the points that the target lacks, oldest first, and those that come meanwhile.
+    """Send the points that the target lacks, oldest first, with those taken in the meantime.
 
-    Idempotent: the target says what it lacks, and up to where it holds each file.
-    Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. A cut is no
-        failure: it waits and continues where it stopped.
+    Idempotent: the target says what it lacks, and how much of each file it holds.
+    Fails with REPLICATION-OWNED-ELSEWHERE, REPLICATION-DAMAGED-…, REPLICATION-PEER-…. After a lost
+        connection it waits, and continues where it stopped.
     """
     replicated = get_replicated(context.params.replicated_machine_id)
     try:
@@ -123,7 +123,7 @@ def send_points(context: StepContext) -> dict[str, Any]:
 
 @contextmanager
 def _noting_failure(replicated: ReplicatedMachine) -> Iterator[None]:
-    """Keep what went wrong on the machine's row, and learn from a refusal who owns it."""
+    """Record a failure on the machine's row, and learn from a refusal who owns the machine."""
     try:
         yield
     except OwnedElsewhere as error:
