@@ -1,1 +1,1 @@
-"""Seed drives: a machine's points on a disk, for a target core to consume."""
+"""Seed drives: a machine's points on a disk, carried to a target core and consumed there."""

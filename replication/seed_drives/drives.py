@@ -1,7 +1,7 @@
-"""Seed drives: points that go to a target core on a disk, because the link is too slow for them.
+"""Seed drives: points that go to a target core on a disk because the link is too slow.
 
-A seed drive is an archive of all of a machine's points. While it is outstanding, replication of
-the machine waits; the target core's own answers tell when it was consumed there.
+A seed drive is an archive of all of a machine's points. While it is outstanding, replication of the
+machine waits. The target core's answers show when it has been consumed there.
 """
 
 import logging
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def hold_back(job_id: UUID, replicated_machine_id: UUID, folder: str, requested_by: str) -> None:
-    """Have nothing of the machine sent over the link from now on.
+    """Stop sending the machine's points over the link.
 
-    Idempotent: its id is the job's.
+    Idempotent: the seed drive has the job's ID.
     Fails with REPLICATION-SEED-DRIVE-OUTSTANDING, REPLICATION-MACHINE-MISSING.
     """
     replicated = get_replicated(replicated_machine_id)
@@ -49,19 +49,19 @@ def hold_back(job_id: UUID, replicated_machine_id: UUID, folder: str, requested_
 
 
 def undo_hold_back(job_id: UUID) -> None:
-    """Let the link be used again."""
+    """Allow sending over the link again."""
     SeedDrive.objects.filter(pk=job_id).delete()
 
 
 def note_contents(job_id: UUID, machine_id: UUID, copied: dict[str, Any]) -> None:
-    """Keep what is on the drive, by which the target's answers are understood later.
+    """Record what is on the drive, to be compared with the target core's answers later.
 
     Fails with STORE-POINT-MISSING.
     """
     last_id = copied["newest_point_id"]
     points = points_to_archive(machine_id, None)
     newest_at = next(point.taken_at for point in points if point.point_id == last_id)
-    # Points that were taken while it was being copied are not on it.
+    # Points taken while it was being copied are not on it.
     points = [point for point in points if point.taken_at <= newest_at]
     SeedDrive.objects.filter(pk=job_id).update(
         newest_point_id=last_id,
@@ -73,7 +73,7 @@ def note_contents(job_id: UUID, machine_id: UUID, copied: dict[str, Any]) -> Non
 
 
 def note_consumed(pairing: Pairing, client: PeerClient) -> int:
-    """Ask the target core whether outstanding seed drives were consumed; return how many were."""
+    """Ask the target core which outstanding seed drives were consumed; return how many were."""
     drives = (
         SeedDrive.objects.outstanding()
         .filter(replicated__pairing=pairing, newest_point_id__isnull=False)
@@ -91,7 +91,7 @@ def _note_consumed(drive: SeedDrive, client: PeerClient) -> bool:
         try:
             missing = client.missing_points(machine_id, [point_id])
         except PeerFaulty:
-            # The drive was there before the machine was introduced.
+            # The drive may have arrived before the machine was introduced.
             client.put_machine(machine_id, SentMachine.of(replicated))
             missing = client.missing_points(machine_id, [point_id])
     except ReplicationError as error:

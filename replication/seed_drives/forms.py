@@ -1,4 +1,4 @@
-"""The form of a seed drive."""
+"""The form of the Copy to Seed Drive dialog."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,7 +9,7 @@ from protected_machines.archives.forms import FOLDER_HELP
 
 
 class SeedDriveForm(forms.Form):
-    """Which machines' points go onto a seed drive, and where it lies on this core."""
+    """Which machines' points to copy to a seed drive, and the folder on this core."""
 
     machines = forms.TypedMultipleChoiceField(
         coerce=UUID,

@@ -1,15 +1,15 @@
-"""Decisions of seed drives: when none can be made. Pure: menus and views ask the same."""
+"""When a seed drive cannot be made. Pure; menus and views give the same reasons."""
 
 from replication.models import ReplicatedMachine
 
 
 def refuse_core_seed_drive(machine_count: int) -> str:
-    """Say why no machine of a pairing can be copied; empty when one can."""
+    """Return why no machine of a pairing can be copied; empty if one can."""
     return "" if machine_count else "No machines are replicated over this pairing."
 
 
 def refuse_machine_seed_drive(replicated: ReplicatedMachine, is_on_seed_drive: bool) -> str:
-    """Say why this machine cannot be copied now; empty when it can."""
+    """Return why this machine cannot be copied now; empty if it can."""
     if not replicated.machine.is_owned_here:
         owner = replicated.machine.owner_core_name
         return f"{owner} owns this machine, so this core cannot act on it."

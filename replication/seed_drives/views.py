@@ -1,4 +1,4 @@
-"""Seed drives: copy points to one here, consume one that was brought, abandon one."""
+"""Seed drives: copy points to one, consume one that arrived here, abandon one."""
 
 import uuid
 from typing import Any
@@ -34,7 +34,7 @@ _TITLE = "Copy to Seed Drive"
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def copy_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Copy points of machines that are replicated to a target core."""
+    """Copy the points of machines that are replicated to a target core."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     refusal = refuse_core_seed_drive(pairing.machines.count())
     return _copy(request, pairing, pairing.machines.all(), refusal)
@@ -50,7 +50,7 @@ def copy_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse
 
 
 def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> HttpResponse:
-    """Choose machines and folder; a post with `check` only shows the findings."""
+    """Choose machines and folder; a POST with `check` only shows the findings."""
     outstanding = SeedDrive.objects.outstanding().values("replicated_id")
     rows: dict[uuid.UUID, ReplicatedMachine] = {
         row.pk: row
@@ -74,7 +74,7 @@ def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> 
             context["form"] = SeedDriveForm(choices=choices, initial=kept)
         return _render(request, context, 200 if is_check else 422)
     chosen = [rows[key] for key in form.cleaned_data["machines"]]
-    context.update(_look(chosen, form.cleaned_data["folder"]))
+    context.update(_check(chosen, form.cleaned_data["folder"]))
     if is_check or context["has_errors"]:
         return _render(request, context, 200 if is_check else 422)
     try:
@@ -101,8 +101,8 @@ def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str
     return ""
 
 
-def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
-    """Look at folder and points: what is copied, and the findings."""
+def _check(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
+    """Check the folder and the points: what will be copied, and the findings."""
     place = look_at_place(folder)
     points = []
     findings = []
@@ -119,7 +119,7 @@ def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
         needed_bytes = 0
         findings.append(Finding.error(error.code, str(error)))
     return {
-        "is_looked_at": True,
+        "is_checked": True,
         "findings": findings,
         "has_errors": has_errors(findings),
         "folder": str(place.path),
@@ -131,11 +131,11 @@ def _look(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Take the points of a seed drive that a source core made into this core's store."""
+    """Import the points of a seed drive that a source core made."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     if pairing.is_outgoing:
         return refuse(
-            request, f"{pairing.peer_name} is a target core. Consume the seed drive there."
+            request, f"{pairing.peer_name} is a target core. Consume its seed drives there."
         )
 
     def refusal_of(archived: ArchivedMachine) -> str:
@@ -152,7 +152,7 @@ def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         request,
         ImportDialog(
             title="Consume Seed Drive",
-            text=f"Brings in the points that {pairing.peer_name} copied to a seed drive. Newer "
+            text=f"Imports the points that {pairing.peer_name} copied to a seed drive. Newer "
             "points are then sent over the link.",
             button="Consume",
             back_url=reverse("replication:page"),
@@ -163,7 +163,7 @@ def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def abandon(request: HttpRequest, seed_drive_id: uuid.UUID) -> HttpResponse:
-    """Give a seed drive up: its points go over the link. The disk is left as it is."""
+    """Abandon a seed drive: its points go over the link. The disk is left as it is."""
     drive = get_seed_drive_for_change(request.user, seed_drive_id)
     name = drive.replicated.machine.name
     if request.method != "POST":

@@ -1,7 +1,7 @@
 """Copy a machine's points to a seed drive, which the target core consumes.
 
-It is an archive of all its points. From its beginning on nothing of the machine goes over the link,
-until the target core has consumed the drive or an administrator abandons it.
+The seed drive is an archive of all its points. Once the copying has started, nothing of the machine
+goes over the link until the target core has consumed the drive or an administrator abandons it.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ COPY_LIMIT_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class SeedDriveParams:
-    """Which machine's points are copied, and where to."""
+    """Which machine's points to copy, and where to."""
 
     replicated_machine_id: UUID
-    # The seed drive's folder, by its path on this core.
+    # The path of the seed drive's folder on this core.
     folder: str
 
 
@@ -31,7 +31,7 @@ class SeedDriveParams:
     title="Copy to Seed Drive",
     queue=Queue.TRANSFER,
     params=SeedDriveParams,
-    # A replication that is under way sees the seed drive, and ends.
+    # A running replication notices the seed drive and ends.
     is_exclusive=False,
     subject_url_name="replication:machine",
 )
@@ -45,16 +45,16 @@ def seed_drive() -> Steps:
     )
 
 
-@step("Look at the folder", nothing_to_undo="it only looks", limit_seconds=600)
+@step("Check the folder", nothing_to_undo="it only reads", limit_seconds=600)
 def look_at_folder(context: StepContext) -> dict[str, Any]:
-    """Look whether there is room."""
+    """Check that the folder can be used and that the points fit."""
     params: SeedDriveParams = context.params
     replicated = get_replicated(params.replicated_machine_id)
-    look = steps.look_at_folder(replicated.machine_id, None, params.folder)
-    return {**look, "machine_id": str(replicated.machine_id)}
+    inventory = steps.look_at_folder(replicated.machine_id, None, params.folder)
+    return {**inventory, "machine_id": str(replicated.machine_id)}
 
 
-@step("Send nothing over the link from now on", limit_seconds=60)
+@step("Stop sending over the link", limit_seconds=60)
 def hold_back(context: StepContext) -> None:
     drives.hold_back(
         context.job_id,
@@ -66,34 +66,34 @@ def hold_back(context: StepContext) -> None:
 
 @hold_back.undo
 def undo_hold_back(context: StepContext) -> None:
-    """Let the link be used again."""
+    """Allow sending over the link again."""
     drives.undo_hold_back(context.job_id)
 
 
-@step("Make the seed drive's folder", limit_seconds=60)
+@step("Create the seed drive's folder", limit_seconds=60)
 def make_folder(context: StepContext) -> None:
     steps.make_folder(context.outputs["look_at_folder"])
 
 
 @make_folder.undo
 def undo_make_folder(context: StepContext) -> None:
-    """Take out what was copied."""
-    look = context.outputs["look_at_folder"]
-    steps.undo_make_folder(look["machine_id"], look)
+    """Delete what was copied."""
+    inventory = context.outputs["look_at_folder"]
+    steps.undo_make_folder(inventory["machine_id"], inventory)
 
 
 @step(
     "Copy the recovery points",
-    nothing_to_undo="what it copied goes when the folder is taken back",
+    nothing_to_undo="undoing the folder deletes what it copied",
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:
-    look = context.outputs["look_at_folder"]
-    context.note(f"Into {look['path']}")
-    return steps.copy_points(look["machine_id"], None, look, context)
+    inventory = context.outputs["look_at_folder"]
+    context.note(f"To {inventory['path']}")
+    return steps.copy_points(inventory["machine_id"], None, inventory, context)
 
 
-@step("Note what is on the seed drive", nothing_to_undo="it is the last step", limit_seconds=60)
+@step("Record what is on the seed drive", nothing_to_undo="it is the last step", limit_seconds=60)
 def note_contents(context: StepContext) -> None:
     drives.note_contents(
         context.job_id,
