@@ -1,1 +1,1 @@
-"""The Replication page and those of one pairing or one replicated machine."""
+"""The Replication page, and the pages of one pairing and of one replicated machine."""

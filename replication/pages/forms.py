@@ -1,4 +1,4 @@
-"""Every input of replication. A hidden request id makes a double click the same act."""
+"""The forms that choose what is replicated where."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django import forms
 
 
 class ChooseMachinesForm(forms.Form):
-    """Machines of this core that are to be replicated to a target core."""
+    """Machines of this core to replicate to a target core."""
 
     machines = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
@@ -21,7 +21,7 @@ class ChooseMachinesForm(forms.Form):
 
 
 class ChooseTargetForm(forms.Form):
-    """The target core that one machine is to be replicated to."""
+    """The target core to which one machine is replicated."""
 
     pairing = forms.ChoiceField(label="Target core")
 

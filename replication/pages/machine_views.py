@@ -40,7 +40,7 @@ _KINDS_SHOWN = (
 
 @require_safe
 def details(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
-    """Show how one machine's replication stands, and its last jobs."""
+    """Show the state of one machine's replication, and its latest jobs."""
     replicated = get_replicated_for(request.user, replicated_id)
     subjects = [replicated.pk, replicated.machine_id]
     jobs = jobs_for(request.user).filter(subject_id__in=subjects, kind__in=_KINDS_SHOWN)
@@ -70,7 +70,7 @@ def _row_of(replicated: ReplicatedMachine, jobs: dict[uuid.UUID, Job]) -> Machin
 
 @require_POST
 def pause(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
-    """Stop sending this machine, on this side; the other side is told."""
+    """Pause this machine on this core; the other core learns about it."""
     replicated = get_replicated_for_change(request.user, replicated_id)
     refusal = menus.refuse_machine_pause(replicated)
     if refusal:
@@ -81,7 +81,7 @@ def pause(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
-    """Go on sending this machine."""
+    """Resume this machine on this core."""
     replicated = get_replicated_for_change(request.user, replicated_id)
     refusal = menus.refuse_machine_resume(replicated)
     if refusal:
@@ -92,7 +92,7 @@ def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
-    """Send what is missing of this machine now; an incoming core is asked to."""
+    """Send this machine's missing points now, or ask the source core to send them."""
     replicated = get_replicated_for_change(request.user, replicated_id)
     row = _row_of(replicated, {})
     refusal = menus.refuse_machine_force(replicated, row.machine_state)
@@ -114,7 +114,7 @@ def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
-    """Choose the target core that a machine of this core is replicated to."""
+    """Choose the target core to which a machine of this core is replicated."""
     machine = get_machine_for_change(request.user, machine_id)
     refusal = menus.refuse_replicate(machine)
     if refusal and request.method == "POST":

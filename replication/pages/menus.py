@@ -1,6 +1,6 @@
-"""The Actions menus of the Replication page, and what this room adds to a machine's own.
+"""The Actions menus of the Replication page, and the item that a protected machine's menu gets.
 
-The views refuse by the same answers by which the page greys its items.
+Views refuse for the same reasons for which the page greys out its items.
 """
 
 from django.urls import reverse
@@ -159,7 +159,7 @@ def refuse_resume(pairing: Pairing) -> str:
 
 
 def refuse_force(pairing: Pairing, machine_count: int) -> str:
-    """Say why not all machines of the pairing can be sent now."""
+    """Return why the machines of the pairing cannot be sent now; empty if they can."""
     if not machine_count:
         return "No machines are replicated over this pairing."
     return _refuse_transfer(pairing)
@@ -196,7 +196,7 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
     if replicated.is_paused:
         return "Replication is paused. Resume it first."
     if state == MachineState.REPLICATING:
-        return "The machine is being sent now."
+        return "The machine is already being sent."
     if state == MachineState.SEED_DRIVE:
         return (
             "Its points are on a seed drive. Consume the drive at the target core, or abandon it."
@@ -205,13 +205,13 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
 
 
 def replicate_item(machine: Machine) -> MenuItem:
-    """Return the item that a protected machine's own menu gets."""
+    """Return the item for a protected machine's own menu."""
     url = reverse("replication:protected-machine-replicate", args=[machine.pk])
     return MenuItem("Replicate", "replicate", url, "dialog", refuse_replicate(machine))
 
 
 def refuse_replicate(machine: Machine) -> str:
-    """Say why a machine cannot be replicated to another core now; empty when it can."""
+    """Return why a machine cannot be replicated to another core now; empty if it can."""
     refusal = act_refusal(machine)
     if refusal:
         return refusal

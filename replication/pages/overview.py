@@ -1,6 +1,6 @@
-"""What the Replication page shows, gathered in a number of queries that depends on nothing.
+"""What the Replication page shows, gathered with a constant number of queries.
 
-Cores come with sums over their machines; the machines themselves only as far as they are shown.
+Cores come with totals over their machines; only machines that are shown are read.
 """
 
 import datetime
@@ -56,12 +56,12 @@ class MachineRow:
     lag_text: str
     menu: list[MenuItem]
     job: Job | None = None
-    # The page of the failback that is not committed yet; empty where there is none.
+    # The page of the failback that has not been committed yet; empty if there is none.
     failback_url: str = ""
 
     @property
     def has_lag(self) -> bool:
-        """Whether it means something that nothing waits to be sent."""
+        """Whether the machine can be behind at all."""
         return self.machine_state not in WITHOUT_LAG
 
     @property
@@ -70,7 +70,7 @@ class MachineRow:
 
     @property
     def job_url(self) -> str:
-        """Where the job is shown best: a failover and a failback have pages of their own."""
+        """The page of the job; failovers and failbacks have their own pages."""
         if self.job is None:
             return ""
         if self.job.group_id is None or self.job.kind not in JOB_PAGES:
@@ -80,7 +80,7 @@ class MachineRow:
 
 @dataclass
 class CoreRow:
-    """One core on the page, with the sums over its machines and the machines shown."""
+    """One core on the page, with totals over its machines and the machines shown."""
 
     pairing: Pairing
     state: State
@@ -118,7 +118,7 @@ class Overview:
 
     outgoing: list[CoreRow]
     incoming: list[CoreRow]
-    # Those that are outstanding, the newest first.
+    # The outstanding ones, newest first.
     seed_drives: list[SeedDrive]
 
     @property
@@ -129,10 +129,10 @@ class Overview:
 def gather_overview(
     now: datetime.datetime, opened: uuid.UUID | None = None, page_number: int = 1
 ) -> Overview:
-    """Return the cores with what is shown of their machines.
+    """Return the cores with the machines that are shown.
 
-    `opened` is the core whose machines a person leafs through, at page `page_number`; of the
-    others only those with few machines show them, so that the page stays bounded.
+    opened: the core whose machines are shown, at page `page_number`. Other cores show theirs only
+        if they have few, so that the page stays bounded.
     """
     cores = [_core_row(pairing, now) for pairing in Pairing.objects.all()]
     by_id = {core.pairing.pk: core for core in cores}
@@ -214,7 +214,7 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
 def _choose_shown(
     cores: list[CoreRow], opened: uuid.UUID | None, page_number: int
 ) -> dict[uuid.UUID, int]:
-    """Return which cores' machines are shown, with the page of each: the opened and the small."""
+    """Return the cores whose machines are shown (the opened and small ones), each with its page."""
     shown: dict[uuid.UUID, int] = {}
     room = _MACHINES_SHOWN_AT_MOST
     for core in sorted(cores, key=lambda core: core.pairing.pk != opened):
@@ -231,20 +231,20 @@ def _machine_rows(
     shown: dict[uuid.UUID, int], cores: dict[uuid.UUID, CoreRow]
 ) -> Iterable[ReplicatedMachine]:
     turned = {key: number for key, number in shown.items() if number > 1}
-    place = Q(place__lte=MACHINES_PER_PAGE)
+    shown_ranks = Q(rank__lte=MACHINES_PER_PAGE)
     for key, number in turned.items():
         last = number * MACHINES_PER_PAGE
-        place = (place & ~Q(pairing_id=key)) | Q(
-            pairing_id=key, place__gt=last - MACHINES_PER_PAGE, place__lte=last
+        shown_ranks = (shown_ranks & ~Q(pairing_id=key)) | Q(
+            pairing_id=key, rank__gt=last - MACHINES_PER_PAGE, rank__lte=last
         )
     return (
         ReplicatedMachine.objects.filter(pairing_id__in=shown)
         .annotate(
-            place=Window(
+            rank=Window(
                 RowNumber(), partition_by=F("pairing_id"), order_by=[F("machine__name"), F("pk")]
             )
         )
-        .filter(place)
+        .filter(shown_ranks)
         .select_related("machine")
         .defer("machine__description", "machine__agent_certificate_pem")
         .order_by("machine__name", "pk")
@@ -252,7 +252,7 @@ def _machine_rows(
 
 
 def _jobs_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, Job]:
-    """Return by subject the jobs of these machines that are open or wait for a person."""
+    """Return, by subject, the jobs of these machines that are open or need attention."""
     subjects = [row.pk for row in rows] + [row.machine_id for row in rows]
     jobs = Job.objects.filter(
         kind__in=["replicate", "seed_drive", *JOB_PAGES, "restore_disks"],
@@ -270,7 +270,7 @@ def machine_row(
     failback_id: uuid.UUID | None = None,
     is_on_seed_drive: bool = False,
 ) -> MachineRow:
-    """Return one machine as the page shows it; `failback_id` is of one not committed yet."""
+    """Return one machine as the page shows it; `failback_id` is that of an uncommitted failback."""
     job = jobs.get(replicated.machine_id) or jobs.get(replicated.pk)
     kind = machine_state(replicated, job, core_id, is_on_seed_drive)
     return MachineRow(
@@ -287,7 +287,7 @@ def machine_row(
 
 
 def _uncommitted_failbacks(rows: Iterable[ReplicatedMachine]) -> dict[uuid.UUID, uuid.UUID]:
-    """Return by machine the failback that waits for its commit."""
+    """Return, by machine, the failback that has not been committed."""
     machine_ids = [row.machine_id for row in rows if row.machine.kind == MachineKind.FAILED_BACK]
     if not machine_ids:
         return {}

@@ -15,7 +15,7 @@ TEMPLATE = "replication/page.html"
 
 @require_safe
 def replication_page(request: HttpRequest) -> HttpResponse:
-    """Show both regions; the fragment renews them, 204 when they look as they did."""
+    """Show both regions; the fragment updates them, with 204 if nothing has changed."""
     overview = gather_overview(
         timezone.now(), _core_of(request), _number(request.GET.get("page", ""))
     )
@@ -24,7 +24,7 @@ def replication_page(request: HttpRequest) -> HttpResponse:
     context = {
         "overview": overview,
         "query": query.urlencode(),
-        # Filled in below, for it is made of what the fragment looks like without it.
+        # Filled in below, because it is the digest of the fragment without it.
         "seen": "",
     }
     if is_fragment(request):

@@ -1,4 +1,4 @@
-"""One core: its details and settings, and what can be done to it as a whole."""
+"""One core: its details and settings, and the acts on all its machines."""
 
 import uuid
 
@@ -31,7 +31,7 @@ _FAILOVERS_SHOWN = 20
 
 @require_safe
 def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Show what this core knows of a peer."""
+    """Show what this core knows about a peer."""
     pairing = get_pairing_for(request.user, pairing_id)
     now = timezone.now()
     overview = gather_overview(now, pairing.pk, 1)
@@ -56,7 +56,7 @@ def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Change how this core reaches its peer; the new address must answer as that peer."""
+    """Change how this core reaches its peer; that same peer must answer at a new address."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     form = PairingSettingsForm(request.POST or None, pairing=pairing)
     if request.method == "POST" and form.is_valid():
@@ -75,7 +75,7 @@ def settings(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 
 def _trouble_at(pairing: Pairing) -> str:
-    """Return why the peer does not answer at its new address; empty when it does."""
+    """Return why the peer does not answer at its new address; empty if it does."""
     try:
         with speaking_with(pairing, answer_timeout_seconds=10.0) as client:
             client.status()
@@ -116,7 +116,7 @@ def add_machines(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def pause(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Stop sending over this pairing, on this side; the other side is told."""
+    """Pause this pairing on this core; the other core learns about it."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     refusal = menus.refuse_pause(pairing)
     if refusal:
@@ -127,7 +127,7 @@ def pause(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def resume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Go on over this pairing, on this side."""
+    """Resume this pairing on this core."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     refusal = menus.refuse_resume(pairing)
     if refusal:
@@ -138,7 +138,7 @@ def resume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def force(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
-    """Send what is missing now; an incoming core is asked to."""
+    """Send missing points now, or ask the source core to send them."""
     pairing = get_pairing_for_change(request.user, pairing_id)
     refusal = menus.refuse_force(pairing, pairing.machines.count())
     if refusal:

@@ -1,4 +1,4 @@
-"""What the machines replicated to this core say to: could the company recover today?"""
+"""Could the company recover today? The answer for the machines replicated to this core."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from protected_machines.models import RecoveryPoint
 from replication.choices import Direction
 from replication.models import ReplicatedMachine
 
-# A newest point older than so many of the machine's intervals is late.
+# The newest point is late once it is older than this many of the machine's intervals.
 LATE_AFTER_INTERVALS = 3
 
 
 @dataclass(frozen=True)
 class ArrivedPoints:
-    """What this core holds of a machine: state of the newest point, and its newest proven one."""
+    """What this core holds of a machine: its newest point, and its newest proven one."""
 
     newest_at: datetime | None
     newest_is_damaged: bool
@@ -59,7 +59,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
 def machine_readiness(
     replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
 ) -> Readiness:
-    """Judge one machine by its rows and its points. Pure."""
+    """Return the readiness of one machine from its row and its points. Pure."""
     machine = replicated.machine
     reasons = tuple(_reasons(replicated, points, now))
     if points.newest_at is None or (points.newest_is_damaged and points.proven_at is None):
@@ -94,7 +94,7 @@ def _reasons(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
         yield "A failover is in progress."
         return
     if replicated.machine.kind == MachineKind.FAILED_BACK:
-        yield "It has failed back. Commit that before it can be failed over again."
+        yield "It has failed back. Commit the failback, so that it can be failed over again."
     if pairing.connection_state == ConnectionState.UNREACHABLE:
         yield f"{pairing.peer_name} is unreachable, so no newer points arrive."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:

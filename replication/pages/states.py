@@ -1,4 +1,4 @@
-"""How cores and replicated machines stand, in the words of the Replication page."""
+"""The states of cores and replicated machines, in the words of the Replication page."""
 
 import datetime
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from replication.choices import MachineState
 from replication.failback.progress import RESTORING_STEPS
 from replication.models import Pairing, ReplicatedMachine
 
-# Jobs with a page of their own, shown by the group they were started in.
+# Jobs that are shown on the page of their failover or failback.
 JOB_PAGES = {
     "failover": "replication:failover",
     "failback": "replication:failback",
@@ -48,7 +48,7 @@ MACHINE_TONES = {
 
 @dataclass(frozen=True)
 class State:
-    """A state as pages draw it: the word of its icon, its text, and the reason in its title."""
+    """A state as pages show it: its tone, its text, and the reason as a tooltip."""
 
     tone: str
     text: str
@@ -56,7 +56,7 @@ class State:
 
 
 def core_state(pairing: Pairing, now: datetime.datetime) -> State:
-    """Return how a core stands, in the words of the console being mirrored."""
+    """Return the state of a core."""
     if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         return State("bad", "Authentication error", pairing.connection_error)
     if pairing.connection_state == ConnectionState.UNREACHABLE:
@@ -71,14 +71,14 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
         return State(
             "off", "Not seen yet", "The two cores have not been in contact since they were paired."
         )
-    # It calls this core, but cannot be dialled: nothing is lost, but it cannot be asked to send.
+    # A peer that calls but cannot be called back is online too; the reason says what is wrong.
     return State("ok", "Online", pairing.connection_error)
 
 
 def machine_state(
     replicated: ReplicatedMachine, job: Job | None, core_id: str, is_on_seed_drive: bool = False
 ) -> MachineState:
-    """Return how one machine stands; what a person must know first wins."""
+    """Return the state of one machine; if several apply, the most important one."""
     machine, pairing = replicated.machine, replicated.pairing
     is_owned_here = str(machine.owner_core_id) == core_id
     if pairing.is_outgoing:
@@ -127,7 +127,7 @@ def _failback_state(job: Job) -> MachineState:
 
 
 def reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
-    """Return why it stands so, in a sentence; empty where the state says it all."""
+    """Return the reason for a state, in a sentence; empty if the state says it all."""
     machine = replicated.machine
     if state == MachineState.OWNED_ELSEWHERE:
         return f"Owned by {machine.owner_core_name}. This core does not act on it."
@@ -159,7 +159,7 @@ def _pause_text(replicated: ReplicatedMachine) -> str:
 
 
 def lag_text(points: int, waiting_bytes: int, seconds: float) -> str:
-    """Return how far behind in words; empty when nothing waits."""
+    """Return how far behind in words; empty if nothing is waiting."""
     if not points:
         return ""
     count = "1 point" if points == 1 else f"{points} points"
