@@ -7,7 +7,7 @@ class ReplicationConfig(AppConfig):
     name = "replication"
 
     def ready(self) -> None:
-        """Register with the rooms below: new points are sent, peers asked, readiness reported."""
+        """Register with the rooms below: send new points, ask peers, report readiness."""
         from console.readiness import register_provider
         from console.sections import Link, register_start, register_tab
         from protected_machines.menus import register_item

@@ -1,17 +1,17 @@
-"""The stored words of replication. Chosen once, never renamed; a test holds the full list."""
+"""The stored words of replication. They are never renamed; a test has the full list."""
 
 from django.db import models
 
 
 class Direction(models.TextChoices):
-    """Which way the points of a pairing flow, seen from this core."""
+    """Which way points flow over a pairing, as seen from this core."""
 
     OUTGOING = "outgoing", "Outgoing"
     INCOMING = "incoming", "Incoming"
 
 
 class MachineState(models.TextChoices):
-    """How a replicated machine stands. Derived for the page, never stored."""
+    """The state of a replicated machine. Derived for pages, never stored."""
 
     REPLICATED = "replicated", "Replicated"
     BEHIND = "behind", "Behind"
@@ -31,7 +31,7 @@ class MachineState(models.TextChoices):
 
 
 class SeedDriveState(models.TextChoices):
-    """Where a seed drive stands, seen from the core that made it."""
+    """The state of a seed drive, as seen from the core that made it."""
 
     OUTSTANDING = "outstanding", "Outstanding"
     CONSUMED = "consumed", "Consumed"
@@ -39,7 +39,7 @@ class SeedDriveState(models.TextChoices):
 
 
 class FailoverOutcome(models.TextChoices):
-    """How one machine's failover stands, in the words of its page."""
+    """The outcome of one machine's failover, as its page shows it. Derived, never stored."""
 
     WAITING = "waiting", "Waiting"
     RUNNING = "running", "Failing over"
@@ -50,7 +50,7 @@ class FailoverOutcome(models.TextChoices):
 
 
 class FailbackState(models.TextChoices):
-    """How far one machine's failback has come; what its jobs cannot tell by themselves."""
+    """How far one machine's failback has come, as far as its jobs alone cannot tell."""
 
     UNDER_WAY = "under_way", "Pending failback"
     FAILED_BACK = "failed_back", "Failed back, not committed"
@@ -59,7 +59,7 @@ class FailbackState(models.TextChoices):
 
 
 class FailbackOutcome(models.TextChoices):
-    """How one machine's failback stands, in the words of its page. Derived, never stored."""
+    """The outcome of one machine's failback, as its page shows it. Derived, never stored."""
 
     WAITING = "waiting", "Waiting"
     PENDING = "pending", "Pending failback"

@@ -1,4 +1,4 @@
-"""What the dialogs Fail Over and Failback share: machines to choose from, and a refusal."""
+"""What the Fail Over and Failback dialogs share: the machines to choose from, and the refusal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from console.findings import Finding
 from protected_machines.choices import MachineKind
 from replication.models import Pairing, ReplicatedMachine
 
-# More in one dialog cannot be weighed by anybody; it says how many are left out.
+# Nobody can judge more than this in one dialog; it says how many are not listed.
 MACHINES_SHOWN = 50
 
 
@@ -19,15 +19,15 @@ class Judged(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What stands in its way, or is to be known."""
+        """Its errors and warnings."""
 
 
 def refusal_of(machines: Sequence[Judged]) -> str:
-    """Return why an order for these machines cannot start, in one sentence; empty when it can."""
+    """Return why an order for these machines cannot start, in one sentence; empty if it can."""
     if not machines:
         return "Select at least one machine."
     for machine in machines:
@@ -42,11 +42,11 @@ class DraftedMachine(Judged, Protocol):
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it goes along."""
+        """Whether it is selected."""
 
     @property
     def form(self) -> forms.Form:
-        """What was typed for it."""
+        """What was entered for it."""
 
 
 M = TypeVar("M", bound=DraftedMachine)
@@ -54,13 +54,13 @@ M = TypeVar("M", bound=DraftedMachine)
 
 @dataclass
 class Draft(Generic[M]):
-    """The act as it would start now."""
+    """The act that would start now."""
 
     pairing: Pairing
     form: forms.Form
     machines: Sequence[M]
     left_out: int
-    # Why there is no machine to choose.
+    # Why there are no machines to choose from.
     nothing_text: str
 
     @property
@@ -69,11 +69,11 @@ class Draft(Generic[M]):
 
     @property
     def refusal(self) -> str:
-        """Why it cannot start, in one sentence; empty when it can."""
+        """Why it cannot start, in one sentence; empty if it can."""
         return refusal_of(self.chosen) if self.machines else self.nothing_text
 
     def is_valid(self) -> bool:
-        """Tell whether what was sent can be started; asks every form, so that all errors show."""
+        """Tell whether it can start. Validates every form, so that all errors are shown."""
         forms_asked = [self.form.is_valid(), *[machine.form.is_valid() for machine in self.chosen]]
         return all(forms_asked) and not self.refusal
 
@@ -83,7 +83,7 @@ def find_candidates(
 ) -> tuple[list[ReplicatedMachine], int]:
     """Return the machines to choose from, by name, and how many more there are.
 
-    only: the machine whose own row was used, whatever its kind.
+    only: the machine whose own menu was used, whatever its kind.
     """
     wanted = pairing.machines.select_related("machine", "pairing").order_by("machine__name", "pk")
     wanted = wanted.filter(machine__kind=kind) if only is None else wanted.filter(pk=only.pk)

@@ -22,7 +22,7 @@ from protected_machines.ownership import OwnershipClaim
 
 
 class ReplicationError(Exception):
-    """Anything that replication refuses or cannot do. `code` is stable, `text` is for people."""
+    """Anything that replication refuses or cannot do. `code` is stable; `text` is for people."""
 
     code = "REPLICATION"
 
@@ -32,7 +32,7 @@ class ReplicationError(Exception):
 
 
 class PeerError(ReplicationError):
-    """A call to another core went wrong."""
+    """A call to another core failed."""
 
     code = "REPLICATION-PEER"
 
@@ -44,13 +44,13 @@ class PeerUnreachable(PeerError):
 
 
 class PeerCertificateChanged(PeerError):
-    """Whoever answers does not hold the certificate that was pinned at pairing."""
+    """The core that answers does not have the certificate pinned at pairing."""
 
     code = "REPLICATION-PEER-CERTIFICATE"
 
 
 class PeerRefusedSecret(PeerError):
-    """The peer does not know this pairing, or its secret is another."""
+    """The peer does not know this pairing, or expects a different secret."""
 
     code = "REPLICATION-PEER-SECRET"
 
@@ -68,25 +68,25 @@ class PeerPausedReplication(PeerError):
 
 
 class PeerStoreFull(PeerError):
-    """The peer's store has no room for what is being sent."""
+    """The peer's store has no space for what is being sent."""
 
     code = "REPLICATION-PEER-STORE-FULL"
 
 
 class PeerFaulty(PeerError):
-    """The peer answered something that the interface does not foresee."""
+    """The peer sent something that the interface does not allow."""
 
     code = "REPLICATION-PEER-FAULTY"
 
 
 class OwnedElsewhere(ReplicationError):
-    """The receiving core knows another owner of the machine, and says who and since when."""
+    """The receiving core knows another owner of the machine, and says who, and since when."""
 
     code = "REPLICATION-OWNED-ELSEWHERE"
 
     def __init__(self, machine_name: str, claim: OwnershipClaim) -> None:
         super().__init__(
-            f"{machine_name} is owned by {claim.owner_core_name} since "
+            f"{machine_name} has been owned by {claim.owner_core_name} since "
             f"{claim.owned_since:%Y-%m-%d %H:%M:%S} UTC (ownership epoch "
             f"{claim.ownership_epoch}), so this core must not act on it."
         )
@@ -95,7 +95,7 @@ class OwnedElsewhere(ReplicationError):
 
 
 class OffsetMismatch(ReplicationError):
-    """The receiver holds more or less of a file than the sender thought."""
+    """The receiver holds more or less of a file than the sender assumed."""
 
     code = "REPLICATION-OFFSET"
 
@@ -108,7 +108,7 @@ class OffsetMismatch(ReplicationError):
 
 
 class DamagedOnArrival(ReplicationError):
-    """What arrived of a point differs from the digests that its manifest names."""
+    """A file of a point does not match its digest after the transfer."""
 
     code = "REPLICATION-DAMAGED-ON-ARRIVAL"
 
@@ -126,13 +126,13 @@ class PairingRefused(ReplicationError):
 
 
 class FailoverRefused(ReplicationError):
-    """A failover may not start; the findings say why."""
+    """A failover cannot start; the text says why."""
 
     code = "REPLICATION-FAILOVER"
 
 
 class FailbackRefused(ReplicationError):
-    """A failback may not start or go on; the text says why. Carries the code of its cause."""
+    """A failback cannot start or continue; the text says why. Has the code of the cause."""
 
     code = "REPLICATION-FAILBACK"
 

@@ -1,4 +1,4 @@
-"""What the pages of a failover and a failback do alike: their jobs, live and acted upon."""
+"""What the pages of failovers and failbacks share: live progress, and acts on single jobs."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,19 +13,19 @@ from console.jobs.models import Job
 
 
 class GroupProgress(Protocol):
-    """How all machines of one decision stand."""
+    """The progress of all machines of one failover or failback."""
 
     @property
     def revision(self) -> str:
-        """A word that changes when any of its jobs does."""
+        """A text that changes whenever one of its jobs does."""
 
     @property
     def is_open(self) -> bool:
-        """Whether a job of it is not over."""
+        """Whether one of its jobs is still open."""
 
 
 def sent_request_id(request: HttpRequest) -> uuid.UUID | None:
-    """Return the id by which a repeated post is known."""
+    """Return the ID by which a repeated POST is recognised."""
     try:
         return uuid.UUID(request.POST.get("request_id", ""))
     except ValueError:
@@ -35,12 +35,12 @@ def sent_request_id(request: HttpRequest) -> uuid.UUID | None:
 def show_live(
     request: HttpRequest, template: str, progress: GroupProgress, context: Mapping[str, Any]
 ) -> HttpResponse:
-    """Show every machine's steps; renewed while a job is open, 204 when nothing is new."""
+    """Show every machine's steps; updated while a job is open, with 204 if nothing has changed."""
     if is_fragment(request) and request.GET.get("seen") == progress.revision:
         return HttpResponse(status=204)
     response = render_page(request, template, {**context, "progress": progress}, fragment="live")
     if is_fragment(request) and not progress.is_open:
-        # The last poll: header and navigation learn at once that it has ended.
+        # The last poll: header and navigation learn right away that it has ended.
         return with_event(response, "jobs-changed")
     return response
 
@@ -53,7 +53,7 @@ def act_on_job(
     what: str,
     back_url: str,
 ) -> HttpResponse:
-    """Cancel or retry one machine's job and go back to the page; `what` is said of it."""
+    """Cancel or retry one machine's job and return to the page; the toast ends with `what`."""
     job = Job.objects.in_group(group_id).filter(pk=job_id).first()
     if job is None:
         raise Http404

@@ -1,4 +1,4 @@
-"""What two cores tell each other every few seconds: who owns what, what is paused, what waits."""
+"""What two cores tell each other every few seconds: owners, pauses, and what waits to be sent."""
 
 import logging
 import uuid
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def status_of(pairing: Pairing) -> wire.PeerStatus:
-    """Return how this core stands on a pairing; only what differs from the usual is listed."""
+    """Return this core's status on a pairing; machines are listed only if something is unusual."""
     core = this_core()
     machines = Machine.objects.filter(replications__pairing=pairing, ownership_epoch__gt=1)
     paused = pairing.machines.filter(is_paused=True)
@@ -52,7 +52,7 @@ def _behind_of(pairing: Pairing) -> dict[uuid.UUID, wire.Behind | None]:
 
 @transaction.atomic
 def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> None:
-    """Save what the peer said of itself; ownership only ever moves to a higher epoch."""
+    """Save the peer's status; ownership only ever moves to a higher epoch."""
     if (status.is_paused, status.name) != (pairing.is_paused_by_peer, pairing.peer_name):
         pairing.is_paused_by_peer, pairing.peer_name = status.is_paused, status.name
         pairing.save(update_fields=["is_paused_by_peer", "peer_name"])
@@ -79,7 +79,7 @@ _PARALLEL_PEERS = 8
 
 
 def refresh_cores() -> None:
-    """Exchange status with every peer: reachability, pauses, ownership and lag, both ways."""
+    """Exchange status with every peer, both ways: reachability, pauses, ownership and lag."""
     refresh_lag(ReplicatedMachine.objects.outgoing().select_related("machine"))
     pairings = list(Pairing.objects.all())
     if connection.in_atomic_block or len(pairings) < 2:
@@ -91,7 +91,7 @@ def refresh_cores() -> None:
 
 
 def refresh_core(pairing: Pairing) -> bool:
-    """Exchange status with one peer; return whether it answered. What went wrong is saved."""
+    """Exchange status with one peer; return whether it answered. Errors are saved."""
     try:
         with speaking_with(
             pairing,

@@ -1,4 +1,4 @@
-"""Periodic wake-ups. Each calls a plain function that may run at any time, twice, or late."""
+"""Periodic tasks. Each calls a plain function that may run at any time, twice, or late."""
 
 # Celery ships no types.
 # mypy: disable-error-code="untyped-decorator"

@@ -1,4 +1,4 @@
-"""Addresses of replication, one list per object."""
+"""Addresses of replication, grouped by object."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Decisions to run machines of a lost site here."""
+"""Decisions to fail over machines of a lost site."""
 
 import uuid
 from typing import Any
@@ -11,14 +11,14 @@ from replication.models.pairings import Pairing
 
 
 class Failover(models.Model):
-    """One decision to run machines of a lost site here; each machine has a job of its own.
+    """One decision to fail over machines of a lost site; each machine has its own job.
 
-    It has no state: how it stands is what its jobs say.
+    It has no state; its jobs do.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     pairing = models.ForeignKey(Pairing, on_delete=models.PROTECT, related_name="failovers")
-    # A double click or a repeated post brings the same id, and so finds the same failover.
+    # A double click or a repeated POST sends the same ID, and so finds the same failover.
     request_id = models.UUIDField(unique=True)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True
@@ -36,7 +36,7 @@ class Failover(models.Model):
 class FailoverMachine(models.Model):
     """One machine of a failover, with what was chosen for it.
 
-    Its job is the newest of the failover's group whose subject is the machine.
+    Its job is the newest in the failover's group whose subject is the machine.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -46,7 +46,7 @@ class FailoverMachine(models.Model):
     )
     point_id = models.UUIDField()
     point_taken_at = models.DateTimeField()
-    # What was chosen, in words, as it was at that time: vCenter, datastore, VM name and so on.
+    # What was chosen, by name, as it was then: vCenter, datastore, VM name and so on.
     chosen: Any = models.JSONField(default=dict)
 
     class Meta:

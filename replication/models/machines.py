@@ -1,4 +1,4 @@
-"""The machines that flow over pairings."""
+"""The machines that are replicated over pairings."""
 
 import datetime
 import uuid
@@ -27,7 +27,7 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
     def due(self, now: datetime.datetime) -> "ReplicatedMachineQuerySet":
         """Those whose points may be sent now.
 
-        Nobody paused, a failure has had its rest, and no seed drive is outstanding.
+        Nothing is paused, the wait after a failure is over, and no seed drive is outstanding.
         """
         return (
             self.outgoing()
@@ -49,10 +49,10 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
 
 
 class ReplicatedMachine(models.Model):
-    """One machine on one pairing, with where the receiver stands; the same on both cores.
+    """One machine on one pairing, and how far its receiver has got; both cores have such a row.
 
-    What it repeats of the recovery points is kept so that pages with thousands of machines need
-    not count points.
+    It repeats some facts about recovery points, so that pages with thousands of machines do not
+    have to count points.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -64,7 +64,7 @@ class ReplicatedMachine(models.Model):
     is_paused_by_peer = models.BooleanField(default=False)
     # When the machine's agent was told to answer the target core too.
     trusted_at = models.DateTimeField(null=True, blank=True)
-    # The newest point that the receiving core holds whole, and when it had it.
+    # The newest complete point on the receiving core, and when it arrived.
     last_point_id = models.UUIDField(null=True, blank=True)
     last_point_at = models.DateTimeField(null=True, blank=True)
     last_synced_at = models.DateTimeField(null=True, blank=True)
@@ -136,7 +136,7 @@ class ReplicatedMachine(models.Model):
         )
 
     def note_up_to_date(self, now: datetime.datetime) -> None:
-        """Record that sender and receiver agree, though nothing had to be sent."""
+        """Record that the receiver lacks nothing, even if nothing had to be sent."""
         self.last_synced_at = now
         self._clear_trouble()
         self.save(update_fields=["last_synced_at", *_TROUBLE_FIELDS])

@@ -1,4 +1,4 @@
-"""Pairings of this core with others."""
+"""Pairings of this core with other cores."""
 
 import datetime
 import uuid
@@ -10,7 +10,7 @@ from protected_machines.choices import ConnectionState
 from replication.choices import Direction
 
 _SEEN_WRITTEN_EVERY_SECONDS = 5
-# A source core that called within this time is there, even where this core cannot dial it.
+# A source core that called within this time is up, even if this core cannot connect to it.
 _HEARD_COUNTS_SECONDS = 30
 
 
@@ -37,7 +37,7 @@ class Pairing(models.Model):
     host = models.CharField(max_length=253)
     port = models.PositiveIntegerField()
     peer_certificate_pem = models.TextField()
-    # What this core presents to the peer, sealed; and the digest of what the peer presents here.
+    # The secret that this core presents, sealed; the digest of the one that the peer presents.
     sealed_secret = models.TextField()
     peer_secret_digest = models.CharField(max_length=64)
     is_paused = models.BooleanField(default=False)
@@ -47,7 +47,7 @@ class Pairing(models.Model):
     )
     connection_error = models.TextField(blank=True, default="")
     unreachable_since = models.DateTimeField(null=True, blank=True)
-    # When the two cores last spoke, whoever began; and when the peer last called this core.
+    # When the two cores last talked, in either direction, and when the peer last called this core.
     last_seen_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -78,7 +78,7 @@ class Pairing(models.Model):
         return self.connection_state == ConnectionState.ONLINE
 
     def note_seen(self, now: datetime.datetime, *, force: bool = False) -> None:
-        """Record that the two cores have just spoken; written at most every few seconds."""
+        """Record that the two cores have just talked; written at most every few seconds."""
         recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
         is_fresh = self.last_seen_at is not None and self.last_seen_at > recent
         if is_fresh and self.is_reachable and not force:
@@ -105,9 +105,9 @@ class Pairing(models.Model):
         self.note_seen(now)
 
     def note_unreachable(self, text: str, now: datetime.datetime) -> None:
-        """Record that the peer does not answer; the time of the first silence is kept.
+        """Record that the peer does not answer; the time of the first failure is kept.
 
-        A source core behind a wall that lets nothing in still calls: that one is reachable.
+        A source core behind a firewall may still call this core; then it counts as reachable.
         """
         since = now - datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
         if not self.is_outgoing and Pairing.objects.filter(pk=self.pk, heard_at__gt=since).exists():

@@ -19,13 +19,13 @@ class SeedDriveQuerySet(models.QuerySet["SeedDrive"]):
 
 
 class SeedDrive(models.Model):
-    """A copy of one machine's points that a target core is to consume; its id is the job's.
+    """A copy of one machine's points for a target core to consume; its ID is the job's.
 
     state: outstanding → consumed     (the target core holds its newest point)
-           outstanding → abandoned    (an administrator gave it up; the points go over the link)
+           outstanding → abandoned    (an administrator abandoned it; the points go over the link)
 
-    While it is outstanding nothing of the machine is sent over the link: whatever is newer builds
-    on what the drive carries.
+    While it is outstanding, no points of the machine are sent over the link: newer points build on
+    those on the drive.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -36,7 +36,7 @@ class SeedDrive(models.Model):
     state = models.CharField(
         max_length=16, choices=SeedDriveState, default=SeedDriveState.OUTSTANDING
     )
-    # What is on it; known once it is copied whole.
+    # What is on it; known once everything has been copied.
     newest_point_id = models.UUIDField(null=True, blank=True)
     oldest_at = models.DateTimeField(null=True, blank=True)
     newest_at = models.DateTimeField(null=True, blank=True)
@@ -66,7 +66,7 @@ class SeedDrive(models.Model):
         return self.newest_point_id is not None
 
     def end(self, state: SeedDriveState, now: datetime.datetime) -> bool:
-        """Have it consumed or abandoned; return whether this call did."""
+        """Mark it as consumed or abandoned; return whether this call did so."""
         ended = SeedDrive.objects.outstanding().filter(pk=self.pk).update(state=state, ended_at=now)
         self.refresh_from_db(fields=["state", "ended_at"])
         return bool(ended)

@@ -1,4 +1,4 @@
-"""Pair this core, as the target, with a core that is to be the source from now on."""
+"""Pair this core, as the target, with a new source core."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from replication.peers.pairing import add_source_core, find_replaced
 
 class Command(BaseCommand):
     help = (
-        "Pair this core, as the target, with a source core that was reinstalled, and have the "
-        "machines that run here fail back to it."
+        "Pair this core, as the target, with a source core that was reinstalled, so that the "
+        "machines that run here can fail back to it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,13 +25,13 @@ class Command(BaseCommand):
         password.add_argument("--password")
         password.add_argument("--password-file", type=Path)
         parser.add_argument(
-            "--fingerprint", default="", help="SHA-256 that the source's certificate must have"
+            "--fingerprint", default="", help="SHA-256 fingerprint that its certificate must have"
         )
         parser.add_argument(
             "--replaces",
             default="",
             metavar="NAME",
-            help="the source core that was lost; by default the one at the same address",
+            help="name of the lost source core; by default the one at the same address",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -59,5 +59,7 @@ class Command(BaseCommand):
         found = list(incoming.filter(peer_name=name))
         if len(found) != 1:
             names = ", ".join(pairing.peer_name for pairing in incoming)
-            raise CommandError(f"Say with --replaces which source core: {names or 'there is none'}")
+            raise CommandError(
+                f"Choose the source core with --replaces: {names or 'there is none'}."
+            )
         return found[0]

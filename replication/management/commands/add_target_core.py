@@ -12,7 +12,7 @@ from replication.peers.pairing import add_target_core
 
 
 class Command(BaseCommand):
-    help = "Pair this core with a target core, on the word of an administrator of that core."
+    help = "Pair this core with a target core. An administrator of that core must vouch for it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", required=True)
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         password.add_argument("--password")
         password.add_argument("--password-file", type=Path)
         parser.add_argument(
-            "--fingerprint", default="", help="SHA-256 that the target's certificate must have"
+            "--fingerprint", default="", help="SHA-256 fingerprint that its certificate must have"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

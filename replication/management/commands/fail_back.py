@@ -1,4 +1,4 @@
-"""Fail machines back from a shell, as the Failback dialog does and with the same refusals."""
+"""Fail machines back from a shell, like the Failback dialog and with the same refusals."""
 
 import sys
 from getpass import getpass
@@ -20,10 +20,10 @@ _AGENT_PORT = 8006
 
 class Command(BaseCommand):
     help = (
-        "Fail machines back to their source core, each onto a machine there that runs the rescue "
-        "medium. Prints the quote and the findings first; one that blocks stops the command, and "
-        "nothing is started. The code on each rescue machine's screen is asked for, or read from "
-        "standard input, a line for each machine in the order given."
+        "Fail machines back to their source core, each onto a rescue machine there. Prints the "
+        "estimate and the findings first; if a finding blocks, nothing is started. Prompts for the "
+        "code on each rescue machine's screen, or reads the codes from standard input, one line "
+        "for each machine in the order given."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +36,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--commit-days", type=int, default=COMMIT_DAYS)
         parser.add_argument("--reason", default="", help="shown with the failback")
-        parser.add_argument("--check", action="store_true", help="print quote and findings only")
+        parser.add_argument(
+            "--check", action="store_true", help="print the estimate and the findings only"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         pairing = Pairing.objects.incoming().filter(peer_name=options["source"]).first()
@@ -74,7 +76,7 @@ class Command(BaseCommand):
         return MachineOrder(row.machine_id, rescue)
 
     def _code(self, name: str) -> str:
-        """Return the code; not an argument, which every user of this computer could read."""
+        """Return the code. It is not an argument, because all users of the computer see those."""
         if sys.stdin.isatty():
             return getpass(f"Code on the rescue machine for {name}: ")
         return sys.stdin.readline().strip()

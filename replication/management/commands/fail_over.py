@@ -1,4 +1,4 @@
-"""Fail machines over from a shell, as the Fail Over dialog does and with the same refusals."""
+"""Fail machines over from a shell, like the Fail Over dialog and with the same refusals."""
 
 from typing import Any
 
@@ -23,9 +23,9 @@ from replication.models import Pairing
 
 class Command(BaseCommand):
     help = (
-        "Fail machines of a lost source core over to this core: each from its newest proven "
+        "Fail over machines of a lost source core to this core, each from its newest proven "
         "recovery point, to the destination that the Fail Over dialog proposes. Prints the "
-        "findings first; one that blocks stops the command, and nothing is started."
+        "findings first; if one blocks, nothing is started."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME",
-            help="only this machine; may be repeated (default: all that nothing blocks)",
+            help="only this machine; may be repeated (default: all that no finding blocks)",
         )
         parser.add_argument("--reason", default="", help="shown with the failover")
         parser.add_argument("--check", action="store_true", help="print the findings only")
@@ -64,7 +64,9 @@ class Command(BaseCommand):
             rows = list(known.filter(machine__name__in=names).order_by("machine__name"))
             missing = sorted(set(names) - {row.machine.name for row in rows})
             if missing:
-                raise CommandError(f"{source} replicates no machine named {', '.join(missing)}.")
+                raise CommandError(
+                    f"{source} does not replicate a machine named {', '.join(missing)}."
+                )
         facts = FailoverFacts(pairing, rows)
         machines = [propose(row, facts) for row in rows]
         if not names:

@@ -10,21 +10,21 @@ from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
 from replication.transfer.start import replicate_machine, start_replication
 
-_LOOK_EVERY_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 class Command(BaseCommand):
     help = "Replicate a protected machine to a target core, now and after every recovery point."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="of the protected machine")
+        parser.add_argument("name", help="name of the protected machine")
         parser.add_argument("--target", default="", help="name of the target core, if several")
         parser.add_argument(
             "--wait",
             type=float,
             default=0.0,
             metavar="SECONDS",
-            help="until the newest recovery point is on the target core",
+            help="how long to wait until the newest recovery point is on the target core",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         pairing = self._pairing(options["target"])
         replicated, is_new = replicate_machine(machine, pairing, requested_by=None)
         if is_new:
-            self.stdout.write(f"{machine.name} is replicated to {pairing.peer_name} from now on")
+            self.stdout.write(f"{machine.name} is now replicated to {pairing.peer_name}")
         else:
             self.stdout.write(f"{machine.name} is already replicated to {pairing.peer_name}")
             try:
@@ -52,10 +52,10 @@ class Command(BaseCommand):
                 return
             if time.monotonic() > deadline:
                 raise CommandError(
-                    f"After {limit_seconds:g} s the newest point is not on the target core. "
-                    f"{replicated.error_text or 'It is still being sent, or no worker runs.'}"
+                    f"After {limit_seconds:g} s the newest point is not on the target core yet. "
+                    f"{replicated.error_text or 'It is still being sent, or no worker is running.'}"
                 )
-            time.sleep(_LOOK_EVERY_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
     def _machine(self, name: str) -> Machine:
         machine = Machine.objects.owned_here().filter(name=name).first()
@@ -63,10 +63,10 @@ class Command(BaseCommand):
             elsewhere = Machine.objects.filter(name=name).first()
             if elsewhere is not None:
                 raise CommandError(
-                    f"{name} belongs to {elsewhere.owner_core_name} since "
-                    f"{elsewhere.owned_since:%Y-%m-%d %H:%M} UTC; this core does not act on it."
+                    f"{name} has belonged to {elsewhere.owner_core_name} since "
+                    f"{elsewhere.owned_since:%Y-%m-%d %H:%M} UTC, so this core must not act on it."
                 )
-            raise CommandError(f"This core protects no machine named {name}.")
+            raise CommandError(f"This core does not protect a machine named {name}.")
         return machine
 
     def _pairing(self, target: str) -> Pairing:
@@ -78,4 +78,4 @@ class Command(BaseCommand):
         names = ", ".join(pairing.peer_name for pairing in Pairing.objects.outgoing())
         if not names:
             raise CommandError("This core has no target core yet. Add one with add_target_core.")
-        raise CommandError(f"Say with --target which target core: {names}.")
+        raise CommandError(f"Choose the target core with --target: {names}.")

@@ -144,7 +144,7 @@ def test_a_slice_of_a_point_that_was_never_begun_is_refused(pairing: Pairing) ->
     path = f"/replicas/{uuid.uuid4()}/files/disk0.vmdk?offset_bytes=0"
     answer = call("PUT", f"/machines/{replicated.machine_id}{path}", pairing, b"x")
     assert answer.status_code == 400
-    assert "begin it first" in answer.json()["text"]
+    assert "Send its manifest first" in answer.json()["text"]
 
 
 def test_a_target_brings_a_machine_back_to_its_source_and_owns_it_until_then(db: None) -> None:

@@ -108,7 +108,7 @@ def test_an_older_proven_point_is_taken_before_an_unproven_newer_one(
     RecoveryPoint.objects.filter(pk=newest.pk).update(state="unproven")
     page = signed_in.get(address_of(replica.pairing), headers=HTMX).content.decode()
     assert fields_of(page)[f"{replica.machine_id}-point"] == str(older.pk)
-    assert "newer is available, but not selected" in page
+    assert "newer is available but not selected" in page
 
 
 def test_a_source_that_answers_is_warned_of(

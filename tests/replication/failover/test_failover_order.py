@@ -198,7 +198,7 @@ def test_the_command_stops_at_what_blocks(replica: ReplicatedMachine, vcenter: V
     ("arguments", "text"),
     [
         (["Nowhere"], "No source core named Nowhere"),
-        (["Headquarters", "--machine", "mail-01"], "no machine named mail-01"),
+        (["Headquarters", "--machine", "mail-01"], "does not replicate a machine named mail-01"),
     ],
 )
 def test_the_command_names_what_it_does_not_know(

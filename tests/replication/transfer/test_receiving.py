@@ -81,7 +81,7 @@ def test_a_slice_at_another_place_is_told_the_right_one(
 
 @pytest.mark.usefixtures("arriving")
 def test_a_point_that_never_began_is_refused(incoming: Pairing, machine: Machine) -> None:
-    with pytest.raises(PeerFaulty, match="begin it first"):
+    with pytest.raises(PeerFaulty, match="Send its manifest first"):
         receiving.append_slice(machine, uuid.uuid4(), "disk0.vmdk", 0, b"x")
-    with pytest.raises(PeerFaulty, match="begin it first"):
+    with pytest.raises(PeerFaulty, match="Send its manifest first"):
         receiving.commit_replica(incoming, machine, uuid.uuid4())

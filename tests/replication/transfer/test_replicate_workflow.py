@@ -196,7 +196,7 @@ def test_a_core_that_does_not_own_the_machine_is_refused_and_learns_who_does(
     job = replicate(replicated)
     assert job.state == JobState.FAILED
     assert job.error_code == "REPLICATION-OWNED-ELSEWHERE"
-    assert "is owned by DR site since" in job.error_text
+    assert "has been owned by DR site since" in job.error_text
     assert "(ownership epoch 2)" in job.error_text
     machine = Machine.objects.get(pk=replicated.machine_id)
     assert (machine.owner_core_name, machine.ownership_epoch) == ("DR site", 2)
