@@ -1,1 +1,1 @@
-"""Jobs: durable rows, a step engine, rescue, and the pages that show them."""
+"""Jobs: durable rows, a step engine, the rescuer, and the pages that show them."""

@@ -1,4 +1,4 @@
-"""The one door to a job for views: who may see it, and who may act on it."""
+"""How views get a job: who may see it, and who may act on it."""
 
 from uuid import UUID
 
@@ -7,16 +7,16 @@ from console.jobs.models import Job, JobQuerySet
 
 
 def jobs_for(user: User) -> JobQuerySet:
-    """Return the jobs that a person may see, with their steps."""
+    """Return the jobs that a user may see, with their steps."""
     jobs = Job.objects.select_related("requested_by", "retry_of").prefetch_related("steps")
     return jobs if user.is_authenticated else jobs.none()
 
 
 def get_job_for(user: User, job_id: UUID) -> Job:
-    """Return a job to look at, or answer 404."""
+    """Return a job to show, or answer 404."""
     return get_for(user, jobs_for(user), id=job_id)
 
 
 def get_job_for_change(user: User, job_id: UUID) -> Job:
-    """Return a job to act on: 404 when it is not there, 403 for who may only look."""
+    """Return a job to act on: 404 if there is none, 403 for users who may only read."""
     return get_for_change(user, jobs_for(user), id=job_id)

@@ -1,7 +1,7 @@
 """What people and programs do to jobs: start, cancel, retry, undo, close.
 
-Each returns at once: it writes rows and wakes a worker. What is refused raises `JobConflict`
-with the reason in words.
+Each returns right away: it writes rows and wakes a worker. A refusal raises `JobConflict` with the
+reason.
 """
 
 import logging
@@ -37,10 +37,10 @@ def start_job(
     *,
     retry_of: Job | None = None,
 ) -> Job:
-    """Write a job down and wake a worker for it once the transaction is committed.
+    """Create a job, and wake a worker for it once the transaction is committed.
 
     A second call with the same `request_id` returns the job of the first. Works while the
-    broker is away: the job stays queued and is started when it is back.
+    broker is down: the job stays queued and starts when the broker is back.
 
     Raises:
         JobConflict: another exclusive job of the subject is open.
@@ -48,7 +48,7 @@ def start_job(
     """
     workflow = newest_workflow(kind)
     if not isinstance(params, workflow.params):
-        raise TypeError(f"{kind} wants {workflow.params.__name__}, got {type(params).__name__}")
+        raise TypeError(f"{kind} needs {workflow.params.__name__}, got {type(params).__name__}")
     known = _find_request(request_id)
     if known is not None:
         return known
@@ -86,13 +86,13 @@ def cancel_job(job: Job, user: User) -> None:
     """Ask a job to stop and to undo what it did.
 
     Raises:
-        JobConflict: it has ended, is being undone, or is past its point of no return.
+        JobConflict: it has finished, is being undone, or is past its point of no return.
     """
     _request(job, user, EventType.CANCEL_REQUESTED)
 
 
 def retry_job(job: Job, user: User) -> Job:
-    """Try again: a failed job as a new job, one in trouble from where it stopped.
+    """Retry a failed job as a new job; continue one that needs attention where it stopped.
 
     Raises:
         JobConflict: it neither failed nor needs attention, or its subject is busy.
@@ -110,7 +110,7 @@ def retry_job(job: Job, user: User) -> Job:
         job.subject_name,
         params_from_json(workflow.params, job.params),
         requested_by=user,
-        # A double click, or a second person, gets the same retry.
+        # A double click or a second administrator gets the same retry.
         request_id=uuid5(job.id, "retry"),
         group_id=job.group_id,
         retry_of=job,
@@ -118,7 +118,7 @@ def retry_job(job: Job, user: User) -> Job:
 
 
 def undo_job(job: Job, user: User) -> None:
-    """Undo a job in trouble instead of going on.
+    """Undo a job that needs attention, instead of continuing it.
 
     Raises:
         JobConflict: it does not need attention, or something it did cannot be undone.
@@ -127,7 +127,7 @@ def undo_job(job: Job, user: User) -> None:
 
 
 def close_job(job: Job, user: User) -> None:
-    """Call a job in trouble finished, as it was left: a person has seen to the rest.
+    """Close a job that needs attention: someone has dealt with what it left.
 
     Raises:
         JobConflict: it does not need attention.
@@ -136,7 +136,7 @@ def close_job(job: Job, user: User) -> None:
 
 
 def _request(job: Job, user: User, event_type: EventType) -> None:
-    """Add a person's wish to the log, if the log allows it."""
+    """Add a user's request to the log, if the log allows it."""
     by = user.get_username() if user is not None else "the system"
     now = timezone.now()
     job.refresh_from_db()
@@ -151,7 +151,7 @@ def _request(job: Job, user: User, event_type: EventType) -> None:
     except IntegrityError:
         raise _conflict_of(job) from None
     except IllegalEvent:
-        # The job moved on between the look and the act; its new state says why not.
+        # The job moved on in the meantime; its new state gives the reason.
         job.refresh_from_db()
         reason = policy.plan_acts(job).refusal_of(event_type)
         raise JobConflict(reason or "The job has just moved on. Reload the page.", job) from None
@@ -170,8 +170,8 @@ def _conflict_of(job: Job) -> JobConflict:
     if rival is None:
         return JobConflict(f"{job.title} of {job.subject_name} could not start. Try again.")
     return JobConflict(
-        f"{job.title} of {job.subject_name} has to wait: {rival.title} of it is "
-        f"{rival.get_state_display().lower()}. Try again once it has ended.",
+        f"{job.title} of {job.subject_name} cannot start: {rival.title} of the same machine is "
+        f"{rival.get_state_display().lower()}. Try again when that has finished.",
         rival,
     )
 

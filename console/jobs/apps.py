@@ -10,7 +10,7 @@ class JobsConfig(AppConfig):
     name = "console.jobs"
 
     def ready(self) -> None:
-        """Import every app's `workflows`, so that each process knows all kinds of job.
+        """Import every app's `workflows`, so that every process knows all kinds of jobs.
 
         Raises:
             ValueError: a workflow is declared wrongly.

@@ -1,4 +1,4 @@
-"""The stored words of jobs. Chosen once and never renamed: rows of years ago carry them."""
+"""The stored words of jobs. They are never renamed: old rows contain them."""
 
 from django.db.models import TextChoices
 
@@ -41,7 +41,7 @@ class EventType(TextChoices):
 
 
 class UndoKind(TextChoices):
-    """What becomes of a finished step when the job is undone."""
+    """What happens to a finished step when the job is undone."""
 
     UNDO = "undo", "is undone"
     NOTHING = "nothing", "nothing to undo"

@@ -1,4 +1,4 @@
-"""The context that a running step is given: `workflow.StepContext` made real."""
+"""The context of a running step: the implementation of `workflow.StepContext`."""
 
 import datetime
 import threading
@@ -62,7 +62,7 @@ class RunningStep:
         self.write_note()
 
     def write_note(self) -> None:
-        """Write a note that came from another thread, whose own connection nobody would close."""
+        """Write a note left by another thread, whose database connection nobody would close."""
         text = self._pending_note
         if text is None or threading.get_ident() != self._thread_id:
             return
@@ -73,13 +73,13 @@ class RunningStep:
 
     def check_cancel(self) -> None:
         self.write_note()
-        self._pulse.look()
+        self._pulse.poll()
         if self._pulse.is_lost:
-            raise LeaseLost(f"job {self.job_id} is another worker's now")
+            raise LeaseLost(f"another worker now holds job {self.job_id}")
         history = self._journal.history
         if self._pulse.is_cancel_requested and not self._is_undo and not history.is_past_return:
             raise JobCancelled
         if self.seconds_left <= 0:
             raise StepTimedOut(
-                f"“{self._step.title}” did not end within {self._step.limit_seconds:g} seconds."
+                f"“{self._step.title}” did not finish within {self._step.limit_seconds:g} seconds."
             )

@@ -1,4 +1,4 @@
-"""The doors through which tests bring faults into the real engine. Closed in production."""
+"""Hooks through which tests inject faults into the real engine. They do nothing in production."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def _pass(event_type: EventType, step: str) -> None:
 
 @dataclasses.dataclass
 class Doors:
-    """What happens around an action and around an event; by default nothing of its own."""
+    """Hooks around an action and around an event; by default they add nothing."""
 
     call: Callable[[Step, StepAction, Any, bool], dict[str, Any] | None] = _call
     before_event: Callable[[EventType, str], None] = _pass

@@ -1,7 +1,7 @@
-"""Run a job: claim it, make move after move from its log, and give it back.
+"""Run a job: claim it, make move after move from its log, and release it.
 
-Whatever kills the worker, the log says how far it came: the next worker that claims the job goes
-on from there. The decisions are in `plan.py`; this module only carries them out.
+Whatever kills the worker, the log says how far it got, and the next worker that claims the job
+continues there. The decisions are in `plan.py`; this module carries them out.
 """
 
 import datetime
@@ -33,7 +33,7 @@ from console.jobs.workflow import Step, StepAction, Waiting
 logger = logging.getLogger(__name__)
 
 INTERNAL = "INTERNAL"
-# After a silence this long a waiting step starts its limit again: nobody was there to look.
+# After a silence this long, a waiting step's time limit starts again: no worker was there to poll.
 _AWAY_SECONDS = 60
 _UNKNOWN_PLAN_AGAIN_SECONDS = 60
 _RIVAL_AGAIN_SECONDS = 1.0
@@ -43,9 +43,9 @@ Sender = Callable[[Job, float], bool]
 
 
 def run_job(job_id: UUID, clock: Clock = timezone.now, send: Sender = send_wake_up) -> bool:
-    """Do what a job has to do now; return False when another worker has it or it has to wait.
+    """Do what a job has to do now; return False if another worker holds it or it has to wait.
 
-    Safe to call at any time, by any number of workers: only the one that wins the lease works.
+    Safe to call at any time, by any number of workers: only the one that gets the lease works.
     """
     job = Job.objects.select_related("requested_by").filter(id=job_id).first()
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -71,7 +71,7 @@ def run_job(job_id: UUID, clock: Clock = timezone.now, send: Sender = send_wake_
 def _give_back(
     job: Job, journal: Journal, wake_at: datetime.datetime | None, clock: Clock, send: Sender
 ) -> None:
-    """Release the lease; while there is more to do, have a worker woken when it is time."""
+    """Release the lease; if there is more to do, schedule the next wake-up."""
     assert journal.owner is not None
     now = clock()
     if not Job.objects.release(job.id, journal.owner, wake_at, now):
@@ -81,7 +81,7 @@ def _give_back(
         logger.info("job ended job=%s kind=%s state=%s", job.id, job.kind, job.state)
         return
     if job.last_event_number != journal.history.last_number:
-        # Someone asked for something in the last moment: no reason to wait.
+        # Someone made a request at the last moment: do not wait.
         Job.objects.filter(id=job.id).update(wake_at=None)
         wake_at = None
     send(job, max(0.0, (wake_at - now).total_seconds()) if wake_at else 0.0)
@@ -95,13 +95,13 @@ class _Worker:
         self.journal = journal
         self.pulse = pulse
         self.clock = clock
-        # A lease that ended by itself, or a wake-up long overdue: nobody was there.
+        # The lease expired, or the wake-up is long overdue: no worker was there.
         overdue_at = job.lease_until or job.wake_at
         away = datetime.timedelta(seconds=0 if job.lease_until else _AWAY_SECONDS)
         self.was_away = overdue_at is not None and clock() - overdue_at > away
 
     def work(self) -> datetime.datetime | None:
-        """Move until nothing is to do now; return when to go on, or None when all is done."""
+        """Move until there is nothing to do now; return when to continue, or None when done."""
         self._record_lost_worker()
         ends_at_seconds = time.monotonic() + SLICE_SECONDS
         while True:
@@ -120,10 +120,10 @@ class _Worker:
                 return again_at
 
     def _record_lost_worker(self) -> None:
-        """A step that runs while nobody held the lease was cut off."""
+        """Record that a step was cut off: it is running, though nobody held the lease."""
         for step in self.journal.history.steps.values():
             if step.state in (StepState.RUNNING, StepState.UNDOING):
-                text = "The worker that ran this step was lost; another one takes over."
+                text = "The worker that ran this step was lost. Another worker takes over."
                 self._add(
                     EventType.WORKER_LOST, step.step, {"code": plan.WORKER_LOST, "text": text}
                 )
@@ -140,19 +140,21 @@ class _Worker:
         except Waiting as waiting:
             return self._wait(step, waiting)
         except Exception as error:
-            # The one place that may catch all: whatever a step raises is its result.
+            # The one place that may catch everything: whatever a step raises is its result.
             self._add(EventType.FAILED, step, self._failure(step, error))
             return None
         self._add(EventType.SUCCEEDED, step, {"output": output, **self._figures()})
         return None
 
     def _become_exclusive(self) -> None:
-        """Wait until no other exclusive job of the subject is open, then be the one."""
+        """Wait until no other exclusive job of the subject is open, then become exclusive."""
         if Job.objects.make_exclusive(self.job.id):
             return
         rival = Job.objects.find_exclusive(self.job.subject_id)
         what = rival.title if rival is not None else "Another job"
-        raise Waiting(f"{what} of {self.job.subject_name} has to end first.", _RIVAL_AGAIN_SECONDS)
+        raise Waiting(
+            f"{what} of {self.job.subject_name} has to finish first.", _RIVAL_AGAIN_SECONDS
+        )
 
     def _undo(self, move: plan.Undo) -> datetime.datetime | None:
         step = move.step
@@ -167,7 +169,7 @@ class _Worker:
         return None
 
     def _wait(self, step: Step, waiting: Waiting) -> datetime.datetime | None:
-        """Free the worker for a while, unless the wait is over its limit or not wanted."""
+        """Free the worker for a while, unless the wait is over its limit or was cancelled."""
         history = self.journal.read()
         before = history.steps[step.name]
         again_at = self.clock() + datetime.timedelta(seconds=waiting.again_in_seconds)
@@ -179,7 +181,7 @@ class _Worker:
             error = JobCancelled()
         elif again_at > deadline_at:
             error = StepTimedOut(
-                f"{waiting.reason} Waited for {step.limit_seconds:g} seconds, which is the limit."
+                f"{waiting.reason} Gave up after the limit of {step.limit_seconds:g} seconds."
             )
         if error is not None:
             self._add(EventType.FAILED, step, self._failure(step, error))
@@ -189,7 +191,7 @@ class _Worker:
         return again_at
 
     def _call(self, step: Step, action: StepAction, is_undo: bool) -> dict[str, Any]:
-        """Run an action and return its output as plain JSON, with a log line at both ends."""
+        """Run an action and return its output as plain JSON; log its start and its end."""
         self.pulse.begin_step(step.name)
         context = RunningStep(self.job, step, self.journal, self.pulse, self.clock, is_undo)
         verb = "undo" if is_undo else "step"
@@ -218,7 +220,7 @@ class _Worker:
 
     def _failure(self, step: Step, error: Exception) -> dict[str, Any]:
         if isinstance(error, SoftTimeLimitExceeded):
-            error = StepTimedOut(f"“{step.title}” did not end within its time limit.")
+            error = StepTimedOut(f"“{step.title}” did not finish within its time limit.")
         code = getattr(error, "code", None)
         if isinstance(error, Waiting):
             code, text = "JOBS-WAITING", error.reason
@@ -242,5 +244,5 @@ class _Worker:
         must_be_next: bool = False,
     ) -> None:
         if self.pulse.is_lost:
-            raise LeaseLost(f"job {self.job.id} is another worker's now")
+            raise LeaseLost(f"another worker now holds job {self.job.id}")
         self.journal.add(event_type, step.name, self.clock(), payload, must_be_next=must_be_next)

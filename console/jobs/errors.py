@@ -1,13 +1,13 @@
 """Errors of the step engine.
 
 JobError                  has a stable code and a text
-    StepFailed            a step says why it failed
-        JobCancelled      someone asked to cancel; the step stops and leaves nothing
-        StepTimedOut      the step's own limit in seconds is over
-    JobConflict           what was asked is not possible now; the text says why
-    IllegalEvent          an event that the log does not allow: a defect of this program
+    StepFailed            a step failed; the text says why
+        JobCancelled      someone cancelled the job; the step stops and leaves nothing
+        StepTimedOut      the step's own time limit is over
+    JobConflict           the request is not possible now; the text says why
+    IllegalEvent          an event that the log does not allow: a bug in this program
     UnknownWorkflow       no such kind or plan version is registered here
-LeaseLost                 another worker has the job now; not for steps to catch
+LeaseLost                 another worker holds the job now; steps must not catch it
 """
 
 
@@ -24,7 +24,7 @@ class JobError(Exception):
 class StepFailed(JobError):
     """A step failed and left nothing behind.
 
-    `is_permanent` says that trying again cannot help, so that it is not tried.
+    is_permanent: trying again cannot help, so the engine does not.
     """
 
     def __init__(self, code: str, text: str, is_permanent: bool = False) -> None:
@@ -34,21 +34,21 @@ class StepFailed(JobError):
 
 
 class JobCancelled(StepFailed):
-    """Someone asked to cancel the job."""
+    """Someone cancelled the job."""
 
     def __init__(self, text: str = "The job was cancelled.") -> None:
         super().__init__("JOBS-CANCELLED", text, is_permanent=True)
 
 
 class StepTimedOut(StepFailed):
-    """The step did not end within its limit."""
+    """The step did not finish within its time limit."""
 
     def __init__(self, text: str) -> None:
         super().__init__("JOBS-STEP-TIMED-OUT", text)
 
 
 class JobConflict(JobError):
-    """What was asked is not possible now. `job` is the job in the way, where there is one."""
+    """The request is not possible now. `job` is the conflicting job, if there is one."""
 
     code = "JOBS-CONFLICT"
 
@@ -58,7 +58,7 @@ class JobConflict(JobError):
 
 
 class IllegalEvent(JobError):
-    """The log does not allow this event at this place."""
+    """The log does not allow this event at this point."""
 
     code = "JOBS-ILLEGAL-EVENT"
 

@@ -1,7 +1,7 @@
 """Write a job's log: each event and its projection on the job and its steps, in one transaction.
 
-The only writer of `JobEvent`. A writer that holds a lease gives its name; a write without the
-lease is refused, so a worker that was given up cannot spoil what its successor does.
+The only writer of `JobEvent`. A worker gives its name, and a write without the lease is refused, so
+a worker that was presumed dead cannot interfere with its successor.
 """
 
 import datetime
@@ -22,13 +22,13 @@ _TEXT_LIMIT = 4000
 
 
 class LogMoved(JobError):
-    """Someone else added an event since the log was read; read again, then decide again."""
+    """Someone else has added an event since the log was read; read it, and decide again."""
 
     code = "JOBS-LOG-MOVED"
 
 
 class Journal:
-    """The log of one job as read, and the way to add to it."""
+    """The log of one job, as read so far; also adds events to it."""
 
     def __init__(self, job_id: UUID, workflow: Workflow, owner: str | None = None) -> None:
         self.job_id = job_id
@@ -38,7 +38,7 @@ class Journal:
         self.read()
 
     def read(self) -> plan.History:
-        """Read on from the last event known."""
+        """Read the events after the last known one."""
         for event in events_of(self.job_id, after_number=self.history.last_number):
             plan.apply_event(self.history, event)
         return self.history
@@ -52,12 +52,14 @@ class Journal:
         *,
         must_be_next: bool = False,
     ) -> None:
-        """Add an event. With `must_be_next` only if the log is still as it was read.
+        """Add an event.
+
+        must_be_next: only if nothing has been added since the log was read.
 
         Raises:
             IllegalEvent: the log does not allow it.
             LeaseLost: another worker holds the job.
-            LogMoved: the log is not as it was read.
+            LogMoved: something has been added since the log was read.
         """
         doors.before_event(event_type, step)
         with transaction.atomic():
@@ -118,7 +120,7 @@ JOB_PROJECTION = (
 
 
 def project_job(job: Job, history: plan.History, has_progress: bool = True) -> None:
-    """Set the columns that follow from the events; the live figures only with `has_progress`."""
+    """Set the columns derived from the events; the live figures only with `has_progress`."""
     current = plan.current_step(history)
     job.state = plan.state_of(history)
     if has_progress:
@@ -150,13 +152,13 @@ STEP_PROJECTION = (
 
 
 def step_columns(step: plan.StepHistory, has_progress: bool = True) -> dict[str, Any]:
-    """Return the columns of a step's row that follow from the events."""
+    """Return the columns of a step's row that are derived from the events."""
     live = ("done_bytes", "total_bytes") if has_progress else ()
     return {name: getattr(step, name) for name in (*STEP_PROJECTION, *live)}
 
 
 def _limited(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the payload with its text cut to what a page can show."""
+    """Return the payload with its text shortened to what a page can show."""
     text = payload.get("text")
     if isinstance(text, str) and len(text) > _TEXT_LIMIT:
         return {**payload, "text": text[:_TEXT_LIMIT] + " …"}

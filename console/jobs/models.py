@@ -1,7 +1,6 @@
-"""Rows of jobs: what was asked, how far it is, and the log that is the truth about it.
+"""Rows of jobs: what was requested, how far it is, and the log, which is the truth about it.
 
-State changes are made by `journal.py` (events) and by the compare-and-set methods here (leases);
-nobody else writes these rows.
+Only `journal.py` (events) and the compare-and-set methods here (leases) write these rows.
 """
 
 import datetime
@@ -30,21 +29,21 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.open().filter(subject_id=subject_id).order_by("created_at")
 
     def in_group(self, group_id: uuid.UUID) -> "JobQuerySet":
-        """The jobs that were started together, by the name of their subject."""
+        """Jobs that were started together, ordered by the name of their subject."""
         return self.filter(group_id=group_id).order_by("subject_name", "created_at")
 
     def claimable(self, now: datetime.datetime) -> "JobQuerySet":
-        """Open jobs whose time has come and that no living worker holds."""
+        """Open jobs that are due and that no live worker holds."""
         return self.open().filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=now),
-            # A second of grace: the wake-up may be a little early by another host's clock.
+            # A second of tolerance: another host's clock may be slightly ahead.
             Q(wake_at__isnull=True) | Q(wake_at__lte=now + datetime.timedelta(seconds=1)),
         )
 
     def claim(
         self, job_id: uuid.UUID, owner: str, now: datetime.datetime, lease_seconds: float
     ) -> bool:
-        """Take the lease of a job; return whether it was won. At most one caller wins."""
+        """Try to take the lease of a job; return whether it worked. At most one caller gets it."""
         return bool(
             self.claimable(now)
             .filter(id=job_id)
@@ -57,7 +56,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         )
 
     def make_exclusive(self, job_id: uuid.UUID) -> bool:
-        """Make a job its subject's exclusive one; return False while another one is open."""
+        """Make this the subject's exclusive job; return False while another one is open."""
         try:
             with transaction.atomic():
                 self.filter(id=job_id).update(is_exclusive=True)
@@ -72,7 +71,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     def renew(
         self, job_id: uuid.UUID, owner: str, now: datetime.datetime, lease_seconds: float
     ) -> bool:
-        """Hold a lease for longer; return False when it is lost."""
+        """Renew a lease; return False if it is lost."""
         until = now + datetime.timedelta(seconds=lease_seconds)
         return bool(self.filter(id=job_id, lease_owner=owner).update(lease_until=until))
 
@@ -83,7 +82,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         wake_at: datetime.datetime | None,
         now: datetime.datetime,
     ) -> bool:
-        """Give a lease back; return False when it was lost before."""
+        """Release a lease; return False if it was already lost."""
         return bool(
             self.filter(id=job_id, lease_owner=owner).update(
                 lease_owner="", lease_until=None, wake_at=wake_at, sent_at=now, send_count=1
@@ -92,15 +91,13 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(models.Model):
-    """A piece of work that takes longer than a page, on one subject, by one workflow.
+    """Work on one subject that takes longer than a page request, done by one workflow.
 
     queued ──▶ running ──▶ succeeded
                   │  └──▶ needs_attention ──▶ running (retry) │ unwinding (undo) │ failed (closed)
                   ▼              ▲
               unwinding ─────────┘
-                  └──▶ failed (everything is as it was before)
-
-    All columns below the line in the code are projections of the events or belong to the lease.
+                  └──▶ failed (everything is as before)
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -135,13 +132,13 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     last_event_number = models.PositiveIntegerField(default=0)
-    # What pages watch: rises with every event and with every progress that was saved.
+    # Pages compare it: it rises with every event and whenever progress is saved.
     revision = models.PositiveIntegerField(default=0)
     done_bytes = models.BigIntegerField(default=0)
     total_bytes = models.BigIntegerField(null=True, blank=True)
     rate_bps = models.BigIntegerField(null=True, blank=True)
     progress_at = models.DateTimeField(null=True, blank=True)
-    # The lease, and when to wake a worker next.
+    # The lease, and the next wake-up.
     lease_owner = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     wake_at = models.DateTimeField(null=True, blank=True)
@@ -157,7 +154,7 @@ class Job(models.Model):
                 fields=["subject_id"],
                 condition=Q(is_exclusive=True, state__in=[str(state) for state in OPEN]),
                 name="jobs_one_open_exclusive_job",
-                violation_error_message="Another job of this is running.",
+                violation_error_message="Another job of this machine is running.",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=JobState.values), name="jobs_state_is_known"
@@ -178,7 +175,7 @@ class Job(models.Model):
 
     @property
     def workflow(self) -> Workflow:
-        """The plan this job began with.
+        """The plan this job started with.
 
         Raises:
             UnknownWorkflow: this process does not know it.
@@ -199,7 +196,7 @@ class Job(models.Model):
 
     @property
     def subject_url(self) -> str:
-        """The page of the subject, where its room gave one; else empty."""
+        """The page of the subject; empty if its workflow has none."""
         workflow = find_workflow(self.kind, self.plan_version)
         if workflow is None or not workflow.subject_url_name:
             return ""
@@ -207,35 +204,35 @@ class Job(models.Model):
 
     @property
     def plan_problem(self) -> str:
-        """Why no worker of this version can take the job; empty where one can."""
+        """Why no worker of this version can run the job; empty if one can."""
         if self.is_finished or find_workflow(self.kind, self.plan_version) is not None:
             return ""
         return (
             f"This version of Understudy has no plan “{self.kind}” version {self.plan_version}. "
-            "The job continues once a worker of the version that started it runs again."
+            "The job continues when a worker of the version that started it is running again."
         )
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, or takes until now; None before it started."""
+        """How long it took, or has taken so far; None before it started."""
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
 
     @property
     def point_of_no_return(self) -> str:
-        """The name of the first step that cannot be undone; empty where all can."""
+        """The name of the first irreversible step; empty if there is none."""
         names = (step.name for step in self.steps.all() if step.undo_kind == UndoKind.IRREVERSIBLE)
         return next(names, "")
 
     @property
     def requested_by_name(self) -> str:
-        """Who asked, as pages and logs say it."""
+        """Who requested the job, as shown on pages and in logs."""
         return self.requested_by.get_username() if self.requested_by else "the system"
 
 
 class JobStep(models.Model):
-    """How one step of a job stands: a projection of the events, made for pages.
+    """One step of a job: a projection of the events, for pages.
 
     pending ──▶ running ◀──▶ waiting; running ──▶ succeeded │ failed │ interrupted
     succeeded ──▶ undoing ──▶ undone │ undo_failed; undo_failed ──▶ undoing
@@ -270,19 +267,19 @@ class JobStep(models.Model):
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, or takes until now; None before it started."""
+        """How long it took, or has taken so far; None before it started."""
         if self.started_at is None:
             return None
         return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
 
     @property
     def is_active(self) -> bool:
-        """Whether it is being worked on: its live figures are the job's."""
+        """Whether it is in progress; its live figures are then the job's."""
         return self.state in (StepState.RUNNING, StepState.WAITING, StepState.UNDOING)
 
 
 class JobEvent(models.Model):
-    """One line of a job's log. Rows are added, never changed: they are the truth about the job."""
+    """One entry in a job's log. Entries are only ever added: they are the truth about the job."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
     number = models.PositiveIntegerField()

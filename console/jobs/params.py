@@ -1,4 +1,4 @@
-"""Turn a workflow's parameters into JSON and back: ids and choices only, no rows."""
+"""Turn a workflow's parameters into JSON and back: IDs and choices only, no rows."""
 
 import dataclasses
 import datetime
@@ -14,7 +14,7 @@ def params_to_json(params: Any) -> dict[str, Any]:
     """Return a params dataclass as a JSON object.
 
     Raises:
-        TypeError: it holds something that is neither an id nor a choice.
+        TypeError: it holds something other than IDs and choices.
     """
     return {
         field.name: _to_json(getattr(params, field.name)) for field in dataclasses.fields(params)
@@ -22,7 +22,7 @@ def params_to_json(params: Any) -> dict[str, Any]:
 
 
 def params_from_json(params_type: type, data: dict[str, Any]) -> Any:
-    """Return the dataclass that `params_to_json` had before it."""
+    """Return the dataclass that `params_to_json` was given."""
     hints = typing.get_type_hints(params_type)
     return params_type(**{name: _from_json(hints[name], value) for name, value in data.items()})
 
@@ -39,9 +39,9 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, _PLAIN):
-        # A choice of Django's is a str with a class of its own; JSON wants the plain one.
+        # A Django choice is a subclass of str; JSON needs the plain string.
         return str(value) if isinstance(value, str) else value
-    raise TypeError(f"params may hold ids and choices only, not {type(value).__name__}")
+    raise TypeError(f"params may only hold IDs and choices, not {type(value).__name__}")
 
 
 def _from_json(hint: Any, value: Any) -> Any:

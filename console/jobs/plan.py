@@ -1,8 +1,8 @@
 """From a job's events to its next move. Pure: no rows, no clock, no outside world.
 
-The log of events is the truth. `replay` reads it into a `History`, refusing what cannot have
-happened; `next_move` says what a worker has to do now. Both the engine and the projections that
-pages show go through here, so they cannot disagree.
+The log of events is the truth. `replay` reads it into a `History` and rejects what cannot have
+happened; `next_move` says what a worker has to do now. The engine and the projections that pages
+show both use this module, so they cannot disagree.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from console.jobs.choices import EventType, JobState, StepState, UndoKind
 from console.jobs.errors import IllegalEvent
 from console.jobs.workflow import Step, Workflow
 
-# How often something is tried before a person must look, and how long between two tries.
+# How often something is tried before a job needs attention, and how long to wait in between.
 FORWARD_ATTEMPTS = 5
 UNDO_ATTEMPTS = 10
 LOST_WORKERS_LIMIT = 5
@@ -24,7 +24,7 @@ _BACK_OFF_LONGEST_SECONDS = 60
 CANCELLED = "JOBS-CANCELLED"
 WORKER_LOST = "JOBS-WORKER-LOST"
 
-# (state before, event) -> state after. What is not here is illegal.
+# (state before, event) -> state after. Anything else is illegal.
 STEP_TRANSITIONS: Mapping[tuple[StepState, EventType], StepState] = {
     (StepState.PENDING, EventType.STARTED): StepState.RUNNING,
     (StepState.FAILED, EventType.STARTED): StepState.RUNNING,
@@ -47,13 +47,13 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, EventType], StepState] = {
     (StepState.UNDOING, EventType.NOTE): StepState.UNDOING,
 }
 
-# After these the bytes done of a step are what the event says; in between they are live figures.
+# These events set a step's bytes; in between they are live figures.
 PROGRESS_EVENTS = frozenset(EventType) - {EventType.NOTE, EventType.WAITING}
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One line of a job's log. `step` is empty where it is about the whole job."""
+    """One entry in a job's log. `step` is empty if it concerns the whole job."""
 
     number: int
     type: EventType
@@ -70,7 +70,7 @@ class StepHistory:
     state: StepState = StepState.PENDING
     attempt: int = 0
     undo_attempt: int = 0
-    # Since a person last asked to go on.
+    # Counted since the last Retry.
     failures: int = 0
     undo_failures: int = 0
     lost_workers: int = 0
@@ -80,7 +80,7 @@ class StepHistory:
     failed_at: datetime.datetime | None = None
     output: dict[str, Any] | None = None
     note: str = ""
-    # What the step waits for; it says nothing any more once the step is done.
+    # The note says what the step waits for, so it is dropped once the step is done.
     is_note_a_wait: bool = False
     error_code: str = ""
     error_text: str = ""
@@ -93,7 +93,7 @@ class StepHistory:
 
     @property
     def is_active(self) -> bool:
-        """Whether code of the step may have run without a known end."""
+        """Whether the step's code may have run without a recorded end."""
         return self.state in (StepState.RUNNING, StepState.WAITING, StepState.INTERRUPTED)
 
 
@@ -117,7 +117,7 @@ class History:
 
     @property
     def is_past_return(self) -> bool:
-        """Whether an irreversible step was begun: from there a job goes forward only."""
+        """Whether an irreversible step has begun: from then on, a job only goes forward."""
         return any(
             history.step.irreversible and history.state != StepState.PENDING
             for history in self.steps.values()
@@ -141,7 +141,7 @@ class History:
 
     @property
     def left_over(self) -> list[StepHistory]:
-        """The steps whose effect is there or may be there, in order."""
+        """The steps that have, or may have, left an effect, in order."""
         gone = (StepState.PENDING, StepState.FAILED, StepState.UNDONE)
         return [
             history
@@ -152,7 +152,7 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Run a step. `is_resumed` means that it waited, and no new attempt begins."""
+    """Run a step. `is_resumed`: it was waiting, and no new attempt begins."""
 
     step: Step
     attempt: int
@@ -171,7 +171,7 @@ class Undo:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-    """Nothing to do: the job has ended, or a person must look."""
+    """Nothing to do: the job has finished or needs attention."""
 
     state: JobState
 
@@ -180,7 +180,7 @@ Move = Run | Undo | Finish
 
 
 def back_off_seconds(failures: int) -> int:
-    """Return how long to wait after so many failures in a row."""
+    """Return how long to wait after this many failures in a row."""
     return int(min(_BACK_OFF_FIRST_SECONDS * 2 ** min(failures - 1, 10), _BACK_OFF_LONGEST_SECONDS))
 
 
@@ -189,10 +189,10 @@ def new_history(workflow: Workflow) -> History:
 
 
 def replay(workflow: Workflow, events: Iterable[Event]) -> History:
-    """Return what a log says.
+    """Return the history that a log tells.
 
     Raises:
-        IllegalEvent: the log holds something that cannot have happened.
+        IllegalEvent: the log contains something that cannot have happened.
     """
     history = new_history(workflow)
     for event in events:
@@ -201,7 +201,7 @@ def replay(workflow: Workflow, events: Iterable[Event]) -> History:
 
 
 def next_move(history: History) -> Move:
-    """Return what has to be done now."""
+    """Return what a worker has to do now."""
     if history.is_closed:
         return Finish(JobState.FAILED)
     return _next_undo(history) if history.is_unwinding else _next_run(history)
@@ -218,7 +218,7 @@ def state_of(history: History) -> JobState:
 
 
 def current_step(history: History) -> StepHistory | None:
-    """Return the step that runs, comes next or is in trouble; none when all is over."""
+    """Return the step that is running, is next or needs attention; none when the job is over."""
     move = next_move(history)
     if isinstance(move, Run | Undo):
         return history.steps[move.step.name]
@@ -269,7 +269,7 @@ def _after_failure(step: StepHistory, failures: int) -> datetime.datetime | None
 
 
 def apply_event(history: History, event: Event) -> None:
-    """Let one event happen.
+    """Apply one event.
 
     Raises:
         IllegalEvent: it cannot happen now; `history` is unchanged.
@@ -324,7 +324,7 @@ def _apply_to_step(history: History, event: Event) -> None:
 
 
 def _is_in_turn(history: History, event: Event) -> bool:
-    """Whether a step or undo that starts is the one whose turn it is."""
+    """Tell whether a step or undo that starts is the next one."""
     move = next_move(history)
     if event.type == EventType.STARTED:
         return isinstance(move, Run) and move.step.name == event.step
@@ -341,14 +341,14 @@ def _apply_success(history: History, step: StepHistory, event: Event) -> None:
     step.error_code, step.error_text = "", ""
     if not history.is_unwinding:
         history.error_code, history.error_text = "", ""
-    # A cancel that came in the last step of all came too late.
+    # A cancel during the very last step is too late.
     has_more = any(other.state == StepState.PENDING for other in history.steps.values())
     if history.is_cancel_requested and has_more and not history.is_past_return:
         _unwind_for_cancel(history)
 
 
 def _apply_failure(history: History, step: StepHistory, event: Event) -> None:
-    """A failure, a failed undo or a lost worker."""
+    """Apply a failure, a failed undo or a lost worker."""
     step.error_code = str(event.payload["code"])
     step.error_text = str(event.payload["text"])
     step.finished_at = step.failed_at = event.at
@@ -400,7 +400,7 @@ def _apply_to_job(history: History, event: Event) -> None:
         _forget_failures(history)
     elif event.type == EventType.CLOSED:
         history.is_closed = True
-        history.error_text = f"{history.error_text} Closed by {by}, as it was left.".strip()
+        history.error_text = f"{history.error_text} Closed by {by}; nothing was undone.".strip()
     else:
         raise _illegal(history, event)
 

@@ -1,6 +1,6 @@
-"""What may be done to a job now, and why not. Pure: rows in, reasons out.
+"""What can be done to a job now, and why not. Pure: rows in, reasons out.
 
-Pages grey their buttons by the same answers by which the server refuses.
+Pages grey out their buttons for the same reasons for which the server refuses.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from console.jobs.models import Job
 
 @dataclasses.dataclass(frozen=True)
 class Act:
-    """An act; `refusal` says why it is not possible, empty when it is."""
+    """An act; `refusal` says why it is not possible, and is empty if it is."""
 
     refusal: str = ""
 
@@ -22,7 +22,7 @@ class Act:
 
 @dataclasses.dataclass(frozen=True)
 class Acts:
-    """All that can be asked of a job."""
+    """All acts on a job."""
 
     cancel: Act
     retry: Act
@@ -40,7 +40,7 @@ class Acts:
 
 
 def plan_acts(job: Job) -> Acts:
-    """Return what may be asked of a job in its present state."""
+    """Return which acts are possible in the job's current state."""
     in_trouble = job.state == JobState.NEEDS_ATTENTION
     not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed."
     return Acts(
@@ -57,7 +57,7 @@ def _cancel_refusal(job: Job) -> str:
     if job.state == JobState.UNWINDING:
         return "The job is already being undone."
     if job.is_cancel_requested:
-        return "The job is already being cancelled; the running step is being stopped."
+        return "The job is already being cancelled: the running step is being stopped."
     if job.is_past_return:
         return f"The job is past its point of no return: {_return_reason(job)}."
     return ""
@@ -78,9 +78,9 @@ def _undo_refusal(job: Job) -> str:
         if step.undo_kind == UndoKind.IRREVERSIBLE and step.state == StepState.SUCCEEDED:
             return f"“{step.title}” cannot be undone: {step.undo_reason}."
         if step.state == StepState.INTERRUPTED:
-            return f"“{step.title}” was cut off; only a retry can show how far it came."
+            return f"“{step.title}” was cut off. Only a retry can tell how far it got."
         if step.state == StepState.UNDO_FAILED:
-            return "The job is already being undone; choose Retry to continue."
+            return "The job is already being undone. Choose Retry to continue."
     return ""
 
 

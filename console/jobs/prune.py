@@ -1,7 +1,7 @@
-"""Forget jobs of long ago, or a snapshot a minute would fill the database.
+"""Delete old jobs; otherwise a snapshot a minute would fill the database.
 
-Only what is done or undone is forgotten. What needs attention stays, and so do jobs that
-were started together, as failovers are, for a year: people come back to those.
+Only finished jobs are deleted. Jobs that need attention stay. Jobs that failed, or were started
+together as in a failover, stay for a year: people come back to those.
 """
 
 import datetime
@@ -17,13 +17,13 @@ from console.jobs.models import Job
 logger = logging.getLogger(__name__)
 
 _LONGEST_DAYS = 365
-# Deleted in small lots, so that no other writer waits for long.
+# Deleted in small batches, so that no other writer waits for long.
 _LOT = 200
 _LOTS_PER_RUN = 50
 
 
 def prune_jobs(now: datetime.datetime | None = None) -> int:
-    """Delete jobs that are old enough; return how many. What is left over is for the next run."""
+    """Delete jobs that are old enough; return how many. The next run deletes what is left."""
     now = now or timezone.now()
     routine_before = now - datetime.timedelta(days=settings.UNDERSTUDY_JOB_DAYS)
     all_before = now - datetime.timedelta(days=_LONGEST_DAYS)

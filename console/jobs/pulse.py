@@ -1,7 +1,7 @@
-"""A worker's signs of life for one job: the lease is renewed and live figures are saved.
+"""A worker's signs of life for one job: it renews the lease and saves live figures.
 
-A thread does both once a second while steps run, so that a step neither has to think of them nor
-pays for them. It also learns there that a cancel was asked for, or that the lease is lost.
+A thread does both once a second while steps run, so that steps neither have to think of it nor pay
+for it. It also notices when the job is cancelled or the lease is lost.
 """
 
 import collections
@@ -22,13 +22,13 @@ from console.jobs.models import Job, JobStep
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-# A rate tells about the recent past: long enough to be calm, short enough to be true.
+# The window of a rate: long enough to be steady, short enough to be current.
 RATE_WINDOW_SECONDS = 15.0
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far the running step is, and how fast it went lately."""
+    """How far the running step has got, and how fast it has been lately."""
 
     done_bytes: int = 0
     total_bytes: int | None = None
@@ -37,7 +37,7 @@ class Progress:
     )
 
     def report(self, done_bytes: int, total_bytes: int | None, at_seconds: float) -> bool:
-        """Take new figures; return whether they differ. It never goes backwards."""
+        """Take new figures; return whether they differ. Progress never goes backwards."""
         before = (self.done_bytes, self.total_bytes)
         self.done_bytes = max(self.done_bytes, done_bytes)
         self.total_bytes = self.total_bytes if total_bytes is None else total_bytes
@@ -48,7 +48,7 @@ class Progress:
 
     @property
     def rate_bps(self) -> int | None:
-        """Bytes per second over the window, or None while it is too early to say."""
+        """Bytes per second over the window; None while it is too early to tell."""
         if len(self.samples) < 2:
             return None
         (first_at, first_bytes), (last_at, last_bytes) = self.samples[0], self.samples[-1]
@@ -59,8 +59,8 @@ class Progress:
 class Pulse:
     """Keep a lease and save progress while the block runs.
 
-    Inside a transaction of the caller, as in most tests, another thread could not see the row;
-    there it works without one, and saves when it is told.
+    Inside the caller's transaction, as in most tests, another thread could not see the row. There
+    it works without a thread, and saves when it gets figures.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Pulse:
             self._step, self._progress, self._is_unsaved = step, Progress(), False
 
     def report(self, done_bytes: int, total_bytes: int | None) -> None:
-        """Take the figures of the running step. Saved at most once a second."""
+        """Take the running step's figures. They are saved at most once a second."""
         with self._lock:
             changed = self._progress.report(done_bytes, total_bytes, time.monotonic())
             self._is_unsaved = self._is_unsaved or changed
@@ -117,9 +117,9 @@ class Pulse:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another worker has the job, or may have: the lease was not renewed in time.
+        """Whether another worker holds the job, or may hold it: the lease was not renewed in time.
 
-        Told by the time alone, so that a tick that hangs does not hide it. Once lost, always lost.
+        Judged by the clock alone, so that a hanging tick cannot hide it. Once lost, always lost.
         """
         if self._thread is not None and self._is_lease_over():
             self._is_lost = True
@@ -127,11 +127,11 @@ class Pulse:
 
     @property
     def figures(self) -> tuple[int, int | None]:
-        """Bytes done and in all of the running step."""
+        """Bytes done and total bytes of the running step."""
         return self._progress.done_bytes, self._progress.total_bytes
 
-    def look(self) -> None:
-        """Learn of cancel and lease now, where no thread does it."""
+    def poll(self) -> None:
+        """Check for a cancel and a lost lease now, if no thread does."""
         if self._thread is None:
             self._read()
 
@@ -143,7 +143,7 @@ class Pulse:
             connection.close()
 
     def _tick_bravely(self) -> None:
-        """Tick; a database that is away for a moment must not end the pulse."""
+        """Tick; a database that is briefly unavailable must not end the pulse."""
         try:
             self._tick()
         except DatabaseError as error:

@@ -1,6 +1,6 @@
-"""What long work says to the job that it is done for, and hears from it.
+"""How long-running work reports to its job, and learns of a cancel.
 
-A step passes its context on; work that no job waits for is done in silence.
+A step passes its context on; work outside a job uses `SILENCE`.
 """
 
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Progress and notes go up, a cancel comes down."""
+    """Progress and notes go up; a cancel comes down."""
 
     def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
-        """Say how far it is. Cheap: may be called for every slice, from any thread."""
+        """Report progress. Cheap: may be called for every slice, from any thread."""
 
     def note(self, text: str) -> None:
-        """Say something to the people who watch; it never steers code."""
+        """Show a text to people who watch; code never depends on it."""
 
     def check_cancel(self) -> None:
         """Stop here if the job was cancelled, the step's limit is over or the lease is lost.
 
-        To be called between slices, after looking for what an earlier attempt left.
+        Call it between slices, after checking for what an earlier attempt left.
 
         Raises:
-            JobCancelled: somebody asked to cancel.
+            JobCancelled: someone cancelled the job.
             StepTimedOut: the limit is over.
         """
 
@@ -31,20 +31,20 @@ class Silence:
     """The report of work that nobody watches or cancels."""
 
     def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def check_cancel(self) -> None:
-        """Go on."""
+        """Continue."""
 
 
 SILENCE = Silence()
 
 
 class CancelOnly(Silence):
-    """Hears a cancel of the report it was made of, and says nothing to it."""
+    """Passes on a cancel from another report, but reports nothing to it."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -54,7 +54,7 @@ class CancelOnly(Silence):
 
 
 def at_each_slice(report: Report) -> Callable[[int, int], None]:
-    """Return what is to be called with the bytes done and in all: it heeds a cancel, then tells."""
+    """Return a callback for each slice, which checks for a cancel and then reports progress."""
 
     def on_slice(done_bytes: int, total_bytes: int) -> None:
         report.check_cancel()

@@ -1,7 +1,7 @@
-"""Wake the jobs that nobody will wake: their worker died, or their wake-up call was lost.
+"""Wake jobs that nobody else will wake: their worker died, or their wake-up was lost.
 
-A reconciler: it looks at every open job, decides by a pure function and sends. It may run at any
-time, twice, or late. The work itself is claimed by lease, so a call too many does no harm.
+A reconciler: it reads every open job, decides with a pure function and sends. It may run at any
+time, twice, or late. A lease protects the work itself, so an extra wake-up does no harm.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ from console.jobs.wake import send_wake_up
 
 logger = logging.getLogger(__name__)
 
-# A call may be waiting in a long queue; each further one therefore comes later than the last.
+# A wake-up may be waiting in a long queue, so the wait before the next one grows each time.
 FIRST_RESEND_SECONDS = 20
 LONGEST_RESEND_SECONDS = 600
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenJob:
-    """What the decision needs to know of an open job."""
+    """What the decision needs to know about an open job."""
 
     id: UUID
     lease_until: datetime.datetime | None
@@ -65,13 +65,13 @@ def _patience(send_count: int) -> datetime.timedelta:
 
 
 def rescue_stale_jobs() -> int:
-    """Wake what has to be woken; return how many."""
+    """Wake the jobs that have to be woken; return how many."""
     now = timezone.now()
     rows = Job.objects.open().values_list("id", "lease_until", "wake_at", "sent_at", "send_count")
     wake_ups = plan_rescue((OpenJob(*row) for row in rows), now)
     for wake_up in wake_ups:
         job = Job.objects.get(id=wake_up.job_id)
-        # Before sending, so that a worker that answers at once is not overwritten.
+        # Before sending, so that it cannot overwrite what a quick worker writes.
         Job.objects.filter(id=job.id).update(sent_at=now, send_count=F("send_count") + 1)
         logger.info("job woken job=%s kind=%s because=%s", job.id, job.kind, wake_up.reason)
         if not send_wake_up(job):

@@ -1,4 +1,4 @@
-"""The wake-up calls that Celery carries. The bodies only call plain functions."""
+"""The Celery tasks of jobs. They only call plain functions."""
 
 # Celery ships no types.
 # mypy: disable-error-code="untyped-decorator"
@@ -24,5 +24,5 @@ def rescue_stale_jobs() -> None:
 
 @shared_task(name="jobs.prune_jobs", ignore_result=True, soft_time_limit=240, time_limit=300)
 def prune_jobs() -> None:
-    """Forget jobs of long ago."""
+    """Delete old jobs."""
     prune.prune_jobs()

@@ -1,6 +1,6 @@
-"""Run workflows in tests with the real engine, in process, and bring faults into them.
+"""Run workflows in tests with the real engine, in process, and inject faults.
 
-No Celery and no doubles: `run_until_done` is a worker that never sleeps longer than it must.
+No Celery and no test doubles: `run_until_done` is a worker that never sleeps longer than it must.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ _WORLD_WAIT_SECONDS = 0.1
 
 
 class WorkerCrashed(BaseException):
-    """Stands for kill -9: nothing of the worker's own runs after it."""
+    """Stands for kill -9: no code of the worker runs after it."""
 
 
 class JumpingClock:
-    """The real time plus what was skipped."""
+    """The real time, plus what was skipped."""
 
     def __init__(self) -> None:
         self._skipped = datetime.timedelta()
@@ -44,10 +44,10 @@ class JumpingClock:
 
 
 def run_until_done(job: Job, clock: JumpingClock | None = None, limit_seconds: float = 120) -> Job:
-    """Work on a job until it has ended or needs attention, and return it as it then is.
+    """Work on a job until it has finished or needs attention, and return it.
 
-    Pauses of the engine (back-off, a dead worker's lease) are skipped on the clock; where a step
-    waits for the world, real time passes. A crashed worker is followed by another one.
+    The engine's own pauses (back-off, a dead worker's lease) are skipped on the clock; while a step
+    waits for the outside world, real time passes. Another worker follows a crashed one.
     """
     clock = clock or JumpingClock()
     ends_at_seconds = time.monotonic() + limit_seconds
@@ -56,14 +56,14 @@ def run_until_done(job: Job, clock: JumpingClock | None = None, limit_seconds: f
         if job.is_finished:
             return job
         if time.monotonic() > ends_at_seconds:
-            raise AssertionError(f"{job} did not end:\n{log_of(job)}")
+            raise AssertionError(f"{job} did not finish:\n{log_of(job)}")
         _make_claimable(job, clock)
         with contextlib.suppress(WorkerCrashed):
             engine.run_job(job.id, clock=clock, send=_send_nothing)
 
 
 def log_of(job: Job) -> str:
-    """Return a job's log as text, one event a line."""
+    """Return a job's log as text, one event per line."""
     return "\n".join(
         f"{event.number:3} {event.step:24} {event.type:16} {event.payload}"
         for event in job.events.all()
@@ -74,7 +74,7 @@ def log_of(job: Job) -> str:
 def fail_at(
     *steps: str, is_undo: bool = False, times: int | None = None, code: str = FAULT
 ) -> Iterator[None]:
-    """Have steps (or their undos) fail before they act, always or so many times each.
+    """Make steps (or their undos) fail before they act, always or `times` times each.
 
     The end of the block asserts that each of them did.
     """
@@ -84,7 +84,7 @@ def fail_at(
         name = running.name
         if name in failures and undo == is_undo and (times is None or failures[name] < times):
             failures[name] += 1
-            raise StepFailed(code, f"A fault was brought into {name}.")
+            raise StepFailed(code, f"A fault was injected into {name}.")
         return previous(running, action, context, undo)
 
     previous = doors.call
@@ -95,7 +95,7 @@ def fail_at(
 
 @contextlib.contextmanager
 def run_twice() -> Iterator[None]:
-    """Have every step and every undo run twice in a row; the second time counts."""
+    """Run every step and every undo twice in a row; the second result counts."""
 
     def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
         previous(running, action, context, undo)
@@ -108,7 +108,7 @@ def run_twice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def crash_after(event_type: EventType, *steps: str) -> Iterator[None]:
-    """Kill the worker once in each of these steps, right after it wrote this event.
+    """Kill the worker once in each of these steps, right after it has written this event.
 
     The end of the block asserts that each crash happened.
     """
@@ -118,7 +118,7 @@ def crash_after(event_type: EventType, *steps: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def crash_before(event_type: EventType, *steps: str) -> Iterator[None]:
-    """Kill the worker once in each of these steps, when it has acted but not written this event.
+    """Kill the worker once in each of these steps, after it has acted, before it writes this event.
 
     The end of the block asserts that each crash happened.
     """
@@ -128,10 +128,10 @@ def crash_before(event_type: EventType, *steps: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancel_after(job: Job, step: str) -> Iterator[None]:
-    """Cancel the job when a step has acted, and lose the worker before it can say so.
+    """Cancel the job when a step has acted, and kill the worker before it can record that.
 
-    The step's effect is there, though the log does not know it. The next worker's attempt must
-    find it: the step either ends well, and is undone, or takes the effect away as it stops.
+    The step has had its effect, but the log does not know. The next worker's attempt must find it:
+    either the step succeeds and is undone, or it removes the effect as it stops.
     """
     cancelled = {step: 0}
 
@@ -148,7 +148,7 @@ def cancel_after(job: Job, step: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancel_midway(job: Job, step: str) -> Iterator[None]:
-    """Cancel the job as soon as a step says that it has moved its first bytes."""
+    """Cancel the job as soon as a step reports its first bytes."""
     cancelled = {step: 0}
 
     def cancel() -> None:
@@ -168,7 +168,7 @@ def cancel_midway(job: Job, step: str) -> Iterator[None]:
 
 
 class _Watched:
-    """A step's context that has something done at each report of bytes."""
+    """A step's context that calls a function at each report of bytes."""
 
     def __init__(self, context: Any, at_bytes: Callable[[], None]) -> None:
         self._context = context
@@ -213,12 +213,12 @@ def _door(name: str, function: Any) -> Iterator[None]:
 
 
 def _make_claimable(job: Job, clock: JumpingClock) -> None:
-    """Let happen what has to before the job's next claim."""
+    """Skip or wait until the job can be claimed again."""
     if job.lease_until is not None:
         clock.skip_to(job.lease_until + datetime.timedelta(milliseconds=1))
         clock.skip(rescue.LONGEST_RESEND_SECONDS)
         row = rescue.OpenJob(job.id, job.lease_until, job.wake_at, job.sent_at, job.send_count)
-        assert rescue.plan_rescue([row], clock()), "nobody would rescue the job"
+        assert rescue.plan_rescue([row], clock()), "the rescuer would not wake the job"
     elif job.wake_at is not None and job.wake_at > clock():
         if job.steps.filter(state=StepState.WAITING).exists():
             time.sleep(min(_WORLD_WAIT_SECONDS, (job.wake_at - clock()).total_seconds()))

@@ -1,4 +1,4 @@
-"""Pages of jobs: the list, one job live, and what can be asked of it."""
+"""Pages of jobs: the list, one job live, and the acts on it."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -16,7 +16,7 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job, JobQuerySet
 
 _JOBS_PER_PAGE = 50
-# Word in the address, title, states; the first shows all.
+# Word in the URL, title, states; the first shows all.
 _FILTERS = (
     ("", "All", tuple(JobState)),
     ("open", "Running", OPEN),
@@ -28,7 +28,7 @@ _FILTERS = (
 
 @require_safe
 def job_list(request: HttpRequest) -> HttpResponse:
-    """List jobs, newest first, by state and by the machine they are about."""
+    """List jobs, newest first, filtered by state and by machine."""
     shown = request.GET.get("state", "")
     machine = request.GET.get("machine", "").strip()
     jobs = _filtered(jobs_for(request.user), shown, machine)
@@ -53,7 +53,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Show a job's steps; the part that lives is renewed while the job is open."""
+    """Show a job's steps; the live part is updated while the job is open."""
     job = get_job_for(request.user, job_id)
     if is_fragment(request) and request.GET.get("seen") == str(job.revision):
         return HttpResponse(status=204)
@@ -68,25 +68,25 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @require_POST
 def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Ask a job to stop and to undo what it did."""
+    """Cancel a job and undo what it did."""
     return _act(request, job_id, acts.cancel_job, "{job.title} is being cancelled.")
 
 
 @require_POST
 def retry(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Start a failed job again, or let one in trouble continue."""
+    """Start a failed job again, or continue one that needs attention."""
     return _act(request, job_id, acts.retry_job, "{job.title} is being retried.")
 
 
 @require_POST
 def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Undo a job in trouble."""
+    """Undo a job that needs attention."""
     return _act(request, job_id, acts.undo_job, "{job.title} is being undone.")
 
 
 @require_POST
 def close(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Call a job in trouble finished, as it was left."""
+    """Close a job that needs attention, without undoing anything."""
     return _act(request, job_id, acts.close_job, "{job.title} closed.")
 
 
@@ -111,6 +111,6 @@ def _filtered(jobs: JobQuerySet, shown: str, machine: str) -> JobQuerySet:
 
 
 def _revision_of(page: "Page[Job]") -> str:
-    """Return a word that changes when a row of this page does."""
+    """Return a text that changes whenever a row on this page does."""
     first = page[0].id.hex if len(page) else ""
     return f"{first}-{len(page)}-{sum(job.revision for job in page)}"

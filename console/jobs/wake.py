@@ -1,4 +1,4 @@
-"""Send wake-up calls through Celery. Losing one costs time, never work: the rescuer sends again."""
+"""Send wake-ups through Celery. A lost one costs time, never work: the rescuer sends it again."""
 
 import logging
 from uuid import UUID
@@ -13,16 +13,16 @@ from console.jobs.workflow import Workflow, find_workflow
 
 logger = logging.getLogger(__name__)
 
-# How long one delivery works on before it makes room for another job.
+# How long one delivery works before it makes way for another job.
 SLICE_SECONDS = 240
-# A longer pause is left to the rescuer, so that no worker's memory holds it.
+# Longer waits are left to the rescuer, so that they do not sit in a worker's memory.
 LONGEST_COUNTDOWN_SECONDS = 60
 _UNKNOWN_STEP_LIMIT_SECONDS = 3600
 _BROKER_ANSWER_SECONDS = 2
 
 
 def longest_delivery_seconds(workflow: Workflow | None) -> int:
-    """Return how long one delivery may take: a slice, and a last step begun at its end."""
+    """Return how long one delivery may take: a slice, and a last step that starts at its end."""
     longest = max(
         (step.limit_seconds for step in workflow.steps) if workflow else (),
         default=_UNKNOWN_STEP_LIMIT_SECONDS,
@@ -31,9 +31,9 @@ def longest_delivery_seconds(workflow: Workflow | None) -> int:
 
 
 def send_wake_up(job: Job, delay_seconds: float = 0) -> bool:
-    """Tell a worker about a job; return False when the broker cannot be reached."""
+    """Tell a worker about a job; return False if the broker cannot be reached."""
     limit_seconds = longest_delivery_seconds(find_workflow(job.kind, job.plan_version))
-    # A connection of its own: one that a broker left hanging would hang the next page as well.
+    # A separate connection: one left hanging by the broker would hang the next page too.
     options = {"socket_timeout": _BROKER_ANSWER_SECONDS}
     try:
         with current_app.connection_for_write(transport_options=options) as connection:
@@ -55,15 +55,15 @@ def send_wake_up(job: Job, delay_seconds: float = 0) -> bool:
 
 
 def wake_on_commit(job: Job, delay_seconds: float = 0) -> None:
-    """Send the wake-up once the rows are there for the worker to see."""
+    """Send the wake-up once the worker can see the rows."""
     transaction.on_commit(lambda: send_wake_up(job, delay_seconds), robust=True)
 
 
 def _forget_sending(job_id: UUID) -> None:
-    """Let the rescuer send at once when the broker is back."""
+    """Have the rescuer send right away when the broker is back."""
     Job.objects.filter(id=job_id).update(sent_at=None)
 
 
 def lease_seconds() -> float:
-    """How long a worker is believed to live after its last sign of life."""
+    """How long a worker is presumed alive after its last sign of life."""
     return float(settings.UNDERSTUDY_JOB_LEASE_SECONDS)

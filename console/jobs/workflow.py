@@ -6,7 +6,7 @@ A workflow is a table of contents at the top of its file; its steps follow, each
     def export() -> Steps:
         return (reserve_vm, import_vm)
 
-    @step("Name the VM's marker", nothing_to_undo="only an id was made", limit_seconds=30)
+    @step("Reserve the VM's marker", nothing_to_undo="it only makes an ID", limit_seconds=30)
     def reserve_vm(context: StepContext) -> dict[str, Any]: ...
 
     @step("Export the disks to a new VM", limit_seconds=24 * 3600)
@@ -15,8 +15,8 @@ A workflow is a table of contents at the top of its file; its steps follow, each
     @import_vm.undo
     def undo_import_vm(context: StepContext) -> None: ...
 
-Every app's `workflows` module names those of its rooms; it is imported when Django starts. This
-module knows no database rows; `engine.py` runs what is declared here.
+Every app's `workflows` module imports those of its rooms; it is loaded when Django starts. This
+module knows nothing of database rows; `engine.py` runs what is declared here.
 """
 
 import dataclasses
@@ -56,9 +56,9 @@ __all__ = [
 
 
 class Waiting(Exception):
-    """A step waits for the world: the worker is freed and the step runs again later.
+    """A step waits for the outside world: the worker is freed and the step runs again later.
 
-    Whoever raises it has nothing half-done: act in one step, wait in the next.
+    A step that raises it must not leave anything half-done: act in one step, wait in the next.
     """
 
     def __init__(self, reason: str, again_in_seconds: float = 2.0) -> None:
@@ -68,7 +68,7 @@ class Waiting(Exception):
 
 
 class StepContext(Report, Protocol):
-    """What a step may use. Everything else it must look up by the ids in `params`."""
+    """What a step may use. It gets everything else by the IDs in `params`."""
 
     job_id: UUID
     subject_id: UUID
@@ -81,11 +81,11 @@ class StepContext(Report, Protocol):
 
     @property
     def output(self) -> dict[str, Any]:
-        """This step's own output; empty until it has succeeded, so of use to its undo."""
+        """This step's own output; empty until it has succeeded, so it is for the undo."""
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the step's limit is over; a good time limit for a call."""
+        """Seconds until the step's limit is over; useful as the time-out of a call."""
 
 
 StepAction = Callable[[Any], dict[str, Any] | None]
@@ -93,7 +93,7 @@ StepAction = Callable[[Any], dict[str, Any] | None]
 
 @dataclasses.dataclass(eq=False)
 class Step:
-    """One step with one outside effect. Made by `step`, which says what the fields mean."""
+    """One step with one outside effect. Made by `step`, which explains the fields."""
 
     title: str
     action: StepAction
@@ -107,22 +107,22 @@ class Step:
 
     def __post_init__(self) -> None:
         if self.name != self.name.lower():
-            raise ValueError(f"step {self.name!r}: its name must be in lower-case snake form")
+            raise ValueError(f"step {self.name!r}: its name must be in lower-case snake case")
         if self.limit_seconds <= 0 or self.attempts < 1:
             raise ValueError(f"step {self.name}: limit_seconds and attempts must be positive")
 
     def undo(self, action: StepAction) -> StepAction:
         """Decorate the function that undoes this step."""
         if self.undo_action is not None:
-            raise ValueError(f"step {self.name}: it has an undo already")
+            raise ValueError(f"step {self.name}: it already has an undo")
         self.undo_action = action
         return action
 
     def check(self) -> None:
-        """Refuse a step that does not say exactly one thing about its undo.
+        """Check that the step declares its undo in exactly one way.
 
         Raises:
-            ValueError: it says nothing, or more than one thing.
+            ValueError: it declares none, or more than one.
         """
         ways = [self.undo_action is not None, bool(self.nothing_to_undo), bool(self.irreversible)]
         if sum(ways) != 1:
@@ -132,7 +132,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """The name of the function. It is stored, so it is never changed."""
+        """The name of the function. It is stored, so never change it."""
         return self.action.__name__
 
     @property
@@ -143,7 +143,7 @@ class Step:
 
     @property
     def undo_reason(self) -> str:
-        """Why there is no undo, in words; empty where there is one."""
+        """Why there is no undo; empty if there is one."""
         return self.irreversible or self.nothing_to_undo
 
 
@@ -159,16 +159,16 @@ def step(
     irreversible: str = "",
     makes_exclusive: bool = False,
 ) -> Callable[[StepAction], Step]:
-    """Make a step of a function.
+    """Make a function a step.
 
     Either an undo follows (`@name.undo`), or `nothing_to_undo` or `irreversible` says why there is
     none. The first irreversible step is the job's point of no return.
 
-    attempts: how often it is tried before the job is undone; from the point of no return on the
+    attempts: how often it is tried before the job is undone; from the point of no return on, the
         engine's own number applies unless this one is larger.
-    limit_seconds: kept by `check_cancel` and by waiting.
-    makes_exclusive: from this step on no other exclusive job of the subject may be open; the step
-        waits until there is none. For a workflow that is not exclusive from its start.
+    limit_seconds: enforced by `check_cancel` and while waiting.
+    makes_exclusive: from this step on, no other exclusive job of the subject may be open; the step
+        waits until there is none. For workflows that are not exclusive from the start.
     """
 
     def declare(action: StepAction) -> Step:
@@ -187,7 +187,7 @@ def step(
 
 @dataclasses.dataclass(frozen=True)
 class Workflow:
-    """A kind of job: an ordered list of steps under a version. Made by `workflow`."""
+    """A kind of job: an ordered list of steps with a version. Made by `workflow`."""
 
     kind: str
     title: str
@@ -206,22 +206,22 @@ class Workflow:
 
     @functools.cached_property
     def steps(self) -> Steps:
-        """The steps in order."""
+        """The steps, in order."""
         return self.list_steps()
 
     def check(self) -> None:
-        """Refuse a list of steps that is wrong. Called once all of them are declared.
+        """Check the list of steps. Called once all of them are declared.
 
         Raises:
-            ValueError: a step is wrong, or the list of them.
+            ValueError: a step, or the list, is wrong.
         """
         names = [step.name for step in self.steps]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"workflow {self.kind}: steps must be there and have unique names")
+            raise ValueError(f"workflow {self.kind}: it needs steps with unique names")
         for step in self.steps:
             step.check()
             if step.makes_exclusive and self.is_exclusive:
-                raise ValueError(f"workflow {self.kind}: it is exclusive from its start")
+                raise ValueError(f"workflow {self.kind}: it is exclusive from the start")
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)
@@ -233,7 +233,7 @@ class Workflow:
 
     @property
     def outline(self) -> list[str]:
-        """The list of steps as text, one line each: what must not change under one version."""
+        """The steps as text, one line each: must not change within a version."""
         return [f"{step.name} ({step.undo_kind})" for step in self.steps]
 
 
@@ -247,15 +247,15 @@ def workflow(
     is_exclusive: bool = True,
     subject_url_name: str = "",
 ) -> Callable[[Callable[[], Steps]], Workflow]:
-    """Make a workflow of the function that lists its steps, and register it.
+    """Make the function that lists the steps a workflow, and register it.
 
-    The function is called once all steps are declared, so the list can stand at the top of a file.
-    Change the list only together with `version`; once released, keep the old version registered
+    The function is called once all steps are declared, so the list can be at the top of a file.
+    Change the list only together with `version`; after a release, keep the old version registered
     for as long as jobs of it may be open.
 
-    params: a dataclass of ids and choices.
-    is_exclusive: no job of it may be open beside another exclusive job of the same subject.
-    subject_url_name: the URL name of the subject's page, reversed with its id.
+    params: a dataclass of IDs and choices.
+    is_exclusive: its jobs cannot be open together with other exclusive jobs of the same subject.
+    subject_url_name: the URL name of the subject's page, reversed with its ID.
 
     Raises:
         ValueError: another workflow has the same kind and version.
@@ -288,7 +288,7 @@ def get_workflow(kind: str, version: int) -> Workflow:
     workflow = find_workflow(kind, version)
     if workflow is None:
         raise UnknownWorkflow(
-            f"This version of Understudy knows no plan {kind!r} version {version}. "
+            f"This version of Understudy has no plan {kind!r} version {version}. "
             "A worker of the version that started the job can finish it."
         )
     return workflow
@@ -305,5 +305,5 @@ def newest_workflow(kind: str) -> Workflow:
 
 
 def registered_workflows() -> list[Workflow]:
-    """Return all, ordered by kind and version."""
+    """Return all workflows, ordered by kind and version."""
     return [workflow for _, workflow in sorted(_registry.items(), key=lambda item: item[0])]

@@ -116,7 +116,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='job',
-            constraint=models.UniqueConstraint(condition=models.Q(('is_exclusive', True), ('state__in', ['queued', 'running', 'unwinding'])), fields=('subject_id',), name='jobs_one_open_exclusive_job', violation_error_message='Another job of this is running.'),
+            constraint=models.UniqueConstraint(condition=models.Q(('is_exclusive', True), ('state__in', ['queued', 'running', 'unwinding'])), fields=('subject_id',), name='jobs_one_open_exclusive_job', violation_error_message='Another job of this machine is running.'),
         ),
         migrations.AddConstraint(
             model_name='job',

@@ -1,4 +1,4 @@
-"""How pages show jobs and steps: words, tones, time left. Pure: rows in, words out.
+"""How pages show jobs and steps: texts, tones, time left. Pure: rows in, texts out.
 
 All but the rate need the job's steps, prefetched.
 """
@@ -13,7 +13,7 @@ from console.jobs.models import Job, JobStep
 
 register = template.Library()
 
-# After this long without new figures a rate says nothing about now.
+# After this long without new figures, a rate is out of date.
 STALE_RATE_SECONDS = 15
 
 _JOB_TONES = {
@@ -24,7 +24,7 @@ _JOB_TONES = {
     JobState.FAILED: "bad",
     JobState.NEEDS_ATTENTION: "bad",
 }
-# Class of the step, and icon of the sprite.
+# Style class of the step, and icon in the sprite.
 _STEP_TONES = {
     StepState.PENDING: ("is-waiting", "state-waiting"),
     StepState.RUNNING: ("is-busy", "state-busy"),
@@ -56,7 +56,7 @@ def job_state_text(job: Job) -> str:
 
 @register.filter
 def job_progress_text(job: Job) -> str:
-    """Return where the job stands: `Step 3 of 9: Export to the VM`."""
+    """Return the current step: `Step 3 of 9: Export to the VM`."""
     steps = list(job.steps.all())
     for step in steps:
         if step.name == job.current_step:
@@ -66,7 +66,7 @@ def job_progress_text(job: Job) -> str:
 
 @register.filter
 def job_reason_text(job: Job) -> str:
-    """Return why the job waits, failed or is in trouble; empty where all is well."""
+    """Return why the job waits, failed or needs attention; empty if all is well."""
     if job.is_finished:
         return job.error_text
     for step in job.steps.all():
@@ -77,9 +77,9 @@ def job_reason_text(job: Job) -> str:
 
 @register.filter
 def job_advice(job: Job) -> str:
-    """Return what to do now; empty where there is nothing to do."""
+    """Return what to do now; empty if there is nothing to do."""
     if job.state == JobState.FAILED and not job.is_cancelled:
-        return "Everything this job had done was undone. Fix the cause, then choose Retry."
+        return "Everything this job did has been undone. Fix the cause, then choose Retry."
     if job.state != JobState.NEEDS_ATTENTION:
         return ""
     for step in job.steps.all():
@@ -101,7 +101,7 @@ def job_advice(job: Job) -> str:
 
 @register.filter
 def job_left_over(job: Job) -> list[JobStep]:
-    """Return the steps whose effect is there while the job needs attention."""
+    """Return the steps whose effect remains while the job needs attention."""
     if job.state != JobState.NEEDS_ATTENTION:
         return []
     gone = (StepState.PENDING, StepState.FAILED, StepState.UNDONE)
@@ -114,7 +114,7 @@ def job_left_over(job: Job) -> list[JobStep]:
 
 @register.filter
 def job_rate_bps(job: Job) -> int | None:
-    """Return the recent rate, or None when it is too old to be true of now."""
+    """Return the recent rate; None if it is out of date."""
     if not job.is_open or job.rate_bps is None or job.progress_at is None:
         return None
     silence = timezone.now() - job.progress_at
@@ -123,7 +123,7 @@ def job_rate_bps(job: Job) -> int | None:
 
 @register.filter
 def job_seconds_left(job: Job) -> float | None:
-    """Return how long the running step takes from now at its recent rate."""
+    """Return how much longer the running step takes at its recent rate."""
     rate_bps = job_rate_bps(job)
     if not rate_bps or job.total_bytes is None:
         return None

@@ -257,7 +257,7 @@ class GenericFive:
                 assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
                 page = admin_client.get(reverse("jobs:job", args=[job.id])).content.decode()
                 assert "Needs attention" in page
-                assert f"A fault was brought into {step}." in page
+                assert f"A fault was injected into {step}." in page
                 retry_job(job, None)
             case.finish(job)
         self._assert_undone(case, job, before)

@@ -94,7 +94,7 @@ def test_a_step_waits_until_its_job_is_the_only_exclusive_one(tmp_path: Path) ->
     assert not job.is_exclusive
     step = job.steps.get(name="take_turn")
     assert step.state == StepState.WAITING
-    assert step.note == "Send parcel of web-01 has to end first."
+    assert step.note == "Send parcel of web-01 has to finish first."
     assert not (tmp_path / "turn").exists()
     run_until_done(rival)
     assert run_until_done(job).state == JobState.SUCCEEDED
@@ -346,7 +346,7 @@ def test_start_in_a_job_of_its_own_request_id_returns_the_same_job(tmp_path: Pat
 
 def test_a_subject_has_one_open_exclusive_job(tmp_path: Path) -> None:
     first = start_demo(tmp_path)
-    with pytest.raises(JobConflict, match="has to wait") as caught:
+    with pytest.raises(JobConflict, match="cannot start") as caught:
         start_demo(tmp_path, subject_id=first.subject_id)
     assert caught.value.job == first
     run_until_done(first)
@@ -377,6 +377,6 @@ def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_a_job_takes_the_parameters_of_its_own_workflow_only() -> None:
-    with pytest.raises(TypeError, match="demo wants"):
+    with pytest.raises(TypeError, match="demo needs"):
         start_job("demo", uuid4(), "Parcel", {"folder": "/tmp"})
     assert not Job.objects.exists()

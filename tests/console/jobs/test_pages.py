@@ -139,16 +139,16 @@ def test_a_failed_job_says_what_happened_and_what_to_do(
     admin_client: Client, tmp_path: Path
 ) -> None:
     page = page_of(admin_client, failed_job(tmp_path))
-    assert "A fault was brought into copy." in page
+    assert "A fault was injected into copy." in page
     assert "TEST-FAULT" in page
-    assert "Everything this job had done was undone" in page
+    assert "Everything this job did has been undone" in page
 
 
 def test_a_job_in_trouble_says_what_is_left_and_offers_what_is_possible(
     admin_client: Client, tmp_path: Path
 ) -> None:
     page = page_of(admin_client, failed_job(tmp_path, "thank"))
-    assert "What is left half-done" in page
+    assert "Steps that were not undone" in page
     assert "Retry to continue from the failed step" in page
     assert "“Send the parcel” cannot be undone: it is on its way." in page
 
@@ -158,7 +158,7 @@ def test_a_job_of_an_unknown_plan_says_that_nobody_can_take_it(
 ) -> None:
     job = start_demo(tmp_path)
     Job.objects.filter(id=job.id).update(plan_version=99)
-    assert "No worker can take this job" in page_of(admin_client, job)
+    assert "No worker can run this job" in page_of(admin_client, job)
 
 
 def test_cancel_by_htmx_and_without_script(admin_client: Client, tmp_path: Path) -> None:

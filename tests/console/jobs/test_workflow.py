@@ -57,7 +57,7 @@ def test_params_come_back_as_they_were() -> None:
 
 
 def test_params_take_no_rows() -> None:
-    with pytest.raises(TypeError, match="ids and choices"):
+    with pytest.raises(TypeError, match="IDs and choices"):
         params_to_json(dataclasses.replace(_empty(), names=object()))
 
 
@@ -85,7 +85,7 @@ def test_a_step_says_exactly_one_thing_about_its_undo(has_undo: bool, ways: dict
 def test_a_step_has_one_undo() -> None:
     one = step("One", limit_seconds=1)(nothing)
     one.undo(nothing)
-    with pytest.raises(ValueError, match="has an undo already"):
+    with pytest.raises(ValueError, match="already has an undo"):
         one.undo(nothing)
 
 
@@ -112,7 +112,7 @@ def test_a_list_of_steps_is_not_empty_and_names_each_once() -> None:
 def test_a_workflow_becomes_exclusive_once() -> None:
     one = step("One", nothing_to_undo="why", limit_seconds=1, makes_exclusive=True)(nothing)
     listed(one, is_exclusive=False).check()
-    with pytest.raises(ValueError, match="exclusive from its start"):
+    with pytest.raises(ValueError, match="exclusive from the start"):
         listed(one).check()
 
 

@@ -1,4 +1,4 @@
-"""Write the plans that are new into the list of shipped plans, which a test holds."""
+"""Add new plans to the list of shipped plans, which a test checks."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,6 @@ class Command(BaseCommand):
         for workflow in registered_workflows():
             name = f"{workflow.kind}@{workflow.version}"
             if known.setdefault(name, workflow.outline) != workflow.outline:
-                raise CommandError(f"{name} was shipped with other steps. Give it a new version.")
+                raise CommandError(f"{name} was shipped with other steps. Use a new version.")
         SHIPPED_PLANS.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-        self.stdout.write(f"{len(known)} plans are recorded.")
+        self.stdout.write(f"{len(known)} plans recorded.")
