@@ -1,4 +1,4 @@
-"""The Django project of one core: settings, the frame of the site, jobs and accounts."""
+"""The Django project of one core: settings, the frame of its pages, jobs and accounts."""
 
 from console.celery import app as celery_app
 

@@ -1,4 +1,4 @@
-"""The Celery application of one core. It carries wake-up calls; the database carries the truth."""
+"""The Celery application of one core. It carries wake-ups; the truth is in the database."""
 
 import os
 

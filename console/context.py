@@ -1,4 +1,4 @@
-"""What every page of the frame needs to know. Costly parts are callables: only used ones run."""
+"""What every page needs to know. Expensive parts are callables, so they only run if used."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Tab:
 
 
 def current_path(request: HttpRequest) -> str:
-    """Return the path of the page the user looks at, also when a fragment of it is asked for."""
+    """Return the path of the page that the user sees, even if only a fragment is requested."""
     details = getattr(request, "htmx", None)
     if details and details.current_url_abs_path:
         return str(details.current_url_abs_path).split("?", 1)[0]
@@ -33,7 +33,7 @@ def current_path(request: HttpRequest) -> str:
 
 
 def tabs(path: str) -> list[Tab]:
-    """Return the tabs, with the one current that `path` lies under."""
+    """Return the tabs; the one that `path` belongs to is current."""
     return [
         Tab(
             link.title,
@@ -45,7 +45,7 @@ def tabs(path: str) -> list[Tab]:
 
 
 def job_counts() -> dict[str, int]:
-    """Return how many jobs are under way and how many wait for a person."""
+    """Return how many jobs are running and how many need attention."""
     return Job.objects.aggregate(
         running=Count("id", filter=Q(state__in=OPEN)),
         attention=Count("id", filter=Q(state=JobState.NEEDS_ATTENTION)),
@@ -53,7 +53,7 @@ def job_counts() -> dict[str, int]:
 
 
 def frame(request: HttpRequest) -> dict[str, object]:
-    """Give templates the core's name, version, tabs, jobs, and this answer's nonce."""
+    """Give templates the core's name, version, tabs, jobs, and this response's nonce."""
     return {
         "core_name": settings.UNDERSTUDY_CORE_NAME,
         "version": VERSION,

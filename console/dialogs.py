@@ -1,4 +1,4 @@
-"""Show a dialog in the page that asked for it, or as a page of its own without script."""
+"""Show a dialog in the page that requested it, or as a separate page without JavaScript."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def render_dialog(
     context: Mapping[str, Any],
     status: int = 200,
 ) -> HttpResponse:
-    """Render the dialog's template, within its app's `dialog_page.html` where it is a page.
+    """Render the dialog's template; as a separate page, within its app's `dialog_page.html`.
 
     status: 422 for a form that was filled in wrongly.
     """
@@ -29,7 +29,7 @@ def render_dialog(
 
 
 def steps_of(workflow: Workflow) -> list[dict[str, Any]]:
-    """Return the steps that will run, with what a person must know of each before."""
+    """Return the steps that will run, with what an administrator should know about each."""
     return [
         {
             "title": step.title,

@@ -1,4 +1,4 @@
-"""Read settings from environment variables, refusing wrong values by the variable's name."""
+"""Read settings from environment variables; errors name the variable."""
 
 import os
 from pathlib import Path
@@ -11,15 +11,15 @@ _FALSE = {"0", "false", "no", "off", ""}
 
 
 def env_str(name: str, default: str = "") -> str:
-    """Return the variable's text, or the default when it is unset."""
+    """Return the variable's text, or the default if it is not set."""
     return os.environ.get(name, default)
 
 
 def env_bool(name: str, default: bool) -> bool:
-    """Return the variable as a truth value.
+    """Return the variable as a Boolean.
 
     Raises:
-        ImproperlyConfigured: it is neither a yes nor a no.
+        ImproperlyConfigured: it is neither yes nor no.
     """
     text = os.environ.get(name)
     if text is None:
@@ -61,7 +61,7 @@ def env_path(name: str, default: Path) -> Path:
 
 
 def env_paths(name: str) -> list[Path]:
-    """Return the absolute paths that the variable lists, parted by colons; none when it is unset.
+    """Return the absolute paths in a colon-separated variable; none if it is not set.
 
     Raises:
         ImproperlyConfigured: one of them is not absolute.
@@ -92,7 +92,7 @@ def database_from_url(url: str) -> dict[str, object]:
     """Return Django's database settings for a `sqlite://` or `postgresql://` URL.
 
     Raises:
-        ImproperlyConfigured: the URL is of another kind.
+        ImproperlyConfigured: the URL has another scheme.
     """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
@@ -100,12 +100,12 @@ def database_from_url(url: str) -> dict[str, object]:
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": unquote(parts.path),
             "OPTIONS": {
-                # Writers queue instead of failing half-way through a read-then-write transaction.
+                # Writers queue instead of failing halfway through a read-then-write transaction.
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 30,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             },
-            # A file, as in production: worker processes of a test see it too.
+            # A file, as in production, so that a test's worker processes see it too.
             "TEST": {"NAME": f"{unquote(parts.path)}.tests"},
         }
     if parts.scheme in ("postgres", "postgresql"):

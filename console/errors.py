@@ -1,4 +1,4 @@
-"""Pages for what went wrong, in the design; without the frame for whoever is not signed in."""
+"""Error pages in the console's design; without the frame for visitors who are not signed in."""
 
 from dataclasses import dataclass
 
@@ -38,12 +38,12 @@ _TEXTS = {
 
 
 def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """403, with the reason where the code gave one."""
+    """403, with the reason if the code gave one."""
     return _error(request, 403, str(exception or ""))
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """404. Says the same whether the thing never was or is someone else's."""
+    """404. Reads the same whether the object never existed or may not be seen."""
     return _error(request, 404)
 
 
@@ -60,7 +60,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 @requires_csrf_token
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """403 for a form without a valid token: nearly always a page that was open for too long."""
+    """403 for a form without a valid token: nearly always a page that was open too long."""
     text = ErrorText(
         "This form has expired",
         "You signed in again after opening it, or cookies are blocked. Nothing was changed.",

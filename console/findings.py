@@ -1,4 +1,4 @@
-"""Findings about an act, made before it begins and shown by `console/_findings.html`."""
+"""Findings about an act that has not started; shown by `console/_findings.html`."""
 
 import enum
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Severity(enum.StrEnum):
-    """An error blocks the act; a warning is for a person to weigh."""
+    """An error blocks the act; a warning is for the administrator to judge."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class Severity(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know before an act. `code` is stable, `text` gives the reason."""
+    """One thing to know before an act. `code` is stable; `text` gives the reason."""
 
     code: str
     severity: Severity

@@ -1,4 +1,4 @@
-"""Addresses of the frame: `/`, `/settings/`, and `/frame/` for what renews itself."""
+"""Addresses of the frame: `/`, `/settings/`, and `/frame/` for the parts that update."""
 
 from django.urls import path
 

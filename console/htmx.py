@@ -1,4 +1,4 @@
-"""Answer the same URL as a page or as a fragment, and the few answers that every act needs."""
+"""Answer a URL with a page or a fragment, and the few responses that every act needs."""
 
 import json
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from django.shortcuts import render
 
 
 class HttpResponseSeeOther(HttpResponseRedirect):
-    """303: what a POST is answered with, so that a reload does not post again."""
+    """303: the response to a POST, so that a reload does not post again."""
 
     status_code = 303
 
 
 def is_htmx(request: HttpRequest) -> bool:
-    """Return whether htmx sent this request; false where its middleware has not run."""
+    """Return whether htmx sent this request; False if its middleware has not run."""
     return bool(getattr(request, "htmx", False))
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Return whether a fragment is wanted: htmx, and not boosted, and not a history restore."""
+    """Return whether a fragment is requested: by htmx, not boosted, not a history restore."""
     details = getattr(request, "htmx", None)
     if not details:
         return False
@@ -35,20 +35,20 @@ def render_page(
     fragment: str = "",
     status: int = 200,
 ) -> HttpResponse:
-    """Render the page, or only its partial named `fragment` when the request is for a fragment."""
+    """Render the page, or only its partial named `fragment` if a fragment is requested."""
     wants_fragment = bool(fragment) and is_fragment(request)
     name = f"{template}#{fragment}" if wants_fragment else template
     return render(request, name, dict(context), status=status)
 
 
 def refuse(request: HttpRequest, text: str) -> HttpResponse:
-    """Answer 409 with the reason in words: beside the button for htmx, as a page otherwise."""
+    """Answer 409 with the reason: as a fragment for htmx, as a page otherwise."""
     template = "console/_refusal.html" if is_fragment(request) else "console/refused.html"
     return render(request, template, {"text": text}, status=409)
 
 
 def redirect_after(request: HttpRequest, url: str, toast: str | None = None) -> HttpResponse:
-    """Send the browser to `url` after an act; `toast` is shown there once."""
+    """Send the browser to `url` after an act; the toast is shown there once."""
     if toast:
         messages.success(request, toast)
     if is_htmx(request):
@@ -57,13 +57,13 @@ def redirect_after(request: HttpRequest, url: str, toast: str | None = None) -> 
 
 
 def with_event(response: HttpResponse, name: str, detail: object = None) -> HttpResponse:
-    """Add a client event to the response, beside those that it already carries."""
+    """Add a client event to those that the response already triggers."""
     events = json.loads(response.headers.get("HX-Trigger", "{}"))
     events[name] = detail
     response.headers["HX-Trigger"] = json.dumps(events)
     return response
 
 
-def with_toast(response: HttpResponse, text: str, state: str = "ok") -> HttpResponse:
-    """Have the page that gets this fragment show a toast. `state` is a word of `_state.html`."""
-    return with_event(response, "toast", {"text": text, "state": state})
+def with_toast(response: HttpResponse, text: str, tone: str = "ok") -> HttpResponse:
+    """Have the page that receives this fragment show a toast."""
+    return with_event(response, "toast", {"text": text, "tone": tone})

@@ -1,7 +1,7 @@
-"""Who this core is to its agents and to other cores: an id, a name and a certificate of its own.
+"""Who this core is to its agents and to other cores: its ID, its name and its certificate.
 
-The identity is a folder of files, not rows, because it must exist before the database does and
-must not change when the database is replaced.
+The identity is a folder of files, not rows, because it must exist before the database does and must
+not change when the database is replaced.
 """
 
 import datetime
@@ -20,7 +20,7 @@ from django.conf import settings
 
 @dataclass(frozen=True)
 class CoreIdentity:
-    """A core as others know it. `fingerprint` is the SHA-256 of the certificate, lower-case hex."""
+    """A core as others know it. `fingerprint` is the certificate's SHA-256 in lower-case hex."""
 
     id: str
     name: str
@@ -31,15 +31,15 @@ class CoreIdentity:
 
 
 def fingerprint_of(certificate_pem: str) -> str:
-    """Return the SHA-256 of a PEM certificate's DER form in lower-case hex, without colons."""
+    """Return the SHA-256 of a PEM certificate's DER form, in lower-case hex without colons."""
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def this_core() -> CoreIdentity:
-    """Return this core's identity, making it at first use.
+    """Return this core's identity; the first call creates it.
 
-    Atomic: two processes that start together end up with the same identity.
+    Atomic: two processes that start together get the same identity.
     """
     folder = settings.UNDERSTUDY_HOME / "identity"
     if not folder.exists():
@@ -87,7 +87,7 @@ def _make_identity(folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:
-        # Another process was first; its identity counts.
+        # Another process was faster; its identity counts.
         for path in temporary.iterdir():
             path.unlink()
         temporary.rmdir()

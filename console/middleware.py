@@ -1,4 +1,4 @@
-"""Headers that every answer carries, and what a fragment gets when the session is over."""
+"""Headers of every response, and what a fragment gets when the session is over."""
 
 import secrets
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from console.htmx import is_htmx
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-# `img-src data:` is for the QR code of the second factor, which is made in memory.
+# `img-src data:` is for the QR code of the second factor, which is generated in memory.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; font-src 'self'; object-src 'none'; "
@@ -22,7 +22,7 @@ _POLICY = (
 
 
 def content_security_policy(get_response: GetResponse) -> GetResponse:
-    """Set `request.csp_nonce` and the policy that allows scripts with it, and no others."""
+    """Set `request.csp_nonce`, and the policy that allows only scripts with that nonce."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         nonce = secrets.token_urlsafe(16)
@@ -53,7 +53,7 @@ def _asks_to_sign_in(response: HttpResponse) -> bool:
 
 
 def _sign_in_again(request: HttpRequest) -> HttpResponse:
-    """Answer so that htmx leaves the page and comes back to it after signing in."""
+    """Make htmx leave the page for sign-in, and return to it afterwards."""
     page = request.htmx.current_url_abs_path or "/"  # type: ignore[attr-defined]
     url = f"{resolve_url(settings.LOGIN_URL)}?{urlencode({'next': page})}"
     response = HttpResponse(status=401, headers={"HX-Redirect": url})

@@ -1,7 +1,7 @@
-"""Could the company recover today? Other rooms say so for each machine; the home page adds it up.
+"""Could the company recover today? Other rooms answer for each machine; the home page sums up.
 
-A provider returns one `Readiness` for each machine it knows. Two providers may speak of the same
-machine: the worse state counts and all reasons stay.
+A provider returns one `Readiness` for each machine it knows. If two providers know a machine, the
+worse state counts and all reasons are kept.
 """
 
 import datetime
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class ReadinessState(StrEnum):
-    """How a machine stands, worst last."""
+    """The states of a machine, worst last."""
 
     READY = "ready"
     FAILED_OVER = "failed_over"
@@ -40,10 +40,10 @@ _ORDER = list(ReadinessState)
 
 @dataclass(frozen=True)
 class Readiness:
-    """How well one machine could be recovered, and the facts that this rests on.
+    """How well one machine could be recovered, and the facts behind that.
 
-    `url` leads to the machine, `evidence_url` to the point or job that proves it. Reasons say in
-    words why not, worst first; a ready machine has none.
+    `url` is the machine's page, `evidence_url` that of the point or job that proves it. Reasons say
+    what is wrong, worst first; a ready machine has none.
     """
 
     machine_id: uuid.UUID
@@ -60,7 +60,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Summary:
-    """All machines of this core, worst first, and the answer that they add up to."""
+    """All machines of this core, worst first, and totals over them."""
 
     machines: tuple[Readiness, ...]
 
@@ -73,7 +73,7 @@ class Summary:
 
     @property
     def oldest_proof_at(self) -> datetime.datetime | None:
-        """When the machine was proven that has waited longest; None while one never was."""
+        """The oldest of the machines' last proofs; None if a machine was never proven."""
         proofs = [machine.proven_at for machine in self.machines if machine.proven_at]
         return min(proofs, default=None) if len(proofs) == self.total else None
 
@@ -100,9 +100,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in one line for a manager, and the sentence that explains it."""
+    """The answer for a manager in one line, and the sentence that explains it."""
 
-    state: str
+    tone: str
     title: str
     text: str
 
@@ -149,19 +149,19 @@ _providers: list[Provider] = []
 
 
 def register_provider(provider: Provider) -> Provider:
-    """Have the home page ask this provider too. Called from an app's `ready()`."""
+    """Add a provider for the home page. Called from an app's `ready()`."""
     if provider not in _providers:
         _providers.append(provider)
     return provider
 
 
 def collect(now: datetime.datetime) -> Summary:
-    """Ask every provider and add up what they say."""
+    """Ask every provider and sum up the answers."""
     return summarise(entry for provider in _providers for entry in provider(now))
 
 
 def summarise(entries: Iterable[Readiness]) -> Summary:
-    """Merge what is said of the same machine, and put the worst first."""
+    """Merge entries about the same machine, and put the worst first."""
     merged: dict[uuid.UUID, Readiness] = {}
     for entry in entries:
         known = merged.get(entry.machine_id)

@@ -1,7 +1,7 @@
-"""Encrypt what this core must be able to read again, with keys made from SECRET_KEY.
+"""Encrypt secrets that this core must be able to read again, with keys derived from SECRET_KEY.
 
-A database copied without the secret key gives nothing away. Under another secret key the stored
-texts are unreadable, and whoever stored them says what to enter again.
+A database copied without the secret key gives nothing away. With another secret key, the stored
+texts are unreadable, and callers say what to enter again.
 """
 
 import base64
@@ -12,19 +12,19 @@ from django.conf import settings
 
 
 class SecretUnreadable(Exception):
-    """A stored text was encrypted under another secret key or for another purpose, or altered."""
+    """A stored text was altered, or encrypted with another secret key or for another purpose."""
 
 
 def encrypt(plain_text: str, purpose: str) -> str:
-    """Return the text encrypted and authenticated, fit for a text column.
+    """Return the text, encrypted and authenticated, in a form that fits a text column.
 
-    purpose: what the text is for. Each purpose has a key of its own, so it is never changed.
+    purpose: what the text is for. Each purpose has its own key, so never change it.
     """
     return _fernet(purpose).encrypt(plain_text.encode()).decode()
 
 
 def decrypt(token: str, purpose: str) -> str:
-    """Return the text that `encrypt` was given for the same purpose.
+    """Return the text that was encrypted for the same purpose.
 
     Raises:
         SecretUnreadable: another secret key, another purpose, or an altered token.

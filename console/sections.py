@@ -1,4 +1,4 @@
-"""What other rooms bring along to the frame, so that no template of the frame names them."""
+"""What other rooms add to the frame, so that the frame's templates do not name them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from django.urls import reverse
 
 @dataclass(frozen=True)
 class SettingsSection:
-    """A part of the Settings page. `template` gets what `values` returns as `section`."""
+    """A section of the Settings page. `template` gets the result of `values` as `section`."""
 
     name: str
     template: str
@@ -27,13 +27,13 @@ def register_section(section: SettingsSection) -> SettingsSection:
 
 
 def settings_sections() -> list[SettingsSection]:
-    """Return the sections in the order of their registration."""
+    """Return the sections, in the order of registration."""
     return list(_sections.values())
 
 
 @dataclass(frozen=True)
 class Link:
-    """A way into a room, by the name of its address. `is_dialog`: it opens as a dialog."""
+    """A link into a room, by its URL name. `is_dialog`: it opens a dialog."""
 
     title: str
     url_name: str
@@ -50,33 +50,33 @@ _navigation_templates: list[str] = []
 
 
 def register_tab(link: Link) -> Link:
-    """Add a tab of the header, between Home and Jobs."""
+    """Add a tab to the header, between Home and Jobs."""
     _tabs[link.url_name] = link
     return link
 
 
 def registered_tabs() -> list[Link]:
-    """Return the tabs in the order of their registration."""
+    """Return the tabs, in the order of registration."""
     return list(_tabs.values())
 
 
 def register_start(link: Link) -> Link:
-    """Offer a first step on the home page of a core that knows no machine yet."""
+    """Offer a first step on the home page of a core that has no machines yet."""
     _starts[link.url_name] = link
     return link
 
 
 def registered_starts() -> list[Link]:
-    """Return the first steps in the order of their registration."""
+    """Return the first steps, in the order of registration."""
     return list(_starts.values())
 
 
 def register_navigation(template: str) -> None:
-    """Have the navigation on the left drawn by this template too."""
+    """Add a template to the navigation on the left."""
     if template not in _navigation_templates:
         _navigation_templates.append(template)
 
 
 def navigation_templates() -> list[str]:
-    """Return the templates that draw the navigation."""
+    """Return the templates of the navigation."""
     return list(_navigation_templates)

@@ -19,12 +19,12 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 UNDERSTUDY_HOME = Path(env_str("UNDERSTUDY_HOME", str(BASE_DIR / ".understudy"))).resolve()
 UNDERSTUDY_HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
 UNDERSTUDY_CORE_NAME = env_str("UNDERSTUDY_CORE_NAME", "This core")
-# How other cores reach this one: the address they dial and the TLS port of the core interface.
+# How other cores reach this one: its address, and the TLS port of the core interface.
 UNDERSTUDY_ADDRESS = env_str("UNDERSTUDY_ADDRESS", "127.0.0.1")
 UNDERSTUDY_CORE_PORT = env_int("UNDERSTUDY_CORE_PORT", 8001)
-# What stays free of the store's file system; 0 leaves it to the store.
+# How much space to keep free on the store's file system; 0 leaves it to the store.
 UNDERSTUDY_STORE_RESERVE_BYTES = env_int("UNDERSTUDY_STORE_RESERVE_BYTES", 0)
-# Folders below which archives and seed drives may lie; none means anywhere but this core's own.
+# Folders that may contain archives and seed drives; none: anywhere but this core's own files.
 UNDERSTUDY_ARCHIVE_ROOTS = env_paths("UNDERSTUDY_ARCHIVE_ROOTS")
 # The ISO that Settings offers for download.
 UNDERSTUDY_RESCUE_MEDIUM = env_path(
@@ -140,8 +140,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 FORM_RENDERER = "console.forms.ConsoleFormRenderer"
 CSRF_FAILURE_VIEW = "console.errors.csrf_failed"
-# Counts of failed sign-ins, shared by the web processes of this core; needs no Redis, which may
-# be down just when someone must sign in.
+# Counts failed sign-ins across this core's web processes. It does not use Redis, which may be down
+# just when someone has to sign in.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
@@ -156,7 +156,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Served from where they lie: nothing to collect after an update.
+# Served from the source folders: there is nothing to collect after an update.
 WHITENOISE_USE_FINDERS = True
 
 REDIS_URL = env_str("REDIS_URL", "redis://127.0.0.1:6379/0")
@@ -171,9 +171,9 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE_FILENAME = str(UNDERSTUDY_HOME / "celerybeat-schedule")
-# Workers wait for a lost broker for ever; whoever sends a wake-up gives up at once instead, for
-# the rescuer sends it again. Deliveries that a dead worker held come back after a day: the rescuer
-# is faster, and a long copy must not be delivered twice meanwhile.
+# Workers wait for a lost broker for ever. A sender of wake-ups gives up right away instead: the
+# rescuer sends them again. Deliveries that a dead worker held come back only after a day: the
+# rescuer is faster, and a long copy must not be delivered twice in the meantime.
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 86_400,
@@ -232,22 +232,22 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "options": {"queue": "control", "expires": 5},
     },
 }
-# A page that looks into a vSphere waits this long for it.
+# How long a page waits for a survey of a vCenter.
 UNDERSTUDY_VSPHERE_LOOK_SECONDS = env_int("UNDERSTUDY_VSPHERE_LOOK_SECONDS", 15)
-# How long a worker is believed to live after its last sign of life; renewed at a quarter of it.
+# How long a worker is presumed alive after its last sign of life; renewed after a quarter of it.
 UNDERSTUDY_JOB_LEASE_SECONDS = env_int("UNDERSTUDY_JOB_LEASE_SECONDS", 30)
-# How long routine jobs that are done stay listed.
+# How long routine jobs stay listed once they are done.
 UNDERSTUDY_JOB_DAYS = env_int("UNDERSTUDY_JOB_DAYS", 30)
 
 X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_HTTPONLY = True
-# Set where a proxy in front of the console speaks TLS and says so in X-Forwarded-Proto.
+# Set this if a proxy in front of the console terminates TLS and sets X-Forwarded-Proto.
 if env_bool("UNDERSTUDY_HTTPS", False):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_AGE = 12 * 3600
-# Cookies do not tell ports apart. Two consoles on one host must not sign each other out.
+# Cookies ignore ports, and two consoles on one host must not sign each other out.
 _core_mark = hashlib.sha256(SECRET_KEY.encode()).hexdigest()[:8]
 SESSION_COOKIE_NAME = f"understudy_session_{_core_mark}"
 CSRF_COOKIE_NAME = f"understudy_csrf_{_core_mark}"

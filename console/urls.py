@@ -1,4 +1,4 @@
-"""Every address of the console, by room."""
+"""All addresses of the console, by room."""
 
 from django.urls import include, path
 
@@ -12,5 +12,5 @@ urlpatterns = [
     path("jobs/", include("console.jobs.urls")),
     path("", include("protected_machines.urls")),
     path("replication/", include("replication.urls")),
-    # Rooms include their own urls.py here, one line each.
+    # Each room includes its own urls.py here, in one line.
 ]

@@ -1,4 +1,4 @@
-"""Pages of the frame itself: home, settings, and the parts of the frame that renew themselves."""
+"""Pages of the frame itself: home, settings, and the parts of the frame that update."""
 
 import hashlib
 import platform
@@ -16,7 +16,7 @@ from console.htmx import render_page
 from console.identity import this_core
 from console.sections import registered_starts, settings_sections
 
-# A manager reads the worst; everything is one click away.
+# The worst machines are shown; all of them are one click away.
 _MACHINES_SHOWN = 50
 
 
@@ -40,7 +40,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def settings_page(request: HttpRequest) -> HttpResponse:
-    """Show this core as others know it, what it is connected to, and its versions."""
+    """Show this core's identity, its connections and its versions."""
     context = {
         "core": this_core(),
         "address": settings.UNDERSTUDY_ADDRESS,
@@ -62,7 +62,7 @@ def settings_page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def frame(request: HttpRequest) -> HttpResponse:
-    """Renew navigation and job indicator; 204 when they look as they did when `seen` was sent."""
+    """Update navigation and job indicator; 204 if they have not changed since `seen`."""
     response = render(request, "console/_frame_update.html", {"oob": True})
     seen = hashlib.sha256(response.content).hexdigest()[:16]
     if request.GET.get("seen") == seen:

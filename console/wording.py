@@ -1,10 +1,10 @@
-"""How figures, times and stored words are written, for pages and messages alike."""
+"""How pages and messages write figures, times and stored words."""
 
 import datetime
 
 # Shown where there is nothing to show.
 NOTHING = "–"
-# Unit, its seconds, and the age from which the next unit is used.
+# The unit, its seconds, and the age from which the next unit is used.
 _AGE_UNITS = (
     ("second", 1, 60),
     ("minute", 60, 3600),
@@ -15,7 +15,7 @@ _BYTE_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def bytes_human(count_bytes: float | None) -> str:
-    """Write a number of bytes with a binary unit: `1.8 GiB`; three digits at most."""
+    """Return a number of bytes with a binary unit and at most three digits: `1.8 GiB`."""
     if count_bytes is None:
         return NOTHING
     amount = float(count_bytes)
@@ -30,12 +30,12 @@ def bytes_human(count_bytes: float | None) -> str:
 
 
 def rate_human(bytes_per_second: float | None) -> str:
-    """Write a rate: `84 MiB/s`."""
+    """Return a rate: `84 MiB/s`."""
     return NOTHING if bytes_per_second is None else f"{bytes_human(bytes_per_second)}/s"
 
 
 def duration_human(seconds: float | datetime.timedelta | None) -> str:
-    """Write a duration with its two largest units: `4 min 10 s`, `2 h`, `3 d 4 h`."""
+    """Return a duration with its two largest units: `4 min 10 s`, `2 h`, `3 d 4 h`."""
     if seconds is None:
         return NOTHING
     if isinstance(seconds, datetime.timedelta):
@@ -56,7 +56,7 @@ def duration_human(seconds: float | datetime.timedelta | None) -> str:
 
 
 def age_text(seconds: float) -> str:
-    """Write an age in words with one unit: `3 minutes ago`, `in 5 minutes`, `just now`."""
+    """Return an age in words with one unit: `3 minutes ago`, `in 5 minutes`, `just now`."""
     distance = abs(seconds)
     if distance < 10:
         return "just now"
@@ -71,12 +71,12 @@ def age_text(seconds: float) -> str:
 
 
 def words(stored: object) -> str:
-    """Write a stored word such as `file_system` as words: `file system`."""
+    """Return a stored word such as `file_system` as words: `file system`."""
     return str(stored or "").replace("_", " ")
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in words, rounded to what a person cares for."""
+    """Return a length of time in words, rounded to one unit."""
     whole = int(max(0, seconds))
     for unit_seconds, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if whole >= unit_seconds * (1 if name == "minute" else 2) or (

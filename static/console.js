@@ -1,4 +1,4 @@
-// Behaviour of the frame. Everything works without it, only less comfortably.
+// Behaviour of the frame. Everything works without it, just less conveniently.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -24,19 +24,19 @@
   });
   showTheme();
 
-  const toast = (text, state = "ok") => {
+  const toast = (text, tone = "ok") => {
     const element = document.getElementById("toast-template").content.firstElementChild.cloneNode(true);
-    element.classList.add(`toast-${state}`);
-    element.querySelector("use").setAttribute("href", `#icon-state-${state}`);
+    element.classList.add(`toast-${tone}`);
+    element.querySelector("use").setAttribute("href", `#icon-state-${tone}`);
     element.querySelector(".toast-text").textContent = text;
     toasts.append(element);
     fade(element);
   };
   const fade = (element) => element.matches(".toast-ok") && setTimeout(() => element.remove(), 7000);
   toasts?.querySelectorAll(".toast").forEach(fade);
-  on("toast", (event) => toast(event.detail.text, event.detail.state));
+  on("toast", (event) => toast(event.detail.text, event.detail.tone));
 
-  // Menus: one open at a time; placed so that a scrolling table does not cut them off.
+  // Menus: only one is open at a time; positioned so that a scrolling table does not clip it.
   const openMenus = () => document.querySelectorAll("details.menu[open]");
   const closeMenus = (except) => openMenus().forEach((menu) => { menu.open = menu === except; });
   const placeMenu = (menu) => {
@@ -102,7 +102,7 @@
     items.at(next >= items.length ? 0 : next)?.focus();
   });
 
-  // Dialog: opens at once, empty but named; what is swapped into it fills it. The backdrop closes it.
+  // Dialog: opens right away with its title, and is filled by the swap. A click on the backdrop closes it.
   dialog?.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog?.addEventListener("close", () => dialog.replaceChildren());
   on("close-dialog", () => dialog.close());
@@ -119,26 +119,26 @@
     restoreExpanded(document);
   });
 
-  // A form looks again after a change; an answer that comes while somebody types on is not shown.
+  // A form is checked again after a change; a response is not shown if the form has changed since.
   const written = (elt) =>
     elt.matches("form [hx-trigger^=change]") ? `${new URLSearchParams(new FormData(elt.closest("form")))}` : "";
   on("htmx:beforeRequest", ({ detail }) => { detail.elt.asked = written(detail.elt); });
   const isStale = (elt) => elt.asked !== written(elt);
   on("htmx:beforeSwap", ({ detail }) => { if (isStale(detail.requestConfig.elt)) detail.shouldSwap = false; });
 
-  // A refusal (409) is shown in the dialog that asked, otherwise as a toast.
+  // A refusal (409) is shown in the dialog that sent the request, otherwise as a toast.
   on("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.status !== 409) return;
-    const place = event.detail.requestConfig.elt.closest("dialog")?.querySelector(".refusal");
-    event.detail.target = place || toasts;
-    event.detail.swapOverride = place ? "innerHTML" : "beforeend";
+    const refusal = event.detail.requestConfig.elt.closest("dialog")?.querySelector(".refusal");
+    event.detail.target = refusal || toasts;
+    event.detail.swapOverride = refusal ? "innerHTML" : "beforeend";
   });
   on("htmx:responseError", (event) => {
-    const said = { 403: "You may not do that.", 404: "That is no longer there. Reload the page." };
-    toast(said[event.detail.xhr.status] || "The console could not do that. Its log says why.", "bad");
+    const texts = { 403: "You are not allowed to do that.", 404: "This no longer exists. Reload the page." };
+    toast(texts[event.detail.xhr.status] || "The console could not do that. See its log for the reason.", "bad");
   });
 
-  // Polling keeps still while nobody looks or a menu in it is open, and says when the console is gone.
+  // Polling pauses while the page is hidden or a menu in it is open. A lost console is announced.
   on("htmx:beforeRequest", (event) => {
     const element = event.detail.elt;
     const polls = (element.getAttribute("hx-trigger") || "").includes("every");

@@ -1,1 +1,1 @@
-"""Sign-in and who may do what."""
+"""Sign-in, and who may do what."""

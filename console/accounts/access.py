@@ -1,7 +1,7 @@
-"""One door to each object: who may see it, who may change it.
+"""Who may see an object, and who may change it.
 
-Every room's `access.py` fetches through these, so that roles have one place to go. Today each
-account that can sign in administers the core.
+Every room's `access.py` uses these functions, so that roles have one place to go. Today, every
+account that can sign in is an administrator of the core.
 """
 
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ def can_change(user: User) -> bool:
 
 
 def check_can_change(user: User) -> None:
-    """Refuse who may only look.
+    """Refuse users who may only read.
 
     Raises:
         PermissionDenied: the page answers 403 with the reason.
@@ -31,12 +31,12 @@ def check_can_change(user: User) -> None:
 
 
 def get_for(user: User, visible: QuerySet[M], **lookup: Any) -> M:
-    """Return the object, or answer 404 when there is none that this user may see."""
+    """Return the object, or answer 404 if there is none that this user may see."""
     return get_object_or_404(visible if user.is_authenticated else visible.none(), **lookup)
 
 
 def get_for_change(user: User, visible: QuerySet[M], **lookup: Any) -> M:
-    """Return the object: 404 when it is not this user's to see, 403 when only to look at."""
+    """Return the object; 404 if this user may not see it, 403 if they may not change it."""
     found = get_for(user, visible, **lookup)
     check_can_change(user)
     return found

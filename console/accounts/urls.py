@@ -1,4 +1,4 @@
-"""Sign-in pages: what a console without e-mail needs of django-allauth. No sign-up."""
+"""Sign-in pages: those of django-allauth that a console without e-mail and sign-up needs."""
 
 from allauth.account import views
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""How templates write figures, times and states, the same everywhere."""
+"""How templates show figures, times and states, the same way everywhere."""
 
 import datetime
 
@@ -20,7 +20,7 @@ register = template.Library()
 for plain in (bytes_human, rate_human, duration_human, words):
     register.filter(plain)
 
-# Tone → icon of the sprite. Colour never stands alone: each tone has its own shape.
+# Tone → icon in the sprite. Colour is never the only sign: each tone has its own shape.
 TONE_ICONS = {
     "ok": "state-ok",
     "warn": "state-warn",
@@ -32,7 +32,7 @@ TONE_ICONS = {
 
 @register.filter
 def age(moment: datetime.datetime | None, missing: str = "never") -> SafeString | str:
-    """Write how long ago, as `<time>` with the exact time in its title."""
+    """Show how long ago, as `<time>` with the exact time as a tooltip."""
     if moment is None:
         return missing
     return _time_element(moment, age_text((timezone.now() - moment).total_seconds()))
@@ -40,7 +40,7 @@ def age(moment: datetime.datetime | None, missing: str = "never") -> SafeString 
 
 @register.filter
 def moment(at: datetime.datetime | None, missing: str = "never") -> SafeString | str:
-    """Write the time itself, `2026-03-01 14:05`, as `<time>`."""
+    """Show the time itself, `2026-03-01 14:05`, as `<time>`."""
     return missing if at is None else _time_element(at, f"{timezone.localtime(at):%Y-%m-%d %H:%M}")
 
 
@@ -56,7 +56,7 @@ def _time_element(at: datetime.datetime, text: str) -> SafeString:
 
 @register.filter
 def fingerprint(hexadecimal: str) -> SafeString | str:
-    """Write a fingerprint in groups of four, so that two people can read it to each other."""
+    """Show a fingerprint in groups of four, so that people can read it out to each other."""
     if not hexadecimal:
         return NOTHING
     groups = (hexadecimal[start : start + 4] for start in range(0, len(hexadecimal), 4))
@@ -65,16 +65,16 @@ def fingerprint(hexadecimal: str) -> SafeString | str:
 
 @register.simple_block_tag
 def prose(content: str) -> SafeString:
-    """Take running text, over as many lines as it needs, as one: `{% prose as text %}`.
+    """Join text that spans several lines into one: `{% prose as text %}`.
 
-    A tag's own arguments have to stand on one line. `content` is rendered, hence escaped already.
+    Arguments of a tag must be on one line. `content` has been rendered, so it is already escaped.
     """
     return mark_safe(" ".join(content.split()))
 
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    """Draw an icon of the sprite. Without a label it is decoration that nobody reads out."""
+    """Render an icon of the sprite. Without a label it is hidden from screen readers."""
     if label:
         return format_html(
             '<svg class="icon" role="img" aria-label="{}"><use href="#icon-{}"></use></svg>',
@@ -88,7 +88,7 @@ def icon(name: str, label: str = "") -> SafeString:
 
 @register.simple_tag
 def state(tone: str, text: str, reason: str = "") -> SafeString:
-    """Draw a state: icon, colour and word. `tone` is ok, warn, bad, off or busy."""
+    """Render a badge: icon, colour and text. `tone` is ok, warn, bad, off or busy."""
     return format_html(
         '<span class="state state-{}"{}>{}{}</span>',
         tone,

@@ -78,5 +78,5 @@ def test_events_add_up() -> None:
 
     assert json.loads(response.headers["HX-Trigger"]) == {
         "jobs-changed": None,
-        "toast": {"text": "Paused.", "state": "ok"},
+        "toast": {"text": "Paused.", "tone": "ok"},
     }

@@ -27,7 +27,7 @@ def make_entry(name: str = "web-01", **changes: Any) -> Readiness:
 def test_nothing_protected_is_said_so() -> None:
     verdict = decide(summarise([]))
 
-    assert verdict.state == "off"
+    assert verdict.tone == "off"
     assert verdict.title == "Nothing is protected here yet"
 
 
@@ -48,7 +48,7 @@ def test_answer_follows_the_worst(states: list[str], tone: str, title: str) -> N
 
     verdict = decide(summarise(entries))
 
-    assert (verdict.state, verdict.title) == (tone, title)
+    assert (verdict.tone, verdict.title) == (tone, title)
 
 
 def test_worst_machine_comes_first_then_by_name() -> None:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 
 class Command(BaseCommand):
-    help = "Make an administrator, or give an existing one the password in the file."
+    help = "Create an administrator, or set an existing one's password to the one in the file."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--username", required=True)
@@ -22,9 +22,9 @@ class Command(BaseCommand):
         if not password:
             raise CommandError(f"{password_file} is empty; expected a password on its first line")
         user, is_new = get_user_model().objects.get_or_create(username=username)
-        # An unchanged password is left alone: setting it again would end every session.
+        # Leave an unchanged password alone: setting it again would end every session.
         if not user.check_password(password):
             user.set_password(password)
         user.is_active = user.is_staff = user.is_superuser = True
         user.save()
-        self.stdout.write(f"Administrator {username} {'made' if is_new else 'is there'}.")
+        self.stdout.write(f"Administrator {username} {'created' if is_new else 'exists'}.")
