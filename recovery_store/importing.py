@@ -54,10 +54,12 @@ def import_images(
             )
         )
         tally = _Tally(sum(image.capacity_bytes for image in images), progress)
-        for number, image in enumerate(images):
+        keys = [
             _import_disk(writer, number, image, parent, tally)
+            for number, image in enumerate(images)
+        ]
         return writer.commit(
-            _description(machine_name, images, parent),
+            _description(machine_name, images, keys, parent),
             _CONSISTENCY,
             parent.owner_core_id if parent else "",
             parent.owner_core_name if parent else "",
@@ -89,7 +91,8 @@ class _Tally:
 
 def _import_disk(
     writer: PointWriter, number: int, image: RawFile, parent: Manifest | None, tally: _Tally
-) -> None:
+) -> str:
+    """Write the disk to the point; return its key."""
     entry = next((disk for disk in parent.disks if disk.number == number), None) if parent else None
     key = entry.key if entry else f"disk{number}"
     if parent and entry is None and parent.find_disk_by_key(key):
@@ -117,6 +120,7 @@ def _import_disk(
     stream.finish()
     writer.finish_disk(number, stream.length_bytes, writer.digest_hex(number))
     tally.before_bytes += image.capacity_bytes
+    return key
 
 
 def _get_parent(store: Store, machine_name: str, parent_point_id: str | None) -> Manifest | None:
@@ -145,17 +149,18 @@ def _machine_id_for(store: Store, machine_name: str) -> str:
 
 
 def _description(
-    machine_name: str, images: Sequence[RawFile], parent: Manifest | None
+    machine_name: str, images: Sequence[RawFile], keys: Sequence[str], parent: Manifest | None
 ) -> dict[str, Any]:
     """Return the parent's description of the machine with these disks."""
     known: dict[str, Any] = dict(parent.description) if parent else {"hostname": machine_name}
     known["disks"] = [
         {
             "number": number,
+            "key": key,
             "device": str(image.path.absolute()),
             "capacity_bytes": image.capacity_bytes,
             "is_boot": number == 0,
         }
-        for number, image in enumerate(images)
+        for number, (image, key) in enumerate(zip(images, keys, strict=True))
     ]
     return known

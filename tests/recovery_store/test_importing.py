@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.client.description import MachineDescription
 from recovery_store.comparing import find_difference
 from recovery_store.errors import ParentUnfit, PointMissing, SourceUnreadable
 from recovery_store.importing import import_images
@@ -54,6 +55,14 @@ def test_a_base_image_of_two_disks(store: Store, images: list[Path]) -> None:
     point = import_raw(store, images)
     assert point.kind == "base_image"
     assert holds(store, point, *images)
+
+
+def test_the_description_names_the_disks_by_their_keys(store: Store, images: list[Path]) -> None:
+    base = import_raw(store, images)
+    child = import_raw(store, images, base)
+    for point in (base, child):
+        described = MachineDescription.from_json(point.description)
+        assert [disk.key for disk in described.disks] == [disk.key for disk in point.disks]
 
 
 def test_an_incremental_holds_only_what_changed(store: Store, images: list[Path]) -> None:
