@@ -7,14 +7,15 @@ None knows a job.
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from agent.client.description import MachineDescription
 from console.findings import Finding, Severity, errors_first
 from console.identity import this_core
 from protected_machines.choices import PointState
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
 from recovery_store.manifest import Manifest
 from vsphere import Placement, Session
@@ -39,7 +40,7 @@ class ExportFacts:
 
     point_state: str
     damage_text: str
-    description: dict[str, Any]
+    description: MachineDescription
     this_core_fingerprint: str
 
 
@@ -61,7 +62,7 @@ def plan_export(
     this core.
     """
     findings = [*_point_findings(facts), *_guest_findings(facts.description)]
-    if needs_agent and not _trusts(facts.description, facts.this_core_fingerprint):
+    if needs_agent and not facts.description.trusts(facts.this_core_fingerprint):
         findings.append(
             Finding.error(
                 "EXPORT-CORE-NOT-TRUSTED",
@@ -83,9 +84,9 @@ def _point_findings(facts: ExportFacts) -> list[Finding]:
     return []
 
 
-def _guest_findings(description: dict[str, Any]) -> list[Finding]:
+def _guest_findings(description: MachineDescription) -> list[Finding]:
     findings = []
-    drivers = description.get("initramfs_drivers") or []
+    drivers = description.initramfs_drivers
     controller = choose_controller(drivers)
     if not drivers:
         text = (
@@ -107,18 +108,13 @@ def _guest_findings(description: dict[str, Any]) -> list[Finding]:
             "controller, which is slower."
         )
         findings.append(Finding.warning("EXPORT-OTHER-CONTROLLER", text))
-    if description.get("firmware") == "efi":
+    if description.firmware == "efi":
         text = (
             "The machine boots by EFI. Its boot entries are not on its disks, so the "
             "disk must contain the fallback loader EFI/BOOT/BOOTX64.EFI."
         )
         findings.append(Finding.warning("EXPORT-EFI-BOOT-ENTRIES", text))
     return findings
-
-
-def _trusts(description: dict[str, Any], fingerprint: str) -> bool:
-    trusted = description.get("trusted_cores") or []
-    return any(core.get("fingerprint") == fingerprint for core in trusted)
 
 
 def check_export(
@@ -158,6 +154,6 @@ def export_facts(point: RecoveryPoint, manifest: Manifest) -> ExportFacts:
     return ExportFacts(
         point_state=point.state,
         damage_text=point.damage_text,
-        description=manifest.description,
+        description=read_description(manifest.description),
         this_core_fingerprint=this_core().fingerprint,
     )

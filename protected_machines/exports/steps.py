@@ -12,6 +12,7 @@ from console.jobs.workflow import Waiting
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.plan import choose_controller
 from protected_machines.exports.vcenters import connect, get_vcenter
+from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
 from recovery_store.manifest import Manifest
@@ -28,17 +29,17 @@ def reserve_vm() -> dict[str, Any]:
 
 def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
     """Return the virtual hardware for a point: the source's disks and NICs, under fast drivers."""
-    description = manifest.description
-    controller = choose_controller(description.get("initramfs_drivers") or []) or "pvscsi"
+    description = read_description(manifest.description)
+    controller = choose_controller(description.initramfs_drivers) or "pvscsi"
     disks = [
         VmDisk(number=disk.number, capacity_bytes=disk.capacity_bytes, controller=controller)
         for disk in manifest.disks
     ]
-    nics = [VmNic(network=options.network) for _ in description.get("nics") or [{}]]
+    nics = [VmNic(network=options.network) for _ in range(max(1, len(description.nics)))]
     return VmSpec(
         name=options.vm_name,
         guest_id="otherLinux64Guest",
-        firmware=description.get("firmware") or "bios",
+        firmware=description.firmware or "bios",
         cpus=options.cpus,
         memory_bytes=options.memory_bytes,
         disks=disks,

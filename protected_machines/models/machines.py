@@ -11,14 +11,11 @@ from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from agent.client.description import MachineDescription
+from agent.client.description import DescribedDisk, DescribedNic, MachineDescription
 from console.identity import this_core
 from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
+from protected_machines.models.descriptions import read_description
 from protected_machines.models.points import RecoveryPoint
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 class MachineQuerySet(models.QuerySet["Machine"]):
@@ -176,30 +173,28 @@ class Machine(models.Model):
         return self.kind in LIVE_KINDS and self.is_owned_here
 
     @property
-    def disks(self) -> list[dict[str, Any]]:
-        """The disks as the agent reports them; what has no size is left out."""
-        return [disk for disk in self._reported("disks") if _is_count(disk.get("capacity_bytes"))]
+    def described(self) -> MachineDescription:
+        """The machine as its agent last described it."""
+        return read_description(self.description)
 
     @property
-    def nics(self) -> list[dict[str, Any]]:
-        return self._reported("nics")
+    def disks(self) -> tuple[DescribedDisk, ...]:
+        """The disks as the agent reports them; those without a size are left out."""
+        return tuple(disk for disk in self.described.disks if disk.capacity_bytes)
+
+    @property
+    def nics(self) -> tuple[DescribedNic, ...]:
+        return self.described.nics
 
     @property
     def memory_bytes(self) -> int | None:
-        memory_bytes = self.description.get("memory_bytes")
-        return memory_bytes if _is_count(memory_bytes) else None
+        """The memory; none if the agent does not report it."""
+        return self.described.memory_bytes or None
 
     @property
     def cpus(self) -> int | None:
-        cpus = self.description.get("cpus")
-        return cpus if _is_count(cpus) else None
-
-    def _reported(self, name: str) -> list[dict[str, Any]]:
-        """Return a list of objects from the description, whatever an agent put there."""
-        reported = self.description.get(name)
-        if not isinstance(reported, list):
-            return []
-        return [entry for entry in reported if isinstance(entry, dict)]
+        """The number of CPUs; none if the agent does not report it."""
+        return self.described.cpus or None
 
     def next_snapshot_at(self, newest_point_at: datetime | None) -> datetime | None:
         """Return when the schedule asks for the next point; none when it asks for none."""

@@ -6,19 +6,20 @@ from django.db import models
 from django.utils import timezone
 
 from agent.client.description import MachineDescription
+from protected_machines.models.descriptions import read_description
 
 
 class RestoreTarget(models.Model):
     """A machine that runs the rescue medium and that this core has paired with to restore onto.
 
-    What is on its disks does not matter any more: the rescue medium only ever overwrites.
+    What is on its disks no longer matters: the rescue medium overwrites them.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     host = models.CharField(max_length=253)
     port = models.PositiveIntegerField(default=8006)
     agent_certificate_pem = models.TextField()
-    # Of the one-time code, so that only who knows it may use the pairing again.
+    # Of the one-time code, so that only someone who knows it may use the pairing again.
     code_digest = models.CharField(max_length=64)
     # What the rescue agent last said: its disks, NICs and firmware.
     description = models.JSONField(default=dict, blank=True)
@@ -40,4 +41,4 @@ class RestoreTarget(models.Model):
     @property
     def described(self) -> MachineDescription:
         """The machine as the rescue agent last described it."""
-        return MachineDescription.from_json(self.description)
+        return read_description(self.description)

@@ -50,7 +50,7 @@ def snapshot_force(request: HttpRequest, machine_id: UUID) -> HttpResponse:
             "refusal": refusal,
             "newest": newest,
             "newest_base": newest_base,
-            "capacity_bytes": sum(disk.get("capacity_bytes", 0) for disk in machine.disks),
+            "capacity_bytes": sum(disk.capacity_bytes for disk in machine.disks),
         },
         422 if request.method == "POST" else 200,
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agent.client.description import DescribedDisk, MachineDescription
 from agent.client.restoring import match_disks
@@ -13,6 +12,7 @@ from agent.errors import (
 from console.findings import Finding, errors_first, has_errors
 from protected_machines.choices import PointState
 from protected_machines.models import RecoveryPoint
+from protected_machines.models.descriptions import read_description
 from recovery_store.manifest import Manifest
 
 
@@ -51,7 +51,7 @@ def map_disks(
 ) -> DiskMapping:
     """Return which disk goes where and the findings, errors first. Pure."""
     findings = list(_point_findings(point)) if point is not None else []
-    findings += _firmware_findings(manifest.description, target)
+    findings += _firmware_findings(read_description(manifest.description), target)
     by_number = {disk.number: disk for disk in target.disks}
     pairs: list[DiskPair] = []
     try:
@@ -92,11 +92,11 @@ def _point_findings(point: RecoveryPoint) -> Iterator[Finding]:
         yield Finding.warning("RESTORE-POINT-UNPROVEN", text)
 
 
-def _firmware_findings(point: dict[str, Any], target: MachineDescription) -> Iterator[Finding]:
-    wanted, there = point.get("firmware"), target.firmware
+def _firmware_findings(point: MachineDescription, target: MachineDescription) -> Iterator[Finding]:
+    wanted, there = point.firmware, target.firmware
     if wanted and there and wanted != there:
         text = (
-            f"This machine boots by {str(wanted).upper()}, but the rescue machine was "
+            f"This machine boots by {wanted.upper()}, but the rescue machine was "
             f"started by {there.upper()}. Change that in its firmware settings, or the "
             "restored machine may not boot."
         )

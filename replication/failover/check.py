@@ -187,14 +187,14 @@ def default_point(points: list[RecoveryPoint]) -> RecoveryPoint | None:
 
 def propose(row: ReplicatedMachine, facts: FailoverFacts) -> MachineOrder:
     """Return the proposed order for a machine: its best point, and a VM like the machine."""
-    description = row.machine.description
+    described = row.machine.described
     point = default_point(facts.points.get(row.machine_id, []))
     return MachineOrder(
         machine_id=row.machine_id,
         point_id=point.pk if point is not None else None,
         vm_name=row.machine.name,
-        cpus=description.get("cpus") or 2,
-        memory_bytes=memory_mib_of(description.get("memory_bytes") or 2048 * MIB) * MIB,
+        cpus=described.cpus or 2,
+        memory_bytes=memory_mib_of(described.memory_bytes or 2048 * MIB) * MIB,
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent.client.description import MachineDescription
 from console.findings import Finding
 from protected_machines.choices import PointState
 from protected_machines.exports.plan import ExportFacts, choose_controller, plan_export
@@ -16,7 +17,7 @@ def facts(description: dict[str, Any] | None = None, **changes: Any) -> ExportFa
     values: dict[str, Any] = {
         "point_state": PointState.PROVEN,
         "damage_text": "",
-        "description": {**DESCRIPTION, **(description or {})},
+        "description": MachineDescription.from_json({**DESCRIPTION, **(description or {})}),
         "this_core_fingerprint": FINGERPRINT,
     }
     return ExportFacts(**{**values, **changes})
