@@ -1,15 +1,15 @@
 """Import an archive's points: what is in it, the findings, and the step functions.
 
-The points keep the owner that they were taken under. A machine that this core does not know
-becomes one of recovery points only; of one that it knows, neither owner nor kind is changed.
+The points keep the owner they were taken under. A machine that this core does not know is added as
+"recovery points only"; one that it knows keeps its owner and its kind.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from django.db import transaction
@@ -19,7 +19,7 @@ from console.identity import this_core
 from console.jobs.report import Report, at_each_slice
 from console.jobs.workflow import StepFailed
 from console.wording import bytes_human
-from protected_machines.archives.folder import look_at_place, plan_archive_to_read
+from protected_machines.archives.folder import check_archive_to_read, survey_folder
 from protected_machines.archives.steps import naming_good_points
 from protected_machines.choices import PointState
 from protected_machines.models import Machine, RecoveryPoint
@@ -36,13 +36,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ArchivedMachine:
-    """One machine of an archive, and what of it this core lacks."""
+    """One machine of an archive, and which of its points this core lacks."""
 
     machine_id: UUID
     # Oldest first.
     points: Sequence[Manifest]
     new_point_ids: frozenset[str]
-    # The machine as this core knows it; none when it does not.
+    # The machine as this core knows it, if it does.
     machine: Machine | None
     # Texts for points in the archive whose manifest cannot be read.
     unreadable: Sequence[str] = ()
@@ -71,7 +71,30 @@ class ArchivedMachine:
         )
 
 
-def look_into(folder: Path) -> list[ArchivedMachine]:
+@dataclass(frozen=True)
+class ArchiveInventory:
+    """What the archive holds of a machine that this core lacks."""
+
+    path: Path
+    is_machine_known: bool
+    # In the order in which they are copied.
+    new_point_ids: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the output of a step."""
+        return {
+            "path": str(self.path),
+            "is_machine_known": self.is_machine_known,
+            "point_ids": list(self.new_point_ids),
+        }
+
+    @classmethod
+    def from_json(cls, output: Mapping[str, Any]) -> Self:
+        """Read the output of a step again."""
+        return cls(Path(output["path"]), output["is_machine_known"], tuple(output["point_ids"]))
+
+
+def read_archive(folder: Path) -> list[ArchivedMachine]:
     """Return the machines of an archive that have points, by name.
 
     Raises:
@@ -102,13 +125,13 @@ def look_into(folder: Path) -> list[ArchivedMachine]:
 
 
 def _is_name_taken(newest: Manifest) -> bool:
-    """Whether another machine was first protected here under the name of one that was, too."""
+    """Whether the machine was first protected here and another one has taken its name since."""
     if newest.owner_core_id != this_core().id:
         return False
     return Machine.objects.filter(name=newest.machine_name, source_core_id=None).exists()
 
 
-def plan_import(archived: ArchivedMachine) -> list[Finding]:
+def check_import(archived: ArchivedMachine) -> list[Finding]:
     """Return the findings about importing a machine's points, errors first. Pure."""
     findings = []
     if archived.has_name_of_another:
@@ -129,7 +152,7 @@ def plan_import(archived: ArchivedMachine) -> list[Finding]:
 
 
 def check_room(needed_bytes: int) -> list[Finding]:
-    """Return the findings about so many more bytes in this core's store."""
+    """Return the findings about adding so many bytes to this core's store."""
     try:
         open_store().check_space(needed_bytes, "importing an archive")
     except StoreFull:
@@ -140,19 +163,19 @@ def check_room(needed_bytes: int) -> list[Finding]:
     return []
 
 
-def look_at_archive(
+def take_inventory(
     machine_id: UUID | str, point_id: UUID | str | None, folder: str
-) -> dict[str, Any]:
-    """Look at what the archive holds of the machine, and note what this core lacks.
+) -> ArchiveInventory:
+    """Return what the archive holds of the machine that this core lacks.
 
-    Fails with ARCHIVE-… and IMPORT-… as the dialog says beforehand; STORE-….
+    Fails with ARCHIVE-… and IMPORT-… as in the dialog; STORE-….
     """
-    place = look_at_place(folder)
-    findings = plan_archive_to_read(place)
+    survey = survey_folder(folder)
+    findings = check_archive_to_read(survey)
     here = open_store().folders(str(machine_id))
     points: list[Manifest] = []
     if not findings:
-        source = Inventory(place.path)
+        source = Inventory(survey.path)
         source.check_machine(str(machine_id))
         points = (
             source.points(str(machine_id))
@@ -164,20 +187,22 @@ def look_at_archive(
         )
     for finding in findings:
         raise StepFailed(finding.code, finding.text)
-    return {
-        "path": str(place.path),
-        "is_machine_known": Machine.objects.filter(pk=machine_id).exists(),
-        "point_ids": [point.point_id for point in points if point.point_id not in here],
-    }
+    return ArchiveInventory(
+        survey.path,
+        Machine.objects.filter(pk=machine_id).exists(),
+        tuple(point.point_id for point in points if point.point_id not in here),
+    )
 
 
-def make_machine(machine_id: UUID | str, point_id: UUID | str | None, look: dict[str, Any]) -> None:
-    """Have a row for the machine, so that its page shows what is being brought.
+def make_machine(
+    machine_id: UUID | str, point_id: UUID | str | None, inventory: ArchiveInventory
+) -> None:
+    """Add the machine if it is not known, so that its page shows the import.
 
     Idempotent: the row is found by its id.
     Fails with STORE-MANIFEST-DAMAGED.
     """
-    source = Inventory(Path(look["path"]))
+    source = Inventory(inventory.path)
     newest = (
         source.points(str(machine_id))[-1]
         if point_id is None
@@ -186,28 +211,28 @@ def make_machine(machine_id: UUID | str, point_id: UUID | str | None, look: dict
     ensure_machine(newest)
 
 
-def undo_make_machine(machine_id: UUID | str, look: dict[str, Any]) -> None:
-    """Take out the points that this job brought, and the machine if it was not known before."""
-    staying = withdraw(open_store(), str(machine_id), look["point_ids"])
+def undo_make_machine(machine_id: UUID | str, inventory: ArchiveInventory) -> None:
+    """Remove the points that this job imported, and the machine if it was not known before."""
+    staying = withdraw(open_store(), str(machine_id), inventory.new_point_ids)
     with transaction.atomic():
-        gone = set(look["point_ids"]) - set(staying)
+        gone = set(inventory.new_point_ids) - set(staying)
         RecoveryPoint.objects.filter(machine_id=machine_id, pk__in=gone).delete()
-        if not look["is_machine_known"] and not staying:
+        if not inventory.is_machine_known and not staying:
             Machine.objects.filter(pk=machine_id).delete()
 
 
 def copy_points(
     machine_id: UUID | str,
     point_id: UUID | str | None,
-    look: dict[str, Any],
+    inventory: ArchiveInventory,
     report: Report,
 ) -> dict[str, Any]:
-    """Bring the points that this core lacks; every byte is proven when it is here.
+    """Copy the points that this core lacks, and prove every byte here.
 
-    Idempotent: what is here whole stays, and half a file is continued.
-    Fails with STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-NOT-READABLE.
+    Idempotent: complete points stay, and a half-copied file is continued.
+    Fails with STORE-CHAIN-… naming the file and the good points, STORE-FULL, ARCHIVE-NOT-READABLE.
     """
-    path = Path(look["path"])
+    path = inventory.path
     wanted = None if point_id is None else str(point_id)
     try:
         with naming_good_points(machine_id):
@@ -224,9 +249,9 @@ def copy_points(
 
 
 def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, Any]:
-    """List the points, as proven: every byte was compared with its digest as it came.
+    """List the points as proven: every byte was compared with its digest on arrival.
 
-    Idempotent: a point that is listed is left as it is.
+    Idempotent: a point that is listed already is left alone.
     Fails with STORE-MANIFEST-DAMAGED.
     """
     store = open_store()
@@ -255,7 +280,7 @@ def _is_parent_proven(point: RecoveryPoint) -> bool:
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """What tells where a point stands in its machine's history."""
+    """What shows where a point belongs in its machine's history."""
 
     point_id: UUID
     parent_id: UUID | None
@@ -264,10 +289,10 @@ class HistoryPoint:
 
 
 def points_beside_history(points: Sequence[HistoryPoint]) -> set[UUID]:
-    """Return the points that the machine's newest owner did not go on from. Pure.
+    """Return the points that are not on the main line. Pure.
 
-    Those taken under an earlier epoch, later than the newest point that the newest epoch's points
-    build on. Without such a point nothing is said of any.
+    They were taken under an earlier epoch, after the newest point that points of the newest epoch
+    build on. If those build on no earlier point, all points are on the main line.
     """
     by_id = {point.point_id: point for point in points}
     epoch = max((point.ownership_epoch for point in points), default=0)

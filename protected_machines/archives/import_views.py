@@ -1,6 +1,6 @@
-"""Import an archive: first look into it, then bring the points of its machines.
+"""Import an archive: first show what is in it, then import the points of the chosen machines.
 
-Replication shows the same dialog for a seed drive, so what differs is handed in.
+Replication shows the same dialog for a seed drive and passes in what differs.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from console.wording import bytes_human
-from protected_machines.archives.folder import look_at_place, plan_archive_to_read
+from protected_machines.archives.folder import check_archive_to_read, survey_folder
 from protected_machines.archives.forms import ArchiveFolderForm, ImportArchiveForm
 from protected_machines.archives.import_steps import (
     ArchivedMachine,
+    check_import,
     check_room,
-    look_into,
-    plan_import,
+    read_archive,
 )
 from protected_machines.archives.import_workflow import ImportParams
 from recovery_store.errors import StoreError
@@ -35,7 +35,7 @@ POINTS_OFFERED = 200
 
 @dataclass(frozen=True)
 class ImportDialog:
-    """What an import is called here, where it leads, and which machines it refuses, and why."""
+    """How an import is titled here, where it leads, and which machines it refuses."""
 
     title: str
     text: str
@@ -59,26 +59,26 @@ def import_start(request: HttpRequest) -> HttpResponse:
 
 
 def run_import_dialog(request: HttpRequest, dialog: ImportDialog) -> HttpResponse:
-    """Ask for the folder, show what is in it, start a job for each machine that was chosen."""
+    """Ask for the folder, show what is in it, and start a job for each chosen machine."""
     check_can_change(request.user)
     form = ArchiveFolderForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         status = 422 if request.method == "POST" else 200
         return _render(request, dialog, "_import_folder", {"form": form}, status)
-    place = look_at_place(form.cleaned_data["folder"])
+    survey = survey_folder(form.cleaned_data["folder"])
     rows: list[ImportRow] = []
-    refusal = next((f"{each.text} [{each.code}]" for each in plan_archive_to_read(place)), "")
+    refusal = next((f"{each.text} [{each.code}]" for each in check_archive_to_read(survey)), "")
     if not refusal:
         try:
-            rows = [_row(archived, dialog) for archived in look_into(place.path)]
+            rows = [_row(archived, dialog) for archived in read_archive(survey.path)]
         except StoreError as error:
             refusal = f"{error} [{error.code}]"
     if not refusal and not rows:
-        refusal = f"{place.path} contains no readable recovery points. [ARCHIVE-NONE-THERE]"
+        refusal = f"{survey.path} contains no readable recovery points. [ARCHIVE-NONE-THERE]"
     if refusal:
         form.add_error("folder", refusal)
         return _render(request, dialog, "_import_folder", {"form": form}, 422)
-    return _choose(request, dialog, str(place.path), rows)
+    return _choose(request, dialog, str(survey.path), rows)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ImportRow:
 
 
 def _row(archived: ArchivedMachine, dialog: ImportDialog) -> ImportRow:
-    findings = plan_import(archived)
+    findings = check_import(archived)
     refusal = dialog.refusal_of(archived)
     if refusal:
         findings.insert(0, Finding.error("IMPORT-NOT-OF-THAT-CORE", refusal))
@@ -153,7 +153,7 @@ def _choose(
 
 
 def _point_choices(rows: list[ImportRow]) -> list[tuple[Any, str]]:
-    """Return the points to choose from; only where the archive is of one machine."""
+    """Return the points to choose from, if the archive holds a single machine."""
     if len(rows) != 1:
         return [("", "All")]
     archived = rows[0].archived

@@ -1,7 +1,7 @@
-"""Import a machine's points from an archive that another core made, or this one.
+"""Import a machine's points from an archive that this or another core made.
 
-The points are added to the machine where this core knows it; else it becomes a machine of recovery
-points only. Who owns it is not changed. Consuming a seed drive is the same act.
+If this core does not know the machine, it is added as "recovery points only". Its owner does not
+change. Consuming a seed drive is the same act.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class ImportParams:
 
     # The archive's folder, by its path on this core.
     folder: str
-    # Only what this point is made of; none means all of the machine's points in the archive.
+    # Only this point and those it builds on; none means all of the machine's points there.
     point_id: UUID | None = None
 
 
@@ -30,7 +30,7 @@ class ImportParams:
     title="Import Archive",
     queue=Queue.TRANSFER,
     params=ImportParams,
-    # It adds points that are of the past: snapshots may go on beside it.
+    # It only adds older points, so snapshots can be taken meanwhile.
     is_exclusive=False,
     subject_url_name="protected_machines:machine",
 )
@@ -43,40 +43,33 @@ def import_archive() -> Steps:
     )
 
 
-@step("Look at the archive", nothing_to_undo="it only looks", limit_seconds=600)
+@step("Read the archive", nothing_to_undo="it only reads", limit_seconds=600)
 def look_at_archive(context: StepContext) -> dict[str, Any]:
-    """Note what this core lacks."""
+    """Find what this core lacks."""
     params: ImportParams = context.params
-    return import_steps.look_at_archive(context.subject_id, params.point_id, params.folder)
+    return import_steps.take_inventory(context.subject_id, params.point_id, params.folder).to_json()
 
 
-@step("Have the machine listed", limit_seconds=600)
+@step("Add the machine", limit_seconds=600)
 def make_machine(context: StepContext) -> None:
-    import_steps.make_machine(
-        context.subject_id, context.params.point_id, context.outputs["look_at_archive"]
-    )
+    import_steps.make_machine(context.subject_id, context.params.point_id, _inventory(context))
 
 
 @make_machine.undo
 def undo_make_machine(context: StepContext) -> None:
-    """Take out what was brought."""
-    import_steps.undo_make_machine(context.subject_id, context.outputs["look_at_archive"])
+    """Remove what was imported."""
+    import_steps.undo_make_machine(context.subject_id, _inventory(context))
 
 
 @step(
     "Copy the recovery points",
-    nothing_to_undo="what it brought goes when the machine is taken back",
+    nothing_to_undo="undoing the machine removes the copies",
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:
-    look = context.outputs["look_at_archive"]
-    context.note(f"From {look['path']}")
-    return import_steps.copy_points(
-        context.subject_id,
-        context.params.point_id,
-        look,
-        context,
-    )
+    inventory = _inventory(context)
+    context.note(f"From {inventory.path}")
+    return import_steps.copy_points(context.subject_id, context.params.point_id, inventory, context)
 
 
 @step("List the recovery points", nothing_to_undo="it is the last step", limit_seconds=600)
@@ -84,3 +77,7 @@ def index_points(context: StepContext) -> dict[str, Any]:
     return import_steps.index_points(
         context.subject_id, context.outputs["copy_points"]["point_ids"]
     )
+
+
+def _inventory(context: StepContext) -> import_steps.ArchiveInventory:
+    return import_steps.ArchiveInventory.from_json(context.outputs["look_at_archive"])

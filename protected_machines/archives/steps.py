@@ -1,20 +1,21 @@
-"""Archive a machine's recovery points: findings beforehand, and the step functions of it.
+"""Archive a machine's recovery points: the check before it starts, and the step functions.
 
-The functions take ids and plain choices and know no job, so that an archive and a seed drive share
+The functions take ids and plain choices and know no job, so that archives and seed drives share
 them.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from console.findings import Finding, has_errors
 from console.jobs.report import Report
 from console.jobs.workflow import StepFailed
-from protected_machines.archives.folder import Place, look_at_place, plan_new_archive
+from protected_machines.archives.folder import FolderSurvey, check_new_archive, survey_folder
 from protected_machines.points.store import open_store
 from recovery_store.archiving import archive, withdraw
 from recovery_store.errors import ChainFault, StoreError
@@ -26,11 +27,57 @@ from recovery_store.store import Store
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ArchiveCheck:
+    """What was found about copying points to a folder."""
+
+    folder: Path
+    findings: Sequence[Finding]
+    point_count: int = 0
+    needed_bytes: int = 0
+    free_bytes: int = 0
+
+    @property
+    def has_errors(self) -> bool:
+        return has_errors(self.findings)
+
+
+@dataclass(frozen=True)
+class FolderInventory:
+    """What was at the folder before the job copied anything there."""
+
+    path: Path
+    # The folder's file system, or that of its parent if it is new.
+    device: int
+    is_new: bool
+    # The machine's points that were there already.
+    kept_point_ids: frozenset[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the output of a step."""
+        return {
+            "path": str(self.path),
+            "device": self.device,
+            "is_new": self.is_new,
+            "kept_point_ids": sorted(self.kept_point_ids),
+        }
+
+    @classmethod
+    def from_json(cls, output: Mapping[str, Any]) -> Self:
+        """Read the output of a step again."""
+        return cls(
+            Path(output["path"]),
+            output["device"],
+            output["is_new"],
+            frozenset(output["kept_point_ids"]),
+        )
+
+
 def points_to_archive(machine_id: UUID | str, point_id: UUID | str | None) -> list[Manifest]:
-    """Return what a point is made of, the point last; all points of the machine for none.
+    """Return the point's chain, the point last; without an id, all points of the machine.
 
     Raises:
-        PointMissing, ChainBroken: the store does not hold all of it.
+        PointMissing, ChainBroken: the store does not hold all of them.
     """
     store = open_store()
     if point_id is None:
@@ -38,54 +85,49 @@ def points_to_archive(machine_id: UUID | str, point_id: UUID | str | None) -> li
     return store.chain(str(machine_id), str(point_id))
 
 
-def missing_bytes(place: Place, points: Sequence[Manifest]) -> int:
+def missing_bytes(survey: FolderSurvey, points: Sequence[Manifest]) -> int:
     """Return how many bytes of the points are not in the archive there yet."""
-    held = Inventory(place.path)
+    held = Inventory(survey.path)
     return sum(
         point.stored_bytes
         for point in points
-        if not (place.is_archive and point.point_id in held.folders(point.machine_id))
+        if not (survey.is_archive and point.point_id in held.folders(point.machine_id))
     )
 
 
-def check_archive(place: Place, points: Sequence[Manifest]) -> list[Finding]:
-    """Return the findings about copying these points there."""
-    needed_bytes = missing_bytes(place, points)
-    findings = plan_new_archive(place, needed_bytes)
+def check_archive(survey: FolderSurvey, points: Sequence[Manifest]) -> ArchiveCheck:
+    """Return what was found about copying these points there."""
+    needed_bytes = missing_bytes(survey, points)
+    findings = check_new_archive(survey, needed_bytes)
     if not has_errors(findings) and not needed_bytes:
         text = "The archive already contains all of this."
         findings.append(Finding.warning("ARCHIVE-NOTHING-NEW", text))
-    return findings
+    return ArchiveCheck(survey.path, findings, len(points), needed_bytes, survey.free_bytes)
 
 
-def look_at_folder(
+def take_inventory(
     machine_id: UUID | str, point_id: UUID | str | None, folder: str
-) -> dict[str, Any]:
-    """Look whether the points can be copied to the folder, and note what is there beforehand.
+) -> FolderInventory:
+    """Check that the points can be copied to the folder, and return what is there beforehand.
 
-    Fails with ARCHIVE-… as the dialog says beforehand; STORE-POINT-MISSING, STORE-CHAIN-BROKEN.
+    Fails with ARCHIVE-… as in the dialog; STORE-POINT-MISSING, STORE-CHAIN-BROKEN.
     """
     points = points_to_archive(machine_id, point_id)
-    place = look_at_place(folder)
-    for finding in check_archive(place, points):
+    survey = survey_folder(folder)
+    for finding in check_archive(survey, points).findings:
         if finding.is_error:
             raise StepFailed(finding.code, finding.text)
-    here = Inventory(place.path).folders(str(machine_id)) if place.is_archive else {}
-    return {
-        "path": str(place.path),
-        "device": place.device,
-        "is_new": not place.is_there,
-        "kept_point_ids": sorted(here),
-    }
+    held = Inventory(survey.path).folders(str(machine_id)) if survey.is_archive else {}
+    return FolderInventory(survey.path, survey.device, not survey.is_there, frozenset(held))
 
 
-def make_folder(look: dict[str, Any]) -> None:
-    """Make the archive's folder, on the disk that was looked at.
+def make_folder(inventory: FolderInventory) -> None:
+    """Create the archive's folder, on the disk that the inventory was taken of.
 
     Fails with ARCHIVE-DISK-GONE, ARCHIVE-NOT-WRITABLE.
     """
-    path = Path(look["path"])
-    if not _is_on(path.parent if look["is_new"] else path, look["device"]):
+    path = inventory.path
+    if not _is_on(path.parent if inventory.is_new else path, inventory.device):
         raise _disk_gone(path)
     try:
         ensure_folder(path)
@@ -93,21 +135,21 @@ def make_folder(look: dict[str, Any]) -> None:
         raise _not_writable(path, error) from error
 
 
-def undo_make_folder(machine_id: UUID | str, look: dict[str, Any]) -> None:
-    """Take out what this job copied, and the folder if this job made it.
+def undo_make_folder(machine_id: UUID | str, inventory: FolderInventory) -> None:
+    """Remove what this job copied, and the folder if this job created it.
 
-    On a disk that was removed nothing can be done, and what it holds are whole points.
+    If the disk has been removed, it keeps what was copied: complete points.
     """
-    path = Path(look["path"])
-    if not _is_on(path, look["device"]):
-        logger.warning("archive not taken back machine_id=%s folder=%s", machine_id, path)
+    path = inventory.path
+    if not _is_on(path, inventory.device):
+        logger.warning("archive not removed machine_id=%s folder=%s", machine_id, path)
         return
-    with _watching(look):
+    with _watching(inventory):
         there = Store(path, reserve_bytes=0)
-        # Half a point is not listed there, but it is one of those here.
-        brought = {*there.folders(str(machine_id)), *open_store().folders(str(machine_id))}
-        withdraw(there, str(machine_id), brought - set(look["kept_point_ids"]))
-        if look["is_new"]:
+        # A half-copied point is not listed there, but the store here lists it.
+        copied = {*there.folders(str(machine_id)), *open_store().folders(str(machine_id))}
+        withdraw(there, str(machine_id), copied - inventory.kept_point_ids)
+        if inventory.is_new:
             with suppress(OSError):
                 path.rmdir()
 
@@ -115,41 +157,40 @@ def undo_make_folder(machine_id: UUID | str, look: dict[str, Any]) -> None:
 def copy_points(
     machine_id: UUID | str,
     point_id: UUID | str | None,
-    look: dict[str, Any],
+    inventory: FolderInventory,
     report: Report,
 ) -> dict[str, Any]:
-    """Copy the points that the archive lacks; every byte is proven when it is there.
+    """Copy the points that the archive lacks, and prove every byte there.
 
-    Idempotent: what is there whole stays, and half a file is continued.
-    Fails with STORE-CHAIN-… naming file and good points, STORE-FULL, ARCHIVE-DISK-GONE.
+    Idempotent: complete points stay, and a half-copied file is continued.
+    Fails with STORE-CHAIN-… naming the file and the good points, STORE-FULL, ARCHIVE-DISK-GONE.
     """
 
     def on_progress(done_bytes: int, total_bytes: int) -> None:
         report.check_cancel()
-        check_disk(look)
+        check_disk(inventory)
         report.progress(done_bytes, total_bytes)
 
     wanted = None if point_id is None else str(point_id)
-    with _watching(look), naming_good_points(machine_id):
-        check_disk(look)
-        ids = archive(open_store(), str(machine_id), Path(look["path"]), wanted, on_progress)
+    with _watching(inventory), naming_good_points(machine_id):
+        check_disk(inventory)
+        ids = archive(open_store(), str(machine_id), inventory.path, wanted, on_progress)
     return {"points": len(ids), "newest_point_id": ids[-1]}
 
 
-def check_disk(look: dict[str, Any]) -> None:
-    """Refuse to go on when the disk is no longer there.
+def check_disk(inventory: FolderInventory) -> None:
+    """Check that the disk is still there.
 
     Raises:
-        StepFailed: another file system is at the folder's place, or none.
+        StepFailed: the folder is on another file system now, or is gone.
     """
-    path = Path(look["path"])
-    if not _is_on(path, look["device"]):
-        raise _disk_gone(path)
+    if not _is_on(inventory.path, inventory.device):
+        raise _disk_gone(inventory.path)
 
 
 @contextmanager
 def naming_good_points(machine_id: UUID | str) -> Iterator[None]:
-    """Have a refusal for a missing or damaged file say which points can still be used."""
+    """Have the error for a missing or damaged file say which points can still be used."""
     try:
         yield
     except ChainFault as error:
@@ -164,15 +205,15 @@ def naming_good_points(machine_id: UUID | str) -> Iterator[None]:
 
 
 @contextmanager
-def _watching(look: dict[str, Any]) -> Iterator[None]:
-    """Tell a disk that was removed from one that refuses."""
+def _watching(inventory: FolderInventory) -> Iterator[None]:
+    """Tell a removed disk from one that reports an error."""
     try:
         yield
     except (StoreError, OSError) as error:
-        check_disk(look)
+        check_disk(inventory)
         if isinstance(error, StoreError):
             raise
-        raise _not_writable(Path(look["path"]), error) from error
+        raise _not_writable(inventory.path, error) from error
 
 
 def _is_on(path: Path, device: int) -> bool:
@@ -185,8 +226,8 @@ def _is_on(path: Path, device: int) -> bool:
 def _disk_gone(path: Path) -> StepFailed:
     return StepFailed(
         "ARCHIVE-DISK-GONE",
-        f"The disk with {path} is no longer there. Reconnect it and start again. What was "
-        "copied completely is not copied again.",
+        f"The disk with {path} is no longer there. Reconnect it and start again. Points "
+        "that were copied completely are not copied again.",
     )
 
 

@@ -1,5 +1,6 @@
-"""Archive recovery points of a machine into a folder of this core."""
+"""Archive recovery points of a machine in a folder of this core."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -7,15 +8,15 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_http_methods
 
 from console.dialogs import render_dialog
-from console.findings import Finding, has_errors
+from console.findings import Finding
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from console.wording import bytes_human
 from protected_machines.access import get_machine_for_change
-from protected_machines.archives.folder import look_at_place
+from protected_machines.archives.folder import survey_folder
 from protected_machines.archives.forms import ArchiveForm
-from protected_machines.archives.steps import check_archive, missing_bytes, points_to_archive
+from protected_machines.archives.steps import ArchiveCheck, check_archive, points_to_archive
 from protected_machines.archives.workflow import ArchiveParams
 from protected_machines.choices import PointState
 from protected_machines.models import Machine, RecoveryPoint
@@ -43,24 +44,24 @@ def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
             form = _form(None, machine, points, request.POST.dict())
             return _render(request, machine, points, form)
         return _render(request, machine, points, form, status=422)
-    look = _look(machine, form, points)
+    check = _check(machine, form, points)
     if "check" in request.POST:
-        return _render(request, machine, points, form, look)
-    if look["has_errors"]:
-        return _render(request, machine, points, form, look, 422)
+        return _render(request, machine, points, form, check)
+    if check.has_errors:
+        return _render(request, machine, points, form, check, 422)
     try:
         job = start_job(
             "archive",
             machine.pk,
             machine.name,
-            ArchiveParams(look["folder"], form.cleaned_data["point_id"]),
+            ArchiveParams(str(check.folder), form.cleaned_data["point_id"]),
             requested_by=request.user,
             request_id=form.cleaned_data["request_id"],
         )
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     return redirect_after(
-        request, job.get_absolute_url(), f"Archiving {machine.name} to {look['folder']}."
+        request, job.get_absolute_url(), f"Archiving {machine.name} to {check.folder}."
     )
 
 
@@ -72,29 +73,19 @@ def _form(
     return ArchiveForm(data, points=points, all_text=all_text, initial=initial)
 
 
-def _look(machine: Machine, form: ArchiveForm, points: list[RecoveryPoint]) -> dict[str, Any]:
-    """Look at what was chosen: what is copied, and the findings."""
+def _check(machine: Machine, form: ArchiveForm, points: list[RecoveryPoint]) -> ArchiveCheck:
     point_id = form.cleaned_data["point_id"]
-    place = look_at_place(form.cleaned_data["folder"])
+    survey = survey_folder(form.cleaned_data["folder"])
     try:
-        wanted = points_to_archive(machine.pk, point_id)
-        findings = check_archive(place, wanted)
-        needed_bytes = missing_bytes(place, wanted)
+        check = check_archive(survey, points_to_archive(machine.pk, point_id))
     except StoreError as error:
-        wanted, needed_bytes = [], 0
-        findings = [Finding.error(error.code, str(error))]
+        check = ArchiveCheck(survey.path, [Finding.error(error.code, str(error))])
     chosen = next((point for point in points if point.pk == point_id), None)
     if chosen is not None and chosen.state == PointState.DAMAGED:
         text = f"The recovery point is damaged: {chosen.damage_text}. Choose another."
-        findings.insert(0, Finding.error("ARCHIVE-POINT-DAMAGED", text))
-    return {
-        "findings": findings,
-        "has_errors": has_errors(findings),
-        "folder": str(place.path),
-        "point_count": len(wanted),
-        "needed_bytes": needed_bytes,
-        "free_bytes": place.free_bytes,
-    }
+        damage = Finding.error("ARCHIVE-POINT-DAMAGED", text)
+        check = replace(check, findings=[damage, *check.findings])
+    return check
 
 
 def _render(
@@ -102,9 +93,11 @@ def _render(
     machine: Machine,
     points: list[RecoveryPoint],
     form: ArchiveForm,
-    look: dict[str, Any] | None = None,
+    check: ArchiveCheck | None = None,
     status: int = 200,
 ) -> HttpResponse:
     obstacle = "" if points else f"{machine.name} has no recovery points to archive yet."
-    values = {"machine": machine, "form": form, "obstacle": obstacle, "look": look, **(look or {})}
+    values: dict[str, Any] = {"machine": machine, "form": form, "obstacle": obstacle}
+    if check is not None:
+        values |= {"check": check, "findings": check.findings, "has_errors": check.has_errors}
     return render_dialog(request, "protected_machines/_archive.html", "Archive", values, status)

@@ -1,7 +1,7 @@
-"""Archive a machine's recovery points: into a folder or onto a disk that can be carried.
+"""Archive a machine's recovery points in a folder or on a removable disk.
 
-What is there beforehand is noted first, so that a job that fails or is cancelled takes out what it
-brought and nothing else. Points that are there already are not copied again.
+The first step notes what is there already: it is not copied again, and a job that fails or is
+cancelled leaves it alone and removes only its own copies.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class ArchiveParams:
 
     # The archive's folder, by its path on this core.
     folder: str
-    # Only what this point is made of; none means all of the machine's points.
+    # Only this point and those it builds on; none means all of the machine's points.
     point_id: UUID | None = None
 
 
@@ -30,7 +30,7 @@ class ArchiveParams:
     title="Archive",
     queue=Queue.TRANSFER,
     params=ArchiveParams,
-    # It only reads points, which never change: snapshots may go on beside it.
+    # It only reads points, which never change, so snapshots can be taken meanwhile.
     is_exclusive=False,
     subject_url_name="protected_machines:machine",
 )
@@ -42,35 +42,34 @@ def archive() -> Steps:
     )
 
 
-@step("Look at the folder", nothing_to_undo="it only looks", limit_seconds=600)
+@step("Check the folder", nothing_to_undo="it only reads", limit_seconds=600)
 def look_at_folder(context: StepContext) -> dict[str, Any]:
-    """Look whether there is room."""
+    """Check that there is room."""
     params: ArchiveParams = context.params
-    return steps.look_at_folder(context.subject_id, params.point_id, params.folder)
+    return steps.take_inventory(context.subject_id, params.point_id, params.folder).to_json()
 
 
-@step("Make the archive's folder", limit_seconds=60)
+@step("Create the archive's folder", limit_seconds=60)
 def make_folder(context: StepContext) -> None:
-    steps.make_folder(context.outputs["look_at_folder"])
+    steps.make_folder(_inventory(context))
 
 
 @make_folder.undo
 def undo_make_folder(context: StepContext) -> None:
-    """Take out what was copied."""
-    steps.undo_make_folder(context.subject_id, context.outputs["look_at_folder"])
+    """Remove what was copied."""
+    steps.undo_make_folder(context.subject_id, _inventory(context))
 
 
 @step(
     "Copy the recovery points",
-    nothing_to_undo="what it copied goes when the folder is taken back",
+    nothing_to_undo="undoing the folder removes the copies",
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:
-    look = context.outputs["look_at_folder"]
-    context.note(f"Into {look['path']}")
-    return steps.copy_points(
-        context.subject_id,
-        context.params.point_id,
-        look,
-        context,
-    )
+    inventory = _inventory(context)
+    context.note(f"To {inventory.path}")
+    return steps.copy_points(context.subject_id, context.params.point_id, inventory, context)
+
+
+def _inventory(context: StepContext) -> steps.FolderInventory:
+    return steps.FolderInventory.from_json(context.outputs["look_at_folder"])

@@ -1,6 +1,7 @@
 """Seed drives: copy points to one, consume one that arrived here, abandon one."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -9,15 +10,16 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from console.dialogs import render_dialog
-from console.findings import Finding, has_errors
+from console.findings import Finding
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
-from protected_machines.archives.folder import look_at_place
+from protected_machines.archives.folder import survey_folder
 from protected_machines.archives.import_steps import ArchivedMachine
 from protected_machines.archives.import_views import ImportDialog, run_import_dialog
-from protected_machines.archives.steps import check_archive, missing_bytes, points_to_archive
+from protected_machines.archives.steps import ArchiveCheck, check_archive, points_to_archive
 from recovery_store.errors import StoreError
+from recovery_store.manifest import Manifest
 from replication.access import (
     get_pairing_for_change,
     get_replicated_for_change,
@@ -74,8 +76,9 @@ def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> 
             context["form"] = SeedDriveForm(choices=choices, initial=kept)
         return _render(request, context, 200 if is_check else 422)
     chosen = [rows[key] for key in form.cleaned_data["machines"]]
-    context.update(_check(chosen, form.cleaned_data["folder"]))
-    if is_check or context["has_errors"]:
+    check = _check(chosen, form.cleaned_data["folder"])
+    context |= {"check": check, "findings": check.findings, "has_errors": check.has_errors}
+    if is_check or check.has_errors:
         return _render(request, context, 200 if is_check else 422)
     try:
         for row in chosen:
@@ -83,14 +86,14 @@ def _copy(request: HttpRequest, pairing: Pairing, wanted: Any, refusal: str) -> 
                 "seed_drive",
                 row.pk,
                 f"{row.machine.name} → {pairing.peer_name}",
-                SeedDriveParams(row.pk, context["folder"]),
+                SeedDriveParams(row.pk, str(check.folder)),
                 request.user,
                 uuid.uuid5(form.cleaned_data["request_id"], str(row.pk)),
             )
     except JobConflict as conflict:
         return refuse(request, conflict.text)
     names = ", ".join(row.machine.name for row in chosen)
-    return _after(request, f"Copying {names} to {context['folder']}.")
+    return _after(request, f"Copying {names} to {check.folder}.")
 
 
 def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str:
@@ -101,10 +104,10 @@ def _obstacle(pairing: Pairing, rows: dict[uuid.UUID, ReplicatedMachine]) -> str
     return ""
 
 
-def _check(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
+def _check(chosen: list[ReplicatedMachine], folder: str) -> ArchiveCheck:
     """Check the folder and the points: what will be copied, and the findings."""
-    place = look_at_place(folder)
-    points = []
+    survey = survey_folder(folder)
+    points: list[Manifest] = []
     findings = []
     try:
         for row in chosen:
@@ -113,20 +116,10 @@ def _check(chosen: list[ReplicatedMachine], folder: str) -> dict[str, Any]:
                 text = f"{row.machine.name} has no recovery points yet."
                 findings.append(Finding.error("SEED-DRIVE-NO-POINT", text))
             points += own
-        findings += check_archive(place, points)
-        needed_bytes = missing_bytes(place, points)
+        check = check_archive(survey, points)
     except StoreError as error:
-        needed_bytes = 0
-        findings.append(Finding.error(error.code, str(error)))
-    return {
-        "is_checked": True,
-        "findings": findings,
-        "has_errors": has_errors(findings),
-        "folder": str(place.path),
-        "point_count": len(points),
-        "needed_bytes": needed_bytes,
-        "free_bytes": place.free_bytes,
-    }
+        check = ArchiveCheck(survey.path, [Finding.error(error.code, str(error))])
+    return replace(check, findings=[*findings, *check.findings])
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -50,8 +50,8 @@ def look_at_folder(context: StepContext) -> dict[str, Any]:
     """Check that the folder can be used and that the points fit."""
     params: SeedDriveParams = context.params
     replicated = get_replicated(params.replicated_machine_id)
-    inventory = steps.look_at_folder(replicated.machine_id, None, params.folder)
-    return {**inventory, "machine_id": str(replicated.machine_id)}
+    inventory = steps.take_inventory(replicated.machine_id, None, params.folder)
+    return {**inventory.to_json(), "machine_id": str(replicated.machine_id)}
 
 
 @step("Stop sending over the link", limit_seconds=60)
@@ -59,7 +59,7 @@ def hold_back(context: StepContext) -> None:
     drives.hold_back(
         context.job_id,
         context.params.replicated_machine_id,
-        context.outputs["look_at_folder"]["path"],
+        str(_inventory(context).path),
         context.requested_by,
     )
 
@@ -72,14 +72,13 @@ def undo_hold_back(context: StepContext) -> None:
 
 @step("Create the seed drive's folder", limit_seconds=60)
 def make_folder(context: StepContext) -> None:
-    steps.make_folder(context.outputs["look_at_folder"])
+    steps.make_folder(_inventory(context))
 
 
 @make_folder.undo
 def undo_make_folder(context: StepContext) -> None:
     """Delete what was copied."""
-    inventory = context.outputs["look_at_folder"]
-    steps.undo_make_folder(inventory["machine_id"], inventory)
+    steps.undo_make_folder(_machine_id(context), _inventory(context))
 
 
 @step(
@@ -88,15 +87,19 @@ def undo_make_folder(context: StepContext) -> None:
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:
-    inventory = context.outputs["look_at_folder"]
-    context.note(f"To {inventory['path']}")
-    return steps.copy_points(inventory["machine_id"], None, inventory, context)
+    inventory = _inventory(context)
+    context.note(f"To {inventory.path}")
+    return steps.copy_points(_machine_id(context), None, inventory, context)
 
 
 @step("Record what is on the seed drive", nothing_to_undo="it is the last step", limit_seconds=60)
 def note_contents(context: StepContext) -> None:
-    drives.note_contents(
-        context.job_id,
-        context.outputs["look_at_folder"]["machine_id"],
-        context.outputs["copy_points"],
-    )
+    drives.note_contents(context.job_id, _machine_id(context), context.outputs["copy_points"])
+
+
+def _inventory(context: StepContext) -> steps.FolderInventory:
+    return steps.FolderInventory.from_json(context.outputs["look_at_folder"])
+
+
+def _machine_id(context: StepContext) -> UUID:
+    return UUID(context.outputs["look_at_folder"]["machine_id"])

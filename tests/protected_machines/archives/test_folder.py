@@ -8,15 +8,15 @@ from pytest_django import Settings
 
 from console.environment import env_paths
 from protected_machines.archives.folder import (
-    Place,
-    look_at_place,
-    plan_archive_to_read,
-    plan_new_archive,
+    FolderSurvey,
+    check_archive_to_read,
+    check_new_archive,
+    survey_folder,
 )
 
 
 def codes(text: str | Path, needed_bytes: int = 0) -> list[str]:
-    findings = plan_new_archive(look_at_place(str(text)), needed_bytes)
+    findings = check_new_archive(survey_folder(str(text)), needed_bytes)
     return [finding.code for finding in findings if finding.severity == "error"]
 
 
@@ -63,7 +63,7 @@ def test_a_folder_with_other_things_is_refused_but_a_new_one_in_it_is_not(tmp_pa
     (tmp_path / "lost+found").mkdir()
     assert codes(tmp_path) == []
     (tmp_path / "photos").mkdir()
-    (finding,) = plan_new_archive(look_at_place(str(tmp_path)), 0)
+    (finding,) = check_new_archive(survey_folder(str(tmp_path)), 0)
     assert finding.code == "ARCHIVE-FOLDER-IN-USE"
     assert "photos" in finding.text
     assert str(tmp_path / "archive") in finding.text
@@ -72,27 +72,27 @@ def test_a_folder_with_other_things_is_refused_but_a_new_one_in_it_is_not(tmp_pa
 
 def test_too_small_and_not_writable_are_said_before_anything_starts(tmp_path: Path) -> None:
     assert codes(tmp_path, 1 << 60) == ["ARCHIVE-TOO-SMALL"]
-    place = Place(tmp_path, has_parent=True, is_there=True, is_folder=True, free_bytes=1)
-    assert [each.code for each in plan_new_archive(place, 0)] == ["ARCHIVE-NOT-WRITABLE"]
+    survey = FolderSurvey(tmp_path, has_parent=True, is_there=True, is_folder=True, free_bytes=1)
+    assert [each.code for each in check_new_archive(survey, 0)] == ["ARCHIVE-NOT-WRITABLE"]
 
 
 def test_the_disk_of_the_store_is_a_warning(tmp_path: Path) -> None:
-    place = Place(
+    survey = FolderSurvey(
         tmp_path,
         has_parent=True,
         is_writable=True,
         free_bytes=9,
         is_on_the_disk_of_the_store=True,
     )
-    (finding,) = plan_new_archive(place, 0)
+    (finding,) = check_new_archive(survey, 0)
     assert (finding.code, finding.severity) == ("ARCHIVE-SAME-DISK", "warning")
 
 
 def test_only_an_archive_can_be_read(tmp_path: Path) -> None:
-    (finding,) = plan_archive_to_read(look_at_place(str(tmp_path)))
+    (finding,) = check_archive_to_read(survey_folder(str(tmp_path)))
     assert finding.code == "ARCHIVE-NONE-THERE"
     (tmp_path / "machines").mkdir()
-    assert plan_archive_to_read(look_at_place(str(tmp_path))) == []
+    assert check_archive_to_read(survey_folder(str(tmp_path))) == []
 
 
 def test_the_setting_wants_absolute_paths(monkeypatch: pytest.MonkeyPatch) -> None:

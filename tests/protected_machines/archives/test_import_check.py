@@ -1,4 +1,4 @@
-"""What speaks against importing a machine's points, by facts alone."""
+"""The findings about importing a machine's points, by facts alone."""
 
 import uuid
 from dataclasses import replace
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from protected_machines.archives.import_steps import ArchivedMachine, check_room, plan_import
+from protected_machines.archives.import_steps import ArchivedMachine, check_import, check_room
 from recovery_store.manifest import BASE_IMAGE, Manifest
 from tests.factories import NOON, make_machine
 
@@ -38,7 +38,7 @@ def make_archived_machine(**changes: object) -> ArchivedMachine:
 
 
 def codes(archived: ArchivedMachine) -> list[str]:
-    return [finding.code for finding in plan_import(archived)]
+    return [finding.code for finding in check_import(archived)]
 
 
 def test_a_machine_that_is_not_known_may_come() -> None:
@@ -47,7 +47,7 @@ def test_a_machine_that_is_not_known_may_come() -> None:
 
 def test_a_manifest_that_cannot_be_read_is_named() -> None:
     archived = make_archived_machine(unreadable=("manifest.json of point 7 is no JSON",))
-    (finding,) = plan_import(archived)
+    (finding,) = check_import(archived)
     assert (finding.code, finding.severity) == ("IMPORT-DAMAGED", "warning")
     assert "point 7" in finding.text
 
@@ -55,7 +55,7 @@ def test_a_manifest_that_cannot_be_read_is_named() -> None:
 @pytest.mark.django_db
 def test_another_owner_is_said_and_changes_nothing() -> None:
     machine = make_machine(name="db-01")
-    (finding,) = plan_import(make_archived_machine(machine=machine))
+    (finding,) = check_import(make_archived_machine(machine=machine))
     assert finding.code == "IMPORT-OTHER-OWNER"
     assert "Headquarters under ownership epoch 3" in finding.text
     older = replace(POINT, ownership_epoch=1, taken_at=NOON + timedelta(hours=1))
@@ -63,7 +63,7 @@ def test_another_owner_is_said_and_changes_nothing() -> None:
 
 
 def test_the_name_of_another_machine_is_refused() -> None:
-    (finding,) = plan_import(make_archived_machine(has_name_of_another=True))
+    (finding,) = check_import(make_archived_machine(has_name_of_another=True))
     assert (finding.code, finding.severity) == ("IMPORT-NAME-TAKEN", "error")
 
 
