@@ -8,8 +8,8 @@ from console.findings import Finding, errors_first
 from console.jobs.acts import User, start_job
 from console.jobs.models import Job
 from protected_machines.errors import ExportRefused, ProtectedMachinesError
+from protected_machines.exports.check import check_export
 from protected_machines.exports.options import VmOptions, check_vm
-from protected_machines.exports.plan import check_export
 from protected_machines.exports.workflow import ExportParams
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.errors import StoreError

@@ -9,8 +9,8 @@ from uuid import UUID
 from console.identity import this_core
 from console.jobs.report import Report
 from console.jobs.workflow import Waiting
+from protected_machines.exports.check import choose_controller
 from protected_machines.exports.options import VmOptions
-from protected_machines.exports.plan import choose_controller
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
@@ -69,7 +69,7 @@ def import_vm(
             _remove_half_vm(found, marker)
         moid = session.import_vm(
             vm_spec(manifest, options),
-            _plan_uploads(manifest, plans),
+            _uploads_of(manifest, plans),
             options.placement,
             marker,
             report.progress,
@@ -94,7 +94,7 @@ def _remove_half_vm(vm: Vm, marker: str) -> None:
         ) from error
 
 
-def _plan_uploads(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
+def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
     """Return what to send of each disk; `plans` keeps the files open until all is sent."""
     store = open_store()
     uploads = []

@@ -52,7 +52,7 @@ class ParentCandidate:
 
 
 @dataclass(frozen=True)
-class PointPlan:
+class KindChoice:
     """What kind of point will be taken, on which parent, and why it is another than asked for."""
 
     kind: PointKind
@@ -60,17 +60,17 @@ class PointPlan:
     reason: str = ""
 
 
-def plan_point(asked: PointKind, candidates: Sequence[ParentCandidate]) -> PointPlan:
+def choose_kind(asked: PointKind, candidates: Sequence[ParentCandidate]) -> KindChoice:
     """Decide between an incremental and a base image.
 
     `candidates` are the machine's points, oldest first. `parent_ids` are those that may serve as
     the parent, the best first; a damaged point never is one.
     """
     if asked == PointKind.BASE_IMAGE:
-        return PointPlan(PointKind.BASE_IMAGE, ())
+        return KindChoice(PointKind.BASE_IMAGE, ())
     good = tuple(point.point_id for point in reversed(candidates) if not point.is_damaged)
     if good:
-        return PointPlan(PointKind.INCREMENTAL, good)
+        return KindChoice(PointKind.INCREMENTAL, good)
     if candidates:
-        return PointPlan(PointKind.BASE_IMAGE, (), "every earlier recovery point is damaged")
-    return PointPlan(PointKind.BASE_IMAGE, (), "it is the machine's first recovery point")
+        return KindChoice(PointKind.BASE_IMAGE, (), "every earlier recovery point is damaged")
+    return KindChoice(PointKind.BASE_IMAGE, (), "it is the machine's first recovery point")

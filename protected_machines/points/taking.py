@@ -17,7 +17,7 @@ from protected_machines.choices import LIVE_KINDS, PointKind, PointState
 from protected_machines.errors import MachineNotLive
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import index_point
-from protected_machines.points.policy import ParentCandidate, PointPlan, plan_point
+from protected_machines.points.policy import KindChoice, ParentCandidate, choose_kind
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, PointMissing
 from recovery_store.point_writer import PointWriter
@@ -57,17 +57,17 @@ def take_recovery_point(
         return index_point(machine, manifest)
     ownership.check_owner(machine, ask=True)
     _check_live(machine)
-    plan, parent_id = plan_parent(store, machine, PointKind(kind))
-    if plan.reason:
-        report.note(f"Taking a base image: {plan.reason}.")
+    choice, parent_id = choose_parent(store, machine, PointKind(kind))
+    if choice.reason:
+        report.note(f"Taking a base image: {choice.reason}.")
     started = time.monotonic()
     logger.info(
         "take point start machine_id=%s point_id=%s kind=%s parent_id=%s reason=%s",
         machine.pk,
         point_id,
-        plan.kind,
+        choice.kind,
         parent_id,
-        plan.reason,
+        choice.reason,
     )
     epoch = machine.ownership_epoch
     with store.begin_point(
@@ -138,7 +138,9 @@ def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
     RecoveryPoint.objects.filter(pk=point_id, machine_id=machine_id).delete()
 
 
-def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[PointPlan, str | None]:
+def choose_parent(
+    store: Store, machine: Machine, asked: PointKind
+) -> tuple[KindChoice, str | None]:
     """Return what will be taken, and on which parent: the newest point with a whole chain."""
     # A point that the machine went on without is as little a parent as a damaged one.
     unfit = machine.points.filter(Q(state=PointState.DAMAGED) | Q(is_carried_on=False))
@@ -147,14 +149,16 @@ def plan_parent(store: Store, machine: Machine, asked: PointKind) -> tuple[Point
         ParentCandidate(manifest.point_id, manifest.point_id in damaged)
         for manifest in store.points(str(machine.pk))
     ]
-    plan = plan_point(asked, candidates)
-    for parent_id in plan.parent_ids:
+    choice = choose_kind(asked, candidates)
+    for parent_id in choice.parent_ids:
         try:
             store.chain(str(machine.pk), parent_id)
         except ChainBroken as error:
             logger.warning("parent not usable point_id=%s error=%s", parent_id, error)
             continue
-        return plan, parent_id
-    if plan.kind == PointKind.INCREMENTAL:
-        plan = PointPlan(PointKind.BASE_IMAGE, (), "no earlier recovery point has a complete chain")
-    return plan, None
+        return choice, parent_id
+    if choice.kind == PointKind.INCREMENTAL:
+        choice = KindChoice(
+            PointKind.BASE_IMAGE, (), "no earlier recovery point has a complete chain"
+        )
+    return choice, None

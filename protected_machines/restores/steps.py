@@ -26,7 +26,7 @@ from protected_machines.models import Machine, RestoreTarget
 from protected_machines.ownership import check_owner
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
-from protected_machines.restores.plan import DiskPair, map_disks
+from protected_machines.restores.mapping import DiskPair, map_disks
 from protected_machines.restores.rescue_machines import (
     dial_target,
     get_target,

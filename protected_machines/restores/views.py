@@ -15,7 +15,7 @@ from protected_machines.errors import NotARescueMachine, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.restores.forms import RescueAddressForm, RestoreForm
-from protected_machines.restores.plan import map_disks
+from protected_machines.restores.mapping import map_disks
 from protected_machines.restores.rescue_machines import pair_target, refresh_target
 from protected_machines.restores.workflow import RestoreParams
 

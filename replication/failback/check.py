@@ -23,7 +23,7 @@ from protected_machines.choices import ConnectionState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import RecoveryPoint
 from protected_machines.points.proofs import get_manifest
-from protected_machines.restores.plan import DiskMapping, map_disks
+from protected_machines.restores.mapping import DiskMapping, map_disks
 from replication.drafts import refusal_of
 from replication.errors import (
     FailbackRefused,

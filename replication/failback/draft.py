@@ -12,7 +12,7 @@ from typing import Any
 from console.findings import Finding
 from protected_machines.choices import MachineKind
 from protected_machines.models import RecoveryPoint
-from protected_machines.restores.plan import DiskMapping
+from protected_machines.restores.mapping import DiskMapping
 from replication.drafts import Draft, find_candidates
 from replication.failback.check import CheckedMachine, FailbackCheck, check_failback
 from replication.failback.forms import FailbackForm, FailbackMachineForm

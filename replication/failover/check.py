@@ -14,8 +14,8 @@ from console.jobs.choices import OPEN
 from console.jobs.models import Job
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
+from protected_machines.exports.check import check_point, export_facts
 from protected_machines.exports.options import MIB, memory_mib_of
-from protected_machines.exports.plan import export_facts, plan_export
 from protected_machines.models import RecoveryPoint, VCenter
 from protected_machines.points.proofs import get_manifest
 from recovery_store.errors import StoreError
@@ -126,7 +126,7 @@ class FailoverFacts:
         manifest = self.manifest(point)
         if isinstance(manifest, str):
             return policy.ChosenPointFacts(point.taken_at, point.consistency, trouble_text=manifest)
-        found = plan_export(export_facts(point, manifest), needs_agent=True)
+        found = check_point(export_facts(point, manifest), needs_agent=True)
         return policy.ChosenPointFacts(point.taken_at, point.consistency, export_findings=found)
 
     def of_machine(self, row: ReplicatedMachine) -> policy.MachineFacts:

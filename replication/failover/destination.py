@@ -15,8 +15,8 @@ from django.conf import settings
 from console.findings import Finding
 from console.wording import bytes_human
 from protected_machines.errors import ProtectedMachinesError
+from protected_machines.exports.check import check_placement
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.plan import check_placement
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import VCenter
 from replication.failover.order import Destination

@@ -21,7 +21,7 @@ class ChosenPointFacts:
     consistency: str = ""
     # Why its manifest cannot be read; empty if it can.
     trouble_text: str = ""
-    # Findings about exporting it to any VM: `protected_machines.exports.plan_export`.
+    # Findings about exporting it to any VM: `protected_machines.exports.check.check_point`.
     export_findings: Sequence[Finding] = field(default_factory=tuple)
 
 

@@ -12,9 +12,9 @@ from protected_machines.choices import PointKind
 from protected_machines.points.policy import (
     ParentCandidate,
     ScheduleFacts,
+    choose_kind,
     due_machines,
     is_snapshot_due,
-    plan_point,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -71,19 +71,19 @@ def test_the_newest_sound_point_is_the_parent() -> None:
         ParentCandidate("b", False),
         ParentCandidate("c", True),
     ]
-    plan = plan_point(PointKind.INCREMENTAL, candidates)
-    assert plan.kind == PointKind.INCREMENTAL
-    assert plan.parent_ids == ("b", "a")
-    assert plan.reason == ""
+    choice = choose_kind(PointKind.INCREMENTAL, candidates)
+    assert choice.kind == PointKind.INCREMENTAL
+    assert choice.parent_ids == ("b", "a")
+    assert choice.reason == ""
 
 
 def test_a_base_image_says_why_it_is_one_when_an_incremental_was_asked_for() -> None:
-    first = plan_point(PointKind.INCREMENTAL, [])
+    first = choose_kind(PointKind.INCREMENTAL, [])
     assert (first.kind, first.reason) == (
         PointKind.BASE_IMAGE,
         "it is the machine's first recovery point",
     )
-    damaged = plan_point(PointKind.INCREMENTAL, [ParentCandidate("a", True)])
+    damaged = choose_kind(PointKind.INCREMENTAL, [ParentCandidate("a", True)])
     assert (damaged.kind, damaged.reason) == (
         PointKind.BASE_IMAGE,
         "every earlier recovery point is damaged",
@@ -93,7 +93,7 @@ def test_a_base_image_says_why_it_is_one_when_an_incremental_was_asked_for() -> 
 @given(st.lists(st.booleans()), st.sampled_from(PointKind))
 def test_a_damaged_point_is_never_a_parent(damages: list[bool], asked: PointKind) -> None:
     candidates = [ParentCandidate(str(place), hurt) for place, hurt in enumerate(damages)]
-    plan = plan_point(asked, candidates)
+    choice = choose_kind(asked, candidates)
     damaged = {candidate.point_id for candidate in candidates if candidate.is_damaged}
-    assert not damaged & set(plan.parent_ids)
-    assert bool(plan.parent_ids) == (plan.kind == PointKind.INCREMENTAL)
+    assert not damaged & set(choice.parent_ids)
+    assert bool(choice.parent_ids) == (choice.kind == PointKind.INCREMENTAL)

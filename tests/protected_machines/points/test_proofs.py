@@ -11,7 +11,7 @@ from protected_machines.errors import PointNotFound
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import index_point
 from protected_machines.points.proofs import get_manifest, prove_whole_chain, record_damage
-from protected_machines.points.taking import plan_parent, remove_recovery_point
+from protected_machines.points.taking import choose_parent, remove_recovery_point
 from recovery_store.errors import ChainDamaged
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
@@ -102,24 +102,24 @@ def test_a_point_that_was_not_carried_on_or_is_damaged_is_no_parent(
 ) -> None:
     base = add(store, machine)
     newest = add(store, machine, base)
-    assert plan_parent(store, machine, PointKind.INCREMENTAL)[1] == str(newest.pk)
+    assert choose_parent(store, machine, PointKind.INCREMENTAL)[1] == str(newest.pk)
     RecoveryPoint.objects.filter(pk=newest.pk).update(**flaw)
-    plan, parent_id = plan_parent(store, machine, PointKind.INCREMENTAL)
-    assert (plan.kind, parent_id) == (PointKind.INCREMENTAL, str(base.pk))
+    choice, parent_id = choose_parent(store, machine, PointKind.INCREMENTAL)
+    assert (choice.kind, parent_id) == (PointKind.INCREMENTAL, str(base.pk))
     RecoveryPoint.objects.filter(pk=base.pk).update(**flaw)
-    plan, parent_id = plan_parent(store, machine, PointKind.INCREMENTAL)
-    assert (plan.kind, parent_id) == (PointKind.BASE_IMAGE, None)
+    choice, parent_id = choose_parent(store, machine, PointKind.INCREMENTAL)
+    assert (choice.kind, parent_id) == (PointKind.BASE_IMAGE, None)
 
 
 def test_a_point_without_a_whole_chain_is_no_parent(store: Store, machine: Machine) -> None:
     base = add(store, machine)
     newest = add(store, machine, base)
     disk_path(store, manifest_of(store, newest)).unlink()
-    assert plan_parent(store, machine, PointKind.INCREMENTAL)[1] == str(base.pk)
+    assert choose_parent(store, machine, PointKind.INCREMENTAL)[1] == str(base.pk)
     disk_path(store, manifest_of(store, base)).unlink()
-    plan, parent_id = plan_parent(store, machine, PointKind.INCREMENTAL)
-    assert (plan.kind, parent_id) == (PointKind.BASE_IMAGE, None)
-    assert "complete chain" in plan.reason
+    choice, parent_id = choose_parent(store, machine, PointKind.INCREMENTAL)
+    assert (choice.kind, parent_id) == (PointKind.BASE_IMAGE, None)
+    assert "complete chain" in choice.reason
 
 
 def test_a_point_is_removed_and_found_by_its_own_machine_only(

@@ -13,7 +13,7 @@ from console.jobs.workflow import StepFailed
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
-from protected_machines.restores.plan import map_disks
+from protected_machines.restores.mapping import map_disks
 from protected_machines.restores.rescue_machines import get_target
 from tests.factories import make_machine, make_recovery_point
 from tests.places.agent import CODE, RESCUE_CODE, RunningAgent, overwrite

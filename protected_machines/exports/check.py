@@ -53,7 +53,7 @@ def choose_controller(initramfs_drivers: Iterable[str]) -> str | None:
     return None
 
 
-def plan_export(
+def check_point(
     facts: ExportFacts, placement_findings: Sequence[Finding] = (), *, needs_agent: bool = False
 ) -> list[Finding]:
     """Return the findings about the export, errors first. Pure.
@@ -134,7 +134,7 @@ def check_export(
             options.vm_name,
             sum(disk.capacity_bytes for disk in manifest.disks),
         )
-    return plan_export(export_facts(point, manifest), found, needs_agent=needs_agent)
+    return check_point(export_facts(point, manifest), found, needs_agent=needs_agent)
 
 
 def check_placement(
@@ -150,7 +150,7 @@ def check_placement(
 
 
 def export_facts(point: RecoveryPoint, manifest: Manifest) -> ExportFacts:
-    """Return the facts of a point that `plan_export` judges."""
+    """Return the facts of a point that `check_point` judges."""
     return ExportFacts(
         point_state=point.state,
         damage_text=point.damage_text,

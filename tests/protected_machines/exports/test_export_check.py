@@ -7,7 +7,7 @@ import pytest
 from agent.client.description import MachineDescription
 from console.findings import Finding
 from protected_machines.choices import PointState
-from protected_machines.exports.plan import ExportFacts, choose_controller, plan_export
+from protected_machines.exports.check import ExportFacts, check_point, choose_controller
 from tests.factories import DESCRIPTION
 
 FINGERPRINT = "ab" * 32
@@ -28,7 +28,7 @@ def codes(findings: list[Finding]) -> list[tuple[str, str]]:
 
 
 def test_nothing_speaks_against_a_proven_point_of_a_usual_machine() -> None:
-    assert plan_export(facts()) == []
+    assert check_point(facts()) == []
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_nothing_speaks_against_a_proven_point_of_a_usual_machine() -> None:
     ],
 )
 def test_the_state_of_the_point_counts(state: str, expected: tuple[str, str]) -> None:
-    findings = plan_export(facts(point_state=state, damage_text="disk0.vmdk is missing"))
+    findings = check_point(facts(point_state=state, damage_text="disk0.vmdk is missing"))
     assert codes(findings) == [expected]
 
 
@@ -63,33 +63,33 @@ def test_the_controller_is_one_that_the_guest_starts_with(
 
 
 def test_a_guest_that_would_not_find_its_disk_is_refused() -> None:
-    findings = plan_export(facts({"initramfs_drivers": ["virtio_scsi"]}))
+    findings = check_point(facts({"initramfs_drivers": ["virtio_scsi"]}))
     assert codes(findings) == [("EXPORT-NO-DISK-DRIVER", "error")]
 
 
 def test_a_slower_controller_is_a_warning() -> None:
-    findings = plan_export(facts({"initramfs_drivers": ["ahci"]}))
+    findings = check_point(facts({"initramfs_drivers": ["ahci"]}))
     assert codes(findings) == [("EXPORT-OTHER-CONTROLLER", "warning")]
 
 
 def test_unknown_drivers_are_a_warning() -> None:
-    findings = plan_export(facts({"initramfs_drivers": []}))
+    findings = check_point(facts({"initramfs_drivers": []}))
     assert codes(findings) == [("EXPORT-DRIVERS-UNKNOWN", "warning")]
 
 
 def test_efi_is_a_warning() -> None:
-    findings = plan_export(facts({"firmware": "efi"}))
+    findings = check_point(facts({"firmware": "efi"}))
     assert codes(findings) == [("EXPORT-EFI-BOOT-ENTRIES", "warning")]
 
 
 def test_a_core_that_the_agent_does_not_trust_matters_only_when_it_must_answer() -> None:
-    assert plan_export(facts()) == []
-    assert codes(plan_export(facts(), needs_agent=True)) == [("EXPORT-CORE-NOT-TRUSTED", "error")]
+    assert check_point(facts()) == []
+    assert codes(check_point(facts(), needs_agent=True)) == [("EXPORT-CORE-NOT-TRUSTED", "error")]
     trusted = {"trusted_cores": [{"name": "DR site", "fingerprint": FINGERPRINT}]}
-    assert plan_export(facts(trusted), needs_agent=True) == []
+    assert check_point(facts(trusted), needs_agent=True) == []
 
 
 def test_errors_come_first() -> None:
     place = [Finding.warning("VSPHERE-SPACE-LOW", "…"), Finding.error("VSPHERE-NAME", "…")]
-    findings = plan_export(facts({"firmware": "efi"}), place)
+    findings = check_point(facts({"firmware": "efi"}), place)
     assert [finding.severity for finding in findings] == ["error", "warning", "warning"]
