@@ -9,17 +9,17 @@ from protected_machines.models import Machine, RecoveryPoint, RestoreTarget, VCe
 
 
 def get_machine_for(user: User, machine_id: UUID) -> Machine:
-    """Return a machine to look at, or answer 404."""
+    """Return a machine to show, or answer 404."""
     return get_for(user, Machine.objects.all(), pk=machine_id)
 
 
 def get_machine_for_change(user: User, machine_id: UUID) -> Machine:
-    """Return a machine to act on: 404 when it is not there, 403 for who may only look."""
+    """Return a machine to act on: 404 if it does not exist, 403 for a read-only user."""
     return get_for_change(user, Machine.objects.all(), pk=machine_id)
 
 
 def get_point_for(user: User, machine: Machine, point_id: UUID) -> RecoveryPoint:
-    """Return a recovery point of a machine that the user was given, or answer 404."""
+    """Return a recovery point of a machine that the user may see, or answer 404."""
     return get_for(user, RecoveryPoint.objects.filter(machine=machine), pk=point_id)
 
 
@@ -29,7 +29,7 @@ def get_restore_target_for(user: User, target_id: UUID) -> RestoreTarget:
 
 
 def get_vcenter_for_change(user: User, vcenter_id: UUID) -> VCenter:
-    """Return a vCenter to change: 404 when it is not there, 403 for who may only look."""
+    """Return a vCenter to change: 404 if it does not exist, 403 for a read-only user."""
     return get_for_change(user, VCenter.objects.all(), pk=vcenter_id)
 
 

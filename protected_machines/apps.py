@@ -7,7 +7,7 @@ class ProtectedMachinesConfig(AppConfig):
     name = "protected_machines"
 
     def ready(self) -> None:
-        """Bring along what the frame's home and settings pages show of this room."""
+        """Register what the navigation, the home page and the settings page show of this room."""
         from console.readiness import register_provider
         from console.sections import (
             Link,

@@ -16,7 +16,7 @@ class MachineKind(TextChoices):
 
 
 class ConnectionState(TextChoices):
-    """What this core knows of its way to an agent or to another core."""
+    """What this core knows of its connection to an agent or another core."""
 
     ONLINE = "online", "Online"
     UNREACHABLE = "unreachable", "Unreachable"
@@ -32,14 +32,14 @@ class PointKind(TextChoices):
 
 
 class PointState(TextChoices):
-    """What the last proof of a recovery point said."""
+    """What the last proof of a recovery point showed."""
 
     UNPROVEN = "unproven", "Not proven yet"
     PROVEN = "proven", "Proven"
     DAMAGED = "damaged", "Damaged"
 
 
-# Machines that this core takes recovery points of, when it owns them.
+# Machines that this core takes recovery points of if it owns them.
 LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)
-# Machines that run in a VM which this core made.
+# Machines that run in a VM that this core created.
 VM_KINDS = (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)

@@ -1,12 +1,12 @@
 """What can go wrong with a protected machine, each with a stable code.
 
 - ProtectedMachinesError
-  - NotTheOwner            another core owns the machine; this one must not act on it
-    - OwnershipDisputed    another core claims it too, by the same epoch
-  - MachineNotLive         the machine has no agent that this core may ask
+  - NotTheOwner            another core owns the machine, so this one must not act on it
+    - OwnershipDisputed    another core claims it too, with the same epoch
+  - MachineNotLive         the machine has no agent that this core may contact
   - PointNotFound          the recovery point is not in this core's store
   - VmMissing              the VM that a job made is gone
-  - ExportRefused          something stands in the way of an export; the findings say what
+  - ExportRefused          a finding prevents the export
   - NotARescueMachine      the machine there runs its own system, so nothing is written to it
   - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
 """
@@ -21,7 +21,7 @@ class ProtectedMachinesError(Exception):
 
 
 class NotTheOwner(ProtectedMachinesError):
-    """Another core owns the machine. Says which, since when and by which epoch."""
+    """Another core owns the machine. Says which, since when, and with which epoch."""
 
     code = "MACHINE-NOT-OWNER"
 
@@ -40,7 +40,7 @@ class NotTheOwner(ProtectedMachinesError):
 
 
 class OwnershipDisputed(NotTheOwner):
-    """Another core claims the machine by the same epoch, so neither may act on it."""
+    """Another core claims the machine with the same epoch, so neither may act on it."""
 
     code = "MACHINE-OWNERSHIP-DISPUTED"
 
@@ -56,7 +56,7 @@ class OwnershipDisputed(NotTheOwner):
 
 
 class MachineNotLive(ProtectedMachinesError):
-    """The machine is only a copy here, so there is no agent to ask."""
+    """This core holds only copies of the machine, so there is no agent to contact."""
 
     code = "MACHINE-NOT-LIVE"
 
@@ -74,7 +74,7 @@ class VmMissing(ProtectedMachinesError):
 
 
 class ExportRefused(ProtectedMachinesError):
-    """An export may not start; the text is the first finding that stops it."""
+    """The export may not start; the text is that of the first error found."""
 
     code = "EXPORT-REFUSED"
 

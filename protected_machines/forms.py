@@ -1,4 +1,4 @@
-"""Every input of protected machines. A hidden request id makes a double click the same job."""
+"""Forms for protecting a machine and for its schedule."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ INTERVALS = (
 
 
 def interval_choices(current_seconds: int | None = None) -> list[tuple[int, str]]:
-    """Return the intervals offered, with the one in force among them."""
+    """Return the intervals to choose from, including the current one."""
     choices = list(INTERVALS)
     if current_seconds is not None and current_seconds not in dict(choices):
         choices.append((current_seconds, f"Every {current_seconds} seconds"))

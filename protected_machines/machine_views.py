@@ -62,14 +62,13 @@ def machine_list(request: HttpRequest) -> HttpResponse:
 def machine(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Show one machine: what it is, its points as one history, and its jobs.
 
-    The body renews itself; 204 when it looks as it did (`seen`).
+    The body polls for a newer one; 204 if it would look the same (`seen`).
     """
     found = get_machine_for(request.user, machine_id)
     context = _machine_context(request, found)
     if not is_fragment(request):
         return render(request, "protected_machines/machine.html", context)
     template = "protected_machines/machine.html#machine-body"
-    # What changes by itself from one look to the next, the ages, does not count as a change.
     seen = _digest_of(context)
     if request.GET.get("seen") == seen:
         return HttpResponse(status=204)
@@ -106,7 +105,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
 
 
 def branch_text(count: int) -> str:
-    """Return what a person must know of points that the machine went on without."""
+    """Return what to know about points that are not on the main line."""
     points, they = (
         ("1 recovery point", "It") if count == 1 else (f"{count} recovery points", "They")
     )
@@ -133,7 +132,7 @@ def _digest_of(context: dict[str, Any]) -> str:
         context["branch_count"],
         [(point.pk, point.state) for point in context["page"].object_list],
         [(job.pk, job.revision) for job in context["jobs"]],
-        # So that the ages on the page never go stale by more than half a minute.
+        # Keeps the ages on the page no more than half a minute old.
         int(context["now"].timestamp()) // 30,
     ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -166,7 +165,7 @@ def machine_protect(request: HttpRequest) -> HttpResponse:
 
 
 def _by_field(error: ValidationError, form: ProtectMachineForm) -> dict[str, list[str]]:
-    """Return the texts under the form's own fields; what fits none under the empty name."""
+    """Return the texts by the form's fields; those that belong to none, by the empty name."""
     found: dict[str, list[str]] = {}
     for field, texts in error.message_dict.items():
         found.setdefault(field if field in form.fields else "", []).extend(texts)
@@ -187,7 +186,7 @@ def _protect_dialog(
 
 @require_POST
 def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Stop taking points of the machine until it is resumed."""
+    """Stop taking points of the machine until protection is resumed."""
     found = get_machine_for_change(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:
@@ -198,7 +197,7 @@ def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
 @require_POST
 def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Take points of the machine by its schedule again."""
+    """Resume taking points of the machine on schedule."""
     found = get_machine_for_change(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:

@@ -1,4 +1,4 @@
-"""The Actions menu of a protected machine, with what rooms above add to it."""
+"""The Actions menu of a protected machine, with the items that rooms above register."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ _providers: list[ItemProvider] = []
 
 
 def register_item(provider: ItemProvider) -> ItemProvider:
-    """Add an item to every machine's menu. Called from an app's `ready()`; twice is once."""
+    """Add an item to every machine's menu. Called from an app's `ready()`. Idempotent."""
     if provider not in _providers:
         _providers.append(provider)
     return provider

@@ -1,4 +1,4 @@
-"""What the left navigation prints: every machine with its state, by one query."""
+"""What the left navigation shows: every machine with its state, in one query."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from console.identity import this_core
 from protected_machines.choices import VM_KINDS, ConnectionState, MachineKind
 from protected_machines.models import Machine
 
-# A longer group ends in a link to the full list.
+# A longer group ends with a link to the full list.
 MACHINES_PER_GROUP = 40
 
 GROUPS = (
@@ -43,14 +43,14 @@ class NavigationGroup:
 
 @dataclass(frozen=True)
 class MachineNavigation:
-    """All groups, and the path of the page that the user looks at."""
+    """All groups, and the path of the current page."""
 
     groups: list[NavigationGroup]
     current_path: str
 
 
 def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
-    """Return the state word (`ok`, `warn`, `bad`, `off`, `busy`) and the text shown beside it."""
+    """Return the tone (`ok`, `warn`, `bad`, `off`, `busy`) and the text shown beside it."""
     if machine.kind == MachineKind.PENDING_FAILOVER:
         return "busy", "Failing over"
     if machine.kind == MachineKind.PENDING_FAILBACK:
@@ -71,7 +71,7 @@ def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Give `machine_navigation`, read from the database only when a template prints it."""
+    """Provide `machine_navigation`, which is read only if a template prints it."""
     return {"machine_navigation": lambda: _navigation_of(request)}
 
 
@@ -86,7 +86,7 @@ def _navigation_of(request: HttpRequest) -> MachineNavigation:
 def navigation_groups(path: str = "") -> list[NavigationGroup]:
     """Return the groups that have machines, with at most `MACHINES_PER_GROUP` each.
 
-    The machine whose page is looked at is always among them.
+    The machine whose page is open is always among them.
     """
     core_id = this_core().id
     by_kind: dict[str, list[Machine]] = {}

@@ -30,7 +30,7 @@ class Core(Protocol):
 
 @dataclass(frozen=True)
 class OwnershipClaim:
-    """What a core says of a machine's owner."""
+    """What a core says about a machine's owner."""
 
     owner_core_id: str
     owner_core_name: str
@@ -43,10 +43,10 @@ _peer_questions: list[PeerQuestion] = []
 
 
 def register_peer_question(question: PeerQuestion) -> PeerQuestion:
-    """Have `ask_peers` put this question too. Works as a decorator; registering twice is once.
+    """Have `ask_peers` ask this question too. Usable as a decorator. Idempotent.
 
-    A question returns what the peers that it reached say. It raises nothing for a peer that
-    cannot be reached: silence is no claim.
+    A question returns the answers of the peers it reached. It raises nothing for a peer that it
+    cannot reach: silence is not a claim.
     """
     if question not in _peer_questions:
         _peer_questions.append(question)
@@ -54,18 +54,18 @@ def register_peer_question(question: PeerQuestion) -> PeerQuestion:
 
 
 def ask_peers(machine: Machine) -> list[OwnershipClaim]:
-    """Return what the other cores that hold copies of the machine say of its owner."""
+    """Return what the other cores that hold copies of the machine say about its owner."""
     return [claim for question in _peer_questions for claim in question(machine)]
 
 
 def check_owner(machine: Machine, *, ask: bool = False) -> None:
-    """Return when this core owns the machine; `machine` is refreshed from the database.
+    """Check that this core owns the machine. Refreshes `machine` from the database.
 
-    With `ask`, other cores are asked first, and a claim of a higher epoch is recorded.
+    With `ask`, other cores are asked first, and a claim with a higher epoch is recorded.
 
     Raises:
         NotTheOwner: another core owns it.
-        OwnershipDisputed: another core claims it by the same epoch.
+        OwnershipDisputed: another core claims it with the same epoch.
     """
     claims = ask_peers(machine) if ask else []
     for claim in claims:
@@ -85,7 +85,7 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
 
 
 def act_refusal(machine: Machine) -> str:
-    """Return why this core may not act on the machine; empty when it may."""
+    """Return why this core may not act on the machine; empty if it may."""
     if not machine.is_owned_here:
         return (
             f"{machine.owner_core_name} has owned this machine since "
@@ -101,9 +101,9 @@ def act_refusal(machine: Machine) -> str:
 
 
 def disputes(claim: OwnershipClaim, machine: Machine) -> bool:
-    """Tell whether a claim names another owner than this core knows, by the same epoch.
+    """Tell whether a claim names another owner than this core knows, with the same epoch.
 
-    Cores never make that by themselves; a database that was put back from a backup can.
+    This never happens in normal operation, but can after a database is restored from a backup.
     """
     return claim.ownership_epoch == machine.ownership_epoch and claim.owner_core_id != str(
         machine.owner_core_id
@@ -113,10 +113,10 @@ def disputes(claim: OwnershipClaim, machine: Machine) -> bool:
 def take_ownership(
     machine_id: UUID | str, core: Core, expected_epoch: int, now: datetime | None = None
 ) -> bool:
-    """Make `core` the owner, raising the epoch by one; return whether this call won.
+    """Make `core` the owner and raise the epoch by one; return whether this call won.
 
-    Atomic: of several that expect the same epoch exactly one wins. Giving ownership back is the
-    same call with the other core and the epoch reached meanwhile.
+    Atomic: of several calls that expect the same epoch, exactly one wins. To give ownership back,
+    call it with the other core and the new epoch.
     """
     won = Machine.objects.filter(pk=machine_id, ownership_epoch=expected_epoch).update(
         owner_core_id=core.id,
@@ -135,7 +135,7 @@ def take_ownership(
 
 
 def record_owner(machine_id: UUID | str, claim: OwnershipClaim) -> bool:
-    """Save an owner learned from another core, when its epoch is higher than the one known here."""
+    """Save an owner learned from another core if its epoch is higher than the one known here."""
     changed = Machine.objects.filter(
         pk=machine_id, ownership_epoch__lt=claim.ownership_epoch
     ).update(
@@ -157,9 +157,9 @@ def record_owner(machine_id: UUID | str, claim: OwnershipClaim) -> bool:
 def accepts_claim(
     owner_core_id: str, owner_epoch: int, claimant_core_id: str, claimed_epoch: int
 ) -> bool:
-    """Tell whether a core that claims to own a machine is believed by another.
+    """Tell whether one core believes another's claim to own a machine.
 
-    It is, when this core knows it as the owner too, or when its epoch is the higher one: epochs
-    only rise, so a higher one is newer knowledge.
+    It does if it knows the claimant as the owner already, or if the claimed epoch is higher:
+    epochs only rise, so a higher one is newer.
     """
     return owner_core_id == claimant_core_id or claimed_epoch > owner_epoch

@@ -1,4 +1,4 @@
-"""What the machines protected here say to the question: could the company recover today?"""
+"""Whether the machines protected here could be recovered today."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from console.readiness import Readiness, ReadinessState
 from protected_machines.choices import VM_KINDS, ConnectionState, PointState
 from protected_machines.models import Machine, RecoveryPoint
 
-# A point that is older than so many intervals is late.
+# The newest point is late once it is older than this many intervals.
 LATE_AFTER_INTERVALS = 3
 
 
 def readiness(now: datetime) -> Iterator[Readiness]:
     """Yield one entry for each machine whose points this core takes. One query."""
-    # Two look-ups in an index for each machine; a Max() would read every point of every machine.
+    # Two index lookups for each machine; Max() would read every point of every machine.
     proven = RecoveryPoint.objects.filter(machine=OuterRef("pk"), state=PointState.PROVEN).order_by(
         "-taken_at"
     )
@@ -43,7 +43,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
 
 @dataclass(frozen=True)
 class KnownPoints:
-    """What is known of a machine's points."""
+    """What is known about a machine's points."""
 
     newest_at: datetime | None
     newest_state: str

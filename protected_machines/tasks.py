@@ -22,10 +22,10 @@ LOCK_SECONDS = 120
 
 @contextmanager
 def alone(name: str) -> Iterator[Callable[[], None] | None]:
-    """Give a function that keeps the lock alive, or none while another worker has it.
+    """Yield a function that keeps the lock alive; none if another worker holds the lock.
 
-    Twice does no harm, but a proof reads whole disks, and two of them would keep every worker of
-    the queue from its snapshots.
+    Running twice does no harm, but a proof reads whole disks, and two of them would keep all
+    workers of the queue from taking snapshots.
     """
     with Redis.from_url(settings.REDIS_URL) as redis:
         lock = redis.lock(f"understudy:{this_core().id}:{name}", timeout=LOCK_SECONDS)
@@ -40,7 +40,7 @@ def alone(name: str) -> Iterator[Callable[[], None] | None]:
         try:
             yield keep_alive
         finally:
-            # It may have run out, or Redis was emptied. Harmless, as said above.
+            # It may have expired, or Redis was emptied. Harmless: see above.
             with suppress(LockError):
                 lock.release()
 

@@ -1,4 +1,4 @@
-"""Speak with a machine's agent, and keep what that shows of the connection."""
+"""Talk to a machine's agent, and record the state of the connection."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -26,12 +26,12 @@ from protected_machines.models import Machine
 logger = logging.getLogger(__name__)
 
 PING_TIMEOUT_SECONDS = 5.0
-# How long an agent may be silent in mid-stream: it freezes file systems and reads whole disks.
+# How long an agent may be silent in mid-stream while it freezes file systems and reads disks.
 CALL_TIMEOUT_SECONDS = 120.0
 
 
 def core_credentials() -> CoreCredentials:
-    """Return the certificate and key that this core shows to agents."""
+    """Return the certificate and key that this core presents to agents."""
     core = this_core()
     return CoreCredentials(core.certificate_path, core.key_path)
 
@@ -43,10 +43,10 @@ def dial(
     host: str = "",
     port: int = 0,
 ) -> AgentClient:
-    """Return a client of the machine's agent, which must show the certificate pinned at pairing.
+    """Return a client of the machine's agent, which must present the certificate pinned at pairing.
 
-    `host` and `port` stand in for the machine's own connection details, for a machine that is
-    about to answer elsewhere.
+    `host` and `port` replace the machine's own connection details for a machine that is about to
+    answer elsewhere.
 
     Raises:
         AgentUnreachable, AgentCertificateChanged, AgentRefusedCore: see agent/errors.py.
@@ -62,7 +62,7 @@ def dial(
 
 @contextmanager
 def recording_connection(machine: Machine) -> Iterator[None]:
-    """Save what a call to the machine's agent shows: online, unreachable or not trusted."""
+    """Save how a call to the machine's agent went: online, unreachable or not trusted."""
     try:
         yield
     except AgentUnreachable as error:
@@ -75,7 +75,7 @@ def recording_connection(machine: Machine) -> Iterator[None]:
 
 
 def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_SECONDS) -> None:
-    """Ask the agent for the description and save what came of it. Raises nothing of it."""
+    """Ask the agent for the description and save the result. Raises no AgentError."""
     try:
         with recording_connection(machine):
             description = dial(machine, timeout_seconds).describe()
@@ -88,7 +88,7 @@ def refresh_connection(machine: Machine, timeout_seconds: float = PING_TIMEOUT_S
 
 @dataclass(frozen=True)
 class AnsweringAgent:
-    """Where a machine's own agent answers, and what it says of the machine."""
+    """Where a machine's own agent answers, and how it describes the machine."""
 
     host: str
     port: int
@@ -106,7 +106,7 @@ class AnsweringAgent:
 
 
 def record_address(machine_id: UUID | str, agent: AnsweringAgent) -> None:
-    """Save where the machine answers now, and that it does. Idempotent."""
+    """Save where the machine answers now, and that it is online. Idempotent."""
     now = timezone.now()
     Machine.objects.filter(pk=machine_id).update(
         host=agent.host,
@@ -145,27 +145,23 @@ def protect_here(
     logger.info("protect here machine_id=%s host=%s port=%s", machine_id, agent.host, agent.port)
 
 
-# A look at the connections asks at most this many agents, those not asked for the longest first.
+# A run asks at most this many agents, those not asked for the longest first.
 PINGS_PER_RUN = 100
-
-
 PARALLEL_PINGS = 8
-
-
 # An agent that was asked within this time is not asked again.
 PING_AGAIN_SECONDS = 20
 
 
 def refresh_connections(now: datetime | None = None) -> int:
-    """Ask the agents that were not asked for the longest; return how many were.
+    """Ask the agents that have not been asked for the longest; return how many were asked.
 
-    Constant effort: however many machines there are, a run asks a bounded number.
+    A run asks a bounded number, however many machines there are.
     """
     now = now or timezone.now()
     stale = Machine.objects.live().exclude(
         connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
     )
-    # Never asked comes first on every database.
+    # Databases disagree on where nulls sort: those never asked come first.
     machines = sorted(
         stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
         key=lambda machine: (

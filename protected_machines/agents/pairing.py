@@ -1,4 +1,4 @@
-"""Begin to protect a machine: pair with its agent by address and one-time code."""
+"""Protect a machine: pair with its agent by address and one-time code."""
 
 import logging
 from uuid import UUID, uuid4
@@ -19,13 +19,13 @@ PAIRING_TIMEOUT_SECONDS = 15.0
 def protect_machine(
     *, name: str, host: str, port: int, code: str, interval_seconds: int = 3600
 ) -> Machine:
-    """Pair with the agent and save the machine, which the schedule picks up from there.
+    """Pair with the agent and save the machine; the schedule does the rest.
 
-    The row is checked before the code is used up, so that a name that is taken costs nothing.
+    The row is checked first, so that a name that is taken does not use up the code.
 
     Raises:
         WrongPairingCode, PairingClosed, AgentUnreachable: see agent/errors.py; nothing is saved.
-        ValidationError: the name or the address is protected already, or a value is out of range.
+        ValidationError: the name or the address is already in use, or a value is out of range.
     """
     core = this_core()
     machine = Machine(

@@ -1,8 +1,4 @@
-"""Make a VM of a recovery point: findings beforehand, and the step functions of it.
-
-The functions take ids and plain choices, so that export, failover and test failover share them.
-None knows a job.
-"""
+"""Check that a VM can be made of a recovery point. Exports and failovers share these functions."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -23,8 +19,8 @@ from vsphere import Placement, Session
 logger = logging.getLogger(__name__)
 
 
-# Disk controllers by the driver that a guest's initramfs must hold to find its root disk, the
-# fastest first. The names are those of vsphere.VmDisk.controller.
+# Disk controllers by the driver that a guest's initramfs needs to find its root disk, fastest
+# first. The names are those of vsphere.VmDisk.controller.
 CONTROLLERS_BY_DRIVER = (
     ("vmw_pvscsi", "pvscsi"),
     ("mptspi", "lsilogic"),
@@ -36,7 +32,7 @@ CONTROLLERS_BY_DRIVER = (
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What speaks for or against exporting a point, gathered beforehand."""
+    """What the findings about exporting a point depend on."""
 
     point_state: str
     damage_text: str
@@ -45,7 +41,7 @@ class ExportFacts:
 
 
 def choose_controller(initramfs_drivers: Iterable[str]) -> str | None:
-    """Return the fastest disk controller whose driver the guest starts with; none when none is."""
+    """Return the fastest disk controller that the guest boots with, if there is one."""
     drivers = {driver.replace("-", "_") for driver in initramfs_drivers}
     for driver, controller in CONTROLLERS_BY_DRIVER:
         if driver in drivers:
@@ -58,8 +54,7 @@ def check_point(
 ) -> list[Finding]:
     """Return the findings about the export, errors first. Pure.
 
-    `needs_agent`: the machine is to be protected here once it runs, so its agent must answer
-    this core.
+    `needs_agent`: this core will protect the machine once it runs, so the agent must trust it.
     """
     findings = [*_point_findings(facts), *_guest_findings(facts.description)]
     if needs_agent and not facts.description.trusts(facts.this_core_fingerprint):
@@ -91,7 +86,7 @@ def _guest_findings(description: MachineDescription) -> list[Finding]:
     if not drivers:
         text = (
             "The recovery point does not record which drivers the guest boots with. The "
-            "VM gets a pvscsi controller."
+            "VM will have a pvscsi controller."
         )
         findings.append(Finding.warning("EXPORT-DRIVERS-UNKNOWN", text))
     elif controller is None:
@@ -104,7 +99,7 @@ def _guest_findings(description: MachineDescription) -> list[Finding]:
         findings.append(Finding.error("EXPORT-NO-DISK-DRIVER", text))
     elif controller != "pvscsi":
         text = (
-            f"The guest's initramfs has no vmw_pvscsi driver. The VM gets a {controller} "
+            f"The guest's initramfs has no vmw_pvscsi driver. The VM will have a {controller} "
             "controller, which is slower."
         )
         findings.append(Finding.warning("EXPORT-OTHER-CONTROLLER", text))
@@ -120,11 +115,11 @@ def _guest_findings(description: MachineDescription) -> list[Finding]:
 def check_export(
     machine: Machine, point: RecoveryPoint, options: VmOptions, *, needs_agent: bool = False
 ) -> list[Finding]:
-    """Gather the facts in the store and at the vCenter, and return the findings.
+    """Read the facts from the store and the vCenter, and return the findings.
 
     Raises:
         PointNotFound: the point is not in the store.
-        VSphereError: the vCenter cannot be asked.
+        VSphereError: the vCenter does not answer.
     """
     manifest = get_manifest(machine.pk, point.pk)
     with connect(get_vcenter(options.vcenter_id)) as session:
@@ -140,10 +135,10 @@ def check_export(
 def check_placement(
     session: Session, placement: Placement, vm_name: str, needed_bytes: int
 ) -> list[Finding]:
-    """Return what the vCenter says against making a VM of that name and size there.
+    """Return the vCenter's findings about making a VM of that name and size there.
 
     Raises:
-        VSphereError: it cannot be asked.
+        VSphereError: it does not answer.
     """
     found = session.check_placement(placement, vm_name, needed_bytes)
     return [Finding(each.code, Severity(each.severity), each.text) for each in found]

@@ -37,7 +37,7 @@ class VmHardwareForm(forms.Form):
 class ExportForm(VmHardwareForm):
     """Which point becomes a VM, where, and with what name, CPUs and memory.
 
-    The choices of a place are those of the chosen vCenter's datacenter, now.
+    The destinations offered are those that the chosen vCenter's datacenter has now.
     """
 
     point_id = forms.TypedChoiceField(coerce=UUID, label="Recovery point")
@@ -70,7 +70,7 @@ class ExportForm(VmHardwareForm):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)
             field.choices = values
-            # What was typed into a form for another vCenter does not fit this one.
+            # A choice made for another vCenter does not exist in this one.
             if values and name not in initial:
                 self.initial[name] = values[0][0]
 
@@ -101,7 +101,7 @@ class ExportForm(VmHardwareForm):
 
 
 class VCenterAddressForm(forms.Form):
-    """Where a vCenter answers; its certificate is shown before anything is sent there."""
+    """A vCenter's address; its certificate is shown before anything is sent there."""
 
     host = forms.CharField(
         max_length=253, label="Address", help_text="Address of a vCenter or stand-alone ESXi host."
@@ -110,7 +110,7 @@ class VCenterAddressForm(forms.Form):
 
 
 class VCenterForm(forms.Form):
-    """How to sign in to a vCenter whose certificate a person has confirmed."""
+    """How to sign in to a vCenter whose certificate has been confirmed."""
 
     name = forms.CharField(max_length=200, help_text="Display name")
     host = forms.CharField(max_length=253, widget=forms.HiddenInput)
@@ -124,7 +124,7 @@ class VCenterForm(forms.Form):
 
 
 class VCenterPasswordForm(forms.Form):
-    """Another account or password for a vCenter that is known."""
+    """Another account or password for a known vCenter."""
 
     username = forms.CharField(max_length=200)
     password = forms.CharField(

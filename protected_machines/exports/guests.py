@@ -1,6 +1,6 @@
-"""Start a VM that was made of a recovery point and wait for the machine inside it.
+"""Start a VM that was made of a recovery point, and wait for the machine in it.
 
-Step functions on ids, as in `steps`. A wait raises `Waiting`, which frees the worker.
+Step functions on ids, as in `steps`. To wait, they raise `Waiting`, which frees the worker.
 """
 
 import logging
@@ -35,7 +35,7 @@ def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
 def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
     """Start the VM.
 
-    Idempotent: a VM that runs is left alone.
+    Idempotent: a running VM is left alone.
     Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
@@ -43,7 +43,7 @@ def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
 
 
 def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Stop the VM. A VM that is off or gone is fine."""
+    """Power the VM off, if it is there and on."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is not None:
@@ -51,12 +51,12 @@ def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
 
 
 def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
-    """Return the guest's `address`, `hostname` and `boot_id` once its tools report them.
+    """Return the guest's `address`, `hostname` and `boot_id` once VMware Tools reports them.
 
     Fails with MACHINE-VM-MISSING, VSPHERE-….
 
     Raises:
-        Waiting: the guest does not report yet.
+        Waiting: it does not report them yet.
     """
     with _vm(vcenter_id, marker) as vm:
         guest = vm.guest()
@@ -68,10 +68,9 @@ def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
 
 
 def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> None:
-    """Ask the guest to reboot, unless it has since `boot_id_before`.
+    """Ask the guest to reboot, unless it has rebooted since `boot_id_before`.
 
-    Idempotent: a guest with another boot id has rebooted, and one whose tools are down is about to;
-        only one that still runs that boot is asked.
+    Idempotent: a guest with another boot id has rebooted, and one whose tools are down is about to.
     Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
@@ -85,13 +84,13 @@ def wait_for_agent(
 ) -> AnsweringAgent:
     """Return the machine's agent once it answers from the VM.
 
-    The agent must show the certificate that was pinned when the machine was paired. With
-    `boot_id_before` it must have rebooted since that boot.
+    The agent must present the certificate that was pinned when the machine was paired. With
+    `boot_id_before`, it must have rebooted since that boot.
 
-    Fails with AGENT-… when another agent answers or this core is refused; MACHINE-VM-MISSING.
+    Fails with AGENT-… if another agent answers or this core is rejected; MACHINE-VM-MISSING.
 
     Raises:
-        Waiting: the agent does not answer yet, or the reboot is not over.
+        Waiting: the agent does not answer yet, or the reboot has not finished.
     """
     guest = wait_for_guest(vcenter_id, marker)
     if boot_id_before and guest["boot_id"] == boot_id_before:
@@ -108,7 +107,7 @@ def wait_for_agent(
 
 
 def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Stop the VM at once, as by pulling the plug.
+    """Power the VM off at once, without shutting the guest down.
 
     Idempotent: a VM that is off is left alone.
     Fails with MACHINE-VM-MISSING, VSPHERE-….
@@ -124,7 +123,7 @@ def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
 
 
 def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Remove the VM with its disks; it must be off. Gone already is fine.
+    """Remove the VM and its disks, if it is there. It must be off.
 
     Raises:
         WrongPowerState: it is on.
@@ -136,6 +135,6 @@ def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
 
 
 def has_vm(vcenter_id: UUID | str, marker: str) -> bool:
-    """Tell whether the VM is there at all; fails with VSPHERE-…."""
+    """Tell whether the VM exists; fails with VSPHERE-…."""
     with connect(get_vcenter(vcenter_id)) as session:
         return session.find_vm_by_marker(marker) is not None

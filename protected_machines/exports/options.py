@@ -1,4 +1,4 @@
-"""What a VM is made with: where it goes, its name, CPUs and memory, and their bounds."""
+"""What a VM is made with: its destination, name, CPUs and memory, and their bounds."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -17,11 +17,11 @@ MEMORY_STEP_MIB = 4
 
 @dataclass(frozen=True)
 class VmOptions:
-    """Where a VM goes and what it is called. Managed object ids, and choices of a person."""
+    """A VM's destination by managed object ids, its name, CPUs and memory."""
 
     vcenter_id: UUID
     datacenter: str
-    # One of the two; a host alone means its own root resource pool.
+    # A host goes with its own root resource pool; empty means any host of the pool.
     resource_pool: str
     host: str
     datastore: str
@@ -43,13 +43,13 @@ class VmOptions:
 
 
 def memory_mib_of(memory_bytes: int) -> int:
-    """Return the memory of a VM for a machine that has so much: whole steps, rounded down."""
+    """Return the memory of a VM for a machine with this much: whole steps, rounded down."""
     steps = memory_bytes // MIB // MEMORY_STEP_MIB
     return max(MEMORY_LEAST_MIB, steps * MEMORY_STEP_MIB)
 
 
 def check_vm(name: str, cpus: int, memory_bytes: int) -> list[Finding]:
-    """Return what vSphere would refuse of a VM's name and hardware."""
+    """Return what vSphere would reject about a VM's name and hardware."""
     findings = []
     if not 0 < len(name) <= NAME_LENGTH:
         text = f"A VM name must have 1 to {NAME_LENGTH} characters."

@@ -1,4 +1,4 @@
-"""Where a VM can go: the choices of an export dialog, made of a vCenter's inventory. Pure."""
+"""Where a VM can go: the choices in the export dialog, from a vCenter's inventory. Pure."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ Choice = tuple[str, str]
 
 @dataclass(frozen=True)
 class Places:
-    """The choices within one datacenter, each a managed object id and a text."""
+    """The choices in one datacenter, each a managed object id and a text."""
 
     datacenters: list[Choice]
-    # Resource pools by "pool:<id>", single hosts by "host:<id>:<pool>".
+    # Resource pools as "pool:<id>", single hosts as "host:<id>:<pool>".
     computes: list[Choice]
     datastores: list[Choice]
     networks: list[Choice]
 
 
 def places_in(inventory: Inventory, datacenter: str = "") -> Places:
-    """Return what can be chosen in a datacenter, the first one when none is named."""
+    """Return the choices in the datacenter, or in the first one if none is named."""
     datacenters = [(entry.moid, entry.name) for entry in inventory.datacenters]
     chosen = datacenter or (datacenters[0][0] if datacenters else "")
     return Places(
@@ -67,10 +67,10 @@ def _gib(count_bytes: int) -> str:
 
 
 def split_compute(choice: str) -> tuple[str, str]:
-    """Return the resource pool and the host (empty: any) of a choice of `computes`.
+    """Return the resource pool and the host (empty: any) of an entry of `computes`.
 
     Raises:
-        ValueError: it is no such choice.
+        ValueError: it is not one.
     """
     kind, _, rest = choice.partition(":")
     if kind == "pool" and rest:
@@ -78,4 +78,4 @@ def split_compute(choice: str) -> tuple[str, str]:
     host, _, pool = rest.partition(":")
     if kind == "host" and host and pool:
         return pool, host
-    raise ValueError(f"{choice!r} is no place to run a VM")
+    raise ValueError(f"{choice!r} is neither a resource pool nor a host")

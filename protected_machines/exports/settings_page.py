@@ -8,5 +8,5 @@ from protected_machines.models import VCenter
 
 
 def vcenter_section(request: HttpRequest) -> dict[str, Any]:
-    """Return what the section prints: every vCenter of this core."""
+    """Return what the section shows: every vCenter of this core."""
     return {"vcenters": VCenter.objects.all()}

@@ -1,4 +1,4 @@
-"""Order the export of a recovery point to a VM, check the order, and start it."""
+"""Check an order to export a recovery point to a VM, and start the export."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ from vsphere.errors import VSphereError
 
 @dataclass(frozen=True)
 class ExportOrder:
-    """A recovery point that is to become a VM: what a page, a command or a script fills in.
+    """A recovery point to make a VM of, as ordered by a page, a command or a script.
 
-    request_id: an order that is given again with the same id starts nothing.
+    request_id: repeating an order with the same id starts nothing new.
     """
 
     machine_id: UUID
@@ -30,7 +30,7 @@ class ExportOrder:
 
 
 def check_order(order: ExportOrder) -> list[Finding]:
-    """Return what was found about the order, errors first. Changes nothing."""
+    """Return the findings about the order, errors first. Changes nothing."""
     options = order.options
     findings = check_vm(options.vm_name, options.cpus, options.memory_bytes)
     try:
@@ -43,12 +43,12 @@ def check_order(order: ExportOrder) -> list[Finding]:
 def start_export(
     order: ExportOrder, requested_by: User, findings: Sequence[Finding] | None = None
 ) -> Job:
-    """Start the export's job; a repeated order returns the job of the first.
+    """Start the export's job; a repeated order returns the first one's job.
 
-    findings: of this very order, where it was checked already.
+    findings: those about this order, if it has been checked already.
 
     Raises:
-        ExportRefused: something stands in the way; the text says what.
+        ExportRefused: a finding prevents it; the text says which.
         JobConflict: another job holds the machine.
     """
     for finding in check_order(order) if findings is None else findings:

@@ -1,4 +1,4 @@
-"""The steps that make a VM of a recovery point, and remove it."""
+"""Steps that make a VM of a recovery point, and remove it."""
 
 import logging
 import uuid
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def reserve_vm() -> dict[str, Any]:
-    """Make the marker by which the VM to come is known as this job's own."""
+    """Generate the marker by which this job will recognize its VM."""
     return {"marker": f"understudy:{this_core().id}:{uuid.uuid4()}"}
 
 
 def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
-    """Return the virtual hardware for a point: the source's disks and NICs, under fast drivers."""
+    """Return the virtual hardware for a point: the machine's disks and NICs, with fast drivers."""
     description = read_description(manifest.description)
     controller = choose_controller(description.initramfs_drivers) or "pvscsi"
     disks = [
@@ -54,10 +54,10 @@ def import_vm(
     marker: str,
     report: Report,
 ) -> dict[str, Any]:
-    """Make the VM of the point at the vCenter, its disks uploaded.
+    """Create a VM of the point in the vCenter, and upload its disks.
 
-    Idempotent: it looks for the marker first; a complete VM is adopted.
-    Fails with VSPHERE-…, STORE-…; whatever was half there is removed.
+    Idempotent: a complete VM with the marker is adopted, a half-made one is replaced.
+    Fails with VSPHERE-…, STORE-…; a half-made VM is removed.
     """
     manifest = get_manifest(machine_id, point_id)
     with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:
@@ -79,10 +79,10 @@ def import_vm(
 
 
 def _remove_half_vm(vm: Vm, marker: str) -> None:
-    """Remove what a worker that died in mid-upload left.
+    """Remove the VM that a worker left when it died in mid-upload.
 
     Raises:
-        Waiting: vSphere still holds it for that upload, and will until its lease runs out.
+        Waiting: vSphere holds it until the lease of that upload expires.
     """
     try:
         vm.destroy(marker)
@@ -95,7 +95,7 @@ def _remove_half_vm(vm: Vm, marker: str) -> None:
 
 
 def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
-    """Return what to send of each disk; `plans` keeps the files open until all is sent."""
+    """Return the upload of each disk; `plans` keeps the files open until all is sent."""
     store = open_store()
     uploads = []
     for disk in manifest.disks:
@@ -107,7 +107,7 @@ def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
 
 
 def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Remove the VM that bears the marker, powered off first. Already gone is fine."""
+    """Power off and remove the VM with the marker, if there is one."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is None:

@@ -22,7 +22,7 @@ from vsphere.errors import VSphereError
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def vcenter_add(request: HttpRequest) -> HttpResponse:
-    """First look at the certificate of an address; then sign in and save."""
+    """First show the certificate at the address; then sign in and save."""
     check_can_change(request.user)
     if request.method != "POST":
         return _dialog(request, {"form": VCenterAddressForm(), "is_address": True})
@@ -67,16 +67,18 @@ def _sign_in_and_save(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def vcenter_check(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
-    """Sign in to the vCenter now, and save what that shows."""
+    """Sign in to the vCenter now, and save the result."""
     vcenter = get_vcenter_for_change(request.user, vcenter_id)
     if check_vcenter(vcenter):
-        return redirect_after(request, _home(), f"{vcenter.name} answers: {vcenter.check_text}.")
+        return redirect_after(
+            request, _home(), f"Signed in to {vcenter.name}: {vcenter.check_text}."
+        )
     return redirect_after(request, _home())
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
-    """Save another account or password, after signing in with it."""
+    """Sign in with another account or password, and save it."""
     vcenter = get_vcenter_for_change(request.user, vcenter_id)
     form = VCenterPasswordForm(request.POST or None, initial={"username": vcenter.username})
     if request.method == "POST" and form.is_valid():
@@ -103,7 +105,7 @@ def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
 
 @require_POST
 def vcenter_remove(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
-    """Forget the vCenter, unless a machine runs there."""
+    """Remove the vCenter, unless a machine runs there."""
     vcenter = get_vcenter_for_change(request.user, vcenter_id)
     try:
         vcenter.delete()

@@ -1,4 +1,4 @@
-"""The vCenters of this core: add one, test it, open a session on it."""
+"""The vCenters of this core: add one, test it, open a session."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -19,7 +19,7 @@ def credentials_of(vcenter: VCenter) -> Credentials:
     """Return how to sign in there.
 
     Raises:
-        PasswordUnreadable: the password was stored under another secret key.
+        PasswordUnreadable: the password was encrypted with another secret key.
     """
     return Credentials(
         host=vcenter.host,
@@ -42,7 +42,7 @@ def connect(
 
 
 def check_vcenter(vcenter: VCenter) -> bool:
-    """Sign in, save what that showed, and return whether it worked."""
+    """Sign in, save the result, and return whether it worked."""
     try:
         with connect(vcenter) as session:
             about = session.about()
@@ -60,7 +60,7 @@ def add_vcenter(
     """Sign in and save the vCenter. Idempotent by name: a second call updates it.
 
     Raises:
-        VSphereError: it cannot be signed in to; nothing is saved.
+        VSphereError: signing in failed; nothing is saved.
     """
     credentials = Credentials(
         host=host, port=port, username=username, password=password, thumbprint=thumbprint
@@ -84,7 +84,7 @@ def get_vcenter(vcenter_id: UUID | str) -> VCenter:
     """Return the vCenter.
 
     Raises:
-        StepFailed: it was removed from this core's settings.
+        StepFailed: it has been removed from this core's settings.
     """
     vcenter = VCenter.objects.filter(pk=vcenter_id).first()
     if vcenter is None:

@@ -24,15 +24,15 @@ from vsphere.errors import VSphereError
 
 POINTS_OFFERED = 200
 VCENTER_TIMEOUT_SECONDS = 10.0
-# Choices of one vCenter, or of one datacenter, that mean nothing in another.
+# Choices that mean nothing in another vCenter or datacenter.
 PLACE_FIELDS = ("datacenter", "compute", "datastore", "network")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
-    """Choose point, place and hardware; show the findings; start the export.
+    """Choose point, destination and hardware; show the findings; start the export.
 
-    A post with `check` only shows the findings of what was chosen.
+    A post with `check` only shows the findings.
     """
     machine = get_machine_for_change(request.user, machine_id)
     chosen = request.POST if request.method == "POST" else request.GET
@@ -58,7 +58,7 @@ def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
 
 class ExportDialog:
-    """What the dialog offers, made of what was chosen so far; `obstacle` says why it cannot."""
+    """What the dialog offers, given the choices so far; `obstacle` says why it offers nothing."""
 
     def __init__(self, user: User, machine: Machine, chosen: dict[str, str]) -> None:
         self.machine = machine
@@ -99,7 +99,7 @@ class ExportDialog:
         self.places = places_in(inventory, datacenter if datacenter in known else "")
 
     def form(self) -> ExportForm:
-        """Return the form with what was chosen, and defaults for the rest."""
+        """Return the form with the choices so far, and defaults for the rest."""
         newest_usable = next(
             (point for point in self.points if point.state != PointState.DAMAGED), self.points[0]
         )
@@ -133,7 +133,7 @@ class ExportDialog:
         )
 
     def findings(self, form: ExportForm) -> list[Finding]:
-        """Return the findings about the form as it stands, also before it was sent."""
+        """Return the findings about the form, even before it is submitted."""
         if self.unread is not None:
             return [self.unread]
         if not form.is_bound:

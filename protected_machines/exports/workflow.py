@@ -1,7 +1,7 @@
 """Export a recovery point to a VM, which is left powered off.
 
-The chain is proven before anything is made. The VM bears a marker that was saved beforehand, so
-that a step that runs again knows its own work, and the undo removes no VM but this job's.
+The chain is proven before anything is created. The VM has a marker that was saved beforehand, so
+that a repeated step recognizes its own work, and the undo removes only this job's VM.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ExportParams:
     """What was asked for."""
 
     point_id: UUID
-    # Where the VM goes, and its name, memory and CPUs.
+    # The VM's destination, name, memory and CPUs.
     options: VmOptions
 
 
@@ -29,7 +29,7 @@ class ExportParams:
     title="Export to a VM",
     queue=Queue.TRANSFER,
     params=ExportParams,
-    # It only reads points, which never change: snapshots may go on beside it.
+    # It only reads points, which never change, so snapshots can be taken meanwhile.
     is_exclusive=False,
     subject_url_name="protected_machines:machine",
 )
@@ -41,7 +41,7 @@ def export() -> Steps:
     )
 
 
-@step("Name the VM's marker", nothing_to_undo="only an id was made", limit_seconds=30)
+@step("Reserve the VM's marker", nothing_to_undo="it only makes an ID", limit_seconds=30)
 def reserve_vm(context: StepContext) -> dict[str, Any]:
     return steps.reserve_vm()
 

@@ -26,7 +26,7 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         return self.filter(owner_core_id=this_core().id)
 
     def live(self) -> Self:
-        """Machines whose agent this core asks: owned here and running."""
+        """Machines whose agent this core contacts: owned here and running."""
         return self.owned_here().filter(kind__in=LIVE_KINDS)
 
     def with_newest_point(self) -> Self:
@@ -39,19 +39,19 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         )
 
     def with_newest_point_at(self) -> Self:
-        """Add `newest_point_at` alone, for looks at every machine every few seconds."""
+        """Add only `newest_point_at`, for polls of all machines every few seconds."""
         newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
         return self.annotate(newest_point_at=Subquery(newest.values("taken_at")[:1]))
 
     def for_navigation(self) -> Self:
-        """Only what the left navigation prints."""
+        """Only what the left navigation shows."""
         return self.only(
             "id", "name", "kind", "connection_state", "is_paused", "owner_core_id"
         ).order_by("name", "id")
 
 
 class Machine(models.Model):
-    """A computer whose recovery points this core takes, or holds copies of.
+    """A computer whose recovery points this core takes or holds copies of.
 
     Kinds::
 
@@ -62,7 +62,7 @@ class Machine(models.Model):
         pending_failover     → replicated         (the failover is undone)
         failed_over          → pending_failback   (Start Failback: it still runs here)
         pending_failback     → failed_over        (the failback is undone, or rolled back)
-        pending_failback     → failed_back        (hand-over: its source owns it, the VM is off)
+        pending_failback     → failed_back        (handed over: its source owns it, the VM is off)
         failed_back          → replicated         (Commit: the VM is removed)
         failed_back          → pending_failback   (Roll back begins: this core takes ownership)
         replicated           → recovery_points_only   (the relationship is deleted, the points stay)
@@ -72,8 +72,8 @@ class Machine(models.Model):
         unknown → online ⇄ unreachable
         online, unreachable ⇄ authentication_error   (certificate changed, or this core refused)
 
-    The owner is the only core that may take, prune or replicate over points of the machine; the
-    ownership epoch rises with every change of owner and never falls.
+    Only the owner may take or prune the machine's points, or replicate them. The ownership epoch
+    rises with every change of owner and never falls.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -84,7 +84,7 @@ class Machine(models.Model):
         max_length=32, choices=MachineKind.choices, default=MachineKind.PROTECTED
     )
     agent_certificate_pem = models.TextField(blank=True)
-    # What the agent last said of the machine: disks, NICs, firmware, drivers, trusted cores.
+    # How the agent last described the machine: disks, NICs, firmware, drivers, trusted cores.
     description = models.JSONField(default=dict, blank=True)
 
     owner_core_id = models.UUIDField()
@@ -96,7 +96,7 @@ class Machine(models.Model):
 
     is_paused = models.BooleanField(default=False)
     snapshot_interval_seconds = models.PositiveIntegerField(default=3600)
-    # When a snapshot was last tried, so that a failing machine is not tried without a pause.
+    # When a snapshot was last attempted, so that a failing machine is not retried at once.
     snapshot_tried_at = models.DateTimeField(null=True, blank=True)
 
     connection_state = models.CharField(
@@ -197,7 +197,7 @@ class Machine(models.Model):
         return self.described.cpus or None
 
     def next_snapshot_at(self, newest_point_at: datetime | None) -> datetime | None:
-        """Return when the schedule asks for the next point; none when it asks for none."""
+        """Return when the schedule takes the next point; none if it takes none."""
         if not self.is_live or self.is_paused:
             return None
         if newest_point_at is None:
@@ -215,7 +215,7 @@ class Machine(models.Model):
     def record_connection(
         self, state: ConnectionState, error: str = "", now: datetime | None = None
     ) -> None:
-        """Save what the last call to the agent showed."""
+        """Save how the last call to the agent went."""
         now = now or timezone.now()
         changes: dict[str, Any] = {
             "connection_state": state,
@@ -229,6 +229,6 @@ class Machine(models.Model):
             setattr(self, name, value)
 
     def record_description(self, description: MachineDescription) -> None:
-        """Save what the agent says of the machine now."""
+        """Save how the agent describes the machine now."""
         self.description = description.to_json()
         Machine.objects.filter(pk=self.pk).update(description=self.description)

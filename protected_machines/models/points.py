@@ -26,7 +26,7 @@ class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
         return self.exclude(state=PointState.DAMAGED)
 
     def carried_on(self) -> Self:
-        """Points of the history that the machine's owner goes on with."""
+        """Points on the main line."""
         return self.filter(is_carried_on=True)
 
     def totals(self) -> dict[str, int]:
@@ -36,15 +36,15 @@ class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
 
 
 class RecoveryPoint(models.Model):
-    """One entry of the index of the store: a recovery point whose manifest lies there.
+    """A recovery point of the store, in the index.
 
-    The store is the truth and this table can be rebuilt from it (`index.reindex_store`).
+    The store is the truth. `index.reindex_store` rebuilds this table from it.
 
     States::
 
-        unproven → proven    (every file of the chain was read and fits its digests)
+        unproven → proven    (every file of the chain was read and matches its digests)
         unproven, proven → damaged    (a file of the chain is missing or differs)
-        damaged → proven     (it was mended from a copy, and proven again)
+        damaged → proven     (it was repaired from a copy, and proven again)
     """
 
     id = models.UUIDField(primary_key=True, editable=False)
@@ -64,8 +64,8 @@ class RecoveryPoint(models.Model):
     state = models.CharField(max_length=32, choices=PointState.choices, default=PointState.UNPROVEN)
     proven_at = models.DateTimeField(null=True, blank=True)
     damage_text = models.TextField(blank=True)
-    # False for a point that the machine's owner never had: the machine went on without it at
-    # another site. It stays whole and can be restored, but is not replicated.
+    # Whether it is on the main line. If not, the machine continued without it at another site: it
+    # can still be restored, but is not replicated.
     is_carried_on = models.BooleanField(default=True)
     indexed_at = models.DateTimeField(default=timezone.now)
 
@@ -104,11 +104,11 @@ class RecoveryPoint(models.Model):
         return f"{self.get_kind_display()} of {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
 
     def mark_proven(self, now: datetime | None = None) -> None:
-        """Save that every file of the chain was read and fits."""
+        """Save that every file of the chain was read and matches."""
         self._mark(PointState.PROVEN, now or timezone.now(), "")
 
     def mark_damaged(self, damage_text: str) -> None:
-        """Save what does not fit; `proven_at` keeps the last time that it did."""
+        """Save what does not match; `proven_at` keeps the time of the last good proof."""
         self._mark(PointState.DAMAGED, self.proven_at, damage_text or "damaged")
 
     def _mark(self, state: PointState, proven_at: datetime | None, damage_text: str) -> None:

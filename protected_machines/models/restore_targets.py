@@ -10,7 +10,7 @@ from protected_machines.models.descriptions import read_description
 
 
 class RestoreTarget(models.Model):
-    """A machine that runs the rescue medium and that this core has paired with to restore onto.
+    """A machine that runs the rescue medium, paired with this core to be restored onto.
 
     What is on its disks no longer matters: the rescue medium overwrites them.
     """
@@ -21,7 +21,7 @@ class RestoreTarget(models.Model):
     agent_certificate_pem = models.TextField()
     # Of the one-time code, so that only someone who knows it may use the pairing again.
     code_digest = models.CharField(max_length=64)
-    # What the rescue agent last said: its disks, NICs and firmware.
+    # How the rescue agent last described it: disks, NICs and firmware.
     description = models.JSONField(default=dict, blank=True)
     paired_at = models.DateTimeField(default=timezone.now)
 

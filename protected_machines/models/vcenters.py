@@ -12,15 +12,15 @@ from django.utils import timezone
 from console import secrets
 from protected_machines.errors import PasswordUnreadable
 
-# Names the key of the stored passwords: never changed.
+# Part of the key that encrypts stored passwords. Never change it.
 _PURPOSE = "understudy stored passwords"
 
 
 class VCenter(models.Model):
-    """A vCenter or ESXi that machines are exported to, and how to sign in there.
+    """A vCenter or ESXi host that machines are exported to, and how to sign in there.
 
-    The thumbprint is that of the certificate that an administrator looked at and confirmed; a
-    server that shows another one is not spoken to.
+    An administrator has confirmed the thumbprint of its certificate. Nothing is sent to a server
+    that presents another one.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -30,7 +30,7 @@ class VCenter(models.Model):
     username = models.CharField(max_length=200)
     password_encrypted = models.TextField(editable=False)
     thumbprint = models.CharField(max_length=200)
-    # What the last test of the connection showed.
+    # How the last test of the connection went.
     is_reachable = models.BooleanField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     check_text = models.TextField(blank=True)
@@ -57,13 +57,13 @@ class VCenter(models.Model):
         """The password in plain text.
 
         Raises:
-            PasswordUnreadable: it was stored under another secret key.
+            PasswordUnreadable: it was encrypted with another secret key.
         """
         try:
             return secrets.decrypt(self.password_encrypted, _PURPOSE)
         except secrets.SecretUnreadable as error:
             raise PasswordUnreadable(
-                f"The password of {self.name} was stored under another secret key. "
+                f"The password of {self.name} was encrypted with another secret key. "
                 "Enter the password again."
             ) from error
 
@@ -72,7 +72,7 @@ class VCenter(models.Model):
         self.password_encrypted = secrets.encrypt(plain_text, _PURPOSE)
 
     def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
-        """Save what a test of the connection showed."""
+        """Save how a test of the connection went."""
         self.is_reachable = is_reachable
         self.check_text = text
         self.checked_at = now or timezone.now()

@@ -1,4 +1,4 @@
-"""The form for a forced snapshot, and how recovery points are offered in other forms."""
+"""The form for a forced snapshot, and how other forms list recovery points."""
 
 from uuid import uuid4
 
@@ -23,6 +23,6 @@ class SnapshotForm(forms.Form):
 
 
 def point_text(point: RecoveryPoint) -> str:
-    """Return how a point is offered in a list of choices."""
+    """Return how a list of choices shows a point."""
     kind = point.get_kind_display()
     return f"{point.taken_at:%Y-%m-%d %H:%M:%S} UTC, {kind}, {point.get_state_display().lower()}"

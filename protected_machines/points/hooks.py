@@ -1,4 +1,4 @@
-"""What happens after every new recovery point, by those who registered for it."""
+"""Hooks that run after every new recovery point."""
 
 import logging
 from collections.abc import Callable
@@ -12,10 +12,9 @@ _hooks: list[Hook] = []
 
 
 def register(hook: Hook) -> Hook:
-    """Have `hook` called after every point taken here. A decorator; registering twice is once.
+    """Call `hook` after every point taken here. Usable as a decorator. Idempotent.
 
-    A hook only starts work of its own (a job); it does none, and it may be called twice for the
-    same point.
+    A hook only starts a job; it does no work itself. It may be called twice for the same point.
     """
     if hook not in _hooks:
         _hooks.append(hook)

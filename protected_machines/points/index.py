@@ -1,6 +1,6 @@
-"""Keep the table of recovery points the same as the store, which is the truth.
+"""Keep the table of recovery points in step with the store, which is the truth.
 
-"Cannot read" never means "is empty": what cannot be read changes nothing and is reported.
+"Unreadable" never means "empty": what cannot be read is reported, and changes nothing.
 """
 
 import logging
@@ -22,10 +22,10 @@ MISSING_TEXT = "its manifest is not in the store"
 
 
 def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
-    """Put a complete point of the store into the index. Idempotent.
+    """Add a complete point of the store to the index. Idempotent.
 
     Raises:
-        ValueError: the manifest is of another machine.
+        ValueError: the manifest belongs to another machine.
     """
     if manifest.machine_id != str(machine.pk):
         raise ValueError(
@@ -46,7 +46,7 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
     with transaction.atomic():
         point, _ = RecoveryPoint.objects.get_or_create(pk=UUID(manifest.point_id), defaults=facts)
     if point.state == PointState.DAMAGED and point.damage_text == MISSING_TEXT:
-        # It is back: a fresh look decides whether it is sound.
+        # It is back. A new proof decides whether it is intact.
         RecoveryPoint.objects.filter(pk=point.pk, damage_text=MISSING_TEXT).update(
             state=PointState.UNPROVEN, damage_text="", proven_at=None
         )
@@ -60,13 +60,13 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
 
 
 def _core_id(manifest: Manifest) -> UUID:
-    """Return the core that took a point; one imported by hand was taken by none."""
+    """Return the core that took a point; none for one imported by hand."""
     return UUID(manifest.owner_core_id) if manifest.owner_core_id else UUID(int=0)
 
 
 @dataclass
 class ReindexReport:
-    """What one comparison of store and index did."""
+    """The result of one comparison of store and index."""
 
     indexed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -74,12 +74,12 @@ class ReindexReport:
 
 
 def reindex_store(store: Store) -> ReindexReport:
-    """Index the points that the database does not know; mark damaged those that the store lacks.
+    """Index points that the database does not know, and mark those missing in the store as damaged.
 
-    A machine that only the store knows appears as recovery points only.
+    A machine that only the store knows is added as "recovery points only".
     """
     report = ReindexReport()
-    # Read before the store is, so that a point committed meanwhile is never taken for missing.
+    # Read before the store, so that a point committed meanwhile does not count as missing.
     known: dict[str, set[str]] = {}
     for point_id, machine_id in RecoveryPoint.objects.values_list("pk", "machine_id"):
         known.setdefault(str(machine_id), set()).add(str(point_id))
@@ -89,8 +89,8 @@ def reindex_store(store: Store) -> ReindexReport:
         report.unreadable.append(f"the store cannot be read: {error}")
         return report
     if not on_disk and known:
-        # An empty folder where points are known is a store that is not mounted, until shown else.
-        report.unreadable.append("the store shows no machine at all, though points are known")
+        # If points are known but the folder is empty, the store is probably not mounted.
+        report.unreadable.append("the store is empty, although points are known")
         return report
     for each_id in sorted(on_disk | known.keys()):
         _reindex_machine(store, each_id, known.get(each_id, set()), report)
@@ -131,7 +131,7 @@ def _reindex_machine(
 
 
 def ensure_machine(newest: Manifest) -> Machine:
-    """Return the machine of a point; one that only the point tells of is recovery points only."""
+    """Return the machine of a point. An unknown one is added as "recovery points only"."""
     core = this_core()
     machine, _ = Machine.objects.get_or_create(
         pk=UUID(newest.machine_id),

@@ -1,4 +1,4 @@
-"""The decisions of protected machines, as pure functions: facts in, a decision out."""
+"""When a snapshot is due, and of what kind it will be. Pure functions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from uuid import UUID
 
 from protected_machines.choices import PointKind
 
-# After a failed try the schedule waits this long, or the interval when that is shorter.
+# After a failed attempt, the schedule waits this long, or one interval if that is shorter.
 RETRY_AFTER_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class ScheduleFacts:
-    """What the schedule needs to know of one machine that this core owns."""
+    """What the schedule needs to know about a machine that this core owns."""
 
     machine_id: UUID
     is_paused: bool
@@ -24,7 +24,7 @@ class ScheduleFacts:
 
 
 def is_snapshot_due(facts: ScheduleFacts, now: datetime) -> bool:
-    """Whether the schedule asks for a point of the machine now."""
+    """Whether the schedule takes a point of the machine now."""
     if facts.is_paused or facts.has_open_job:
         return False
     if facts.tried_at is not None:
@@ -37,7 +37,7 @@ def is_snapshot_due(facts: ScheduleFacts, now: datetime) -> bool:
 
 
 def due_machines(all_facts: Iterable[ScheduleFacts], now: datetime) -> list[UUID]:
-    """Return the machines whose snapshot is due, those without a point and the oldest first."""
+    """Return the machines whose snapshot is due: those without a point first, then by age."""
     due = [facts for facts in all_facts if is_snapshot_due(facts, now)]
     due.sort(key=lambda facts: (facts.newest_point_at is not None, facts.newest_point_at or now))
     return [facts.machine_id for facts in due]
@@ -53,7 +53,7 @@ class ParentCandidate:
 
 @dataclass(frozen=True)
 class KindChoice:
-    """What kind of point will be taken, on which parent, and why it is another than asked for."""
+    """Which kind of point will be taken, on which parent, and why not the kind asked for."""
 
     kind: PointKind
     parent_ids: tuple[str, ...]
@@ -63,8 +63,8 @@ class KindChoice:
 def choose_kind(asked: PointKind, candidates: Sequence[ParentCandidate]) -> KindChoice:
     """Decide between an incremental and a base image.
 
-    `candidates` are the machine's points, oldest first. `parent_ids` are those that may serve as
-    the parent, the best first; a damaged point never is one.
+    `candidates` are the machine's points, oldest first. `parent_ids` are the possible parents,
+    best first; a damaged point never is one.
     """
     if asked == PointKind.BASE_IMAGE:
         return KindChoice(PointKind.BASE_IMAGE, ())

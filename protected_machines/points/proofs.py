@@ -1,8 +1,8 @@
-"""Prove recovery points by reading them, and keep in the index what that showed.
+"""Prove recovery points by reading them, and record the result in the index.
 
-A whole chain is read before it is used, and once a week anyway. In between, the background reads
-only a new point's own files where everything it builds on was proven lately: the chain of a
-machine may be terabytes, its newest increment is megabytes.
+A whole chain is read before it is used, and at least once a week. In between, the background task
+reads only a new point's own files if everything it builds on was proven recently: a machine's chain
+may be terabytes, its newest incremental megabytes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from recovery_store.errors import ChainBroken, ChainDamaged
 from recovery_store.manifest import Manifest
 from recovery_store.proof import prove_files
 
-# How long the proof of what a point builds on is good enough for the background.
+# How long a chain that was proven need not be read again in the background.
 CHAIN_PROOF_HOLDS = timedelta(days=7)
 
 
@@ -38,11 +38,11 @@ class ChainProof:
 def prove_whole_chain(
     machine_id: UUID | str, point_id: UUID | str, on_slice: Callable[[int, int], None] | None = None
 ) -> ChainProof:
-    """Read the point and all it builds on, and save what that showed.
+    """Read the point and all that it builds on, and save the result.
 
     Raises:
         PointMissing: the store holds no such point.
-        ChainBroken, ChainDamaged: what is missing or damaged, and which points are still good.
+        ChainBroken, ChainDamaged: a file is missing or damaged; names the points still good.
     """
     began_at = timezone.now()
     try:
@@ -57,9 +57,9 @@ def prove_whole_chain(
 def prove_lately(
     machine_id: UUID | str, point_id: UUID | str, on_slice: Callable[[int, int], None] | None = None
 ) -> ChainProof:
-    """Read the point's own files, and its whole chain only where that was not done lately.
+    """Read the point's own files, and the rest of its chain if it was not proven recently.
 
-    Raises as `prove_whole_chain`.
+    Raises the same errors as `prove_whole_chain`.
     """
     began_at = timezone.now()
     store = open_store()
@@ -78,7 +78,7 @@ def prove_lately(
         return prove_whole_chain(machine_id, point_id, on_slice)
     folder = store.get_folder(str(machine_id), str(point_id))
     if prove_files([(folder, chain[-1])], on_slice):
-        # Reads more, to say what is still good.
+        # Read everything to find out what is still good.
         return prove_whole_chain(machine_id, point_id, on_slice)
     RecoveryPoint.objects.get(pk=point_id).mark_proven()
     return ChainProof(1, is_whole_chain=False)
@@ -97,9 +97,9 @@ def record_damage(
     error: ChainBroken | ChainDamaged,
     began_at: datetime,
 ) -> None:
-    """Mark the point damaged, and the others of the machine that the proof did not find good.
+    """Mark the point damaged, and all others of the machine that the proof did not find good.
 
-    Points that came since it began were not looked at, so nothing is said of them.
+    Points added since the proof began were not read, so they are left alone.
     """
     good = set(error.good_point_ids)
     for point in RecoveryPoint.objects.filter(machine_id=machine_id, indexed_at__lt=began_at):

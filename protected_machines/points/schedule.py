@@ -1,4 +1,4 @@
-"""Look at every machine and do what is due. May run at any time, twice, or late."""
+"""Start the snapshots and proofs that are due. May run at any time, twice, or late."""
 
 import logging
 import time
@@ -23,14 +23,14 @@ from recovery_store.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-# Proofs go on with the next point until this much time is over.
+# No new proof is begun after this time.
 PROVE_SECONDS_PER_RUN = 60
-POINTS_LOOKED_AT = 2000
+POINTS_READ = 2000
 KEEP_ALIVE_SECONDS = 10
 
 
 def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
-    """Start a snapshot job for every machine whose schedule asks for one; return the machines."""
+    """Start a snapshot job for every machine whose snapshot is due; return those machines."""
     now = now or timezone.now()
     started = []
     for machine_id in policy.due_machines(_schedule_facts(), now):
@@ -48,7 +48,7 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
 
 def _schedule_facts() -> list[policy.ScheduleFacts]:
     open_jobs = Job.objects.filter(subject_id=OuterRef("pk"), is_exclusive=True, state__in=OPEN)
-    # The two annotations are no fields of the model's type.
+    # The model's type does not have the two annotations.
     machines: Iterable[Any] = (
         Machine.objects.live()
         .filter(is_paused=False)
@@ -70,7 +70,7 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
 
 
 def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
-    """Prove the newest unproven point of each machine, until the run's time is over.
+    """Prove the newest unproven point of each machine, until the time for this run is up.
 
     `keep_alive` is called every few seconds while a long point is read.
     """
@@ -90,7 +90,7 @@ def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
         try:
             prove_lately(machine_id, point_id, on_progress)
         except StoreError as error:
-            # A damaged point is marked so, one that is not there is left to `reindex_store`.
+            # A damaged point has been marked; a missing one is left to `reindex_store`.
             logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
             continue
         proven.append(point_id)
@@ -98,9 +98,9 @@ def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
 
 
 def _newest_unproven() -> list[tuple[UUID, UUID]]:
-    """Return one point of each machine that has an unproven one, the newest first."""
+    """Return the newest unproven point of each machine that has one, newest first."""
     newest: dict[UUID, UUID] = {}
     unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
-    for point_id, machine_id in unproven.values_list("pk", "machine_id")[:POINTS_LOOKED_AT]:
+    for point_id, machine_id in unproven.values_list("pk", "machine_id")[:POINTS_READ]:
         newest.setdefault(machine_id, point_id)
     return [(point_id, machine_id) for machine_id, point_id in newest.items()]

@@ -1,4 +1,4 @@
-"""The recovery points that a job's steps take of its machine."""
+"""Steps of other workflows that take a recovery point of the job's machine."""
 
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ def get_machine(machine_id: UUID) -> Machine:
     """Return the machine of a job.
 
     Raises:
-        StepFailed: it was removed meanwhile.
+        StepFailed: it no longer exists.
     """
     machine = Machine.objects.filter(pk=machine_id).first()
     if machine is None:
@@ -34,14 +34,14 @@ def take_point(
     hold_seconds: int = 0,
     watch_seconds: int = 0,
 ) -> dict[str, Any]:
-    """Take a recovery point; return what a step's output says of it. See `take_recovery_point`."""
+    """Take a recovery point; return it as a step's output. See `take_recovery_point`."""
     return _describe(_take(context, point_id, kind, hold_seconds, watch_seconds))
 
 
 def force_snapshot(context: StepContext, point_id: str) -> dict[str, Any]:
-    """Take an incremental recovery point of the machine, and start what follows a new point.
+    """Take an incremental recovery point of the machine, and run the hooks for new points.
 
-    Idempotent: a point of that id that is there is returned as it is.
+    Idempotent: a point with that id that exists is returned.
     Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER.
     """
     point = _take(context, point_id, PointKind.INCREMENTAL)

@@ -1,4 +1,4 @@
-"""Open this core's recovery-point store. The one place that knows where it lies."""
+"""Open this core's recovery-point store. Nothing else knows where it is."""
 
 from django.conf import settings
 
@@ -6,10 +6,10 @@ from recovery_store.store import Store
 
 
 def open_store() -> Store:
-    """Return this core's store, `$UNDERSTUDY_HOME/store`. Cheap; makes nothing on disk.
+    """Return this core's store, `$UNDERSTUDY_HOME/store`. Cheap; creates nothing on disk.
 
-    UNDERSTUDY_STORE_RESERVE_BYTES says how much of its file system stays free; 0 leaves that to
-    the store.
+    UNDERSTUDY_STORE_RESERVE_BYTES is how much of its file system stays free; with 0, the store
+    decides.
     """
     return Store(
         settings.UNDERSTUDY_HOME / "store",

@@ -1,4 +1,4 @@
-"""Take one recovery point: the agent's stream of disks into the store, and into the index."""
+"""Take one recovery point: stream the agent's disks into the store, and index it."""
 
 import logging
 import time
@@ -36,20 +36,19 @@ def take_recovery_point(
 ) -> RecoveryPoint:
     """Take a recovery point of a machine that this core owns. Idempotent by `point_id`.
 
-    With `hold_seconds` the machine's file systems stay frozen afterwards, so that nothing can be
-    written past the point, until they are released or that time is over. With `watch_seconds` the
-    agent is asked to watch what is written after it, at most that long, so that a point with a
-    hold on top of it reads only that. The report is told where whole disks have to be read instead.
+    With `hold_seconds`, the machine's file systems stay frozen afterwards until they are released
+    or the time is up, so that nothing is written after the point. With `watch_seconds`, the agent
+    tracks what is written after the point for at most that long, so that a later point with a hold
+    reads only that. If whole disks have to be read instead, the report says so.
 
-    An incremental falls back to a base image where no earlier point can be its parent; the report
-    is told why. Failing or being cancelled at any moment leaves nothing in
-    the store.
+    If no earlier point can be the parent of an incremental, a base image is taken, and the report
+    says why. A failure or a cancel at any moment leaves nothing in the store.
 
     Raises:
         NotTheOwner: another core owns the machine.
-        MachineNotLive: this core holds copies only.
+        MachineNotLive: this core only holds copies.
         AgentError: the agent cannot be reached, is not the paired one, or broke off.
-        StoreError: the store is full, or refused what arrived.
+        StoreError: the store is full, or rejected what arrived.
     """
     store = open_store()
     manifest = store.find_point(str(machine.pk), str(point_id))
@@ -74,7 +73,7 @@ def take_recovery_point(
         str(machine.pk), machine.name, str(point_id), parent_id, taken_at=timezone.now()
     ) as writer:
         taken = _stream(machine, writer, report, hold_seconds, watch_seconds)
-        # The copy may have taken hours: the point counts only if the machine is still ours.
+        # The copy may have taken hours: the point counts only if this core is still the owner.
         ownership.check_owner(machine)
         manifest = writer.commit(
             taken.description.to_json(),
@@ -119,7 +118,7 @@ def _stream(
 
 
 def _note_whole_reads(report: Report, taken: SnapshotResult, *, is_watch_wanted: bool) -> None:
-    """Say where whole disks had to be read, or will have to be."""
+    """Report that whole disks had to be read, or will have to be."""
     if is_watch_wanted and not taken.is_watched:
         report.note("The agent cannot track further writes: the final point will read all disks.")
     if taken.why_whole:
@@ -141,8 +140,8 @@ def remove_recovery_point(machine_id: UUID | str, point_id: UUID | str) -> None:
 def choose_parent(
     store: Store, machine: Machine, asked: PointKind
 ) -> tuple[KindChoice, str | None]:
-    """Return what will be taken, and on which parent: the newest point with a whole chain."""
-    # A point that the machine went on without is as little a parent as a damaged one.
+    """Return the kind to take, and its parent: the newest fit point with a complete chain."""
+    # Neither a damaged point nor one beside the main line can be a parent.
     unfit = machine.points.filter(Q(state=PointState.DAMAGED) | Q(is_carried_on=False))
     damaged = {str(point_id) for point_id in unfit.values_list("pk", flat=True)}
     candidates = [

@@ -1,8 +1,8 @@
 """Take one recovery point of a machine.
 
-The id of the point is made first, so that a step that runs again makes the same point. The
-agent's stream goes into the store; a failure or a cancel leaves nothing there. Then those who
-registered for new points (replication) are told.
+The point's id is generated first, so that a repeated step takes the same point. The agent's
+stream goes into the store; a failure or a cancel leaves nothing there. Then the hooks for new
+points run (replication).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from protected_machines.points.taking import remove_recovery_point
 class SnapshotParams:
     """What was asked for."""
 
-    # "base_image" or "incremental"; the first point of a machine is a base image in any case.
+    # "base_image" or "incremental"; the first point of a machine always is a base image.
     kind: str = PointKind.INCREMENTAL
 
 
@@ -40,16 +40,16 @@ def snapshot() -> Steps:
     )
 
 
-@step("Name the recovery point", nothing_to_undo="only an id was made", limit_seconds=30)
+@step("Reserve the recovery point's ID", nothing_to_undo="it only makes an ID", limit_seconds=30)
 def reserve_point(context: StepContext) -> dict[str, Any]:
     return {"point_id": str(uuid4())}
 
 
 @step("Stream the disks into the store", limit_seconds=24 * 3600)
 def take_point(context: StepContext) -> dict[str, Any]:
-    """Have the agent stream its disks into the store.
+    """Stream the agent's disks into the store.
 
-    Idempotent: a point of that id that is there is returned as it is.
+    Idempotent: a point with that id that exists is returned.
     Fails with AGENT-…, STORE-…, MACHINE-NOT-OWNER, MACHINE-NOT-LIVE.
     """
     point_id = context.outputs["reserve_point"]["point_id"]
@@ -58,21 +58,21 @@ def take_point(context: StepContext) -> dict[str, Any]:
 
 @take_point.undo
 def undo_take_point(context: StepContext) -> None:
-    """Remove the point from the store and from the index. Already gone is fine."""
+    """Remove the point from the store and the index, if it is there."""
     remove_recovery_point(context.subject_id, context.outputs["reserve_point"]["point_id"])
 
 
 @step(
-    "Start what follows a new point",
-    nothing_to_undo="what it starts is a job of its own",
+    "Start follow-up jobs",
+    nothing_to_undo="those are separate jobs",
     limit_seconds=120,
     attempts=3,
 )
 def tell_others(context: StepContext) -> None:
-    """Tell those who registered for new points, so that replication starts at once.
+    """Run the hooks for new points, so that replication starts at once.
 
     Idempotent: hooks may be called twice for the same point.
-    Fails with what a hook fails with.
+    Fails with the errors of the hooks.
     """
     point = RecoveryPoint.objects.get(pk=context.outputs["reserve_point"]["point_id"])
     hooks.run_hooks(point.machine, point)

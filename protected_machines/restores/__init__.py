@@ -1,1 +1,1 @@
-"""Bare metal restores: points written onto a machine that runs the rescue medium."""
+"""Bare metal restores: write points to a machine that runs the rescue medium."""

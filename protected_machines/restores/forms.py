@@ -1,4 +1,4 @@
-"""Forms for a restore: the rescue machine, then the disks."""
+"""Forms for a restore: first the rescue machine, then its disks."""
 
 from uuid import uuid4
 
@@ -6,7 +6,7 @@ from django import forms
 
 
 class RescueAddressForm(forms.Form):
-    """Where a machine that runs the rescue medium answers, and the code on its screen."""
+    """A rescue machine's address, and the code on its screen."""
 
     host = forms.CharField(
         max_length=253, label="Address", help_text="The address shown on the machine's screen."
@@ -20,7 +20,7 @@ class RescueAddressForm(forms.Form):
 
 
 class RestoreForm(forms.Form):
-    """The rescue machine whose disks a person has looked at, and what comes after."""
+    """The rescue machine whose disks were shown, and what to do after the restore."""
 
     target_id = forms.UUIDField(widget=forms.HiddenInput)
     is_protected_there = forms.BooleanField(

@@ -31,7 +31,7 @@ class DiskPair:
 
 @dataclass(frozen=True)
 class DiskMapping:
-    """Which disk goes onto which, and what was found against it."""
+    """Which disk goes onto which, and the findings."""
 
     pairs: Sequence[DiskPair]
     findings: Sequence[Finding]
@@ -42,7 +42,7 @@ class DiskMapping:
 
     @property
     def overwritten(self) -> list[DiskPair]:
-        """The disks that hold something now."""
+        """The disks that are not blank."""
         return [pair for pair in self.pairs if pair.content]
 
 

@@ -1,4 +1,4 @@
-"""The rescue medium that this core offers: one ISO file, which `python -m rescue_medium` builds."""
+"""The rescue medium that this core offers: an ISO file, built by `python -m rescue_medium`."""
 
 import hashlib
 import shlex
@@ -14,7 +14,7 @@ from rescue_medium.facts import MediumFacts, read_facts
 
 @dataclass(frozen=True)
 class OfferedMedium:
-    """The file and what it says of itself."""
+    """The file, and what it says about itself."""
 
     path: Path
     facts: MediumFacts
@@ -32,17 +32,17 @@ def medium_path() -> Path:
 
 
 def find_medium() -> OfferedMedium | None:
-    """Return the medium of this core; none when there is no file.
+    """Return this core's medium; none if there is no file.
 
     Raises:
-        NotAMedium: the file is something else, or cannot be read.
+        NotAMedium: the file is not a medium, or cannot be read.
     """
     path = medium_path()
     return OfferedMedium(path, read_facts(path)) if path.exists() else None
 
 
 def digest_of(path: Path) -> str:
-    """Return the file's SHA-256 in hex, which is computed once for as long as it does not change.
+    """Return the file's SHA-256 in hex, computed again only if the file has changed.
 
     Raises:
         OSError: the file cannot be read.
@@ -59,6 +59,6 @@ def digest_of(path: Path) -> str:
 
 
 def build_command() -> str:
-    """Return what to type, as root, to build the medium where this core looks for it."""
+    """Return the command that builds, as root, the medium where this core looks for it."""
     build = (sys.executable, "-m", "rescue_medium", "build", "--output")
     return shlex.join(("env", "-C", str(settings.BASE_DIR), *build, str(medium_path())))

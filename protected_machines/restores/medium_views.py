@@ -16,7 +16,7 @@ from rescue_medium.facts import NotAMedium
 
 
 def medium_section(request: HttpRequest) -> dict[str, Any]:
-    """Return what the section prints: the medium, or why there is none, and how to build it."""
+    """Return what the section shows: the medium, or why there is none, and how to build it."""
     section: dict[str, Any] = {
         "path": medium_path(),
         "command": build_command(),

@@ -1,4 +1,4 @@
-"""Rescue machines: pair with one that runs the rescue medium, and speak with its agent."""
+"""Rescue machines: pair with one, and talk to its agent."""
 
 import hashlib
 import hmac
@@ -21,10 +21,10 @@ PAIRING_TIMEOUT_SECONDS = 15.0
 
 
 def pair_target(host: str, port: int, code: str) -> RestoreTarget:
-    """Pair with the rescue agent by the code on its screen; nothing is written to its disks.
+    """Pair with the rescue agent by the code on its screen. Nothing is written to its disks.
 
-    A second call with the same code returns the same target, although the code is used up; with the
-    code that its screen shows since then, it is paired with once more.
+    A second call with the same code returns the same target, although the code has been used up.
+    With a new code from its screen, it is paired with again.
 
     Raises:
         WrongPairingCode, PairingClosed, AgentUnreachable: see agent/errors.py; nothing is saved.
@@ -68,7 +68,7 @@ def pair_target(host: str, port: int, code: str) -> RestoreTarget:
 
 
 def still_answers(target: RestoreTarget) -> bool:
-    """Tell whether the rescue medium that was paired with runs there still."""
+    """Tell whether the rescue medium that was paired with still runs there."""
     try:
         refresh_target(target)
     except (AgentError, NotARescueMachine):
@@ -85,7 +85,7 @@ def get_target(target_id: UUID | str) -> RestoreTarget:
     """Return a rescue machine that this core has paired with.
 
     Raises:
-        StepFailed: there is none of that id.
+        StepFailed: there is none with that id.
     """
     target = RestoreTarget.objects.filter(pk=target_id).first()
     if target is None:
@@ -100,7 +100,7 @@ def get_target(target_id: UUID | str) -> RestoreTarget:
 def dial_target(
     target: RestoreTarget, timeout_seconds: float = connection.CALL_TIMEOUT_SECONDS
 ) -> AgentClient:
-    """Return a client of the rescue agent, which must show the certificate of the pairing."""
+    """Return a client of the rescue agent, which must present the certificate of the pairing."""
     return AgentClient(
         target.host,
         target.port,
@@ -111,11 +111,11 @@ def dial_target(
 
 
 def refresh_target(target: RestoreTarget) -> None:
-    """Ask the rescue agent what its disks are now, and save it.
+    """Ask the rescue agent for its disks, and save the answer.
 
     Raises:
         AgentError: it does not answer, or is another one.
-        NotARescueMachine: the machine has started its own system meanwhile.
+        NotARescueMachine: the machine has started its own system.
     """
     description = dial_target(target, connection.PING_TIMEOUT_SECONDS).describe()
     if not description.is_rescue:

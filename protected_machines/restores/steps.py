@@ -1,7 +1,7 @@
 """Restore a recovery point onto a machine that runs the rescue medium (bare metal restore).
 
-The functions take ids and plain choices and know no job, so that the restore of a point and a
-failback share them.
+The functions take ids and plain choices and know no job, so that restores and failbacks share
+them.
 """
 
 import logging
@@ -48,13 +48,13 @@ def restore_disks(
     since_point_id: UUID | str | None = None,
     report: Report = SILENCE,
 ) -> dict[str, Any]:
-    """Write the point to the disks of the rescue machine; with `since_point_id` only the changes.
+    """Write the point to the disks of the rescue machine; with `since_point_id`, only the changes.
 
-    Idempotent: the rescue agent knows what it holds of which point, and goes on there.
+    Idempotent: the rescue agent knows what it has written of which point, and continues there.
     Fails with AGENT-…, STORE-…, RESTORE-….
 
     Raises:
-        Waiting: the connection broke; what is on the disks stays.
+        Waiting: the connection was lost; what has been written stays.
     """
     manifest = get_manifest(machine_id, point_id)
     target = get_target(target_id)
@@ -82,7 +82,7 @@ def restore_disks(
 
 
 class _Restore:
-    """One run of writing a point's disks, in order."""
+    """One run that writes a point's disks in order."""
 
     def __init__(self, manifest: Manifest, client: AgentClient, report: Report) -> None:
         self._manifest = manifest
@@ -91,7 +91,7 @@ class _Restore:
         self._store = open_store()
 
     def write(self, pairs: Sequence[DiskPair], since_point_id: str | None) -> int:
-        """Write every disk; return how many bytes of the store that took."""
+        """Write every disk; return how many bytes of the store were read."""
         plans = [
             self._store.plan_restore(
                 self._manifest.machine_id, self._manifest.point_id, pair.number, since_point_id
@@ -131,10 +131,10 @@ class _Restore:
 
 
 def restart_target(target_id: UUID | str) -> None:
-    """Have the rescue machine start from its own disk.
+    """Restart the rescue machine from its own disk.
 
-    Idempotent: a rescue agent that is away has restarted, or is about to.
-    Fails with AGENT-… when it refuses.
+    Idempotent: a rescue agent that does not answer has restarted, or is about to.
+    Fails with AGENT-… if it refuses.
     """
     target = get_target(target_id)
     try:
@@ -146,13 +146,12 @@ def restart_target(target_id: UUID | str) -> None:
 def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connection.AnsweringAgent:
     """Return the machine's own agent once it answers.
 
-    That is where the rescue agent answered before; the port may also be that of the machine's
-    connection details, where the rescue medium was given another one.
+    It is expected at the rescue agent's address, on its port or on the machine's usual one.
 
-    Fails with AGENT-… when another agent answers than the one pinned, or this core is refused.
+    Fails with AGENT-… if another agent than the pinned one answers, or this core is rejected.
 
     Raises:
-        Waiting: it does not answer yet, or the rescue medium still runs.
+        Waiting: it does not answer yet, or the rescue medium is still running.
     """
     machine = Machine.objects.get(pk=machine_id)
     target = get_target(target_id)
@@ -175,7 +174,7 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connectio
 
 
 def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> None:
-    """Protect the machine at the place where it answers now.
+    """Protect the machine at the address where it answers now.
 
     Fails with MACHINE-NOT-OWNER.
     """
@@ -186,7 +185,7 @@ def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> N
 
 @contextmanager
 def _waiting_for(target: RestoreTarget) -> Iterator[None]:
-    """A cut is no failure: what is on the disks stays, and the next run goes on there."""
+    """Turn a lost connection into a wait: the next run continues where this one stopped."""
     try:
         yield
     except (AgentUnreachable, AgentGone) as error:

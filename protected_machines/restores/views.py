@@ -41,7 +41,7 @@ def restore_start(request: HttpRequest, machine_id: UUID, point_id: UUID) -> Htt
 
 
 def _pair(form: RescueAddressForm) -> RestoreTarget | None:
-    """Pair, or put the reason why not at the field that it is about."""
+    """Pair, or show the reason for the failure at its field."""
     values = form.cleaned_data
     try:
         return pair_target(values["host"], values["port"], values["code"])
@@ -115,7 +115,7 @@ def _confirm_dialog(
 
 
 def _adoption_refusal(machine: Machine) -> str:
-    """Say why this core cannot protect the machine at its new place; empty when it can."""
+    """Return why this core cannot protect the machine at its new address; empty if it can."""
     if machine.is_live:
         return ""
     if not machine.is_owned_here:

@@ -1,11 +1,11 @@
 """Restore a recovery point onto a machine that runs the rescue medium.
 
-The chain is proven before anything is written. Then each disk gets the grains that hold data; a cut
-costs a moment, and what is on the disks already is not sent again. The machine starts from its own
-disk, its own agent answers, and if it was asked for, this core protects it at its new place.
+The chain is proven before anything is written. Then the grains that hold data are written to each
+disk; after a lost connection, what has been written is not sent again. The machine restarts from
+its own disk, its own agent answers, and if asked to, this core protects it at its new address.
 
-A failback writes disks by a workflow of its own, `restore_disks`: the machine must not start before
-the last changes are on them.
+A failback has its own workflow, `restore_disks`: the machine must not start before the last changes
+are on its disks.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from protected_machines.restores import steps
 
 COPY_LIMIT_SECONDS = 24 * 3600
 MACHINE_LIMIT_SECONDS = 3600
-_SCRATCH = "the machine runs the rescue medium: its disks are there to be overwritten"
+_SCRATCH = "the disks of a rescue machine are meant to be overwritten"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RestoreParams:
     point_id: UUID
     # The rescue machine that this core has paired with.
     target_id: UUID
-    # Protect the machine at the place where it then answers.
+    # Protect the machine at the address where it then answers.
     is_protected_there: bool
 
 
@@ -42,7 +42,7 @@ class RestoreDisksParams:
 
     point_id: UUID
     target_id: UUID
-    # The point that the disks hold already: only what changed after it is written.
+    # A point that the disks already hold: only what changed since is written.
     since_point_id: UUID | None = None
 
 
@@ -51,7 +51,7 @@ class RestoreDisksParams:
     title="Restore",
     queue=Queue.TRANSFER,
     params=RestoreParams,
-    # It only reads points, which never change: snapshots may go on beside it.
+    # It only reads points, which never change, so snapshots can be taken meanwhile.
     is_exclusive=False,
     subject_url_name="protected_machines:machine",
 )
@@ -82,10 +82,10 @@ def restore_for_failback() -> Steps:
 
 @step("Prove the recovery point", nothing_to_undo="it only reads", limit_seconds=COPY_LIMIT_SECONDS)
 def prove_chain(context: StepContext) -> dict[str, Any]:
-    """Prove the point and what it builds on.
+    """Prove the point and all that it builds on.
 
-    Only the changes of a point that was proven when it arrived are not read again: the machine
-    stands still meanwhile.
+    If only changes are to be written, and the point was proven on arrival, it is not read again:
+    the machine is down meanwhile.
     """
     if getattr(context.params, "since_point_id", None) is not None:
         point = RecoveryPoint.objects.filter(pk=context.params.point_id).first()
@@ -107,7 +107,7 @@ def restore_disks(context: StepContext) -> dict[str, Any]:
 
 
 @step(
-    "Start the machine from its own disk",
+    "Restart the machine from its own disk",
     nothing_to_undo="the rescue medium can be started again at any time",
     limit_seconds=120,
     attempts=3,
@@ -127,8 +127,8 @@ def wait_for_machine(context: StepContext) -> dict[str, Any]:
 
 
 @step(
-    "Protect the machine at its new place, if asked for",
-    nothing_to_undo="the machine answers there and nowhere else",
+    "Protect the machine at its new address, if requested",
+    nothing_to_undo="the machine answers only there",
     limit_seconds=60,
 )
 def adopt_machine(context: StepContext) -> dict[str, Any]:

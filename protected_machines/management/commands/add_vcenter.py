@@ -14,8 +14,8 @@ from vsphere.errors import VSphereError
 
 class Command(BaseCommand):
     help = (
-        "Sign in to a vCenter or ESXi and save it. Without --thumbprint the certificate that it "
-        "shows now is printed and pinned."
+        "Sign in to a vCenter or ESXi host and save it. Without --thumbprint, the certificate that "
+        "it presents now is pinned, and its thumbprint printed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,8 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=443)
         parser.add_argument("--username", required=True)
         secret = parser.add_mutually_exclusive_group()
-        secret.add_argument("--password", help="seen by others in the list of processes")
-        secret.add_argument("--password-file", help="a file that holds the password alone")
+        secret.add_argument("--password", help="visible to other users in the process list")
+        secret.add_argument("--password-file", help="a file that contains only the password")
         parser.add_argument("--thumbprint", default="")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -56,7 +56,7 @@ def _password(options: dict[str, Any]) -> str:
         try:
             return Path(options["password_file"]).read_text().strip()
         except OSError as error:
-            raise CommandError(f"the password file cannot be read: {error}") from error
+            raise CommandError(f"The password file cannot be read: {error}") from error
     if "VCENTER_PASSWORD" in os.environ:
         return os.environ["VCENTER_PASSWORD"]
-    raise CommandError("give --password, --password-file or VCENTER_PASSWORD")
+    raise CommandError("Give --password or --password-file, or set VCENTER_PASSWORD.")

@@ -11,13 +11,13 @@ from protected_machines.ownership import ask_peers, take_ownership
 
 class Command(BaseCommand):
     help = (
-        "Make this core the owner of a machine, by an ownership epoch above every other core's. "
-        "For a machine that really runs here while two cores claim it; nothing is started or "
-        "stopped."
+        "Make this core the owner of a machine, with an ownership epoch higher than any other "
+        "core's. Use it when two cores claim a machine that really runs here. Starts and stops "
+        "nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", help="of the machine")
+        parser.add_argument("name", help="name of the machine")
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = list(Machine.objects.filter(name=options["name"]))
@@ -30,5 +30,5 @@ class Command(BaseCommand):
             ownership_epoch=highest
         )
         if not take_ownership(machine.pk, this_core(), highest):
-            raise CommandError("Its owner changed at the same moment; look again.")
-        self.stdout.write(f"This core owns {machine.name} by the ownership epoch {highest + 1}")
+            raise CommandError("The owner changed at the same moment. Run the command again.")
+        self.stdout.write(f"This core owns {machine.name} with ownership epoch {highest + 1}")

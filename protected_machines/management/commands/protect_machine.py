@@ -11,7 +11,7 @@ from protected_machines.models import Machine
 
 
 class Command(BaseCommand):
-    help = "Pair with a machine's agent and protect the machine. Protected already: says so."
+    help = "Pair with a machine's agent and protect the machine. Idempotent."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--name", required=True)
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         name, host, port = options["name"], options["host"], options["port"]
         known = Machine.objects.filter(name=name, source_core_id=None).first()
         if known is not None and (known.host, known.port) == (host, port):
-            self.stdout.write(f"{name} is protected already ({known.pk})")
+            self.stdout.write(f"{name} is already protected ({known.pk})")
             return
         try:
             machine = protect_machine(

@@ -78,5 +78,5 @@ def test_a_compute_choice_is_split_into_pool_and_host() -> None:
 
 @pytest.mark.parametrize("choice", ["", "pool:", "host:h-1", "folder:x", "host::p"])
 def test_anything_else_is_no_place(choice: str) -> None:
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="neither a resource pool nor a host"):
         split_compute(choice)
