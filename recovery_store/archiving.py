@@ -62,7 +62,7 @@ def archive(
     if folder.resolve() == store.root.resolve():
         raise StoreUnusable(f"{folder} is the store itself; choose another folder for the archive")
     if not folder.parent.is_dir():
-        raise StoreUnusable(f"{folder} cannot be created: there is no folder {folder.parent}")
+        raise StoreUnusable(f"{folder} cannot be created: {folder.parent} does not exist")
     points = None if point_id is None else store.chain(machine_id, point_id)
     # Nothing else needs the space on that disk, so no reserve.
     target = Store(folder, reserve_bytes=0)
@@ -261,7 +261,7 @@ def _is_there(target: Store, point: Manifest) -> bool:
         return False
     if target.get_point(point.machine_id, point.point_id).digest != point.digest:
         raise PointExists(
-            f"Recovery point {point.point_id} is in {target.root} already, with other content"
+            f"Recovery point {point.point_id} is already in {target.root}, with different content"
         )
     return True
 

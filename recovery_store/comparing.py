@@ -17,14 +17,14 @@ _BATCH_GRAINS = 16
 _BATCHES_IN_FLIGHT = 8
 _ZERO_GRAIN = bytes(GRAIN_BYTES)
 
-# A grain to compare: its index, and where the point has data for it its file and bytes.
+# A grain to compare: its index, and its file and bytes if the point has data for it.
 _Item = tuple[int, StreamFile | None, bytes]
 
 
 def find_difference(
     disk: MergedDisk, image: RawFile, progress: Progress | None = None
 ) -> str | None:
-    """Say where disk and image first differ; none means they are identical.
+    """Return where disk and image first differ; none means they are identical.
 
     Raises:
         VmdkDamaged: the disk cannot be read.
@@ -77,7 +77,7 @@ def _items(disk: MergedDisk, image: RawFile) -> Iterator[_Item]:
                 for index in range(first, first + count):
                     yield index, 1, None, b""
 
-    # Of two for one grain, the point's comes first and is the one that counts.
+    # If both name a grain, the point's comes first, and that one counts.
     ordered = merge(of_point(), of_image(), key=itemgetter(0, 1))
     for index, group in groupby(ordered, key=itemgetter(0)):
         _, _, file, data = next(group)

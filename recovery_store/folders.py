@@ -51,10 +51,10 @@ class Space:
         self._reserve_bytes = reserve_bytes
 
     def check(self, needed_bytes: int, doing: str) -> None:
-        """Refuse what does not fit.
+        """Check that this much fits.
 
         Raises:
-            StoreFull: fewer bytes are free than the need and the reserve together.
+            StoreFull: fewer bytes are free than are needed, with the reserve.
         """
         state = os.statvfs(_nearest_existing(self._root))
         reserve_bytes = self._reserve_bytes
@@ -134,7 +134,7 @@ def remove_folder(path: Path) -> None:
 
 @contextmanager
 def machine_lock(machine_folder: Path, timeout_seconds: float = 60) -> Iterator[None]:
-    """Hold the right to add and remove points of one machine; only for moments.
+    """Hold the right to add and remove points of one machine, for moments only.
 
     Raises:
         StoreBusy: another process held it for the whole time-out.

@@ -54,7 +54,7 @@ class Inventory:
         return sorted(name for name in names if _is_id(name))
 
     def check_machine(self, machine_id: str) -> None:
-        """Refuse a machine that has no points here.
+        """Check that the store has points of the machine.
 
         Raises:
             MachineMissing: the store has no point of it.
@@ -110,7 +110,7 @@ class Inventory:
     def find_machine_of(self, point_id: str) -> str | None:
         """Return the id of the machine that the point belongs to, or none.
 
-        Lists the points of one machine after another: for people, who name only the point.
+        Lists the points of every machine. For command lines, where people name only the point.
         """
         return next((each for each in self.machine_ids() if point_id in self.folders(each)), None)
 
@@ -314,7 +314,7 @@ def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
         with path.open("rb") as file:
-            # One byte above the limit is enough to refuse it.
+            # One byte above the limit is enough to reject it.
             manifest = Manifest.from_bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
     except OSError as error:
         raise ManifestDamaged(f"{path} cannot be read: {error.strerror}") from error
@@ -365,7 +365,7 @@ def find_culprits(points: Sequence[Manifest], bad_point_ids: set[str]) -> dict[s
 
 
 def refusal(point_id: str, findings: Sequence[Fault], good_point_ids: Sequence[str] | None) -> str:
-    """Say why a point cannot be used, and which ones can."""
+    """Return why a point cannot be used, and which ones can."""
     faults = "; ".join(finding.text for finding in findings)
     text = f"Recovery point {point_id} cannot be used: {faults}"
     if good_point_ids is None:

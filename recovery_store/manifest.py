@@ -82,7 +82,7 @@ class Manifest:
         """Return that disk.
 
         Raises:
-            DiskMissing: the point has no disk of that number.
+            DiskMissing: the point has no disk with that number.
         """
         for disk in self.disks:
             if disk.number == number:
@@ -220,7 +220,7 @@ def _parse(whole: dict[str, Any]) -> Manifest:
         raise ValueError("description is not an object")
     has_parent = manifest.kind == INCREMENTAL
     if (manifest.parent_point_id is not None) != has_parent:
-        raise ValueError("parent_point_id does not fit the kind")
+        raise ValueError("parent_point_id does not match the kind")
     if has_parent:
         check_id(manifest.parent_point_id or "")
         _hex(manifest.parent_digest)
@@ -234,7 +234,7 @@ def _check_disks(manifest: Manifest) -> None:
     numbers = [disk.number for disk in manifest.disks]
     keys = {disk.key for disk in manifest.disks}
     if len(numbers) > DISK_LIMIT or len(set(numbers)) < len(numbers) or len(keys) < len(numbers):
-        raise ValueError("too many disks, or a disk twice")
+        raise ValueError("too many disks, or a duplicate disk")
     for disk in manifest.disks:
         if disk.parent is not None and disk.parent[0] != manifest.parent_point_id:
             raise ValueError(f"disk {disk.number} has its parent outside the parent point")
@@ -285,5 +285,5 @@ def _number(value: object, limit: int = 1 << 62) -> int:
 
 def _one_of(value: object, choices: Sequence[str]) -> str:
     if value not in choices:
-        raise ValueError(f"{str(value)[:80]!r} is none of {', '.join(choices)}")
+        raise ValueError(f"{str(value)[:80]!r} is not one of {', '.join(choices)}")
     return str(value)

@@ -479,7 +479,7 @@ def file_hint(manifest: Manifest, disk: DiskEntry) -> str:
 
 
 def _check_grain_digests(disk: _DiskBeingWritten) -> None:
-    """Refuse grain digests that contradict the grains: a later incremental would lose data.
+    """Reject grain digests that contradict the grains: a later incremental would lose data.
 
     A grain with a changed digest must be in the stream, and a grain with data must not have the
     digest of zeros.

@@ -151,7 +151,7 @@ class Store(Inventory):
         return Replica(self._access(machine_id, manifest.parent_point_id), manifest, is_complete)
 
     def check_space(self, needed_bytes: int, doing: str) -> None:
-        """Refuse what does not fit beside the reserve.
+        """Check that this much fits, apart from the reserve.
 
         Raises:
             StoreFull: too little space is free.
@@ -255,12 +255,12 @@ class Store(Inventory):
             raise self._with_proven_points(error, machine_id, point_id, None) from error
         given_up = threading.Event()
 
-        def go_on(*_: object) -> None:
+        def stop_if_given_up(*_: object) -> None:
             if given_up.is_set():
                 raise CancelledError
 
         with plan, ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
-            proof = pool.submit(self.prove, machine_id, point_id, go_on)
+            proof = pool.submit(self.prove, machine_id, point_id, stop_if_given_up)
 
             def tell(done_bytes: int, total_bytes: int) -> None:
                 if proof.done():

@@ -1,6 +1,6 @@
-"""Deflate and inflate one grain, by ISA-L where it is installed, else by zlib.
+"""Deflate and inflate one grain, with ISA-L if it is installed, or else with zlib.
 
-The note says RFC 1951, yet every reader expects the zlib wrapper of RFC 1950 around it.
+The technical note says RFC 1951, but every reader expects the zlib wrapper of RFC 1950.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if isal_zlib is not None:
 
 
 def deflate(grain: bytes | memoryview) -> bytes:
-    """Return the grain's compressed form with the zlib wrapper, never above the format's limit."""
+    """Return the compressed grain in the zlib wrapper, never longer than the format allows."""
     if isal_zlib is not None:
         compressed: bytes = isal_zlib.compress(grain, _LEVEL)
     else:
@@ -36,7 +36,8 @@ def inflate(compressed: bytes | memoryview) -> bytes:
     """Return the whole grain.
 
     Raises:
-        VmdkDamaged: no zlib stream, cut, followed by more, or of another length than a grain.
+        VmdkDamaged: it is not a zlib stream, is truncated, has trailing bytes, or does not inflate
+            to the length of a grain.
     """
     engine = (isal_zlib or zlib).decompressobj()
     try:

@@ -1,6 +1,6 @@
-"""The text descriptor inside a VMDK: print it, and parse what others wrote.
+"""The text descriptor inside a VMDK: write it, and parse it.
 
-`createType` and the extent line are in the first sector, since some readers look no further.
+`createType` and the extent line are in the first sector, since some readers read no more than that.
 A parent's file name is only a hint for people and for QEMU; this package finds parents by id.
 """
 
@@ -22,7 +22,7 @@ _SECTORS_PER_TRACK = 63
 
 
 class Descriptor(NamedTuple):
-    """What a streamOptimized VMDK says about itself in words.
+    """What a streamOptimized VMDK says about itself.
 
     cid, parent_cid: content ids, 8 hex digits; parent_cid is "ffffffff" without a parent.
     """
@@ -37,7 +37,7 @@ class Descriptor(NamedTuple):
         """Return the text, padded with zeros to its length in the file.
 
         Raises:
-            VmdkLimit: a content id or a name that the format cannot hold.
+            VmdkLimit: the format cannot hold a content id or a name.
         """
         check_cid(self.cid)
         lines = [
@@ -87,7 +87,7 @@ class Descriptor(NamedTuple):
         except UnicodeDecodeError as error:
             raise VmdkDamaged("The VMDK's descriptor is not UTF-8 text") from error
         if "\0" in text or not text.startswith("# Disk DescriptorFile\n"):
-            raise VmdkDamaged("The VMDK's descriptor does not begin like one")
+            raise VmdkDamaged("The VMDK's descriptor does not begin as one does")
         values, extents = _parse_lines(text)
         if values.get("createType") != "streamOptimized":
             raise VmdkDamaged(
@@ -125,16 +125,18 @@ def _parse_lines(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
         key, equals, value = line.partition("=")
         key = key.strip()
         if not equals or key in values:
-            raise VmdkDamaged(f"The VMDK's descriptor has an odd or doubled line: {line[:80]!r}")
+            raise VmdkDamaged(
+                f"The VMDK's descriptor has a malformed or repeated line: {line[:80]!r}"
+            )
         values[key] = value.strip().strip('"')
     return values, extents
 
 
 def check_cid(cid: str) -> None:
-    """Refuse an invalid content id, and the one that means "none".
+    """Reject an invalid content id, and the one that means "none".
 
     Raises:
-        VmdkLimit: always with the value in the text.
+        VmdkLimit: the text names the value.
     """
     if not _CID.fullmatch(cid) or cid in _FORBIDDEN_CIDS:
         raise VmdkLimit(f"{cid!r} is not a content id (8 lower-case hex digits, not ffffffff)")
@@ -142,4 +144,4 @@ def check_cid(cid: str) -> None:
 
 def _check_name(name: str) -> None:
     if not _SAFE_NAME.fullmatch(name):
-        raise VmdkLimit(f"{name[:80]!r} cannot stand as a file name in a descriptor")
+        raise VmdkLimit(f"{name[:80]!r} cannot be a file name in a descriptor")

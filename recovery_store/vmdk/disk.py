@@ -13,9 +13,9 @@ _TABLES_HELD = 64
 
 
 class MergedDisk:
-    """The merged view of a chain; nothing is written anywhere.
+    """The merged view of a chain. Writes nothing.
 
-    links: the newest file first. The disk owns `pool` and closes it. Not for several threads.
+    links: newest file first. The disk owns `pool` and closes it. Not thread-safe.
     """
 
     grain_bytes = GRAIN_BYTES
@@ -28,13 +28,13 @@ class MergedDisk:
         self._grain_held: tuple[int, bytes] | None = None
 
     def read(self, offset_bytes: int, count_bytes: int) -> bytes:
-        """Return that part of the disk; less at its end.
+        """Return that part of the disk, shorter at its end.
 
         Raises:
-            VmdkDamaged: a grain that is needed is not sound.
+            VmdkDamaged: a grain in it is damaged.
         """
         if offset_bytes < 0 or count_bytes < 0:
-            raise ValueError("A disk has no bytes before its first one")
+            raise ValueError("offset_bytes and count_bytes must not be negative")
         end = min(offset_bytes + count_bytes, self.capacity_bytes)
         parts = []
         while offset_bytes < end:
@@ -46,7 +46,7 @@ class MergedDisk:
         return b"".join(parts)
 
     def grain(self, index: int) -> bytes | None:
-        """Return a whole grain, or none where nothing was ever written or zero was."""
+        """Return a whole grain, or none if it reads as zero."""
         if self._grain_held is not None and self._grain_held[0] == index:
             return self._grain_held[1]
         number, slot = divmod(index, GRAINS_PER_TABLE)
@@ -61,7 +61,7 @@ class MergedDisk:
     def present_grains(self) -> Iterator[tuple[int, StreamFile, bytes]]:
         """Yield (index, its file, marker and data) of every grain with data, ascending.
 
-        `file.inflate_grain(data, index)` gives its content, in any thread.
+        `file.inflate_grain(data, index)` returns its content, in any thread.
         """
         total_grains = grain_count(self.capacity_bytes)
         for number, tables in tables_in_chain(self._links):

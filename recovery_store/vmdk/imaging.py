@@ -1,8 +1,8 @@
 """Turn a readable disk into a VMDK stream: read, digest, compare, deflate, in bounded memory.
 
-Both sides use it: the agent on a device's frozen view, `recovery_store import` on a raw image.
-Blocks of the disk are read, digested and deflated by a few threads and leave in their order.
-Holes that the file system knows of are not read.
+The agent uses it on the frozen view of a device, `recovery_store import` on a raw image. A few
+threads read, digest and deflate blocks of the disk, which are written in order. Holes that the file
+system reports are not read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DIGEST_BYTES = 16
 ZERO_DIGEST = bytes(DIGEST_BYTES)
 _ZERO_GRAIN = bytes(GRAIN_BYTES)
 _BLOCK_GRAINS = 16
-# Parent digests are asked for in slices, since each question may cross the network.
+# Parent digests are requested in slices, since each request may cross the network.
 _SLICE_GRAINS = 8192
 _BLOCKS_IN_FLIGHT = 8
 
@@ -35,7 +35,7 @@ Read = Callable[[int, int], bytes]
 
 
 class MeasuredWrite:
-    """Passes chunks on and knows their length and BLAKE3 so far."""
+    """Passes chunks on, and keeps their total length and BLAKE3 so far."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
@@ -53,15 +53,15 @@ class MeasuredWrite:
 
 
 class _Block(NamedTuple):
-    """What became of a run of grains: their digests, and what the stream needs of them."""
+    """A run of grains: their digests, and those that go into the stream."""
 
     first_grain: int
     digests: bytes
-    grains: list[tuple[int, bytes | None]]  # None: zero now, and was not before
+    grains: list[tuple[int, bytes | None]]  # None: became zero
 
 
 def grain_digest(grain: bytes | memoryview) -> bytes:
-    """Return the digest that the table keeps for a whole grain; zero bytes for a zero one."""
+    """Return the digest that the table stores for a whole grain; all zeros for a zero grain."""
     if grain == _ZERO_GRAIN:
         return ZERO_DIGEST
     return blake3(grain).digest(length=DIGEST_BYTES)
@@ -80,25 +80,25 @@ def stream_disk(
 ) -> None:
     """Stream the whole disk, or with `parent_digests` only what differs from the parent.
 
-    The writer is left unfinished, so that the caller ends the stream when it has all it wants.
-    All callbacks are called by the calling thread.
+    Does not finish the writer; the caller ends the stream. All callbacks run in the calling thread,
+    except `read`.
 
     fd: seekable file or device, open for reading; not closed, its position may move.
-    capacity_bytes: as given to `writer`; a file that ends earlier reads as zero from there on.
-    put_digests(first_grain, digests): called in ascending order for every run of grains that
-        holds a changed one; digests not put are the parent's, or zero in a base image.
-    parent_digests(first_grain, count): 16 bytes for each grain, zero past the parent's end.
+    capacity_bytes: as given to `writer`; a file that ends earlier reads as zero from there.
+    put_digests(first_grain, digests): called in ascending order for every run of grains with a
+        changed one; digests not put are the parent's, or zero in a base image.
+    parent_digests(first_grain, count): returns 16 bytes for each grain, zero past the parent's end.
     progress(done_bytes, total_bytes): called between blocks; may raise to stop.
-    read(offset_bytes, count_bytes): used instead of `read_whole` on `fd`; called by the threads.
-    only: (first grain, count) of all that may differ from the parent; nothing else is read or
-        asked for. Needs `parent_digests`.
+    read(offset_bytes, count_bytes): used instead of `read_whole` on `fd`, in other threads.
+    only: (first grain, count) of everything that may differ from the parent; nothing else is read
+        or requested. Needs `parent_digests`.
 
     Raises:
-        SourceUnreadable: the disk cannot be read there.
+        SourceUnreadable: the disk cannot be read; the text names the position.
         VmdkLimit: the stream cannot hold the disk.
     """
     if only is not None and parent_digests is None:
-        raise ValueError("What did not change is known of a disk without a parent")
+        raise ValueError("only needs parent_digests")
     known = None if parent_digests is None else _ParentDigests(parent_digests, capacity_bytes)
     read_bytes = partial(read_whole, fd) if read is None else read
     pending: deque[Future[_Block]] = deque()
@@ -148,7 +148,7 @@ def _done(block: _Block) -> Future[_Block]:
 
 
 class _ParentDigests:
-    """Asks for the parent's digests in ascending slices and hands out parts of them."""
+    """Requests the parent's digests in ascending slices, and returns parts of them."""
 
     def __init__(self, ask: Callable[[int, int], bytes], capacity_bytes: int) -> None:
         self._ask = ask
@@ -174,7 +174,9 @@ class _ParentDigests:
         count = min(_SLICE_GRAINS, self._total_grains - first)
         digests = self._ask(first, count)
         if len(digests) != count * DIGEST_BYTES:
-            raise ValueError(f"{count} parent digests asked for, {len(digests)} bytes came")
+            raise ValueError(
+                f"{count} parent digests were requested, but {len(digests)} bytes arrived"
+            )
         self._first, self._slice = first, bytes(digests)
 
 
@@ -190,7 +192,7 @@ def _image_block(
     for number in range(count):
         start = number * GRAIN_BYTES
         grain = view[start : start + GRAIN_BYTES]
-        # Bytes compare as memory, hundreds of times as fast as the view's elements.
+        # Comparing bytes is hundreds of times faster than comparing a view's elements.
         is_zero = data.startswith(_ZERO_GRAIN, start)
         digest = ZERO_DIGEST if is_zero else blake3(grain).digest(length=DIGEST_BYTES)
         digests.append(digest)
@@ -205,8 +207,8 @@ def _image_block(
 
 
 def _hole(first: int, parent: bytes) -> _Block:
-    """Say of a hole what the parent held there and is zero now."""
-    if parent.count(0) == len(parent):  # most of a hole was one before
+    """Return a hole's block: the grains that the parent had there and that are zero now."""
+    if parent.count(0) == len(parent):  # usually it was a hole before
         return _Block(first, parent, [])
     grains: list[tuple[int, bytes | None]] = [
         (first + number, None)
@@ -217,7 +219,7 @@ def _hole(first: int, parent: bytes) -> _Block:
 
 
 def read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
-    """Read that many bytes; past the end of the file they are zero."""
+    """Read that many bytes, with zeros past the end of the file."""
     parts = []
     missing = count_bytes
     while missing:
@@ -239,8 +241,8 @@ def read_whole(fd: int, offset_bytes: int, count_bytes: int) -> bytes:
 def data_runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (first grain, count, is data) over the whole disk, ascending and without gaps.
 
-    Data comes in blocks or less. A hole inside a block counts as data, for a disk in tatters
-    would else be read in crumbs. Holes come in slices of parent digests.
+    Data comes in blocks at most. A hole inside a block counts as data, or a fragmented disk would
+    be read in tiny pieces. Holes come in slices of parent digests.
     """
     total_grains = grain_count(capacity_bytes)
     done = 0
@@ -252,7 +254,7 @@ def data_runs(fd: int, capacity_bytes: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def join_runs(runs: Iterable[tuple[int, int]], total_grains: int) -> list[tuple[int, int]]:
-    """Return runs of grains ascending, joined where they touch, and cut at the disk's end."""
+    """Return the runs of grains ascending, joined where they touch, and cut at the disk's end."""
     joined: list[tuple[int, int]] = []
     for first, count in sorted(runs):
         start, end = max(0, first), min(first + count, total_grains)
@@ -270,7 +272,7 @@ def _only(runs: Iterable[tuple[int, int]], capacity_bytes: int) -> Iterator[tupl
 
 
 def _data_spans(fd: int, total_grains: int) -> Iterator[tuple[int, int]]:
-    """Yield (first grain, grain behind it) of data, joining what lies in one block."""
+    """Yield (first grain, grain after the last) of data, joining what is in one block."""
     first = last = 0
     for start, end in data_extents(fd):
         next_first = max(last, start // GRAIN_BYTES)
@@ -295,7 +297,7 @@ def _steps(first: int, last: int, step: int, is_data: bool) -> Iterator[tuple[in
 
 
 def data_extents(fd: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) in bytes of what may hold data; devices without holes are one extent."""
+    """Yield (start, end) in bytes of what may hold data; without holes, that is one extent."""
     length_bytes = os.lseek(fd, 0, os.SEEK_END)
     position = 0
     while position < length_bytes:
@@ -305,7 +307,7 @@ def data_extents(fd: int) -> Iterator[tuple[int, int]]:
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return
-            # Block devices and some file systems cannot tell holes.
+            # Block devices and some file systems do not report holes.
             start, end = position, length_bytes
         yield start, end
         position = end

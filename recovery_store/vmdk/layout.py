@@ -1,8 +1,8 @@
 """The streamOptimized VMDK on disk: structures, magic numbers, flags and limits.
 
-The sections named here are those of VMware's technical note "Virtual Disk Format 5.0"
-(EN-000777-00). All integers are little endian and packed, and all positions are in sectors.
-There is no logic here beyond packing and unpacking.
+Section names refer to VMware's technical note "Virtual Disk Format 5.0" (EN-000777-00). All
+integers are little endian and packed, and all positions are in sectors. There is no logic here
+beyond packing and unpacking.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TABLE_SECTORS = TABLE_BYTES // SECTOR_BYTES
 TABLE_SPAN_BYTES = GRAINS_PER_TABLE * GRAIN_BYTES
 
 # "Hosted Sparse Extent Header": the first sector of the file, and again as the footer.
-MAGIC = 0x564D444B  # "KDMV" as it lies in the file
-VERSION = 3  # ESXi refuses version 1
+MAGIC = 0x564D444B  # "KDMV" in the file
+VERSION = 3  # ESXi rejects version 1
 FLAG_NEWLINE_TEST = 1 << 0
 FLAG_REDUNDANT_TABLE = 1 << 1
 FLAG_ZERO_GRAIN = 1 << 2  # a table entry of 1 means "reads as zero", and hides the parent
@@ -48,9 +48,9 @@ _HEADER = struct.Struct("<IIIQQQQIQQQB4sH433s")
 assert _HEADER.size == SECTOR_BYTES
 _HEADER_PAD = bytes(433)
 
-# "Markers": value, size. With size 0 a metadata marker follows on: type, pad.
-# A grain marker is 12 bytes, its data follows at once: value = first sector of the grain on the
-# disk (LBA), size = bytes of compressed data. value of a metadata marker = sectors that follow it.
+# "Markers": value, size. If the size is 0, it is a metadata marker, which continues: type, pad;
+# value = sectors that follow it. A grain marker is 12 bytes, directly followed by its data:
+# value = first sector of the grain on the disk (LBA), size = bytes of compressed data.
 GRAIN_MARKER = struct.Struct("<QI")
 assert GRAIN_MARKER.size == 12
 METADATA_MARKER = struct.Struct("<QII496s")
@@ -66,16 +66,16 @@ ENTRY_ABSENT = 0
 ENTRY_ZERO = 1
 END_OF_STREAM = bytes(SECTOR_BYTES)
 
-# open-vmdk's reader holds one grain and one sector, of which the marker takes 12 bytes.
+# open-vmdk's reader buffers one grain and one sector, of which the marker takes 12 bytes.
 COMPRESSED_GRAIN_LIMIT_BYTES = (GRAIN_SECTORS + 1) * SECTOR_BYTES - GRAIN_MARKER.size
-# Table entries are sector numbers of 32 bits.
+# Table entries are 32-bit sector numbers.
 FILE_LIMIT_SECTORS = 0xFFFFFFFF
-# The largest disk that vSphere knows is 62 TB.
+# The largest disk that vSphere supports has 62 TB.
 CAPACITY_LIMIT_BYTES = 64 << 40
 
 
 class Header(NamedTuple):
-    """The sparse extent header, with the fields that a stream may vary.
+    """The sparse extent header; only the first three fields vary between streams.
 
     capacity_sectors: what the guest sees.
     flags: FLAGS_FULL or FLAGS_DELTA.
@@ -119,7 +119,7 @@ class Header(NamedTuple):
 
     @classmethod
     def from_bytes(cls, sector: bytes | memoryview) -> Header:
-        """Unpack one sector; nothing is judged here."""
+        """Unpack one sector without checking it."""
         (
             magic,
             version,
@@ -162,7 +162,7 @@ def metadata_marker(kind: int, following_sectors: int) -> bytes:
 
 
 def table_to_bytes(entries: array[int]) -> bytes:
-    """Return 32-bit entries as they lie in the file."""
+    """Return 32-bit entries as they are stored in the file."""
     if sys.byteorder == "big":
         entries = entries[:]
         entries.byteswap()
@@ -170,7 +170,7 @@ def table_to_bytes(entries: array[int]) -> bytes:
 
 
 def table_from_bytes(data: bytes | memoryview) -> array[int]:
-    """Return the 32-bit entries that lie in `data`."""
+    """Return the 32-bit entries stored in `data`."""
     entries = array("I")
     entries.frombytes(data)
     if sys.byteorder == "big":
@@ -187,7 +187,7 @@ def table_count(capacity_bytes: int) -> int:
 
 
 def padding_bytes(length_bytes: int) -> int:
-    """Return how many bytes fill the last sector up."""
+    """Return how many bytes are missing to fill the last sector."""
     return -length_bytes % SECTOR_BYTES
 
 

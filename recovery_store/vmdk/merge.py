@@ -1,8 +1,8 @@
 """Merge the grain tables of a chain, and copy the compressed grains that win.
 
-Nothing is inflated: a grain and its marker are the same bytes in every file of the chain. The
-exact length is known before the first byte is copied. Tables are merged one at a time, twice:
-once for the length, once while copying, so that memory does not grow with the disk.
+Nothing is inflated: a grain and its marker are copied as they are. The exact length is known before
+the first byte is copied. Tables are merged one at a time, twice: once for the length, once while
+copying, so memory use does not grow with the disk.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from .reader import FilePool, StreamFile
 from .writer import stream_head, stream_tail, tail_sectors
 
 _CHUNK_BYTES = 1 << 20
-# Small enough to report progress, and to stop a cancelled export, soon.
+# Small enough to report progress often, and to stop a cancelled export quickly.
 _SEND_BYTES = 4 << 20
 _EMPTY_TABLE = bytes(TABLE_BYTES)
 
 
-# The grain that wins a slot: slot, which file of the chain holds it, first sector, sector behind.
+# The grain that wins a slot: slot, index of its file in the chain, first sector, end sector.
 Pick = tuple[int, int, int, int]
 
 
 class _Run(NamedTuple):
-    """Sectors of one file that are copied in one go."""
+    """Consecutive sectors of one file, copied together."""
 
     link: int
     sector: int
@@ -58,9 +58,9 @@ class _Run(NamedTuple):
 def tables_in_chain(
     links: Sequence[StreamFile],
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """Yield (table number, [(link, sector of its table)]) of every table anyone has, ascending.
+    """Yield (table number, [(link, sector of its table)]) of every table in the chain, ascending.
 
-    links: the newest file first, as everywhere here; so are the pairs.
+    links: newest file first, as everywhere in this module; so are the pairs.
     """
 
     def tables_of(link: int) -> Iterator[tuple[int, int, int]]:
@@ -81,9 +81,9 @@ def pick_grains(
 ) -> list[Pick]:
     """Return the grains of one table that hold data, ascending; the newest file wins a slot.
 
-    tables: which links have that table, and at which sector, the newest first.
-    slots: how many of the table's grains lie inside the disk.
-    keeps_zeros: also those that a delta declares zero, with ENTRY_ZERO as both sectors.
+    tables: the links that have the table, and its sector in each, newest first.
+    slots: how many of the table's grains are within the disk.
+    keeps_zeros: also return grains that a delta declares zero, with ENTRY_ZERO as both sectors.
     """
     winners: list[Pick | None] = [None] * GRAINS_PER_TABLE
     for link, table_sector in tables:
@@ -98,9 +98,9 @@ def pick_grains(
 
 
 class ExportPlan:
-    """One full stream made of a chain: its length at once, its bytes on demand, repeatedly.
+    """One full stream made of a chain: its length is known at once, its bytes are read on demand.
 
-    links: the newest file first. The plan owns `pool` and closes it.
+    links: newest file first. The plan owns `pool` and closes it.
 
     Raises:
         VmdkLimit: the result would exceed 2 TiB, more than one stream can hold.
@@ -140,8 +140,10 @@ class ExportPlan:
     def read_chunks(self, chunk_bytes: int = _CHUNK_BYTES) -> Iterator[memoryview]:
         """Yield the stream in chunks of that length, the last one shorter; they stay valid.
 
+        Can be called repeatedly.
+
         Raises:
-            VmdkDamaged: a file of the chain has gone, or become shorter, since the plan.
+            VmdkDamaged: a file of the chain has been removed or truncated since.
         """
         return self._chunks(chunk_bytes, lambda: memoryview(bytearray(chunk_bytes)))
 
@@ -151,14 +153,14 @@ class ExportPlan:
         progress: Callable[[int, int], object] | None = None,
         before_rename: Callable[[], object] | None = None,
     ) -> None:
-        """Write the stream into a new file, which appears only when it is complete.
+        """Write the stream to a new file, which appears only once it is complete.
 
-        before_rename: may raise to refuse; nothing is left behind then.
+        The file is not synced.
 
-        As with `cp`, the file's bytes may still be in the system's memory on return.
+        before_rename: may raise to refuse; then nothing is left behind.
 
         Raises:
-            VmdkDamaged: as `read_chunks`.
+            VmdkDamaged: as in `read_chunks`.
             OSError: the file cannot be written.
         """
         partial = path.with_name(f"{path.name}.partial")
@@ -255,7 +257,7 @@ class ExportPlan:
             yield buffer[:filled]
 
     def _send(self, run: _Run, fd: int) -> Iterator[int]:
-        """Let the kernel copy a run, which spares a copy into this process; yield the counts."""
+        """Have the kernel copy a run, without copying it through this process; yield the counts."""
         file = self._links[run.link]
         start, end = run.sector * SECTOR_BYTES, (run.sector + run.sectors) * SECTOR_BYTES
         while start < end:

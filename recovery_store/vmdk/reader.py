@@ -1,7 +1,7 @@
 """Open finished VMDK streams and raw images for reading.
 
-`StreamFile` reads what `StreamWriter` writes and nothing looser: markers, tables at the end.
-Everything read from the file is checked before it is used; a file name inside it never is.
+`StreamFile` reads exactly what `StreamWriter` writes: markers, tables at the end. Everything read
+from the file is checked before it is used, and file names in it are never used.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _GRAIN_LIMIT_SECTORS = GRAIN_SECTORS + 1
 
 
 class FilePool:
-    """Keeps a limited number of files open, since a chain may exceed what a process may open."""
+    """Keeps a limited number of files open: a chain may have more than a process may open."""
 
     def __init__(self, limit: int = 128) -> None:
         self._limit = limit
         self._open: OrderedDict[Path, int] = OrderedDict()
 
     def fd(self, path: Path) -> int:
-        """Return a descriptor that is good until the next call.
+        """Return a descriptor that is valid until the next call.
 
         Raises:
             VmdkDamaged: the file cannot be opened.
@@ -87,18 +87,18 @@ class FilePool:
         self.close()
 
 
-# Where one grain is: its slot in the table, its first sector, the sector behind it; the sector
-# is ENTRY_ZERO for a grain that a delta declares zero. Plain, for there are millions of them.
+# A grain's slot in the table, its first sector and its end sector; both are ENTRY_ZERO for a grain
+# that a delta declares zero. A plain tuple, since there are millions of them.
 GrainLocation = tuple[int, int, int]
 
 
 class StreamFile:
-    """One finished stream on disk; tables are read when asked for.
+    """One finished stream on disk; tables are read on demand.
 
     The caller owns the pool and closes it.
 
     Raises:
-        VmdkDamaged: missing, cut, or not a stream of this form.
+        VmdkDamaged: it is missing, truncated, or not a stream of this form.
     """
 
     def __init__(self, path: Path, pool: FilePool) -> None:
@@ -124,7 +124,7 @@ class StreamFile:
         self._read_directory(directory_sector)
 
     def find_table_sector(self, number: int) -> int | None:
-        """Return where that grain table is, or none if all its grains are absent."""
+        """Return the sector of that grain table, or none if all its grains are absent."""
         position = bisect_left(self.table_numbers, number)
         if position < len(self.table_numbers) and self.table_numbers[position] == number:
             return self.table_sectors[position]
@@ -137,8 +137,8 @@ class StreamFile:
     def grain_locations(self, table_sector: int) -> list[GrainLocation]:
         """Return the present and the zero grains of a table, last slot first.
 
-        A grain ends where the next one begins, the last one where the table's marker stands:
-        so a grain's length is known without reading it.
+        A grain ends where the next one begins, and the last one at the table's marker, so its
+        length is known without reading it.
         """
         locations: list[GrainLocation] = []
         end = table_sector - 1
@@ -163,7 +163,7 @@ class StreamFile:
         return self.inflate_grain(self.read_sectors(sector, end_sector - sector), index)
 
     def inflate_grain(self, data: bytes, index: int) -> bytes:
-        """Inflate a grain with its marker, as `read_sectors` gave it."""
+        """Inflate a grain with its marker, as returned by `read_sectors`."""
         lba, size_bytes = GRAIN_MARKER.unpack_from(data)
         if lba != index * GRAIN_SECTORS or not 0 < size_bytes <= COMPRESSED_GRAIN_LIMIT_BYTES:
             raise self._damaged(f"grain {index} is not where its table says")
@@ -176,28 +176,28 @@ class StreamFile:
         return self._read(sector, count)
 
     def read_into(self, offset_bytes: int, target: memoryview) -> None:
-        """Fill the target with the file's bytes from there on.
+        """Fill the target with the file's bytes at that offset.
 
         Raises:
-            VmdkDamaged: the file has gone, or become shorter, since it was opened.
+            VmdkDamaged: the file has been removed or truncated since it was opened.
         """
         try:
             count = os.preadv(self._pool.fd(self.path), [target], offset_bytes)
         except OSError as error:
             raise self._damaged(f"it cannot be read: {error.strerror}") from error
         if count != len(target):
-            raise self._damaged("it has become shorter than its tables say")
+            raise self._damaged("it is shorter than its tables say")
 
     def send_to(self, fd: int, offset_bytes: int, count_bytes: int) -> int:
-        """Have the kernel copy a part of the file to `fd`; return how much of it went.
+        """Have the kernel copy a part of the file to `fd`; return how many bytes it copied.
 
         Raises:
-            VmdkDamaged: the file has gone, or become shorter, since it was opened.
-            OSError: `fd` takes no more.
+            VmdkDamaged: the file has been truncated since it was opened.
+            OSError: `fd` cannot be written.
         """
         sent_bytes = os.sendfile(fd, self._pool.fd(self.path), offset_bytes, count_bytes)
         if sent_bytes == 0:
-            raise self._damaged("it has become shorter than its tables say")
+            raise self._damaged("it is shorter than its tables say")
         return sent_bytes
 
     def _read(self, sector: int, count: int) -> bytes:
@@ -216,9 +216,9 @@ class StreamFile:
         except VmdkDamaged as error:
             raise self._damaged(str(error)) from error
         if descriptor.capacity_sectors != header.capacity_sectors:
-            raise self._damaged("header and descriptor differ about its capacity")
+            raise self._damaged("header and descriptor disagree about its capacity")
         if (descriptor.parent_cid != NO_PARENT) != self.is_delta:
-            raise self._damaged("header and descriptor differ about its having a parent")
+            raise self._damaged("header and descriptor disagree about whether it has a parent")
         return descriptor
 
     def _read_footer(self, header: Header) -> int:
@@ -255,18 +255,18 @@ class StreamFile:
 
 
 class RawFile:
-    """A raw image, or a device: the whole disk as bytes.
+    """A raw image or device: the whole disk as bytes.
 
     The length is rounded up to whole sectors; missing bytes read as zeros.
 
     Raises:
-        SourceUnreadable: missing, empty, unreadable, or neither a file nor a device.
+        SourceUnreadable: it is missing, empty, unreadable, or neither a file nor a device.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # A pipe would make the open wait for a writer; for files and disks it means nothing.
+            # O_NONBLOCK, or opening a pipe would wait for a writer. Files and disks ignore it.
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise SourceUnreadable(f"{path} cannot be opened: {error.strerror}") from error
@@ -304,7 +304,7 @@ class RawFile:
 
 
 def _nonzero(entries: array[int]) -> list[int]:
-    """Return the indices of the entries that are not zero; long stretches of zeros cost little."""
+    """Return the indices of the entries that are not zero; fast over long runs of zeros."""
     step = GRAINS_PER_TABLE
     found: list[int] = []
     empty = bytes(4 * step)

@@ -1,7 +1,7 @@
-"""What has to be written to a real disk so that it holds a recovery point, in runs of grains.
+"""What to write to a real disk so that it holds a recovery point, in runs of grains.
 
-Nothing is inflated here: the winning grains of a chain leave as they are stored, for the one who
-writes them to inflate. Memory does not grow with the disk, as in an export.
+Nothing is inflated here: the grains are sent as they are stored, and the agent that writes them
+inflates them. As in an export, memory use does not grow with the disk.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _RUN_LIMIT_GRAINS = 64  # 4 MiB of disk
 
 
 class RestoreRun(NamedTuple):
-    """Grains that follow each other on the disk: either all with data or all zero.
+    """Consecutive grains of the disk: either all with data or all zero.
 
     compressed: one for each grain, in the zlib wrapper, inflating to 64 KiB; empty for zeros.
-    zero_grains: how many grains read as zero, if it is such a run; of any length.
-    data_bytes: the size of the grains in the store; adds up to the plan's.
+    zero_grains: the length of a run of zeros, which has no limit.
+    data_bytes: the size of the grains in the store; those of all runs add up to the plan's.
 
     The last grain of a disk may extend past the disk's end; that part must not be written.
     """
@@ -47,7 +47,7 @@ class RestoreRun(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-    """A run before it is read; its picks name grains of the disk instead of slots."""
+    """A run before it is read; its picks name grains of the disk, not slots."""
 
     first_grain: int
     picks: list[Pick]
@@ -58,8 +58,8 @@ class RestorePlan:
     """The runs to write to a disk so that it holds a point; their total size is known at once.
 
     links: newest file first. The plan owns `pool` and closes it. Not thread-safe.
-    counting: how many of the newest links are to be written; the disk already holds the others.
-    held_bytes: how much of the disk holds them; the rest must become zero where nothing is written.
+    counting: how many of the newest links to write; the disk already holds the others.
+    held_bytes: how much of the disk holds them; the rest is zeroed where nothing is written.
 
     Raises:
         VmdkDamaged: a table of the chain is damaged.
@@ -77,16 +77,17 @@ class RestorePlan:
         self._zero_from = self._total_grains
         self._border: int | None = None
         if held_bytes < self.capacity_bytes:
-            # The grain on the border was cut when it was written: it is due again, whoever has it.
+            # The grain on the border was cut when it was written, so it is due again.
             self._zero_from, rest_bytes = divmod(held_bytes, GRAIN_SECTORS * SECTOR_BYTES)
             self._border = self._zero_from if rest_bytes else None
         self.grains, self.zero_grains, self.data_bytes = self._measure(0)
 
     def read_runs(self, from_grain: int = 0) -> Iterator[RestoreRun]:
-        """Yield the runs, ascending, none of which has a grain before that one.
+        """Yield the runs from that grain on, ascending.
 
         Raises:
-            VmdkDamaged: a file of the chain has gone, or a grain is not where its table says.
+            VmdkDamaged: a file of the chain has been removed, or a grain is not where its table
+                says.
         """
         for stretch in self._stretches(from_grain):
             if stretch.zero_grains:
@@ -109,7 +110,7 @@ class RestorePlan:
         self.close()
 
     def _tables(self, from_grain: int) -> Iterator[tuple[int, list[Pick]]]:
-        """Yield (first grain, what is due of its 512) of each table; zeros where they matter."""
+        """Yield (first grain, due grains) of each table, with zeros where they matter."""
         border_table = None if self._border is None else self._border // GRAINS_PER_TABLE
         for number, tables in tables_in_chain(self._links):
             first = number * GRAINS_PER_TABLE
@@ -139,7 +140,7 @@ class RestorePlan:
             grains += len(data)
             data_sectors += sum(end - sector for _, _, sector, end in data)
             if first + GRAINS_PER_TABLE > zero_from:
-                # Of the grains counted as zero above, those with data are none.
+                # Those with data were counted as zero above.
                 zero_grains -= sum(first + pick[0] >= zero_from for pick in data)
             if first < zero_from:
                 zero_grains += sum(
@@ -148,8 +149,8 @@ class RestorePlan:
         return grains, zero_grains, data_sectors * SECTOR_BYTES
 
     def _pieces(self, from_grain: int) -> Iterator[tuple[int, int, Pick | None]]:
-        """Yield (first grain, grain behind, its pick or none for zeros) of all that is due."""
-        # From here on, what no pick names is zero.
+        """Yield (first grain, end grain, pick or none for zeros) of all that is due."""
+        # From here on, grains without a pick are zero.
         position = max(from_grain, self._zero_from)
         for first, picks in self._tables(from_grain):
             for slot, link, sector, end_sector in picks:
@@ -163,7 +164,7 @@ class RestorePlan:
             yield position, self._total_grains, None
 
     def _stretches(self, from_grain: int) -> Iterator[_Stretch]:
-        """Yield data in stretches of limited length, and zeros in as long ones as there are."""
+        """Yield data in stretches of limited length, and zeros in stretches of any length."""
         picks: list[Pick] = []
         sectors = zero_first = zero_end = 0
         for first, end, pick in self._pieces(from_grain):
@@ -190,10 +191,10 @@ class RestorePlan:
             yield _Stretch(picks[0][0], picks)
 
     def _read(self, picks: Sequence[Pick]) -> list[memoryview]:
-        """Read the grains, neighbours in a file at once, and return each one's compressed data."""
+        """Read the grains, adjacent ones together; return the compressed data of each."""
         buffer = memoryview(bytearray(_data_bytes(picks)))
         at = 0
-        # Of the neighbours not read yet: which file, first sector, sector behind the last.
+        # Adjacent grains not read yet: their file, first sector and end sector.
         link, start, end = picks[0][1], picks[0][2], picks[0][2]
         for _, next_link, sector, end_sector in picks:
             if next_link != link or sector != end:

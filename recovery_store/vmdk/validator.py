@@ -1,8 +1,8 @@
-"""Follow a VMDK stream while it is stored, and refuse one that contradicts itself.
+"""Check a VMDK stream while it is stored, and reject one that contradicts itself.
 
-A stream is refused at the first wrong byte: a header, descriptor, marker, table, directory or
-footer that is not what it must be, grains out of order or not where their table says, a truncated
-stream, or data after its end. Grains are not inflated: digests protect their content.
+A stream is rejected at the first error: a wrong header, descriptor, marker, table, directory or
+footer, grains out of order or not where their table says, a truncated stream, or data after its
+end. Grains are not inflated: digests protect their content.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ _NO_TABLE = -1
 
 
 class StreamValidator:
-    """Judges one stream: `feed` it every chunk as it comes, then `finish`.
+    """Checks one stream: `feed` every chunk as it arrives, then `finish`.
 
-    The memory it takes does not depend on what is in the stream, and only by four bytes for
-    each 32 MiB on the disk's size.
+    Memory use is independent of the content, and grows by only a few bytes per 32 MiB of disk.
     """
 
     def __init__(
@@ -78,14 +77,14 @@ class StreamValidator:
         self._next_grain = 0
         self._table = array("I", _EMPTY_TABLE)
         self._table_number = _NO_TABLE
-        # The position of each table and, if a grain showed it, its number.
+        # The position of each table, and its number if a grain has shown it.
         self._table_sectors = array("I")
         self._table_numbers = array("q")
         self._directory_sector = 0
         self._is_complete = False
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Judge the next bytes of the stream.
+        """Check the next bytes of the stream.
 
         Raises:
             StreamRefused: the stream contradicts itself; the text says where and how.
@@ -113,22 +112,20 @@ class StreamValidator:
                     self._take(memoryview(piece))
 
     def finish(self) -> None:
-        """Say that the stream has ended.
+        """Check that the stream is complete.
 
         Raises:
-            StreamRefused: its end of stream has not come.
+            StreamRefused: the end of the stream has not arrived.
         """
         if not self._is_complete:
-            raise StreamRefused(
-                f"The stream is cut: {self.length_bytes} bytes came, its end did not"
-            )
+            raise StreamRefused(f"The stream is truncated: it ends after {self.length_bytes} bytes")
 
     def _expect(self, take: Callable[[memoryview], None], wanted_bytes: int) -> None:
         self._take = take
         self._wanted_bytes = wanted_bytes
 
     def _refuse(self, text: str) -> StreamRefused:
-        return StreamRefused(f"The stream lies at byte {self._sector * SECTOR_BYTES}: {text}")
+        return StreamRefused(f"The stream is wrong at byte {self._sector * SECTOR_BYTES}: {text}")
 
     def _take_head(self, head: memoryview) -> None:
         self._check_header(head[:SECTOR_BYTES], self._header, "header")
@@ -147,7 +144,7 @@ class StreamValidator:
             if got != expected:
                 raise self._refuse(f"{name} in the descriptor is {got!r}, expected {expected!r}")
         if head[end:] != _HEAD_PADDING:
-            raise self._refuse("there is something between descriptor and first grain")
+            raise self._refuse("there is data between the descriptor and the first grain")
         self._sector = OVERHEAD_SECTORS
         self._expect(self._take_marker, SECTOR_BYTES)
 
@@ -187,7 +184,7 @@ class StreamValidator:
         if number != self._table_number:
             if self._table_number != _NO_TABLE:
                 raise self._refuse(
-                    f"a grain of table {number} came before table {self._table_number} itself"
+                    f"a grain of table {number} comes before table {self._table_number}"
                 )
             self._table_number = number
         self._table[slot] = self._sector
@@ -206,13 +203,13 @@ class StreamValidator:
         }.get(kind)
         if expected is None or following_sectors != expected or pad != _MARKER_PADDING:
             raise self._refuse(
-                f"a marker of type {kind} for {following_sectors} sectors is none of the format's"
+                f"a marker of type {kind} for {following_sectors} sectors is not valid"
             )
         if kind == MARKER_GRAIN_TABLE and not self._directory_sector:
             self._expect(self._take_table, TABLE_BYTES)
         elif kind == MARKER_GRAIN_DIRECTORY and not self._directory_sector:
             if self._table_number != _NO_TABLE:
-                raise self._refuse(f"the table of the grains of table {self._table_number} misses")
+                raise self._refuse(f"table {self._table_number} is missing after its grains")
             self._directory_sector = self._sector + 1
             self._expect(self._take_directory, expected * SECTOR_BYTES)
         else:
@@ -239,7 +236,7 @@ class StreamValidator:
             is_zero_grain = self._is_delta and got == ENTRY_ZERO and not expected
             if got != expected and not is_zero_grain:
                 raise self._refuse(
-                    f"entry {slot} of a grain table says sector {got}, the grain is at {expected}"
+                    f"entry {slot} of a grain table is sector {got}, but the grain is at {expected}"
                 )
 
     def _take_directory(self, data: memoryview) -> None:
@@ -252,7 +249,7 @@ class StreamValidator:
                 continue
             if seen == len(self._table_sectors) or sector != self._table_sectors[seen]:
                 raise self._refuse(
-                    f"entry {number} of the grain directory says sector {sector}, no such table"
+                    f"entry {number} of the grain directory says sector {sector}, where no table is"
                 )
             if self._table_numbers[seen] not in (_NO_TABLE, number):
                 raise self._refuse(
@@ -261,7 +258,7 @@ class StreamValidator:
             seen += 1
         if seen != len(self._table_sectors):
             raise self._refuse(
-                f"the grain directory names {seen} tables, {len(self._table_sectors)} came"
+                f"the grain directory names {seen} tables of {len(self._table_sectors)}"
             )
         self._sector += len(data) // SECTOR_BYTES
         self._expect(self._take_footer_marker, SECTOR_BYTES)
@@ -269,7 +266,7 @@ class StreamValidator:
     def _take_footer_marker(self, sector: memoryview) -> None:
         following_sectors, size_bytes, kind, pad = METADATA_MARKER.unpack(sector)
         if (following_sectors, size_bytes, kind) != (1, 0, MARKER_FOOTER) or pad != _MARKER_PADDING:
-            raise self._refuse(f"a marker of type {kind} where the footer's belongs")
+            raise self._refuse(f"a marker of type {kind}, expected the footer's")
         self._sector += 1
         self._expect(self._take_footer, SECTOR_BYTES)
 
@@ -287,4 +284,4 @@ class StreamValidator:
         self._expect(self._take_surplus, 1)
 
     def _take_surplus(self, _: memoryview) -> None:
-        raise self._refuse("there is something behind the end of the stream")
+        raise self._refuse("there is data after the end of the stream")

@@ -1,7 +1,7 @@
-"""Write one streamOptimized VMDK from front to back, without ever seeking.
+"""Write one streamOptimized VMDK from front to back, without seeking.
 
-The form is the technical note's stream: header, descriptor, for each 512 grains the grains and
-then their table, the directory, the footer, and the end-of-stream marker as the last sector.
+The layout follows the technical note: header, descriptor, grains with a table after every 512,
+directory, footer, and the end-of-stream marker as the last sector.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def tail_sectors(capacity_bytes: int) -> int:
 class StreamWriter:
     """Turns compressed grains, given in ascending order, into a VMDK stream.
 
-    With `parent_cid` the stream is a delta: grains left out are the parent's, and
-    `zero_grain` says that a grain is zero now. Without, grains left out are zero.
+    With `parent_cid` the stream is a delta: omitted grains are the parent's, and `zero_grain` marks
+    those that have become zero. Without it, omitted grains are zero.
 
-    write: called with chunks of about 1 MiB; what it raises passes through.
+    write: called with chunks of about 1 MiB; its errors pass through.
     capacity_bytes: what the guest sees, a multiple of 512.
     """
 
@@ -118,7 +118,7 @@ class StreamWriter:
         """Add the grain with that index on the disk.
 
         Raises:
-            VmdkLimit: out of order, outside the disk, too long, or the file would pass 2 TiB.
+            VmdkLimit: out of order, outside the disk, too long, or the file would exceed 2 TiB.
         """
         length = len(compressed)
         if not 0 < length <= COMPRESSED_GRAIN_LIMIT_BYTES:
@@ -134,13 +134,13 @@ class StreamWriter:
         )
 
     def zero_grain(self, index: int) -> None:
-        """Say in a delta that the grain reads as zero, whatever the parent holds.
+        """Mark a grain of a delta as zero, whatever the parent has there.
 
         Raises:
             VmdkLimit: out of order, outside the disk, or the stream is not a delta.
         """
         if not self.is_delta:
-            raise VmdkLimit(f"Grain {index}: a disk without a parent leaves zero grains out")
+            raise VmdkLimit(f"Grain {index}: a disk without a parent omits zero grains")
         self._enter(index, self._entry_for_zero)
 
     def finish(self) -> None:
@@ -161,7 +161,7 @@ class StreamWriter:
             raise VmdkLimit("The stream is finished")
         if not self._next_grain <= index < self._grain_limit:
             raise VmdkLimit(
-                f"Grain {index} cannot follow: the next must be from {self._next_grain} to"
+                f"Grain {index} is out of order: the next must be from {self._next_grain} to"
                 f" {self._grain_limit - 1}"
             )
         self._next_grain = index + 1
@@ -181,11 +181,13 @@ class StreamWriter:
         self._table_number = -1
 
     def _put(self, *parts: bytes) -> None:
-        """Add whole sectors, made of parts that are joined only once, in the chunk."""
+        """Add whole sectors; the parts are joined only once, in the chunk."""
         length = sum(map(len, parts))
         sector = self._sector + length // SECTOR_BYTES
         if sector > FILE_LIMIT_SECTORS:
-            raise VmdkLimit("The compressed disk passes 2 TiB, more than one VMDK stream can hold")
+            raise VmdkLimit(
+                "The compressed disk exceeds 2 TiB, the most that one VMDK stream can hold"
+            )
         self._sector = sector
         self._parts.extend(parts)
         self._parts_bytes += length
@@ -201,13 +203,13 @@ class StreamWriter:
 
 
 def check_capacity(capacity_bytes: int) -> None:
-    """Refuse a disk size that a VMDK cannot have.
+    """Check that a VMDK can have that disk size.
 
     Raises:
-        VmdkLimit: zero, no multiple of 512, or above 64 TiB.
+        VmdkLimit: zero, not a multiple of 512, or above 64 TiB.
     """
     if not 0 < capacity_bytes <= CAPACITY_LIMIT_BYTES or capacity_bytes % SECTOR_BYTES:
         raise VmdkLimit(
-            f"A disk of {capacity_bytes} bytes: expected a multiple of {SECTOR_BYTES}, above zero"
-            f" and at most {CAPACITY_LIMIT_BYTES}"
+            f"A disk cannot have {capacity_bytes} bytes: expected a multiple of {SECTOR_BYTES},"
+            f" above zero and at most {CAPACITY_LIMIT_BYTES}"
         )

@@ -127,12 +127,12 @@ def test_a_stream_cut_at_or_beside_any_border_is_refused() -> None:
 
 
 def test_anything_behind_the_end_is_refused() -> None:
-    with pytest.raises(StreamRefused, match="behind the end"):
+    with pytest.raises(StreamRefused, match="after the end of the stream"):
         judge(full_stream() + b"\0")
 
 
 def test_something_between_descriptor_and_grains_is_refused() -> None:
-    with pytest.raises(StreamRefused, match="between descriptor and first grain"):
+    with pytest.raises(StreamRefused, match="between the descriptor and the first grain"):
         judge(patched(full_stream(), 30 * 512, b"x"))
 
 
@@ -173,7 +173,7 @@ def test_a_zero_grain_in_a_full_stream_is_refused() -> None:
 def test_a_directory_that_leaves_a_table_out_is_refused() -> None:
     stream = full_stream()
     directory = place(stream, "metadata 2")
-    with pytest.raises(StreamRefused, match="grain directory names 2 tables, 3 came"):
+    with pytest.raises(StreamRefused, match="grain directory names 2 tables of 3"):
         judge(patched(stream, directory + 8, bytes(4)))
 
 
@@ -195,7 +195,7 @@ def test_grains_of_two_tables_without_the_first_table_are_refused() -> None:
 def test_a_directory_before_the_last_table_is_refused() -> None:
     stream = full_stream()
     start = place(stream, "marker 1", 2)
-    with pytest.raises(StreamRefused, match="misses"):
+    with pytest.raises(StreamRefused, match="is missing after its grains"):
         judge(stream[:start] + stream[start + 5 * 512 :])
 
 
