@@ -1,5 +1,5 @@
-"""The rescue medium: a small system that boots from CD or USB stick and lets a core restore it.
+"""The rescue medium: a small system that boots from CD or USB and lets a core restore the machine.
 
-Made from Debian's packages and the agent; `python -m rescue_medium build` writes it. The console
-offers the file for download. Nothing here knows a core or the lab.
+`python -m rescue_medium build` builds it from Debian packages and the agent. The console offers the
+file for download. Nothing here knows about cores or the lab.
 """

@@ -11,7 +11,7 @@ from rescue_medium.medium import CannotBuild, build_medium
 
 
 def main() -> int:
-    """Build, and say what came of it."""
+    """Build it and report the result."""
     parser = argparse.ArgumentParser(prog="python -m rescue_medium", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="write the ISO; as root, on Debian")

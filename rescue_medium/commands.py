@@ -1,4 +1,4 @@
-"""Run another program with a time limit, and say what it said when it fails."""
+"""Run a program with a time limit; if it fails, the error has its output."""
 
 import shlex
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class CommandFailed(Exception):
-    """A program ended with an error or took too long; the text holds its command and output."""
+    """A program failed or took too long; the text has its command and output."""
 
 
 def run_command(
@@ -21,8 +21,8 @@ def run_command(
     """Run a program and return its standard output.
 
     Raises:
-        CommandFailed: the exit code is none of `accepted`, or the limit passed, or there is no
-            such program.
+        CommandFailed: the exit code is not in `accepted`, the limit passed, or the program is not
+            installed.
     """
     command = [str(word) for word in words]
     try:
@@ -39,7 +39,9 @@ def run_command(
             stdin=subprocess.DEVNULL if input_text is None else None,
         )
     except subprocess.TimeoutExpired as error:
-        raise CommandFailed(f"{shlex.join(command)}: no end after {limit_seconds} s") from error
+        raise CommandFailed(
+            f"{shlex.join(command)}: not finished after {limit_seconds} s"
+        ) from error
     except FileNotFoundError as error:
         raise CommandFailed(f"{command[0]} is not installed on this computer") from error
     if result.returncode not in accepted:

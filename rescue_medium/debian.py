@@ -1,4 +1,4 @@
-"""Debian packages as tar files of their contents, and the lists that name them."""
+"""Lists of Debian packages, and tar files of their contents."""
 
 import os
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ SUITE = "bookworm"
 
 
 def listed(path: Path) -> list[str]:
-    """Return the words of a list file, one on a line, without comments."""
+    """Return the lines of a list file, without comments and empty lines."""
     lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
@@ -19,7 +19,7 @@ def missing_packages(wanted: Iterable[str]) -> list[str]:
     """Return those of `wanted` that are not installed on this computer.
 
     Raises:
-        CommandFailed: this is no Debian.
+        CommandFailed: this computer does not run Debian.
     """
     installed = run_command("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n")
     names = {line.split()[1] for line in installed.splitlines() if line.startswith("ii")}
@@ -27,10 +27,10 @@ def missing_packages(wanted: Iterable[str]) -> list[str]:
 
 
 def ensure_tar(tar: Path, variant: str, packages: Iterable[str], left_out: Iterable[str]) -> Path:
-    """Return `tar`, having mmdebstrap download and unpack the packages when it is not there.
+    """Return `tar`; if it is missing, have mmdebstrap download and unpack the packages into it.
 
-    variant: mmdebstrap's word for what comes beside the packages, and whether they are installed.
-    left_out: patterns of paths that stay in the packages.
+    variant: of mmdebstrap: which packages are added, and whether they are installed.
+    left_out: patterns of paths that are not unpacked.
     """
     if tar.exists():
         return tar

@@ -1,31 +1,31 @@
-"""What a file that should be a rescue medium says of itself: its version, and when it was built.
+"""What a rescue medium says about itself: its version, and when it was built.
 
-All of it is in the ISO's primary volume descriptor (ECMA-119, 8.4), so nothing beside the file has
-to be kept with it.
+All of it is in the ISO's primary volume descriptor (ECMA-119, 8.4), so no other file has to be kept
+with it.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-# By how it begins the agent knows a stick that it must not overwrite.
+# The agent recognizes a stick that it must not overwrite by the beginning of this.
 VOLUME_ID = "UNDERSTUDY_RESCUE"
 _APPLICATION = "UNDERSTUDY "
 _DESCRIPTOR_AT = 32768
 _DESCRIPTOR_BYTES = 2048
 _VOLUME_ID = slice(40, 72)
 _APPLICATION_ID = slice(574, 702)
-_CREATED = slice(813, 829)  # digits; the byte behind them is the zone in quarters of an hour
+_CREATED = slice(813, 829)  # digits; the byte after them is the zone in quarters of an hour
 _ZONE = slice(829, 830)
 
 
 class NotAMedium(Exception):
-    """A file is no rescue medium, or cannot be read; the text says which and why."""
+    """The file is not a rescue medium, or cannot be read; the text says why."""
 
 
 @dataclass(frozen=True)
 class MediumFacts:
-    """What a rescue medium says of itself."""
+    """What a rescue medium says about itself."""
 
     version: str
     built_at: datetime
@@ -33,15 +33,15 @@ class MediumFacts:
 
 
 def application_id(version: str) -> str:
-    """Return what the ISO gets as its application id."""
+    """Return the application id of the ISO."""
     return f"{_APPLICATION}{version}"
 
 
 def read_facts(path: Path) -> MediumFacts:
-    """Read what a rescue medium says of itself.
+    """Read what a rescue medium says about itself.
 
     Raises:
-        NotAMedium: the file cannot be read, or is something else.
+        NotAMedium: the file cannot be read, or is not a medium.
     """
     try:
         with path.open("rb") as file:
@@ -50,7 +50,7 @@ def read_facts(path: Path) -> MediumFacts:
         size_bytes = path.stat().st_size
     except OSError as error:
         raise NotAMedium(f"{path} cannot be read: {error.strerror}") from error
-    application = _text(descriptor[_APPLICATION_ID])  # in capitals, as the standard has it
+    application = _text(descriptor[_APPLICATION_ID])  # in capitals, as the standard requires
     if (
         descriptor[:6] != b"\x01CD001"
         or _text(descriptor[_VOLUME_ID]) != VOLUME_ID

@@ -1,9 +1,9 @@
-"""Make the rescue medium: an ISO that boots from CD and, written to a stick, from USB.
+"""Build the rescue medium: an ISO that boots from CD and, written to a stick, from USB.
 
-A BIOS starts it through ISOLINUX, UEFI through the loaders in a small FAT image, which is the CD's
+A BIOS starts it through ISOLINUX; UEFI through the loaders in a small FAT image, which is the CD's
 second boot image and the stick's second partition.
 
-It is cached under a digest of what goes into it, so building it again is a copy.
+It is cached under a digest of its sources, so building it again is only a copy.
 """
 
 import os
@@ -27,21 +27,21 @@ ARGUMENTS = (
 EFI_IMAGE_BYTES = 8 << 20
 SECTOR_BYTES = 512
 KEPT_MEDIA = 2
-# Debian packages that building needs on this computer.
+# Debian packages that this computer needs to build it.
 NEEDS_LIST = HERE / "needs.txt"
 
 
 class CannotBuild(Exception):
-    """This computer lacks something that building needs; the text says what to do."""
+    """This computer lacks something that the build needs; the text says what to do."""
 
 
 def medium_digest() -> str:
-    """Return a digest over everything that the medium is made from."""
+    """Return a digest of everything that the medium is made from."""
     return sources_digest(packages_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
 
 
 def build_medium(output: Path) -> None:
-    """Write the ISO to `output`, wholly or not at all.
+    """Write the ISO to `output`, completely or not at all.
 
     Raises:
         CannotBuild: this computer lacks something.
@@ -60,12 +60,12 @@ def _medium_path(cache: Path) -> Path:
 
 
 def has_medium(cache: Path = CACHE / "rescue") -> bool:
-    """Tell whether the ISO in the cache is as it would be built now."""
+    """Tell whether the cache holds the ISO as it would be built now."""
     return _medium_path(cache).exists()
 
 
 def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
-    """Return the ISO in the cache, building it when anything that it holds has changed.
+    """Return the ISO in the cache; build it if anything that goes into it has changed.
 
     Raises:
         CannotBuild: this computer lacks something.
@@ -80,19 +80,19 @@ def ensure_medium(cache: Path = CACHE / "rescue") -> Path:
 
 
 def check_needs() -> None:
-    """Check what building needs of this computer.
+    """Check that this computer has what the build needs.
 
     Raises:
-        CannotBuild: a package is missing, or this is not root.
+        CannotBuild: a package is missing, or this process is not root.
     """
     missing = missing_packages(listed(NEEDS_LIST))
     if missing:
         raise CannotBuild(
-            "Building the rescue medium needs Debian packages that are not installed here. "
+            "Building the rescue medium needs Debian packages that are not installed. "
             f"As root, run: apt-get install --no-install-recommends {' '.join(missing)}"
         )
     if os.geteuid() != 0:
-        raise CannotBuild("Building the rescue medium runs chroot, which only root may do.")
+        raise CannotBuild("Only root can build the rescue medium: the build uses chroot.")
 
 
 def _build(cache: Path, path: Path) -> None:
@@ -111,7 +111,7 @@ def _build(cache: Path, path: Path) -> None:
 
 
 def make_iso(tree: RescueTree, work: Path, path: Path) -> None:
-    """Pack a tree into an initial RAM disk, and that, the kernel and its loaders into an ISO."""
+    """Pack the tree into an initial RAM disk; write that, the kernel and the loaders to an ISO."""
     iso = work / "iso"
     for folder in ("boot/grub", "isolinux"):
         (iso / folder).mkdir(parents=True)
@@ -140,7 +140,7 @@ def _write_configuration(name: str, folder: Path) -> None:
 
 
 def _make_efi_image(tree: RescueTree, configuration: Path, path: Path) -> None:
-    """Make the file system that UEFI looks into: EFI/BOOT, and where GRUB looks from a stick."""
+    """Make the file system for UEFI: EFI/BOOT, and GRUB's configuration for a stick."""
     sectors = str(EFI_IMAGE_BYTES // SECTOR_BYTES)
     run_command("mformat", "-C", "-i", path, "-T", sectors, "-h", "255", "-s", "63", "::")
     run_command("mmd", "-i", path, "::EFI", "::EFI/BOOT", "::boot", "::boot/grub")

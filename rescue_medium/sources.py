@@ -1,4 +1,4 @@
-"""The project's own files that go onto a machine or a medium, and a digest over them."""
+"""The project's own files that are copied to a machine or a medium, and their digest."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,16 +6,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
-# The packages whose files end up there through the agent's own installer.
+# The packages that the agent's installer copies.
 AGENT_SOURCES = (ROOT / "agent", ROOT / "recovery_store" / "vmdk")
 LEFT_OUT_SOURCES = (ROOT / "agent" / "client",)
 PACKAGE_PINS = ROOT / "requirements.txt"
 
 
 def sources_digest(begin: str, folders: Iterable[Path], files: Iterable[Path]) -> str:
-    """Return a digest over `begin`, the files, and all files below the folders but those left out.
+    """Return a digest of `begin`, the files, and all files below the folders except those left out.
 
-    Only what is copied counts: the client stays on the core, so a change of it rebuilds nothing.
+    Only what is copied counts: the client stays on the core, so changing it rebuilds nothing.
     """
     digest = hashlib.sha256(begin.encode())
     paths = list(files)

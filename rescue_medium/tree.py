@@ -1,7 +1,7 @@
-"""Pick what the rescue medium boots into from Debian's packages: a few programs and drivers.
+"""Pick the system of the rescue medium from Debian packages: a few programs and drivers.
 
-The packages are unpacked, never installed, so no maintainer script runs. From them only what is
-named here is taken, with the libraries and drivers that it needs.
+The packages are unpacked, not installed, so no maintainer script runs. Only what is named here is
+taken from them, with the libraries and drivers that it needs.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ FOLDERS = ("dev", "proc", "run", "sys", "tmp", "root", "usr/sbin", "var")
 PYTHON = Path("usr/lib/python3.11")
 MODULES = Path("usr/lib/modules")
 AGENT = Path("opt/understudy-agent")
-# The first is signed for firmware with Secure Boot and starts the second, which starts the kernel.
+# The first is signed for Secure Boot and starts the second, which starts the kernel.
 EFI_LOADERS = {
     "BOOTX64.EFI": Path("usr/lib/shim/shimx64.efi.signed"),
     "grubx64.efi": Path("usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed"),
 }
-# Parts of Python's library that a service never imports; half of its bytes.
+# Parts of Python's library that a service never imports: half of its size.
 NEEDLESS_PYTHON = (
     "__pycache__",
     "config-3.11-x86_64-linux-gnu",
@@ -60,9 +60,9 @@ LIBRARY_LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 @dataclass(frozen=True)
 class RescueTree:
-    """The picked tree, the kernel that belongs to its drivers, and what starts that by UEFI.
+    """The system's tree, the kernel that its drivers belong to, and the loaders for UEFI.
 
-    efi_loaders: files by the names that they have to get in EFI/BOOT.
+    efi_loaders: files by their names in EFI/BOOT.
     """
 
     folder: Path
@@ -71,13 +71,13 @@ class RescueTree:
 
 
 def packages_digest() -> str:
-    """Return a digest over the names of the packages."""
+    """Return a digest of the names of the packages."""
     names = "\n".join([SUITE, *listed(PACKAGE_LIST), *LEFT_OUT])
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def ensure_packages_tar(cache: Path) -> Path:
-    """Return the packages' files as one tar file, downloading them when they are not there yet."""
+    """Return the packages' files as one tar file; download them if they are missing."""
     tar = cache / f"packages-{packages_digest()}.tar.zst"
     return ensure_tar(tar, "extract", listed(PACKAGE_LIST), LEFT_OUT)
 
@@ -87,7 +87,7 @@ def pick_tree(packages_tar: Path, work: Path) -> RescueTree:
 
     Raises:
         CommandFailed: a step failed.
-        FileNotFoundError: the packages lack something that is named here.
+        FileNotFoundError: the packages lack something that this module names.
     """
     packages, tree = work / "packages", work / "tree"
     packages.mkdir()
@@ -124,12 +124,12 @@ def _add_own_files(packages: Path, tree: Path) -> None:
 
 
 def _copy_python(packages: Path, tree: Path) -> None:
-    """Copy Python's library without sources, compiled, which saves seconds at each slow start."""
+    """Copy Python's library compiled and without sources: it starts seconds faster."""
     compiler = ("-m", "compileall", "-q", "-b", "--invalidation-mode", "unchecked-hash")
     shutil.copytree(
         packages / PYTHON,
         packages / "python" / PYTHON.name,
-        # Debian links sitecustomize.py into /etc: followed from here, that is this computer's.
+        # Debian links sitecustomize.py to /etc; following it would copy this computer's.
         symlinks=True,
         ignore=shutil.ignore_patterns(*NEEDLESS_PYTHON),
     )
@@ -162,7 +162,7 @@ def _copy_drivers(packages: Path, tree: Path) -> None:
 def wanted_modules(names: list[str], dependencies: str, built_in: str) -> set[str]:
     """Return the files of the named drivers and of those that they need.
 
-    dependencies, built_in: the texts of the kernel's `modules.dep` and `modules.builtin`.
+    dependencies, built_in: the contents of the kernel's `modules.dep` and `modules.builtin`.
     """
     lines = (line.partition(":") for line in dependencies.splitlines())
     needed = {path: words.split() for path, _, words in lines}
@@ -173,7 +173,7 @@ def wanted_modules(names: list[str], dependencies: str, built_in: str) -> set[st
         if name in builtin_names:
             continue
         if name not in by_name:
-            raise FileNotFoundError(f"The kernel has no driver {name}; it is in {DRIVER_LIST}")
+            raise FileNotFoundError(f"The kernel has no driver {name}, which {DRIVER_LIST} names")
         wanted |= {by_name[name], *needed[by_name[name]]}
     return wanted
 
@@ -183,7 +183,7 @@ def _driver_name(path: str) -> str:
 
 
 def _copy_libraries(packages: Path, tree: Path) -> None:
-    """Copy the shared libraries that the programs in the tree, and its libraries, need."""
+    """Copy the shared libraries that the tree's programs and libraries need."""
     wanted = {LIBRARY_LOADER}
     for path in sorted(tree.rglob("*")):
         if path.is_file() and not path.is_symlink() and _is_dynamic(path):
@@ -191,7 +191,7 @@ def _copy_libraries(packages: Path, tree: Path) -> None:
             said = run_command("chroot", packages, LIBRARY_LOADER, "--list", inside)
             wanted |= set(re.findall(r"(/\S+) \(0x", said))
     for name in wanted:
-        # Under the name that the loader looks for, which is a link as a rule.
+        # Under the name that the loader looks for, usually that of a link.
         place = Path("usr") / name.removeprefix("/usr").lstrip("/")
         _copy(packages / place, tree / place)
 

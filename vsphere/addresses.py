@@ -52,7 +52,7 @@ def match_disks(
 def upload_address(device: Any, door: Door) -> tuple[str, ssl.SSLContext]:
     """Return where to send a disk, and the TLS context to connect with.
 
-    A `*` stands for the host of the session. The host's certificate or thumbprint arrived over a
+    A `*` means the host of the session. The host's certificate or thumbprint arrived over a
     verified connection, so it can be pinned.
     """
     ours = door.credentials

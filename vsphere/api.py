@@ -1,7 +1,7 @@
 """pyvmomi, as this package uses it.
 
 The type hints of pyvmomi 9.1 omit constructors and whole classes, so its names are `Any` here;
-everything the package returns has types of its own.
+what the package returns has its own types.
 """
 
 from typing import Any

@@ -28,7 +28,7 @@ class Calls:
         self.content: Any = instance.RetrieveContent()
 
     def sign_out(self) -> None:
-        """End the session for good."""
+        """End the session."""
         try:
             self.content.sessionManager.Logout()
         finally:

@@ -186,7 +186,7 @@ class VmMissing(VSphereError):
 
 
 class NotOurVm(VSphereError):
-    """The virtual machine does not carry the marker of the job that wants to remove it."""
+    """The virtual machine does not have the marker of the job that wants to remove it."""
 
     code = "VSPHERE-NOT-OURS"
 

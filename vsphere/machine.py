@@ -176,10 +176,10 @@ class Vm:
         return read_hardware(read_vm(self.calls, self.moid, HARDWARE_PATHS))
 
     def destroy(self, expected_marker: str, limit_seconds: float = 300) -> None:
-        """Remove the machine and its disks if it carries the marker. Succeeds if it is gone.
+        """Remove the machine and its disks if it has the marker. Succeeds if it is gone.
 
         Raises:
-            NotOurVm: it carries another marker, or none.
+            NotOurVm: it has another marker, or none.
             WrongPowerState: it is on.
         """
         doing = f"Remove {self.title}"
@@ -188,8 +188,8 @@ class Vm:
             if self.marker != expected_marker:
                 raise NotOurVm(
                     f"{doing}: its {MARKER_KEY} is {self.marker or 'not set'}, not "
-                    f"{expected_marker}. This job did not make it, so it is kept. Remove it "
-                    "yourself if nobody needs it."
+                    f"{expected_marker}. This job did not create it, so it is kept. If "
+                    "nobody needs it, remove it yourself."
                 )
             task = self.calls.writing(doing, lambda stub: self._target(stub).Destroy_Task())
             wait_for_task(self.calls, task, doing, limit_seconds)
@@ -216,7 +216,7 @@ def get_vm(calls: Calls, moid: str) -> Vm:
 
 
 def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
-    """Return the machine that carries `marker`, or none.
+    """Return the machine with the marker, or none.
 
     Annotations narrow the search; the machine's own configuration decides.
     """

@@ -85,7 +85,7 @@ def watch(
 ) -> dict[Any, Properties]:
     """Wait until `is_over` is true for the objects' properties, and return them.
 
-    Each call uses a collector of its own, so that several threads can wait in one session.
+    Each call uses its own collector, so that several threads can wait in one session.
     `check_cancel` is called between waits and may raise.
 
     Raises:

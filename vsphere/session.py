@@ -95,7 +95,7 @@ class Session:
         )
 
     def find_vm_by_marker(self, marker: str) -> Vm | None:
-        """Return the machine that carries `marker`, or none."""
+        """Return the machine with the marker, or none."""
         return machine.find_vm_by_marker(self.calls, marker)
 
     def get_vm(self, moid: str) -> Vm:

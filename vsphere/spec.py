@@ -18,7 +18,7 @@ BOOT_ID_KEY = "guestinfo.understudy.boot_id"
 SCSI_OWN_UNIT = 7
 MAX_NAME_LENGTH = 80
 MAX_DISK_BYTES = 62 << 40
-MAX_STREAM_BYTES = (1 << 32) * 512  # grain tables name sectors by 32 bits
+MAX_STREAM_BYTES = (1 << 32) * 512  # grain tables hold 32-bit sector numbers
 
 Chunks = Iterator[bytes | memoryview]
 
@@ -177,7 +177,7 @@ def check_spec(spec: VmSpec) -> None:
     if spec.cpus < 1 or spec.memory_bytes < 1 << 22:
         problems.append("it needs at least one CPU and 4 MiB of memory")
     if len({disk.number for disk in spec.disks}) != len(spec.disks) or not spec.disks:
-        problems.append("it needs at least one disk, and each disk a number of its own")
+        problems.append("it needs at least one disk, and each disk needs its own number")
     for disk in spec.disks:
         if not 0 < disk.capacity_bytes <= MAX_DISK_BYTES or disk.capacity_bytes % 512:
             problems.append(

@@ -134,7 +134,7 @@ def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marke
 
 
 def _known_guests(content: Any, compute: Any) -> list[str]:
-    """Return the guest ids that the target supports; empty if it does not say."""
+    """Return the guest ids that the host or cluster supports; empty if it does not say."""
     try:
         browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
         option = browser.QueryConfigOption(key=None, host=None) if browser else None
