@@ -1,1 +1,1 @@
-"""Two whole sites on one computer."""
+"""Two complete sites on one computer."""

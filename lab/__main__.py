@@ -8,10 +8,10 @@ from pathlib import Path
 COMMANDS = {
     "setup": "install and build what a lab needs",
     "run": "run two sites until Ctrl-C",
-    "status": "what runs",
+    "status": "show what is running",
     "disaster": "kill the source core and its machines without warning",
     "revive": "start the dead source core again, without its machines",
-    "down": "stop everything of this lab",
+    "down": "stop everything in this lab",
 }
 CORES = ("kept", "new")
 
@@ -21,19 +21,19 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, explanation in COMMANDS.items():
         commands.add_parser(name, help=explanation)
-    repair = commands.add_parser("repair", help="give the lost site back, with blank machines")
+    repair = commands.add_parser("repair", help="rebuild the lost site, with blank machines")
     repair.add_argument(
         "--core",
         choices=CORES,
         required=True,
-        help="the old core with its store, or a newly installed one that has nothing",
+        help="the old core with its store, or a newly installed, empty one",
     )
     guest = commands.add_parser("guest", help="build the machines' disks, run one for a trial")
     acts = guest.add_subparsers(dest="act", required=True)
     acts.add_parser("build")
     boot = acts.add_parser("boot")
     boot.add_argument("name")
-    boot.add_argument("--fresh", action="store_true", help="throw away its disks first")
+    boot.add_argument("--fresh", action="store_true", help="delete its disks first")
     acts.add_parser("stop").add_argument("name")
     screenshot = acts.add_parser("screenshot")
     screenshot.add_argument("name")
@@ -42,16 +42,16 @@ def main() -> None:
     if arguments.command == "guest":
         _guest(arguments)
     elif arguments.command == "repair":
-        from lab.repair import repair as carry_out
+        from lab.repair import repair as repair_site
 
-        sys.exit(carry_out(arguments.core))
+        sys.exit(repair_site(arguments.core))
     else:
         sys.exit(_do(arguments.command))
 
 
 def _do(command: str) -> int:
-    """Carry a command out; what a person can mend is said in words, without a traceback."""
-    # Imported when wanted: `setup` must run on a computer that has next to nothing.
+    """Run a command; print problems that a person can fix without a traceback."""
+    # Imported late: `setup` must run on a computer that has next to nothing.
     from lab.advice import SetupFailed, explain
     from rescue_medium.commands import CommandFailed
 

@@ -1,6 +1,6 @@
 """Find out whether KVM works here, by starting a machine with it.
 
-The device file says little: it may be there and every start fail, as inside some virtual machines.
+The device file proves little: in some virtual machines it exists, but every start fails.
 """
 
 import functools
@@ -16,11 +16,11 @@ TRANSLATED_MIB = 256
 
 @functools.cache
 def accelerator_arguments() -> tuple[str, ...]:
-    """Return QEMU's arguments for the quickest way of running guests that works here."""
+    """Return QEMU's arguments for the fastest way to run guests that works here."""
     if _starts("-accel", "kvm", "-cpu", "host"):
         return ("-accel", "kvm", "-cpu", "host")
-    # QEMU would keep 1 GiB of translated code, which pushes others out of caches and memory.
-    # Wider vector instructions than this model's are slower when they are emulated, and are used.
+    # By default, QEMU keeps up to 1 GiB of translated code, at the cost of caches and memory.
+    # Guests would use wider vector instructions than this model has, which are slow to emulate.
     return ("-accel", f"tcg,thread=multi,tb-size={TRANSLATED_MIB}", "-cpu", "Nehalem")
 
 

@@ -1,4 +1,4 @@
-"""What a person can do when the set-up fails: said in place of a traceback."""
+"""What to do when the set-up fails, shown instead of a traceback."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 import shutil
 from pathlib import Path
 
-AGAIN = "Then run the same command again; what is there already is kept."
-# What a program says when it fails, and what to do about it. The first that fits counts.
+AGAIN = "Then run the same command again; it continues where it stopped."
+# What a program prints when it fails, and what to do about it. The first match counts.
 ADVICE = (
     (
-        # First: sudo complains of a host's name, too, which is not what stops it.
+        # First, because sudo also complains about the host's name, which does not stop it.
         r"sudoers|a password is required|a terminal is required|may not run sudo",
-        f"sudo does not let you. Have root do it. {AGAIN}",
+        f"You may not use sudo. Ask root to do it. {AGAIN}",
     ),
     (
         r"No space left on device|enough free space",
@@ -20,45 +20,45 @@ ADVICE = (
     ),
     (
         r"Could not get lock|Unable to acquire the dpkg|is another process using it",
-        f"Another program is installing packages. Wait until it has ended. {AGAIN}",
+        f"Another program is installing packages. Wait until it has finished. {AGAIN}",
     ),
     (
         r"Could not resolve|name resolution|Name or service not known|Network is unreachable"
         r"|Failed to establish a new connection|Could not connect|Cannot initiate the connection"
         r"|[Cc]onnection timed out|Connection refused|Max retries exceeded|Failed to fetch"
         r"|from versions: none",
-        "No package server answers. Set-up downloads from Debian's mirror and from PyPI: look at "
+        "No package server can be reached. Set-up downloads from Debian's mirror and PyPI. Check "
         f"the network, http_proxy and https_proxy, /etc/apt and pip's configuration. {AGAIN}",
     ),
     (
         r"Unable to locate package|has no installation candidate",
-        "This system's package sources lack something. Set-up knows Debian 12 (bookworm) and 13 "
+        "This system's package sources lack a package. Set-up supports Debian 12 (bookworm) and 13 "
         "(trixie), with `main` in /etc/apt.",
     ),
     (
         r"No matching distribution found|requires a different Python",
-        "A package is not to be had for this Python. Use 3.11, 3.12 or 3.13: "
+        "A package is not available for this Python. Use 3.11, 3.12 or 3.13: "
         "make PYTHON=python3.11",
     ),
     (
         r"Permission denied|Read-only file system|Operation not permitted",
-        "Something may not be written. The checkout must be yours (an earlier run by root leaves "
-        f".venv and .cache behind: chown them, or delete them). {AGAIN}",
+        "A file cannot be written. You must own the checkout. If root has run set-up here before, "
+        f"chown or delete .venv and .cache. {AGAIN}",
     ),
 )
 
 
 def advise(said: str) -> str:
-    """Return what to do about a failure with that output; empty when nothing is known."""
+    """Return what to do about a failure with that output; empty if unknown."""
     return next((text for pattern, text in ADVICE if re.search(pattern, said)), "")
 
 
 class SetupFailed(Exception):
-    """Set-up cannot go on; the text says why, and what to do."""
+    """Set-up cannot continue; the text says why, and what to do."""
 
 
 def refuse_full_disk(folder: Path, needed_bytes: int) -> None:
-    """Refuse before anything is begun: not every program says of itself that a disk is full.
+    """Check the free space first: not every program reports that the disk is full.
 
     Raises:
         SetupFailed: fewer bytes are free where `folder` is, or will be.
@@ -67,13 +67,13 @@ def refuse_full_disk(folder: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(there).free
     if free_bytes < needed_bytes:
         raise SetupFailed(
-            f"{folder} needs {needed_bytes >> 20} MiB, and {free_bytes >> 20} MiB are free there. "
-            f"Free some space. {AGAIN}"
+            f"{folder} needs {needed_bytes >> 20} MiB, but only {free_bytes >> 20} MiB are free. "
+            f"Free up some space. {AGAIN}"
         )
 
 
 def explain(error: Exception) -> str:
-    """Return a failure as a person should read it: what happened, then what to do."""
+    """Return the message for a failure: what happened, then what to do."""
     if isinstance(error, SetupFailed):
         return str(error)
     advice = advise(str(error))

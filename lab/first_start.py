@@ -1,4 +1,4 @@
-"""From empty cores to a protected pair: each act once, remembered when it is done."""
+"""From empty cores to a protected pair: each act once, recorded when it is done."""
 
 import contextlib
 import json
@@ -30,11 +30,11 @@ PAUSE_SECONDS = 1.0
 
 
 class NotReady(Exception):
-    """The lab could not be brought up; the text says what was waited for and what was seen."""
+    """The lab did not start; the text says what it waited for and what it saw."""
 
 
 def prepare_core(core: Core, is_new: bool = False) -> None:
-    """Migrate a core's database and make its administrator; a new core's is emptied before.
+    """Migrate a core's database and create its administrator; empty a new core's database first.
 
     Raises:
         NotReady: one of them failed.
@@ -53,7 +53,7 @@ def prepare_core(core: Core, is_new: bool = False) -> None:
 
 
 class FirstStart:
-    """Brings the sites to where the story begins. A second time it finds everything done."""
+    """Sets up the sites for the story. Idempotent: what is done is skipped."""
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ class FirstStart:
         self._stop = stop
         self._say = say
 
-    def carry_out(self) -> None:
+    def run(self) -> None:
         """Do what is not done yet.
 
         Raises:
-            NotReady: something failed for good, took too long, or the lab is being stopped.
+            NotReady: something failed permanently, took too long, or the lab is being stopped.
         """
         sites = self._sites
         source = load_state(sites.home).source
         cores = [core for core in sites.cores if core is sites.target or source != SOURCE_DEAD]
         in_parallel([partial(self._wait_for_core, core) for core in cores])
-        self._say("The consoles answer")
+        self._say("The consoles are up")
         self._add_vcenter()
         if source == SOURCE_UP:
             in_parallel([partial(self._protect, machine) for machine in sites.machines])
@@ -114,7 +114,7 @@ class FirstStart:
         )
         with changed_state(self._sites.home) as state:
             state.has_vcenter = True
-        self._say("The DR site has its vCenter")
+        self._say("The vCenter is added to the DR site")
 
     def _protect(self, machine: SourceMachine) -> None:
         if machine.name in load_state(self._sites.home).protected_machines:
@@ -204,7 +204,7 @@ class FirstStart:
             has_all,
             f"a recovery point of each of {', '.join(sorted(wanted))} at the DR site",
             FIRST_POINTS_LIMIT_SECONDS,
-            detail=lambda: f"the pages of {self._sites.source.url} and the logs may say why",
+            detail=lambda: f"the pages at {self._sites.source.url} and the logs may say why",
         )
 
     def _manage(self, core: Core, *words: str) -> None:
@@ -235,7 +235,7 @@ class FirstStart:
 
 
 def snapshot_interval_seconds() -> int:
-    """Return how often machines are to be snapshotted: `UNDERSTUDY_LAB_INTERVAL`, or a minute."""
+    """Return the snapshot interval: `UNDERSTUDY_LAB_INTERVAL`, or a minute."""
     text = os.environ.get("UNDERSTUDY_LAB_INTERVAL", "60")
     if not text.isdecimal() or int(text) == 0:
         raise SystemExit(f"UNDERSTUDY_LAB_INTERVAL must be a number of seconds, not {text!r}")
@@ -243,7 +243,7 @@ def snapshot_interval_seconds() -> int:
 
 
 def machines_with_points(store_path: Path) -> set[str]:
-    """Return the names of the machines that a store holds complete points of."""
+    """Return the names of the machines with complete points in the store."""
     names = set()
     for machine in store_path.glob("machines/*"):
         manifest = next(machine.glob("points/*/manifest.json"), None)
@@ -257,7 +257,7 @@ def _answers_http(url: str) -> bool:
         with urllib.request.urlopen(url, timeout=10):
             return True
     except urllib.error.HTTPError as error:
-        # A refusal is an answer; a server error is none that a core which is up would give.
+        # A refusal is an answer; a core that is up does not answer with a server error.
         return error.code < 500
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""`python -m lab guest`: build the machines' disks, or run one machine by itself for a trial."""
+"""`python -m lab guest`: build the machines' disks, or run a single machine for a trial."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def trial_machine(name: str, folder: Path | None = None) -> SourceMachine:
 
 
 def build() -> None:
-    """Build what is not in the cache, and say where it is."""
+    """Build what is not in the cache, and print where it is."""
     started = time.monotonic()
     for image in ensure_images().values():
         print(f"{image.name}: {image.disks[0].parent}")
@@ -45,20 +45,20 @@ def boot(name: str, is_fresh: bool) -> None:
 
 
 def stop(name: str) -> None:
-    """Shut the machine down, or cut its power when it does not go down."""
+    """Shut the machine down; cut its power if it does not shut down."""
     trial_machine(name).guest.shut_down(limit_seconds=30)
 
 
 def screenshot(name: str, path: Path) -> None:
-    """Write what the machine's screen shows to a PNG file."""
+    """Save the machine's screen as a PNG file."""
     trial_machine(name).guest.screenshot(path)
 
 
 def first_words(machine: SourceMachine, limit_seconds: float) -> dict[str, object]:
-    """Wait for the first line of the guest tools and return what it says.
+    """Wait for the first line of the guest tools and return its facts.
 
     Raises:
-        SystemExit: none came in time.
+        SystemExit: none arrived in time.
     """
     link = ToolsLink(machine.guest.tools_socket)
     try:
@@ -67,6 +67,6 @@ def first_words(machine: SourceMachine, limit_seconds: float) -> dict[str, objec
         link.close()
     if facts is None:
         raise SystemExit(
-            f"{machine.name} said nothing within {limit_seconds} s; see {machine.guest.console_log}"
+            f"{machine.name} did not boot within {limit_seconds} s; see {machine.guest.console_log}"
         )
     return facts

@@ -1,4 +1,4 @@
-"""Where the lab keeps things and which ports it listens on: everything that must not collide."""
+"""Where the lab keeps its files, and which ports it listens on."""
 
 import errno
 import os
@@ -12,12 +12,12 @@ from rescue_medium.sources import ROOT as ROOT
 
 
 def home() -> Path:
-    """Return the folder of this lab: `UNDERSTUDY_HOME`, or `.understudy` in the checkout."""
+    """Return this lab's folder: `UNDERSTUDY_HOME`, or `.understudy` in the checkout."""
     return Path(os.environ.get("UNDERSTUDY_HOME") or ROOT / ".understudy").resolve()
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file by one that only its owner reads, wholly or not at all."""
+    """Replace a file with one that only its owner can read, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.touch(mode=0o600)
@@ -26,7 +26,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def port_shift() -> int:
-    """Return what is added to every port, so that a second lab can run beside the first."""
+    """Return the offset added to every port, so that two labs can run side by side."""
     text = os.environ.get("UNDERSTUDY_PORT_SHIFT", "0")
     if not text.isdecimal() or int(text) > 50_000:
         raise SystemExit(f"UNDERSTUDY_PORT_SHIFT must be a number from 0 to 50000, not {text!r}")
@@ -34,7 +34,7 @@ def port_shift() -> int:
 
 
 def taken_ports(ports: "Ports") -> list[int]:
-    """Return those of the lab's ports on 127.0.0.1 that somebody listens on."""
+    """Return those of the lab's ports on 127.0.0.1 that are in use."""
     return [
         port
         for name, port in asdict(ports).items()
@@ -43,16 +43,15 @@ def taken_ports(ports: "Ports") -> list[int]:
 
 
 def refuse_taken(ports: "Ports") -> None:
-    """Say who has to give way when a port of the lab is in use.
+    """Check that the lab's ports are free.
 
     Raises:
-        SetupFailed: a port is in use.
+        SetupFailed: a port is in use; the text says what to do.
     """
     if taken := taken_ports(ports):
         raise SetupFailed(
-            f"In use by another program: port {', '.join(map(str, taken))} on 127.0.0.1. "
-            f"`ss -ltnp` says which. End it, or move this lab: "
-            "UNDERSTUDY_PORT_SHIFT=1000 make run"
+            f"Another program uses port {', '.join(map(str, taken))} on 127.0.0.1. `ss -ltnp` "
+            "shows which. Stop it, or move this lab: UNDERSTUDY_PORT_SHIFT=1000 make run"
         )
 
 

@@ -1,7 +1,7 @@
-"""`python3 -m lab.prepare FOLDER`: make the Python environment that everything else runs in.
+"""`python3 -m lab.prepare FOLDER`: create the Python environment that everything else runs in.
 
-Whatever Python the system has runs this, before anything is installed: it needs the standard
-library alone, and an unfit Python must get far enough to say that it is unfit.
+The system's own Python runs this before anything is installed. It needs only the standard library,
+and an unsupported Python must get far enough to say so.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ ENVIRONMENT_BYTES = 1 << 30
 
 
 def unfit_python(version: tuple[int, int]) -> str | None:
-    """Return why a Python of that version cannot be used; nothing when it can."""
+    """Return why that version of Python cannot be used; none if it can."""
     if OLDEST <= version <= NEWEST:
         return None
     return (
-        f"This is Python {version[0]}.{version[1]}; Understudy needs 3.11, 3.12 or 3.13. "
-        "Debian 12 and 13 have one as python3. To use another: make PYTHON=python3.12"
+        f"This is Python {version[0]}.{version[1]}. Understudy needs 3.11, 3.12 or 3.13, which is "
+        "python3 on Debian 12 and 13. To use another Python: make PYTHON=python3.12"
     )
 
 
 def has_venv() -> bool:
-    """Tell whether this Python can make environments; Debian packs that apart."""
+    """Tell whether this Python can create environments; Debian packages that separately."""
     try:
         import ensurepip
         import venv
@@ -38,7 +38,7 @@ def has_venv() -> bool:
 
 
 def is_usable(folder: Path) -> bool:
-    """Tell whether there is an environment that still runs, of a version that is fit."""
+    """Tell whether the environment exists, runs, and has a supported version."""
     code = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
     try:
         return subprocess.run([folder / "bin/python", "-c", code], check=False).returncode == 0
@@ -47,7 +47,7 @@ def is_usable(folder: Path) -> bool:
 
 
 def prepare(folder: Path) -> None:
-    """Make the environment and install what `requirements-dev.txt` pins."""
+    """Create the environment and install what `requirements-dev.txt` pins."""
     from lab.advice import refuse_full_disk
     from lab.setup import install_packages
     from rescue_medium.commands import run_command

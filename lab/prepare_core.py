@@ -1,6 +1,6 @@
 """`python -m lab.prepare_core`: bring one core's database and administrator up to date.
 
-One process for both, because starting Django is most of the time that each takes.
+One process does both, because starting Django takes most of the time.
 """
 
 import argparse
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--username", required=True)
     parser.add_argument("--password-file", type=Path, required=True)
     parser.add_argument(
-        "--empty", action="store_true", help="drop all tables first, in a database on a server"
+        "--empty", action="store_true", help="first drop all tables of a database on a server"
     )
     arguments = parser.parse_args()
     django.setup()

@@ -1,8 +1,7 @@
-"""Remember which processes are the lab's own, and end those and no others.
+"""Remember which processes belong to the lab, and end only those.
 
-A process id alone says little: the number may belong to somebody else by now. A record therefore
-holds the start time too, and a signal goes through a file descriptor of the process that was
-opened before the record was compared.
+A process id alone proves little: the number may have been reused. So a record also has the start
+time, and signals go through a file descriptor of the process, opened before the record is compared.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ HOST_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class OwnProcess:
-    """A process that the lab started. `started_ticks` is its start time as the kernel counts it."""
+    """A process that the lab started. `started_ticks` is its start time in the kernel's ticks."""
 
     pid: int
     started_ticks: int
@@ -27,10 +26,10 @@ class OwnProcess:
 
     @classmethod
     def of(cls, pid: int) -> "OwnProcess":
-        """Return the record of a process that runs now.
+        """Return the record of a running process.
 
         Raises:
-            ProcessLookupError: it does not run.
+            ProcessLookupError: it is not running.
         """
         ticks = _started_ticks(pid)
         if ticks is None:
@@ -46,19 +45,19 @@ class OwnProcess:
 
     @property
     def started_seconds(self) -> float:
-        """When it started, on the clock of `time.monotonic`, as long as the host never slept."""
+        """When it started, on the clock of `time.monotonic`, if the host has never slept."""
         return self.started_ticks / os.sysconf("SC_CLK_TCK")
 
     @property
     def cpu_seconds(self) -> float:
-        """How long it has kept processors busy; nothing once it has ended."""
+        """The processor time it has used; zero once it has ended."""
         fields = _stat_fields(self.pid) if self.is_running else None
         if fields is None:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def send(self, signal_number: int) -> bool:
-        """Send a signal to this very process; return False when it is gone."""
+        """Send a signal to exactly this process; return False if it is gone."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -74,7 +73,7 @@ class OwnProcess:
             os.close(descriptor)
 
     def wait(self, limit_seconds: float) -> bool:
-        """Wait until the process has ended; return False when it still runs after the limit."""
+        """Wait until the process has ended; return False if it still runs after the limit."""
         deadline = time.monotonic() + limit_seconds
         try:
             descriptor = os.pidfd_open(self.pid)
@@ -91,17 +90,17 @@ class OwnProcess:
             os.close(descriptor)
 
     def end(self, grace_seconds: float = 10, first_signal: int = signal.SIGTERM) -> None:
-        """Ask the process to end, and kill it when it does not within `grace_seconds`."""
+        """Ask the process to end; kill it if it does not within `grace_seconds`."""
         if self.send(first_signal) and not self.wait(grace_seconds):
             self.kill()
 
     def kill(self) -> None:
-        """End the process without warning it."""
+        """Kill the process without warning."""
         if self.send(signal.SIGKILL):
             self.wait(10)
 
     def descendants(self) -> list["OwnProcess"]:
-        """Return the children of this process and theirs, as they are now."""
+        """Return the current children of this process, and theirs."""
         if not self.is_running:
             return []
         found: list[OwnProcess] = []
@@ -113,7 +112,7 @@ class OwnProcess:
 
 
 def write_record(path: Path, process: OwnProcess) -> None:
-    """Write a pid file, wholly or not at all."""
+    """Write a pid file, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(asdict(process)))
@@ -121,7 +120,7 @@ def write_record(path: Path, process: OwnProcess) -> None:
 
 
 def find_process(path: Path) -> OwnProcess | None:
-    """Return the process that a pid file names if that very process runs, else nothing."""
+    """Return the process that a pid file names, if it is still running."""
     try:
         process = OwnProcess(**json.loads(path.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -134,7 +133,7 @@ def _stat_fields(pid: int) -> list[str] | None:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in brackets may hold anything, brackets too; the rest follows the last one.
+    # The name in brackets may contain brackets, so the rest follows the last one.
     return text.rpartition(")")[2].split()
 
 

@@ -1,4 +1,4 @@
-"""One program of a site: how it is started, found again, checked and ended."""
+"""A program of a site: start it, find it again, check it and end it."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from lab.processes import OwnProcess, find_process, write_record
 
 @dataclass
 class Program:
-    """A process that the lab keeps running, with a log and a pid file of its own."""
+    """A process that the lab keeps running, with its own log and pid file."""
 
     name: str
     site: str
@@ -47,7 +47,7 @@ class Program:
         return self.process is not None
 
     def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C reaches the supervisor alone."""
+        """Start it in its own session, so that Ctrl-C reaches only the supervisor."""
         if self.is_running:
             return
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,12 +66,12 @@ class Program:
             write_record(self.record_path, OwnProcess.of(self._child.pid))
 
     def ask_to_end(self) -> None:
-        """Ask it to end; `end` waits for that."""
+        """Ask it to end, without waiting."""
         if process := self.process:
             process.send(signal.SIGTERM)
 
     def end(self) -> None:
-        """End it and what it started, by force when it takes too long."""
+        """End it and its children, by force if it takes too long."""
         if process := self.process:
             family = process.descendants()
             process.end(self.grace_seconds)
@@ -80,9 +80,9 @@ class Program:
             self._collect()
 
     def kill(self) -> None:
-        """End it and what it started, without warning."""
+        """Kill it and its children without warning."""
         if process := self.process:
-            # The parent first, or it would replace the children that it sees die.
+            # The parent first, or it would replace its killed children.
             for member in [process, *process.descendants()]:
                 member.send(signal.SIGKILL)
             process.wait(10)
@@ -97,7 +97,7 @@ class Program:
         return "\n".join(lines[-line_count:])
 
     def _collect(self) -> None:
-        """Take the exit code of a child that has ended, or it would stay a zombie."""
+        """Collect the exit code of a child that has ended, or it would stay a zombie."""
         if self._child is not None:
             self._child.poll()
 
@@ -108,7 +108,7 @@ class Program:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return this process's environment without what belongs to one core, plus `more`."""
+    """Return this process's environment without variables of a core, plus `more`."""
     environment: dict[str, Any] = {
         name: value
         for name, value in os.environ.items()

@@ -1,8 +1,8 @@
-"""Run one virtual machine in QEMU: start, end, reset, look at its screen.
+"""Run one virtual machine in QEMU: start, stop, reset, take a screenshot.
 
-A machine is a folder. In it are QEMU's sockets, the record of its process and the serial console's
-log, so any process of the lab can find a machine that another one started. The machine outlives
-whoever started it.
+A machine is a folder with QEMU's sockets, the record of its process and the log of the serial
+console, so any process of the lab can find a machine that another one started. A machine outlives
+the process that started it.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from lab.accelerator import accelerator_arguments
 from lab.processes import OwnProcess, find_process, write_record
 from rescue_medium.commands import CommandFailed, run_command
 
-# How a controller of a VM's configuration is called in QEMU; `scsi-hd` disks sit on the first
-# group, the rest take disks of their own.
+# QEMU's names for the controllers of a VM's configuration. The first group takes `scsi-hd` disks,
+# the others have their own kinds of disks.
 SCSI_CONTROLLERS = {
     "pvscsi": "pvscsi",
     "lsilogic": "lsi53c895a",
@@ -28,25 +28,25 @@ SCSI_CONTROLLERS = {
     "lsilogicsas": "mptsas1068",
     "virtio-scsi": "virtio-scsi-pci",
 }
-# A SAS disk without a world wide name is none; these are the ones that anybody may assign.
+# A SAS disk needs a world wide name; these are locally assigned ones.
 _LOCAL_WWN = 0x3000_0000_0000_0001
 OTHER_CONTROLLERS = ("ide", "sata", "nvme")
 EFI_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 EFI_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 _OWN_EFI_VARIABLES = "efi-variables.fd"
-# Debian builds that firmware without drivers for the other controllers.
+# Debian's build of that firmware has no drivers for the other controllers.
 EFI_CONTROLLERS = ("ide", "sata", "nvme", "virtio-scsi")
 SUSPEND_SECONDS = 120
 NIC_MODELS = {"vmxnet3": "vmxnet3", "e1000": "e1000", "e1000e": "e1000e", "pcnet32": "pcnet"}
 
 
 class GuestFailed(Exception):
-    """A virtual machine could not be started or asked; the text says which and why."""
+    """A virtual machine cannot be started or controlled; the text says which and why."""
 
 
 @dataclass(frozen=True)
 class Drive:
-    """One disk. `controller` is a word of SCSI_CONTROLLERS or OTHER_CONTROLLERS."""
+    """One disk. `controller` is one of SCSI_CONTROLLERS or OTHER_CONTROLLERS."""
 
     path: Path
     image_format: str
@@ -63,9 +63,8 @@ class Drive:
 class Hardware:
     """The virtual hardware of a machine: `nics` as (model, MAC or nothing), `firmware` bios or efi.
 
-    With a `boot_medium` in its CD drive a BIOS boots from that when the machine is powered on, and
-    at a restart from inside from its disk, if there is anything to boot on it. EFI always looks at
-    the disk first.
+    With a `boot_medium` in its CD drive, a BIOS boots from that at power-on, and from the disk, if
+    that is bootable, when the guest restarts. EFI always tries the disk first.
     """
 
     cpus: int
@@ -78,7 +77,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Forward:
-    """A port of this computer that leads to a port of the machine."""
+    """A port of this computer that is forwarded to a port of the machine."""
 
     address: str
     port: int
@@ -111,12 +110,12 @@ class Guest:
     def start(
         self, hardware: Hardware, forwards: Sequence[Forward], memory: Path | None = None
     ) -> None:
-        """Power on, unless it runs already.
+        """Power on, unless it is running.
 
-        memory: what `suspend` wrote; the machine goes on from there, and the file is removed.
+        memory: what `suspend` wrote; the machine resumes from it, and the file is removed.
 
         Raises:
-            GuestFailed: QEMU refuses; its words are in the text.
+            GuestFailed: QEMU does not start; the text has its output.
         """
         if self.is_running:
             return
@@ -144,12 +143,12 @@ class Guest:
             process.kill()
 
     def suspend(self, memory: Path) -> None:
-        """Stop it for good, its memory in a file; with its disks as they are now it can go on.
+        """Stop it and save its memory to a file; with its disks as they are now, it can resume.
 
         Raises:
             GuestFailed: QEMU refuses, or takes too long.
         """
-        # One that was stopped before would stay so when it goes on.
+        # Not stopped first: it would still be stopped when it resumes.
         self._monitor("migrate", uri=f"exec:zstd -q -o {shlex.quote(str(memory.resolve()))}")
         deadline = time.monotonic() + SUSPEND_SECONDS
         while (state := self._monitor("query-migrate").get("status")) != "completed":
@@ -163,11 +162,11 @@ class Guest:
         self._monitor("system_reset")
 
     def press_power_button(self) -> None:
-        """Have the system inside shut down, if it listens."""
+        """Press the power button, on which the guest shuts down."""
         self._monitor("system_powerdown")
 
     def shut_down(self, limit_seconds: float) -> None:
-        """Press the power button, and cut the power when the system is not down in time."""
+        """Press the power button; cut the power if the guest does not shut down in time."""
         process = self.process
         if process is None:
             return
@@ -177,7 +176,7 @@ class Guest:
         process.kill()
 
     def screenshot(self, path: Path) -> None:
-        """Write what the machine's screen shows as a PNG file."""
+        """Save the machine's screen as a PNG file."""
         self._monitor("screendump", filename=str(path.resolve()), format="png")
 
     def console_text(self) -> str:
@@ -226,18 +225,20 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
     ]
     for bus_id, drive in {drive.bus_id: drive for drive in hardware.drives}.items():
         command += _controller(name, drive.controller, bus_id)
-    has_places = _has_places(hardware)
+    has_indices = _has_boot_indices(hardware)
     for number, drive in enumerate(hardware.drives):
-        command += _drive(number, drive, _place(number) if has_places else "")
+        command += _drive(number, drive, _boot_index(number) if has_indices else "")
     if hardware.boot_medium is not None:
-        command += _cd(hardware.boot_medium, _place(len(hardware.drives)) if has_places else "")
+        command += _cd(
+            hardware.boot_medium, _boot_index(len(hardware.drives)) if has_indices else ""
+        )
     for number, (model, mac) in enumerate(hardware.nics):
         command += _nic(name, number, model, mac, forwards if number == 0 else ())
     return command
 
 
 def _memory_from(memory: Path) -> str:
-    # Once only: the disks of a machine that has run on do not fit that memory any more.
+    # Only once: after the machine has run, its disks no longer match that memory.
     path = shlex.quote(str(memory.resolve()))
     return f"exec:zstd -q -d -c {path} && rm {path}"
 
@@ -249,7 +250,7 @@ def _controller(name: str, controller: str, bus_id: str) -> list[str]:
         return ["-device", f"ahci,id={bus_id}"]
     if controller in OTHER_CONTROLLERS:
         return []
-    raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not know")
+    raise GuestFailed(f"{name} has a disk on {controller!r}, which the lab does not support")
 
 
 def _firmware(name: str, hardware: Hardware) -> list[str]:
@@ -257,11 +258,11 @@ def _firmware(name: str, hardware: Hardware) -> list[str]:
     if firmware == "bios":
         return []
     if firmware != "efi":
-        raise GuestFailed(f"{name} wants the firmware {firmware!r}, which the lab does not know")
+        raise GuestFailed(f"{name} needs the firmware {firmware!r}, which the lab does not support")
     if hardware.boot_medium is None and not controllers.intersection(EFI_CONTROLLERS):
         raise GuestFailed(
-            f"{name} starts by EFI, and the lab's EFI finds disks on {', '.join(EFI_CONTROLLERS)} "
-            f"only, not on {', '.join(sorted(controllers))}"
+            f"{name} boots by EFI, and the lab's EFI only finds disks on "
+            f"{', '.join(EFI_CONTROLLERS)}, not on {', '.join(sorted(controllers))}"
         )
     flash = "if=pflash,format=raw,unit"
     return [
@@ -270,45 +271,45 @@ def _firmware(name: str, hardware: Hardware) -> list[str]:
     ]
 
 
-def _has_places(hardware: Hardware) -> bool:
-    """Tell whether the devices have places in the order to boot from.
+def _has_boot_indices(hardware: Hardware) -> bool:
+    """Tell whether the devices get boot indices.
 
-    A BIOS would keep to them at the first start too, when the medium has to come first. EFI knows
-    nothing else; it goes on to the medium while there is nothing to boot on the disks.
+    A BIOS would follow them at power-on too, when the medium must come first. EFI knows nothing
+    else, and continues with the medium as long as the disks are not bootable.
     """
     return hardware.boot_medium is None or hardware.firmware == "efi"
 
 
-def _place(number: int) -> str:
+def _boot_index(number: int) -> str:
     return f",bootindex={number}"
 
 
 def _boot_order(hardware: Hardware) -> str:
-    return "menu=off,strict=on" if _has_places(hardware) else "menu=off,order=cd,once=dc"
+    return "menu=off,strict=on" if _has_boot_indices(hardware) else "menu=off,order=cd,once=dc"
 
 
-def _cd(path: Path, place: str) -> list[str]:
+def _cd(path: Path, boot_index: str) -> list[str]:
     backend = f"file={_escaped(path)},format=raw,if=none,id=cd,readonly=on,media=cdrom"
-    return ["-drive", backend, "-device", f"ide-cd,drive=cd{place}"]
+    return ["-drive", backend, "-device", f"ide-cd,drive=cd{boot_index}"]
 
 
 def _escaped(path: Path) -> str:
     return str(path.resolve()).replace(",", ",,")
 
 
-def _drive(number: int, drive: Drive, place: str) -> list[str]:
+def _drive(number: int, drive: Drive, boot_index: str) -> list[str]:
     path = _escaped(drive.path)
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
     if drive.controller in SCSI_CONTROLLERS:
-        device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{place}"
+        device = f"scsi-hd,bus={drive.bus_id}.0,scsi-id={drive.unit},drive=disk{number}{boot_index}"
         if drive.controller == "lsilogicsas":
             device += f",wwn={_LOCAL_WWN + number:#x}"
     elif drive.controller == "sata":
-        device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number}{place}"
+        device = f"ide-hd,bus={drive.bus_id}.{drive.unit},drive=disk{number}{boot_index}"
     elif drive.controller == "nvme":
-        device = f"nvme,serial=disk{number},drive=disk{number}{place}"
+        device = f"nvme,serial=disk{number},drive=disk{number}{boot_index}"
     else:
-        device = f"ide-hd,drive=disk{number}{place}"
+        device = f"ide-hd,drive=disk{number}{boot_index}"
     return ["-drive", backend, "-device", device]
 
 
@@ -316,8 +317,10 @@ def _nic(
     name: str, number: int, model: str, mac: str | None, forwards: Sequence[Forward]
 ) -> list[str]:
     if model not in NIC_MODELS:
-        raise GuestFailed(f"{name} has the network adapter {model!r}, which the lab does not know")
-    # restrict=on: the machine reaches nothing outside, not even this computer.
+        raise GuestFailed(
+            f"{name} has the network adapter {model!r}, which the lab does not support"
+        )
+    # restrict=on: the machine reaches nothing, not even this computer.
     backend = f"user,id=net{number},restrict=on,ipv6=off"
     for forward in forwards:
         backend += f",hostfwd=tcp:{forward.address}:{forward.port}-:{forward.guest_port}"

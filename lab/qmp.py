@@ -1,4 +1,4 @@
-"""Talk to a running QEMU over its monitor's socket."""
+"""Talk to a running QEMU through its monitor socket."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class MonitorFailed(Exception):
-    """The monitor does not answer, or refuses a command."""
+    """The monitor does not answer, or rejects a command."""
 
 
 @contextmanager
 def connect_unix(path: Path, limit_seconds: float) -> Iterator[socket.socket]:
-    """Connect to a Unix socket whose path may be longer than the 107 bytes the kernel takes."""
+    """Connect to a Unix socket whose path may exceed the kernel's limit of 107 bytes."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -27,10 +27,10 @@ def connect_unix(path: Path, limit_seconds: float) -> Iterator[socket.socket]:
 
 
 def execute(socket_path: Path, command: str, limit_seconds: float = 10, **arguments: Any) -> Any:
-    """Run one monitor command and return what it returns.
+    """Run one monitor command and return its result.
 
     Raises:
-        MonitorFailed: no answer in time, the socket is gone, or the command is refused.
+        MonitorFailed: no answer in time, the socket is gone, or the command was rejected.
     """
     try:
         with connect_unix(socket_path, limit_seconds) as connection:

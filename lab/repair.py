@@ -1,4 +1,4 @@
-"""`python -m lab repair`: give the lost site back, with blank machines that wait for a restore."""
+"""`python -m lab repair`: rebuild the lost site, with blank machines that wait for a restore."""
 
 import datetime
 import shutil
@@ -30,10 +30,10 @@ def repair(core: str) -> int:
     sites = Sites(home(), Ports.shifted(port_shift()))
     state = load_state(sites.home)
     if state.source not in (SOURCE_DEAD, SOURCE_CORE_ONLY):
-        print(f"{sites.source.name} is not lost; there is nothing to repair.")
+        print(f"{sites.source.name} is not lost. There is nothing to repair.")
         return 1
     medium = ensure_medium()
-    # Nothing is started there while it is being changed.
+    # Keeps the supervisor from starting anything there meanwhile.
     with changed_state(sites.home) as state:
         state.source = SOURCE_DEAD
     end_source(sites)
@@ -50,24 +50,24 @@ def repair(core: str) -> int:
         state.source = SOURCE_REPAIRED
         state.repaired_at = datetime.datetime.now(datetime.UTC).isoformat()
         state.repaired_core = core
-    what = "a newly installed core" if core == CORE_NEW else "its core as it was"
+    what = "a newly installed core" if core == CORE_NEW else "its old core"
     print(f"{sites.source.name} is repaired, with {what} and blank machines.", flush=True)
     if core == CORE_NEW:
         password = sites.source.password_file.read_text().strip()
         print(f"  {sites.source.url}   {ADMINISTRATOR} / {password}")
     if not find_process(supervisor_record(sites.home)):
-        print("They start with the next `make run`, which then tells the machines' codes.")
+        print("They start with the next `make run`, which then prints the machines' codes.")
         return 0
     return _tell_codes(sites)
 
 
 def lost_folder(lab_home: Path) -> Path:
-    """Return where the remains of the site that was lost last are kept."""
+    """Return where the remains of the last lost site are kept."""
     return lab_home / "lost"
 
 
 def _put_away(sites: Sites, is_core_new: bool) -> None:
-    """Move what was lost out of the way: the machines, and the whole core when it is replaced."""
+    """Move the lost machines away, and the whole core if it is replaced."""
     lost = lost_folder(sites.home)
     shutil.rmtree(lost, ignore_errors=True)
     lost.mkdir(mode=0o700)
@@ -86,7 +86,7 @@ def _install_core(sites: Sites, medium: Path) -> None:
 
 
 def _tell_codes(sites: Sites) -> int:
-    """Wait until all blank machines show their codes, and print them."""
+    """Wait until all blank machines show their codes, and print the codes."""
     wanted = {machine.name for machine in sites.machines}
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
@@ -98,7 +98,7 @@ def _tell_codes(sites: Sites) -> int:
             return 0
         time.sleep(PAUSE_SECONDS)
     missing = sorted(wanted - set(read_rescue_file(sites.home)))
-    print(f"After {WAIT_SECONDS} s no code is shown by {', '.join(missing)}; their consoles:")
+    print(f"After {WAIT_SECONDS} s, {', '.join(missing)} still show no code. Their consoles:")
     for machine in sites.machines:
         print(f"  {machine.guest.console_log}")
     return 1

@@ -1,7 +1,7 @@
-"""Blank machines that run the rescue medium: what they say on their consoles, told to the outside.
+"""Blank machines that run the rescue medium: publish what their consoles show.
 
-The watch writes `rescue.json` for whoever restores, and notices when a machine runs from its own
-disks again.
+The watch writes `rescue.json`, with the addresses and codes for restores, and notices when a
+machine runs from its own disks again.
 """
 
 import json
@@ -17,19 +17,19 @@ from lab.tools_link import ToolsLink
 
 log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
-# address, port and code: what a core has to be told.
+# address, port and code, as entered at a core.
 Entry = dict[str, str | int]
-# What the medium says for programs; the newest line counts, since the code changes.
+# The medium's line for programs. The newest one counts, since the code changes.
 _RESCUE_LINE = re.compile(r"^understudy-rescue address=(\S+) port=\d+ code=(\S+)", re.MULTILINE)
 
 
 def rescue_file(lab_home: Path) -> Path:
-    """Return the path of the file that says where blank machines wait, and their codes."""
+    """Return the path of the file with the addresses and codes of blank machines."""
     return lab_home / "rescue.json"
 
 
 def read_rescue_file(lab_home: Path) -> dict[str, Entry]:
-    """Return what `rescue.json` says; nothing when there is none."""
+    """Return the content of `rescue.json`; empty if there is none."""
     try:
         entries: dict[str, Entry] = json.loads(rescue_file(lab_home).read_text())
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def read_rescue_file(lab_home: Path) -> dict[str, Entry]:
 
 
 def code_on_console(console_text: str) -> str | None:
-    """Return the code that a machine showed last, once it has an address and a code."""
+    """Return the code that a machine shows, once it has an address and a code."""
     shown = _RESCUE_LINE.findall(console_text)
     if not shown or "-" in shown[-1]:
         return None
@@ -46,7 +46,7 @@ def code_on_console(console_text: str) -> str | None:
 
 
 class RescueWatch:
-    """Looks at the machines that are being restored, in a thread of its own."""
+    """Polls the machines that are being restored, in its own thread."""
 
     def __init__(
         self, lab_home: Path, machines: Sequence[SourceMachine], say: Callable[[str], None]
@@ -59,19 +59,19 @@ class RescueWatch:
         self._thread = threading.Thread(target=self._run, name="rescue", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop polling."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
         for link in self._links.values():
             link.close()
 
-    def look_once(self) -> None:
-        """Write down what the consoles say, and let go of machines that are themselves again."""
+    def poll_once(self) -> None:
+        """Record what the consoles show, and release machines that run from their own disks."""
         waiting = [machine for machine in self._machines if machine.is_in_rescue]
         entries: dict[str, Entry] = {}
         for machine in waiting:
@@ -103,7 +103,7 @@ class RescueWatch:
             )
 
     def _runs_its_own_system(self, machine: SourceMachine) -> bool:
-        """Tell by the guest tools, which the rescue medium has not."""
+        """Tell by the guest tools, which the rescue medium does not have."""
         link = self._links.get(machine.name)
         if link is None or not link.is_open:
             link = self._links[machine.name] = ToolsLink(machine.guest.tools_socket)
@@ -116,7 +116,7 @@ class RescueWatch:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self.look_once()
+                self.poll_once()
             except OSError as error:
-                log.warning("the blank machines could not be looked at error=%s", error)
+                log.warning("the blank machines could not be read error=%s", error)
             self._stop.wait(INTERVAL_SECONDS)

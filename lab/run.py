@@ -1,4 +1,4 @@
-"""`python -m lab run`: bring both sites up, tell when they are ready, keep them so until Ctrl-C."""
+"""`python -m lab run`: start both sites, report when they are ready, keep them up until Ctrl-C."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, and whoever reads its output."""
+    """Print a message at once, for terminals and pipes."""
     print(text, flush=True)
 
 
@@ -44,7 +44,7 @@ def run() -> int:
     lab_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     record = supervisor_record(lab_home)
     if other := find_process(record):
-        say(f"This lab runs already (process {other.pid}). `python -m lab down` ends it.")
+        say(f"This lab is already running (process {other.pid}). `python -m lab down` stops it.")
         return 1
     write_record(record, OwnProcess.of(os.getpid()))
     _log_to(lab_home / "lab.log")
@@ -78,7 +78,7 @@ class _Run:
 
     def run(self) -> int:
         sites = self._sites
-        # Programs that an earlier run left behind would hold the ports.
+        # Programs left behind by an earlier run would hold the ports.
         end_everything(sites, say=lambda text: None)
         refuse_taken(sites.ports)
         sites.ensure_secrets()
@@ -97,12 +97,12 @@ class _Run:
             in_parallel([self._prepare_machines, *preparations])
             supervisor.start()
             rescue_watch.start()
-            FirstStart(sites, self._site_programs, self._stop, say).carry_out()
+            FirstStart(sites, self._site_programs, self._stop, say).run()
             self._say_ready()
             self._stop.wait()
         except NotReady as error:
             if not self._stop.is_set():
-                say(f"The lab did not become ready: {error}")
+                say(f"The lab did not start: {error}")
                 exit_code = 1
         finally:
             supervisor.stop()
@@ -119,12 +119,12 @@ class _Run:
                 state.image_digest = image_digest()
         elif state.image_digest != image_digest():
             say(
-                "The machines of this lab were built from older sources; "
-                "to begin anew, stop it and delete its folder"
+                "The machines of this lab were built from older sources. "
+                "To rebuild them, stop the lab and delete its folder."
             )
 
     def _wanted(self) -> Iterable[Kept]:
-        """What is to run now, by what `disaster`, `revive` and `repair` have written."""
+        """What should run now, after `disaster`, `revive` and `repair`."""
         source = load_state(self._sites.home).source
         yield from self._site_programs[self._sites.target.site]
         if source != SOURCE_DEAD:
@@ -142,16 +142,16 @@ class _Run:
         source = load_state(sites.home).source
         if source in (SOURCE_DEAD, SOURCE_CORE_ONLY):
             if source == SOURCE_DEAD:
-                say(f"  {sites.source.name} is dead since the disaster; it stays down.")
+                say(f"  {sites.source.name} was lost in the disaster. It stays down.")
                 say("  `python -m lab revive` starts its core, without its machines.")
-            say("  `python -m lab repair --core kept` (or new) gives it back, with blank machines.")
+            say("  `python -m lab repair --core kept` (or new) rebuilds it, with blank machines.")
         else:
             say("  `python -m lab disaster` kills the source core and its machines.")
         say("  Ctrl-C stops everything.")
 
 
 def _accelerator() -> str:
-    return "KVM" if "kvm" in accelerator_arguments() else "software emulation, no KVM here"
+    return "KVM" if "kvm" in accelerator_arguments() else "software emulation, without KVM"
 
 
 def _log_to(path: Path) -> None:

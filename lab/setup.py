@@ -1,4 +1,4 @@
-"""`python -m lab setup`: what this computer must have before a lab can run or be tested."""
+"""`python -m lab setup`: install and build what the lab and the tests need."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
 
 
 def set_up() -> None:
-    """Install missing packages, build simulator, guests and medium; quick when all is there."""
+    """Install missing packages; build the simulator, guests and medium. Quick if all is there."""
     install_packages(wanted_packages())
-    # Imported now, not before: these may need what was just installed.
+    # Imported only now: these may need what was just installed.
     from lab.guest.image import ensure_images, has_images
     from lab.vcsim.process import ensure_binary
     from rescue_medium.medium import ensure_medium, has_medium
@@ -35,31 +35,31 @@ def set_up() -> None:
 
 
 def wanted_packages() -> list[str]:
-    """Return the names in `lab/packages.txt`, and what building the rescue medium needs."""
+    """Return the packages in `lab/packages.txt`, and those that the rescue medium's build needs."""
     return list(dict.fromkeys((*listed(PACKAGE_LIST), *listed(NEEDS_LIST))))
 
 
 def install_packages(wanted: Sequence[str]) -> None:
-    """Install what is missing with apt; as root, or through sudo.
+    """Install what is missing with apt, as root or through sudo.
 
     Raises:
-        SetupFailed: neither is possible; the text has the one line that root must run.
+        SetupFailed: neither is possible; the text has the command for root.
     """
     if not shutil.which("dpkg-query"):
         raise SetupFailed(
-            "Set-up installs Debian packages, and there is no dpkg here. Use Debian 12 or 13."
+            "Set-up installs Debian packages, but dpkg is missing. Use Debian 12 or 13."
         )
     missing = missing_packages(wanted)
     if not missing:
         return
     later = missing_packages(wanted_packages())
-    # All at once, also what only a later step wants: root is asked a single time.
+    # Including what only a later step needs, so that root is asked once.
     names = " ".join({**dict.fromkeys(missing), **dict.fromkeys(later)})
     line = f"apt-get install --no-install-recommends {names}"
     if not may_become_root():
         raise SetupFailed(
-            "Debian packages are missing, and there is no sudo here. Have root run this line, "
-            f"then run the same command again:\n\n    {line}"
+            "Debian packages are missing, and sudo is not installed. Run this as root, then run "
+            f"the same command again:\n\n    {line}"
         )
     print(f"Installing Debian packages: {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -71,26 +71,26 @@ def install_packages(wanted: Sequence[str]) -> None:
             environment=environment,
         )
     except CommandFailed as error:
-        raise SetupFailed(f"{explain(error)}\n\nWhat root has to run:\n\n    {line}") from error
+        raise SetupFailed(f"{explain(error)}\n\nTo run as root:\n\n    {line}") from error
 
 
 def may_become_root() -> bool:
-    """Tell whether this is root, or sudo is there to ask."""
+    """Tell whether this is root, or sudo is installed."""
     return os.geteuid() == 0 or shutil.which("sudo") is not None
 
 
 def as_root(*words: str) -> list[str]:
-    """Return the command as root can run it from here."""
+    """Return the command with sudo if this is not root."""
     return list(words) if os.geteuid() == 0 else ["sudo", *words]
 
 
 def _build_as_root() -> None:
-    """Build the machines' disks and the rescue medium, whose files belong to users of theirs."""
+    """Build the machines' disks and the rescue medium, whose files have other owners."""
     command = (sys.executable, "-m", "lab", "setup")
     if not may_become_root():
         raise SetupFailed(
-            "Only root can build the machines' disks, and there is no sudo here. Have root run "
-            f"this line in {Path.cwd()}, then run the same command again:\n\n"
+            "Only root can build the machines' disks, and sudo is not installed. Run this as root "
+            f"in {Path.cwd()}, then run the same command again:\n\n"
             f"    {' '.join(command)}"
         )
     print("Building the machines' disks with sudo", flush=True)

@@ -1,4 +1,4 @@
-"""The two sites: which programs each consists of, with their places, ports and secrets."""
+"""The two sites: their programs, folders, ports and secrets."""
 
 import json
 import os
@@ -48,9 +48,9 @@ class Core:
         return self.home / "redis"
 
     def take_medium(self, medium: Path) -> None:
-        """Take a copy of the rescue medium, where the console looks for it."""
+        """Copy the rescue medium to where the console looks for it."""
         offered = self.home / "understudy-rescue.iso"
-        # The copy has the original's time, so that a medium is copied once.
+        # The copy keeps the original's time, so that it is copied only once.
         if not offered.exists() or offered.stat().st_mtime_ns != medium.stat().st_mtime_ns:
             unfinished = self.home / ".understudy-rescue.iso"
             shutil.copy2(medium, unfinished)
@@ -72,7 +72,7 @@ class Core:
         return clean_environment(**own)
 
     def programs(self) -> list[Program]:
-        """Return the processes of this core, in the order they are started in."""
+        """Return the programs of this core, in starting order."""
         console = f"127.0.0.1:{self.console_port}"
         return [
             self._program(
@@ -135,13 +135,13 @@ class VcenterSite:
         return self.folder / "vcsim"
 
     def take_binary(self) -> None:
-        """Take a copy of the simulator, which a later build elsewhere does not remove."""
+        """Copy the simulator, so that a later build elsewhere does not remove it."""
         unfinished = self.folder / ".vcsim"
         shutil.copy2(ensure_binary(), unfinished)
         unfinished.rename(self.binary_path)
 
     def ensure_secrets(self) -> None:
-        """Make the certificate and the password at the first start."""
+        """Create the certificate and the password at the first start."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         ensure_secret(self.password_file)
         if not self.certificate_path.exists():
@@ -173,7 +173,7 @@ class VcenterSite:
 
 
 class Sites:
-    """Everything of one lab, in its home."""
+    """Everything in one lab, in its home."""
 
     def __init__(self, home: Path, ports: Ports) -> None:
         self.home = home
@@ -195,9 +195,9 @@ class Sites:
         return self.source, self.target
 
     def ensure_secrets(self) -> None:
-        """Make folders, passwords and certificates, and write `credentials.json`.
+        """Create folders, passwords and certificates, and write `credentials.json`.
 
-        A core that was replaced by a new one gets its folders here, before its processes start.
+        A newly installed core gets its folders here, before its programs start.
         """
         for core in self.cores:
             core.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -216,7 +216,7 @@ class Sites:
 
 
 def ensure_secret(path: Path) -> None:
-    """Write a new password into a file that only its owner reads, unless there is one."""
+    """Write a new password to a file that only its owner can read, unless it exists."""
     if not path.exists():
         write_private(path, secrets.token_urlsafe(12) + "\n")
 

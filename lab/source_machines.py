@@ -1,7 +1,7 @@
 """The protected machines at the source site: their disks and their power.
 
-A machine that was replaced by a blank one is in rescue: it has the rescue medium in its CD drive,
-and boots from that whenever it is powered on, until it runs from its own disks.
+A machine that was replaced with a blank one is in rescue: it has the rescue medium in its CD drive
+and boots from it at every power-on, until it runs from its own disks.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class SourceMachine:
 
     @property
     def pairing_code(self) -> str:
-        """The one-time code in the machine's agent, as long as it has its disks."""
+        """The one-time code of the machine's agent, as long as it has its disks."""
         return json.loads((self.folder / "machine.json").read_text())["pairing_code"]
 
     @property
@@ -40,7 +40,7 @@ class SourceMachine:
         return self.guest.is_running
 
     def ensure_disks(self, image: MachineImage) -> None:
-        """Give the machine its own copy of the image's disks, unless it has disks already."""
+        """Give the machine its own copy of the image's disks, unless it already has disks."""
         if self.folder.exists():
             return
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ class SourceMachine:
                 shutil.rmtree(unfinished)
 
     def make_blank(self, medium: Path) -> None:
-        """Replace the machine by one with empty disks and the rescue medium in its CD drive."""
+        """Replace the machine with one with empty disks and the rescue medium in its CD drive."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         for number, length_bytes in enumerate(self.machine.disk_bytes):
             with (self.folder / f"disk{number}.raw").open("wb") as disk:
                 disk.truncate(length_bytes)
-        # A link of its own, so that a newer medium does not take this one away.
+        # Its own link, so that a newer medium does not remove this one.
         try:
             os.link(medium, self._medium)
         except OSError:
@@ -81,26 +81,26 @@ class SourceMachine:
         return self._medium.exists()
 
     def leave_rescue(self) -> None:
-        """Take the medium away for good; QEMU keeps the file until it ends."""
+        """Remove the medium; QEMU keeps the file open until it ends."""
         self._medium.unlink(missing_ok=True)
 
     def console_text(self) -> str:
-        """Return what the serial console printed since the machine was powered on in rescue."""
+        """Return what the serial console has shown since the machine was powered on in rescue."""
         return self.guest.console_text()
 
     def shut_down(self, limit_seconds: float) -> None:
-        """Have its system shut down in time; the rescue medium's has nothing to lose."""
+        """Shut its system down in time; the rescue medium has nothing to lose."""
         if self.is_in_rescue:
             self.guest.kill()
         else:
             self.guest.shut_down(limit_seconds)
 
     def start(self) -> None:
-        """Power on, unless it runs."""
+        """Power on, unless it is running."""
         if self.is_running:
             return
         if self.is_in_rescue:
-            # A code that was shown before is void.
+            # An earlier code is no longer valid.
             with contextlib.suppress(FileNotFoundError):
                 self.guest.console_log.rename(self.guest.console_log.with_suffix(".log.1"))
         forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)
@@ -108,7 +108,7 @@ class SourceMachine:
         self.guest.start(self.hardware(), (forward,), memory if memory.exists() else None)
 
     def hardware(self) -> Hardware:
-        """Return the virtual hardware that its disks ask for now."""
+        """Return the virtual hardware, with its current disks."""
         disks = sorted(self.folder.glob("disk*.raw"))
         return Hardware(
             cpus=self.machine.cpus,

@@ -1,7 +1,7 @@
 """What a lab remembers between its commands: `lab.json` in its home.
 
-`run` acts on it; `disaster`, `revive` and `repair` write it. A change is read, made and written
-under a lock, and the file is replaced wholly, so no reader ever sees half of it.
+`disaster`, `revive` and `repair` write it, and `run` acts on it. Changes are made under a lock, and
+the file is replaced as a whole, so no reader sees a partial one.
 """
 
 import fcntl
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-# How much of the source site is to run: all; nothing; its core; its core and new machines, which
-# are restored over the network.
+# What should run at the source site: everything; nothing; only its core; its core and blank
+# machines, which are restored over the network.
 SOURCE_UP = "up"
 SOURCE_DEAD = "dead"
 SOURCE_CORE_ONLY = "core_only"
@@ -22,12 +22,12 @@ SOURCE_REPAIRED = "repaired"
 
 @dataclass
 class LabState:
-    """`source` is one of SOURCE_*; the rest says which one-time acts are done."""
+    """`source` is one of SOURCE_*; the rest records one-time acts that are done."""
 
     source: str = SOURCE_UP
     disaster_at: str | None = None
     repaired_at: str | None = None
-    # "kept" or "new", as `repair` was asked last.
+    # "kept" or "new": the argument of the last `repair`.
     repaired_core: str | None = None
     image_digest: str | None = None
     protected_machines: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class LabState:
 
 
 def load_state(home: Path) -> LabState:
-    """Return the state of the lab; a new one's when there is none."""
+    """Return the state of the lab, or that of a new lab."""
     try:
         return LabState(**json.loads((home / "lab.json").read_text()))
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def load_state(home: Path) -> LabState:
 
 @contextmanager
 def changed_state(home: Path) -> Iterator[LabState]:
-    """Give the state to change, and write it when the block ends well."""
+    """Yield the state to change, and write it if the block succeeds."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / ".lab.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

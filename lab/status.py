@@ -1,4 +1,4 @@
-"""`python -m lab status`: what of a lab runs, in one table."""
+"""`python -m lab status`: show what is running, in one table."""
 
 import json
 import time
@@ -14,7 +14,7 @@ HEADINGS: Row = ("Site", "What", "State", "Process", "Where")
 
 
 def status() -> int:
-    """Print the table; return 0 when the lab is being run, else 3."""
+    """Print the table; return 0 if the lab is running, else 3."""
     sites = Sites(home(), Ports.shifted(port_shift()))
     supervisor = find_process(supervisor_record(sites.home))
     print(f"Lab in {sites.home}: " + (_since(supervisor) if supervisor else "not running"))
@@ -22,7 +22,7 @@ def status() -> int:
     if state.source == SOURCE_DEAD:
         print(f"{CORE_NAMES[SOURCE]} was lost in a disaster at {state.disaster_at}")
     elif state.source == SOURCE_CORE_ONLY:
-        print(f"{CORE_NAMES[SOURCE]} was lost at {state.disaster_at}; its core runs again")
+        print(f"{CORE_NAMES[SOURCE]} was lost at {state.disaster_at}; its core is running again")
     elif state.source == SOURCE_REPAIRED:
         print(
             f"{CORE_NAMES[SOURCE]} was lost at {state.disaster_at}, and repaired at "
@@ -38,7 +38,7 @@ def status() -> int:
 
 
 def print_table(rows: list[Row]) -> None:
-    """Print rows below HEADINGS in columns as wide as they need to be."""
+    """Print the rows below HEADINGS, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     for row in (HEADINGS, *rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -1,4 +1,4 @@
-"""Stop a lab, orderly or as a disaster does. Only the lab's own processes are ever ended."""
+"""Stop a lab, properly or as a disaster would. Ends only the lab's own processes."""
 
 import datetime
 import time
@@ -16,7 +16,7 @@ from lab.state import SOURCE_CORE_ONLY, SOURCE_DEAD, changed_state, load_state
 from lab.supervisor import in_parallel
 
 SHUT_DOWN_SECONDS = 20
-# Longer than the supervisor's longest look, so that a start it was about to make is seen too.
+# Together longer than the supervisor's interval, so that a start it was about to make is seen too.
 DISASTER_ROUNDS = 3
 DISASTER_PAUSE_SECONDS = 0.7
 
@@ -27,7 +27,7 @@ def supervisor_record(lab_home: Path) -> Path:
 
 
 def all_programs(sites: Sites) -> list[Program]:
-    """Return the programs of both sites, whether they run or not."""
+    """Return the programs of both sites, running or not."""
     return [
         *sites.source.programs(),
         *sites.target.programs(),
@@ -36,16 +36,16 @@ def all_programs(sites: Sites) -> list[Program]:
 
 
 def hosted_guests(vcenter: VcenterSite) -> list[Guest]:
-    """Return the machines at the DR site, whether they run or not."""
+    """Return the machines at the DR site, running or not."""
     folders = sorted(vcenter.machines_folder.glob("*/"))
     return [Guest(folder, folder.name) for folder in folders]
 
 
 def end_everything(sites: Sites, say: Callable[[str], None]) -> None:
-    """End all processes of a lab: machines by their power button, programs by asking first."""
+    """End all processes of a lab: shut down the machines, ask the programs to end."""
     rescue_file(sites.home).unlink(missing_ok=True)
     programs = [program for program in all_programs(sites) if program.is_running]
-    # The hypervisor goes first: it must not tell vCenter that machines were switched off.
+    # The hypervisor ends first: it must not tell vCenter that machines were switched off.
     for program in programs:
         if program.name == "hypervisor":
             program.end()
@@ -67,7 +67,7 @@ def end_everything(sites: Sites, say: Callable[[str], None]) -> None:
 
 
 def down() -> int:
-    """Stop the lab of this home, whoever runs it."""
+    """Stop the lab in this home, wherever it was started."""
     lab_home = home()
     if supervisor := find_process(supervisor_record(lab_home)):
         _end_supervisor(supervisor)
@@ -83,7 +83,7 @@ def _end_supervisor(supervisor: OwnProcess) -> None:
 
 
 def disaster() -> int:
-    """Kill the source core and its machines without a warning, and have them stay dead."""
+    """Kill the source core and its machines without warning; they stay dead."""
     sites = Sites(home(), Ports.shifted(port_shift()))
     with changed_state(sites.home) as state:
         state.source = SOURCE_DEAD
@@ -93,7 +93,7 @@ def disaster() -> int:
         killed |= _kill_source(sites.source, sites)
         time.sleep(DISASTER_PAUSE_SECONDS)
     if not killed:
-        print("Nothing of the source site was running; it stays down.")
+        print("Nothing was running at the source site. It stays down.")
         return 0
     print(f"{sites.source.name} is gone: {', '.join(sorted(killed))}")
     return 0
@@ -113,7 +113,7 @@ def _kill_source(core: Core, sites: Sites) -> set[str]:
 
 
 def end_source(sites: Sites) -> None:
-    """End what runs of the source site; it is not wanted any more, but may just be starting."""
+    """End what is running at the source site; it is no longer wanted, but may just be starting."""
     rounds = DISASTER_ROUNDS if find_process(supervisor_record(sites.home)) else 1
     for number in range(rounds):
         if number:
@@ -127,10 +127,10 @@ def end_source(sites: Sites) -> None:
 
 
 def revive() -> int:
-    """Start the source core again, without its machines, as it would come back after repair."""
+    """Start the source core again, without its machines, as after a repair."""
     lab_home = home()
     if load_state(lab_home).source != SOURCE_DEAD:
-        print("The source core is not dead; there is nothing to revive.")
+        print("The source core is not dead. There is nothing to revive.")
         return 1
     with changed_state(lab_home) as state:
         state.source = SOURCE_CORE_ONLY

@@ -1,4 +1,4 @@
-"""Keep the programs and machines of a lab running; what dies is started again, with back-off."""
+"""Keep the programs and machines of a lab running; restart what dies, with back-off."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 0.5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-# Something that ran this long has recovered; its next death is a first one again.
+# What has run this long counts as recovered: its next restart is quick again.
 RECOVERED_SECONDS = 60.0
 
 
@@ -31,7 +31,7 @@ class Kept(Protocol):
 
 @dataclass
 class _Care:
-    """How one kept thing has been doing."""
+    """The recent starts of something that is kept running."""
 
     started_at: float = 0.0
     start_after: float = 0.0
@@ -40,7 +40,7 @@ class _Care:
 
 
 class Supervisor:
-    """Starts what is wanted and not running. `wanted` is asked at every look, so it may change."""
+    """Starts what is wanted and not running. `wanted` is called at every poll, so it may change."""
 
     def __init__(self, wanted: Callable[[], Iterable[Kept]], say: Callable[[str], None]) -> None:
         self._wanted = wanted
@@ -50,21 +50,21 @@ class Supervisor:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Begin, in a thread of its own."""
+        """Start polling, in its own thread."""
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Start nothing any more. What runs keeps running."""
+        """Stop starting things. What is running keeps running."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
-    def look_once(self) -> None:
-        """Start each wanted thing that does not run and whose pause is over."""
+    def poll_once(self) -> None:
+        """Start everything that is wanted, is not running and has waited long enough."""
         now = time.monotonic()
         wanted = list(self._wanted())
-        # What was not wanted for a while begins anew when it is wanted again.
+        # What was not wanted for a while starts without a pause when it is wanted again.
         self._care = {id(kept): self._care.get(id(kept), _Care()) for kept in wanted}
         for kept in wanted:
             if self._stop.is_set():
@@ -77,7 +77,7 @@ class Supervisor:
         if care.start_count:
             if now - care.started_at > RECOVERED_SECONDS:
                 care.pause_seconds = FIRST_PAUSE_SECONDS
-            self._say(f"{kept.name} had ended; it is started again")
+            self._say(f"{kept.name} has ended. Restarting it")
         care.start_count += 1
         care.started_at = now
         care.start_after = now + care.pause_seconds
@@ -89,12 +89,12 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.look_once()
+            self.poll_once()
             self._stop.wait(INTERVAL_SECONDS)
 
 
 def in_parallel(acts: Iterable[Callable[[], None]]) -> None:
-    """Do all acts at the same time, and raise the first failure after all have ended."""
+    """Run all acts at the same time; raise the first failure after all have ended."""
     with ThreadPoolExecutor(max_workers=16) as pool:
         for future in [pool.submit(act) for act in acts]:
             future.result()

@@ -1,7 +1,7 @@
-"""Machines suspended after their first boot: their disks and their memory at one instant.
+"""Machines suspended after their first boot: their disks and memory at one instant.
 
-Whoever is given one goes on from there, on the same virtual hardware, and need not boot it, which
-takes half a minute of processor time where there is no KVM.
+A machine resumed from these, on the same virtual hardware, need not boot, which would take half a
+minute of processor time without KVM.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from rescue_medium.commands import run_command
 from rescue_medium.sources import sources_digest
 
 BOOT_SECONDS = 420
-# Booted is not settled: the agent still lists the drivers that its machine boots with.
+# A booted machine is still busy: the agent lists the drivers that the machine boots with.
 QUIET_SECONDS = 4.0
 QUIET_PART_OF_A_CPU = 0.25
 
 
 def suspended_digest() -> str:
-    """Return a digest over everything that a suspended machine depends on."""
+    """Return a digest of everything that a suspended machine depends on."""
     version = run_command("qemu-system-x86_64", "--version")
     begin = "\n".join([image_digest(), version, *accelerator_arguments(), repr(MACHINES)])
     hardware = (ROOT / "lab" / "qemu.py", ROOT / "lab" / "source_machines.py")
@@ -39,7 +39,7 @@ def suspended_digest() -> str:
 
 
 def ensure_suspended(name: str, cache: Path = CACHE / "guest") -> MachineImage:
-    """Return a machine as it was suspended, booting it now when that is not in the cache.
+    """Return a suspended machine; boot and suspend it now if it is not in the cache.
 
     Raises:
         GuestFailed: it does not boot.
@@ -76,7 +76,7 @@ def _suspend(machine: LabMachine, image: MachineImage, folder: Path) -> None:
 
 @contextmanager
 def _booted(source: SourceMachine) -> Iterator[None]:
-    """Run a machine that nobody reaches, for as long as the block lasts; it begins settled."""
+    """Run a machine without network ports; the block begins once the guest is idle."""
     source.guest.start(source.hardware(), ())
     try:
         link = ToolsLink(source.guest.tools_socket)
@@ -98,7 +98,7 @@ def _wait_until_quiet(source: SourceMachine) -> None:
         before, used = used, _cpu_seconds(source)
         if used - before < QUIET_SECONDS * QUIET_PART_OF_A_CPU:
             return
-    raise GuestFailed(f"{source.name} does not come to rest after its boot")
+    raise GuestFailed(f"{source.name} stays busy after it has booted")
 
 
 def _cpu_seconds(source: SourceMachine) -> float:

@@ -1,4 +1,4 @@
-"""The outer end of the guest tools' serial line: hear what a machine says, ask it to act."""
+"""The host's end of the guest tools' serial line: receive a machine's facts, ask it to act."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ LONGEST_LINE_BYTES = 64 * 1024
 class ToolsLink:
     """A thread that listens on one machine's tools port until the machine is off.
 
-    Only one listener can be connected to a port; a second one hears nothing.
+    Only one listener can be connected to a port; a second one receives nothing.
     """
 
     def __init__(self, socket_path: Path) -> None:
@@ -34,20 +34,20 @@ class ToolsLink:
         return self._thread.is_alive()
 
     def facts(self, newest_seconds: float) -> dict[str, Any] | None:
-        """Return what the machine said last, if that is no older than `newest_seconds`."""
+        """Return the machine's last facts, if they are not older than `newest_seconds`."""
         with self._changed:
             if self._facts and time.monotonic() - self._heard_at <= newest_seconds:
                 return self._facts
         return None
 
     def wait_for_facts(self, limit_seconds: float) -> dict[str, Any] | None:
-        """Wait for the first words of the machine."""
+        """Wait for the machine's first facts, and return them."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._facts) or not self.is_open, limit_seconds)
             return self._facts or None
 
     def ask(self, act: str) -> bool:
-        """Ask the system inside to `reboot` or `shutdown`; False when nobody listens there."""
+        """Ask the guest to `reboot` or `shutdown`; return False if nothing listens there."""
         with self._changed:
             if self._socket is None or not self._facts:
                 return False
@@ -58,7 +58,7 @@ class ToolsLink:
             return True
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with self._changed:
             if self._socket is not None:
                 self._socket.close()

@@ -1,1 +1,1 @@
-"""The lab's protected machines: real Debian systems on disks that are made here from nothing."""
+"""The lab's protected machines: real Debian systems on disks built from scratch."""

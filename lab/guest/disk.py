@@ -1,4 +1,4 @@
-"""Make disks that boot, from folders, without mounting anything and without loop devices.
+"""Make bootable disks from folders, without mounts or loop devices.
 
 A boot disk is a FAT partition with syslinux, kernel and initial RAM disk, and an ext4 root. A data
 disk is one ext4 partition. Both are raw files with holes.
@@ -30,7 +30,7 @@ LABEL linux
 
 @dataclass(frozen=True)
 class BootFiles:
-    """What the boot partition holds."""
+    """The content of the boot partition."""
 
     kernel: Path
     initial_ram_disk: Path
@@ -55,7 +55,7 @@ def make_boot_disk(
 
 
 def make_data_disk(path: Path, length_bytes: int, data_uuid: uuid.UUID) -> None:
-    """Make a disk whose one partition is an empty ext4 file system."""
+    """Make a disk with one partition, an empty ext4 file system."""
     _make_blank(path, length_bytes)
     _partition(path, f"start={_sectors(FIRST_PARTITION_BYTES)}, type=83\n")
     partition_bytes = length_bytes - FIRST_PARTITION_BYTES
@@ -117,7 +117,7 @@ def _make_ext4(
             "4096",
             "-m",
             "1",
-            # Bytes for each inode: their tables are read with every base image.
+            # Bytes per inode: few inodes, since every base image reads their tables.
             "-i",
             "32768",
             "-L",

@@ -1,4 +1,4 @@
-"""Build the disks of the lab's machines once, and keep them under a digest of what went in."""
+"""Build the disks of the lab's machines once, and cache them under a digest of their sources."""
 
 import json
 import secrets
@@ -60,27 +60,27 @@ KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class MachineImage:
-    """The disks of one machine as first built. Read only: a lab copies them."""
+    """The disks of one machine as built. Read-only: a lab copies them."""
 
     name: str
     pairing_code: str
     disks: tuple[Path, ...]
-    # What was in its memory when it was suspended; nothing for a machine that is to boot.
+    # Its memory when it was suspended; none for a machine that boots.
     memory: Path | None = None
 
 
 def image_digest() -> str:
-    """Return a digest over everything that the machines' disks are made from."""
+    """Return a digest of everything that the machines' disks are made from."""
     return sources_digest(root_digest(), (HERE, *AGENT_SOURCES), (PACKAGE_PINS,))
 
 
 def has_images(cache: Path = CACHE / "guest") -> bool:
-    """Tell whether the machines' images are built as they would be now."""
+    """Tell whether the cache holds the machines' images as they would be built now."""
     return (cache / f"image-{image_digest()}").exists()
 
 
 def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:
-    """Return the machines' images by name, building them when anything they hold has changed."""
+    """Return the machines' images by name; build them if their sources have changed."""
     folder = cache / f"image-{image_digest()}"
     if not folder.exists():
         with locked(cache / "lock"):
@@ -90,7 +90,7 @@ def ensure_images(cache: Path = CACHE / "guest") -> dict[str, MachineImage]:
 
 
 def load_image(folder: Path, name: str) -> MachineImage:
-    """Return one machine's image from a folder that was built."""
+    """Return one machine's image from the folder of a build."""
     facts = json.loads((folder / name / "machine.json").read_text())
     disks = tuple(folder / name / file for file in facts["disks"])
     return MachineImage(name, facts["pairing_code"], disks)
@@ -114,7 +114,7 @@ def _build(cache: Path, folder: Path) -> None:
 
 
 def _furnish(tree: Path) -> None:
-    """Add what all machines share: the lab's files, the agent, and an initial RAM disk with it."""
+    """Add what all machines share: the lab's files, the agent, and their initial RAM disk."""
     shutil.copytree(HERE / "files", tree, dirs_exist_ok=True)
     (tree / "opt/lab").mkdir(parents=True)
     for script in ("journal.py", "tools.py"):

@@ -1,8 +1,8 @@
 """The application of `db-01`: appends a numbered, checksummed record to a journal, and syncs it.
 
-Line n of the journal is `n time digest`. The digest is the SHA-256, in hex, of the digest of the
-line before (empty for the first), n and the time, joined by single spaces. So a journal that was
-copied whole can be told from one that was cut, reordered or mixed from two machines.
+Line n of the journal is `n time digest`. The digest is the SHA-256, in hex, of the previous line's
+digest (empty for the first), n and the time, joined by single spaces. So a journal that was copied
+completely can be told from one that was truncated, reordered or mixed from two machines.
 
 It runs inside the guest and imports nothing of the project.
 """
@@ -43,10 +43,10 @@ def next_record(before: Record, written_at: str) -> Record:
 
 
 def continue_journal(file_descriptor: int) -> Record:
-    """Cut off a line that was not finished, and return the last whole record.
+    """Remove an unfinished line, and return the last complete record.
 
     Raises:
-        ValueError: the last whole line is no record; the journal is not touched then.
+        ValueError: the last complete line is not a record; the journal is unchanged.
     """
     length_bytes = os.fstat(file_descriptor).st_size
     start = max(0, length_bytes - TAIL_BYTES)
@@ -64,7 +64,7 @@ def continue_journal(file_descriptor: int) -> Record:
 
 
 def append(file_descriptor: int, record: Record) -> None:
-    """Write one record wholly and make it durable, or leave the journal as it was."""
+    """Write one complete record and make it durable, or leave the journal as it was."""
     end = os.lseek(file_descriptor, 0, os.SEEK_END)
     line = record.line()
     try:
@@ -78,10 +78,10 @@ def append(file_descriptor: int, record: Record) -> None:
 
 
 def run(path: Path) -> None:
-    """Append records for good."""
+    """Append records forever."""
     file_descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     last = continue_journal(file_descriptor)
-    print(f"the journal goes on after record {last.number}", flush=True)
+    print(f"the journal continues after record {last.number}", flush=True)
     while True:
         written_at = datetime.datetime.now(datetime.timezone.utc).isoformat()  # noqa: UP017
         record = next_record(last, written_at)

@@ -1,4 +1,4 @@
-"""The machines that the lab protects: what each is, before any of it exists."""
+"""The machines that the lab protects, as they are to be built."""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class LabMachine:
-    """One protected machine. `data_disk_bytes` is the second disk's size, or nothing."""
+    """One protected machine. `data_disk_bytes` is the size of the second disk, if it has one."""
 
     name: str
     address: str
@@ -43,7 +43,7 @@ def wanted_machines() -> tuple[LabMachine, ...]:
 
 
 def get_machine(name: str) -> LabMachine:
-    """Return the lab's machine of that name.
+    """Return the lab's machine with that name.
 
     Raises:
         SystemExit: there is none.

@@ -1,6 +1,6 @@
-"""The root tree that all machines of the lab share: Debian's packages and nothing else.
+"""The root tree that all machines of the lab share: only Debian packages.
 
-It is made once and kept as a tar file, because it takes a minute and downloads 100 MB.
+It is built once and kept as a tar file, because it takes a minute and downloads 100 MB.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from rescue_medium.debian import SUITE, ensure_tar, listed
 
 PACKAGE_LIST = Path(__file__).with_name("packages.txt")
 KERNEL = "lib/modules/*/kernel"
-# What a small virtual machine never reads. Fewer bytes make every base image quicker.
+# What a small virtual machine never reads. Fewer bytes make every base image faster.
 LEFT_OUT = (
     "usr/share/man/*",
     "usr/share/doc/*",
@@ -70,13 +70,13 @@ LEFT_OUT = (
 
 
 def root_digest() -> str:
-    """Return a digest over everything that the root tree is made from."""
+    """Return a digest of everything that the root tree is made from."""
     inputs = "\n".join([SUITE, *listed(PACKAGE_LIST), *LEFT_OUT])
     return hashlib.sha256(inputs.encode()).hexdigest()[:16]
 
 
 def ensure_root_tar(cache: Path) -> Path:
-    """Return the tar file of the root tree, making it when it is not in the cache yet."""
+    """Return the tar file of the root tree; build it if it is not in the cache."""
     return ensure_tar(
         cache / f"root-{root_digest()}.tar", "minbase", listed(PACKAGE_LIST), LEFT_OUT
     )

@@ -1,7 +1,7 @@
 """The machine's guest tools: tell the hypervisor about the machine, and do what it asks.
 
-A JSON line every two seconds on the second serial port; a line `reboot` or `shutdown` that comes
-back is done. It runs inside the guest and imports nothing of the project.
+They send a JSON line every two seconds on the second serial port, and obey the lines `reboot` and
+`shutdown`. They run inside the guest and import nothing of the project.
 """
 
 import fcntl
@@ -19,14 +19,14 @@ from pathlib import Path
 
 INTERVAL_SECONDS = 2.0
 SIOCGIFADDR = 0x8915
-# Of the clock, before it is set: a machine that was suspended goes on with the time of then.
+# How far the clock may be off before it is set: a resumed machine still has the old time.
 LARGEST_ERROR_SECONDS = 5.0
 HARDWARE_CLOCK = Path("/sys/class/rtc/rtc0/since_epoch")
 ACTS = {b"reboot": "reboot", b"shutdown": "poweroff"}
 
 
 def find_address(interface: str) -> str | None:
-    """Return the IPv4 address of an interface, or nothing while it has none."""
+    """Return the IPv4 address of an interface, or none while it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("256s", interface.encode()[:15])
         try:
@@ -37,7 +37,7 @@ def find_address(interface: str) -> str | None:
 
 
 def drivers() -> list[str]:
-    """Return the names of the drivers of the network interfaces and disk controllers."""
+    """Return the names of the drivers of network interfaces and disk controllers."""
     found = set()
     for link in (*Path("/sys/class/net").glob("*/device/driver"), *_controller_drivers()):
         found.add(link.resolve().name)
@@ -55,7 +55,7 @@ def _controller_drivers() -> list[Path]:
 
 
 def keep_time() -> None:
-    """Set the system's clock by the hardware's when they are far apart."""
+    """Set the system's clock from the hardware clock if they are far apart."""
     try:
         seconds = int(HARDWARE_CLOCK.read_text())
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def keep_time() -> None:
 
 
 def describe() -> dict[str, object]:
-    """Return what the hypervisor wants to know of this machine."""
+    """Return what the hypervisor needs to know about this machine."""
     interfaces = [path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo"]
     addresses = [address for name in interfaces if (address := find_address(name))]
     return {
@@ -79,7 +79,7 @@ def describe() -> dict[str, object]:
 
 
 def run(port_path: str) -> None:
-    """Talk on the serial port for good."""
+    """Talk on the serial port forever."""
     port = os.open(port_path, os.O_RDWR | os.O_NOCTTY)
     tty.setraw(port, termios.TCSANOW)
     asked = b""

@@ -1,7 +1,7 @@
 """The lab's hypervisor: what is powered on in the simulated vCenter runs in QEMU.
 
-A process of its own watches the simulator. A virtual machine that is switched on there boots from
-the very disks that were uploaded, on the hardware that its configuration names. What the guest
-tools inside say (host name, boot id, drivers) and the address it is reached at go back into the
-simulator, where a client finds them as it would with a real one.
+A separate process watches the simulator. A virtual machine that is powered on there boots from the
+disks that were uploaded, on the hardware in its configuration. What the guest tools report (host
+name, boot id, drivers) and the machine's address are written to the simulator, where a client finds
+them as in a real vCenter.
 """

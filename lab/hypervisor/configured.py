@@ -1,4 +1,4 @@
-"""A virtual machine as its configuration in vCenter describes it, read by this lab's needs."""
+"""A virtual machine as configured in vCenter, as far as this lab needs it."""
 
 import json
 import re
@@ -37,7 +37,7 @@ PROPERTIES = (
 
 @dataclass(frozen=True)
 class ConfiguredDisk:
-    """A virtual disk; `number` is its place among the machine's disks, as uploads are counted."""
+    """A virtual disk; `number` is its position among the machine's disks, as in uploads."""
 
     number: int
     capacity_bytes: int
@@ -48,7 +48,7 @@ class ConfiguredDisk:
 
 @dataclass(frozen=True)
 class ConfiguredVm:
-    """A virtual machine in vCenter. `key` names it for good, `moid` within one vCenter."""
+    """A virtual machine in vCenter. `key` identifies it permanently, `moid` within one vCenter."""
 
     moid: str
     key: str
@@ -59,12 +59,12 @@ class ConfiguredVm:
     firmware: str
     disks: tuple[ConfiguredDisk, ...]
     nics: tuple[tuple[str, str | None], ...]
-    # How often each act was asked for, counted by the simulator.
+    # How often each act was requested, counted by the simulator.
     reboot_requests: int
     reset_requests: int
     shutdown_requests: int
     guest_id: str
-    # What whoever made the machine wrote into its extra configuration.
+    # The creator's entries in its extra configuration.
     extra: dict[str, str]
 
     @classmethod
@@ -72,7 +72,7 @@ class ConfiguredVm:
         """Read back what `json.dumps(asdict(vm))` wrote.
 
         Raises:
-            ValueError, TypeError, KeyError: the text is not of that kind.
+            ValueError, TypeError, KeyError: the text is something else.
         """
         fields = json.loads(text)
         fields["disks"] = tuple(ConfiguredDisk(**disk) for disk in fields["disks"])
@@ -81,10 +81,10 @@ class ConfiguredVm:
 
 
 def read_vm(moid: str, properties: dict[str, Any]) -> ConfiguredVm:
-    """Turn the properties that vCenter gave into a configured machine.
+    """Turn vCenter's properties into a configured machine.
 
     Raises:
-        KeyError, AttributeError, TypeError, ValueError: something that must be there is not.
+        KeyError, AttributeError, TypeError, ValueError: something is missing or malformed.
     """
     hardware = properties["config.hardware"]
     options = {
@@ -92,7 +92,7 @@ def read_vm(moid: str, properties: dict[str, Any]) -> ConfiguredVm:
     }
     key = properties.get("config.instanceUuid") or properties.get("config.uuid") or moid
     if not PLAIN_KEY.fullmatch(key):
-        raise ValueError(f"its id {key!r} is no name for a folder")
+        raise ValueError(f"its id {key!r} cannot be the name of a folder")
     devices = list(hardware.device)
     return ConfiguredVm(
         moid=moid,

@@ -1,4 +1,4 @@
-"""One virtual machine at the DR site: its disks, its power, and what is known of its guest."""
+"""One virtual machine at the DR site: its disks, its power, and what its guest reports."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ from rescue_medium.commands import CommandFailed, run_command
 
 log = logging.getLogger(__name__)
 AGENT_PORT = 8006
-# Tools that were silent for so long count as not running.
+# Tools that have been silent for this long count as not running.
 TOOLS_SILENT_SECONDS = 20
-# A guest that has not come back this long after it was asked to reboot is reset.
+# A guest that has not rebooted this long after it was asked to is reset.
 REBOOT_LIMIT_SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the hypervisor remembers of a machine across its own restarts."""
+    """What the hypervisor remembers about a machine across its own restarts."""
 
     key: str
     moid: str
@@ -41,13 +41,13 @@ class Record:
 
 
 class HostedMachine:
-    """A machine in its folder; the folder holds hard links of the uploads and overlays on them."""
+    """A machine in its folder, with hard links to the uploads and overlays on them."""
 
     def __init__(self, folder: Path, record: Record, agent_port: int) -> None:
         self.folder = folder
         self.record = record
         self.guest = Guest(folder, record.name)
-        # Whether it was seen running by this very process: then its end is the guest's own doing.
+        # Whether this process has seen it running: if so, the guest itself ended it.
         self.was_seen_running = False
         self._agent_port = agent_port
         self._link: ToolsLink | None = None
@@ -57,16 +57,16 @@ class HostedMachine:
 
     @classmethod
     def load(cls, folder: Path, agent_port: int) -> "HostedMachine":
-        """Read back a machine that was there before.
+        """Read back a machine from its folder.
 
         Raises:
-            ValueError, TypeError, OSError: the folder is not one of a machine.
+            ValueError, TypeError, OSError: the folder is not that of a machine.
         """
         record = Record(**json.loads((folder / "record.json").read_text()))
         return cls(folder, record, agent_port)
 
     def remember(self, **changes: object) -> None:
-        """Change the record, on the disk too."""
+        """Change the record, also on disk."""
         self.record = replace(self.record, **changes)  # type: ignore[arg-type]
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".record.json"
@@ -75,15 +75,15 @@ class HostedMachine:
 
     @property
     def configured(self) -> ConfiguredVm:
-        """The machine as vCenter configured it when it was last seen there.
+        """The machine's last known configuration in vCenter.
 
         Raises:
-            ValueError, TypeError, KeyError, OSError: that is not known.
+            ValueError, TypeError, KeyError, OSError: it is not known.
         """
         return ConfiguredVm.from_json((self.folder / "vm.json").read_text())
 
     def keep_configuration(self, vm: ConfiguredVm) -> None:
-        """Keep what is needed to make the machine anew in a simulator that has forgotten it."""
+        """Keep what is needed to import the machine again after the simulator has forgotten it."""
         if vm != self._kept_configuration:
             temporary = self.folder / ".vm.json"
             temporary.write_text(json.dumps(asdict(vm), indent=2))
@@ -91,7 +91,7 @@ class HostedMachine:
             self._kept_configuration = vm
 
     def start(self, vm: ConfiguredVm, uploads: Path) -> None:
-        """Boot it from its uploaded disks, or go on where its overlays are.
+        """Boot it from its uploaded disks, or from its overlays if it has any.
 
         Raises:
             GuestFailed: a disk is missing or QEMU refuses.
@@ -111,7 +111,7 @@ class HostedMachine:
         self.guest.start(hardware, (forward,))
 
     def act_on_requests(self, vm: ConfiguredVm) -> None:
-        """Do what was asked in vCenter since the last look: reset, reboot, shut down."""
+        """Do what was requested in vCenter since the last poll: reset, reboot, shut down."""
         record = self.record
         if vm.reset_requests > record.reset_requests:
             log.info("reset vm=%s", record.name)
@@ -135,7 +135,7 @@ class HostedMachine:
         )
 
     def guest_report(self) -> dict[str, str]:
-        """Return what vCenter should show of the guest now, as extra configuration."""
+        """Return what vCenter should show about the guest now, as extra configuration."""
         if self._link is None or not self._link.is_open:
             self._link = ToolsLink(self.guest.tools_socket)
         facts = self._link.facts(TOOLS_SILENT_SECONDS)
@@ -185,7 +185,7 @@ class HostedMachine:
             )
             unfinished.rename(overlay)
         except (OSError, CommandFailed) as error:
-            raise GuestFailed(f"{self.record.name}: disk {number} is no use: {error}") from error
+            raise GuestFailed(f"{self.record.name}: disk {number} is unusable: {error}") from error
         return overlay
 
     def _leave_boot(self) -> None:
@@ -196,7 +196,7 @@ class HostedMachine:
     def _reset_when_it_hangs(self) -> None:
         waited_seconds = time.monotonic() - self._reboot_asked_at
         if self._left_boot_id is not None and waited_seconds > REBOOT_LIMIT_SECONDS:
-            log.warning("the guest did not reboot, it is reset vm=%s", self.record.name)
+            log.warning("the guest did not reboot, resetting it vm=%s", self.record.name)
             self._reboot_asked_at = time.monotonic()
             with contextlib.suppress(GuestFailed):
                 self.guest.reset()
@@ -206,7 +206,7 @@ class HostedMachine:
 
 
 def silent_report() -> dict[str, str]:
-    """Return what vCenter should show of a guest that says nothing."""
+    """Return what vCenter should show about a guest that reports nothing."""
     return {
         "SET.guest.ipAddress": "",
         "SET.guest.hostName": "",

@@ -1,8 +1,8 @@
-"""Make a machine anew in a simulator that was restarted and has forgotten it.
+"""Import a machine again after the simulator was restarted and has forgotten it.
 
 A real vCenter keeps its inventory; vcsim loses it with its process. The hypervisor still has the
 uploaded disks and the overlays, so the machine is imported again under its name and marker, and
-goes on from its overlays.
+continues from its overlays.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ from vsphere.spec import MARKER_KEY
 CHUNK_BYTES = 1 << 20
 
 
-def make_anew(machine: HostedMachine, vcenter: Vcenter) -> None:
+def import_again(machine: HostedMachine, vcenter: Vcenter) -> None:
     """Import the machine again, and power it on if it was on.
 
     Raises:
-        VcenterUnreachable: vCenter does not answer or refuses it.
-        ValueError, TypeError, KeyError, OSError: what is known of the machine is no use.
+        VcenterUnreachable: vCenter does not answer, or refuses it.
+        ValueError, TypeError, KeyError, OSError: the machine's files are incomplete.
     """
     vm = machine.configured
     try:

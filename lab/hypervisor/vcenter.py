@@ -1,4 +1,4 @@
-"""The hypervisor's door to the simulated vCenter: read the machines, report about them."""
+"""The hypervisor's connection to the simulated vCenter: read machines, report about guests."""
 
 import contextlib
 import logging
@@ -14,18 +14,18 @@ from lab.hypervisor.configured import PROPERTIES, ConfiguredVm, read_vm
 from vsphere import Credentials
 
 log = logging.getLogger(__name__)
-# pyvmomi lets the faults of every layer below it pass.
+# pyvmomi passes on the errors of all layers below it.
 FAULTS = (OSError, vmodl.MethodFault, vmodl.RuntimeFault, EOFError, ValueError)
 UNREADABLE = (KeyError, AttributeError, TypeError, ValueError)
 LIMIT_SECONDS = 30
 
 
 class VcenterUnreachable(Exception):
-    """The simulator does not answer, or not as it should; the text says how."""
+    """The simulator does not answer, or answers wrongly; the text says how."""
 
 
 class Vcenter:
-    """A session with the simulator, made when it is needed and made anew when it is lost."""
+    """A session with the simulator, opened when needed, and again if it is lost."""
 
     def __init__(self, host: str, port: int, user: str, password: str, ca_path: Path) -> None:
         self.credentials = Credentials(host, port, user, password, None, ca_path)
@@ -36,10 +36,10 @@ class Vcenter:
         self._unreadable: set[str] = set()
 
     def read_vms(self) -> list[ConfiguredVm]:
-        """Return all virtual machines. One that cannot be read is left out and logged once.
+        """Return all virtual machines. One that cannot be read is left out, and logged once.
 
         Raises:
-            VcenterUnreachable: no list could be had at all.
+            VcenterUnreachable: the list cannot be read.
         """
         with self._session() as service:
             objects = self._retrieve(service.RetrieveContent())
@@ -50,14 +50,14 @@ class Vcenter:
             except UNREADABLE as error:
                 if moid not in self._unreadable:
                     self._unreadable.add(moid)
-                    log.warning("a machine is not understood moid=%s error=%r", moid, error)
+                    log.warning("a machine cannot be read moid=%s error=%r", moid, error)
         return found
 
     def report(self, moid: str, options: Mapping[str, str]) -> None:
-        """Write what is known of a guest into the machine's extra configuration.
+        """Write what is known about a guest to the machine's extra configuration.
 
         Raises:
-            VcenterUnreachable: it was not taken.
+            VcenterUnreachable: vCenter did not accept it.
         """
         values = [vim.option.OptionValue(key=key, value=value) for key, value in options.items()]
         with self._session() as service:
@@ -65,10 +65,10 @@ class Vcenter:
             vm.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=values))
 
     def power_off(self, moid: str) -> None:
-        """Have vCenter know that the machine is off.
+        """Tell vCenter that the machine is off.
 
         Raises:
-            VcenterUnreachable: it was not taken.
+            VcenterUnreachable: vCenter did not accept it.
         """
         with self._session() as service:
             vim.VirtualMachine(moid, service._stub).PowerOffVM_Task()

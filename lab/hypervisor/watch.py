@@ -1,4 +1,4 @@
-"""Watch the simulated vCenter and make QEMU follow it, one look a second, for good."""
+"""Poll the simulated vCenter every second, and make QEMU follow it."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lab.hypervisor.configured import ConfiguredVm
 from lab.hypervisor.machine import HostedMachine, Record, silent_report
-from lab.hypervisor.restore import make_anew
+from lab.hypervisor.restore import import_again
 from lab.hypervisor.vcenter import Vcenter, VcenterUnreachable
 from lab.processes import OwnProcess
 from lab.qemu import GuestFailed
@@ -19,7 +19,7 @@ HIGHEST_NUMBER = 250
 
 
 class Hypervisor:
-    """All machines of one simulated vCenter. Only machines with uploaded disks are its business."""
+    """All machines of one simulated vCenter that have uploaded disks."""
 
     def __init__(
         self, vcenter: Vcenter, state_path: Path, uploads: Path, folder: Path, agent_port: int
@@ -35,11 +35,11 @@ class Hypervisor:
         self._load()
 
     def run(self, stop: threading.Event) -> None:
-        """Look and act until told to stop. The machines keep running afterwards."""
+        """Poll and act until told to stop. The machines keep running afterwards."""
         was_reachable = True
         while not stop.is_set():
             try:
-                self.look_once()
+                self.poll_once()
                 was_reachable = True
             except VcenterUnreachable as error:
                 if was_reachable:
@@ -48,8 +48,8 @@ class Hypervisor:
             stop.wait(INTERVAL_SECONDS)
         self._vcenter.close()
 
-    def look_once(self) -> None:
-        """Compare vCenter with what runs, and act on each difference.
+    def poll_once(self) -> None:
+        """Compare vCenter with what is running, and act on each difference.
 
         Raises:
             VcenterUnreachable: vCenter could not be read; nothing was changed.
@@ -59,7 +59,7 @@ class Hypervisor:
         if instance != self._instance_seen:
             self._instance_seen = instance
             self._reported.clear()
-            if self._make_forgotten_anew({vm.key for vm in vms}, instance):
+            if self._import_forgotten({vm.key for vm in vms}, instance):
                 vms = self._vcenter.read_vms()
         for vm in vms:
             try:
@@ -81,7 +81,7 @@ class Hypervisor:
             log.info("found vm=%s moid=%s %s", machine.record.name, machine.record.moid, running)
 
     def _instance(self) -> str:
-        """Return a word that is the same as long as the simulator's process is the same."""
+        """Return an id of the simulator's process."""
         try:
             process = OwnProcess.of(json.loads(self._state_path.read_text())["pid"])
         except (OSError, ValueError, KeyError) as error:
@@ -115,7 +115,7 @@ class Hypervisor:
 
     @staticmethod
     def _is_another(machine: HostedMachine, vm: ConfiguredVm, instance: str) -> bool:
-        """Tell whether a machine of the same name was removed, and this one made in its place."""
+        """Tell whether the machine was removed, and this one created in its place."""
         return machine.record.vcenter == instance and machine.record.moid != vm.moid
 
     def _has_uploads(self, vm: ConfiguredVm) -> bool:
@@ -164,24 +164,24 @@ class Hypervisor:
             self._reported[moid] = report
 
     def _give_up(self, vm: ConfiguredVm, error: Exception) -> None:
-        """A machine that cannot run is off in vCenter too; the reason is in its configuration."""
+        """Power a machine that cannot run off in vCenter; its configuration gives the reason."""
         log.error("cannot run vm=%s error=%s", vm.name, error)
         self._report(vm.moid, {**silent_report(), "lab.error": str(error)[:2000]})
         self._vcenter.power_off(vm.moid)
 
-    def _make_forgotten_anew(self, present_keys: set[str], instance: str) -> bool:
-        """Import what a simulator that was started anew no longer knows; True if there was any."""
+    def _import_forgotten(self, present_keys: set[str], instance: str) -> bool:
+        """Import again what a restarted simulator has forgotten; return whether there was any."""
         forgotten = [
             machine
             for key, machine in self._machines.items()
             if key not in present_keys and machine.record.vcenter != instance
         ]
         for machine in forgotten:
-            log.info("vCenter has forgotten it, it is made anew vm=%s", machine.record.name)
+            log.info("vCenter has forgotten it, importing it again vm=%s", machine.record.name)
             try:
-                make_anew(machine, self._vcenter)
+                import_again(machine, self._vcenter)
             except (VcenterUnreachable, ValueError, TypeError, KeyError, OSError) as error:
-                log.error("it could not be made vm=%s error=%s", machine.record.name, error)
+                log.error("it could not be imported vm=%s error=%s", machine.record.name, error)
         return bool(forgotten)
 
     def _forget_removed(self, present_keys: set[str], instance: str) -> None:

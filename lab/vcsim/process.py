@@ -33,7 +33,7 @@ BUILD_SECONDS = 600
 
 
 def ensure_binary() -> Path:
-    """Return the binary, built now if its sources have changed. Two callers may call at once."""
+    """Return the binary, built now if its sources have changed. Safe to call concurrently."""
     digest = hashlib.sha256()
     for source in sorted([*SOURCES.glob("*.go"), SOURCES / "build.sh"]):
         digest.update(source.read_bytes())
@@ -104,7 +104,7 @@ class Vcsim:
         return self._admin("POST", settings)
 
     def no_faults(self) -> None:
-        """Put everything right again."""
+        """Stop all faults."""
         self._admin("DELETE", None)
 
     def disk_path(self, vm_moid: str, number: int) -> Path:
@@ -112,11 +112,11 @@ class Vcsim:
         return self.uploads / vm_moid / f"disk-{number}.vmdk"
 
     def is_running(self) -> bool:
-        """Tell whether the process is there."""
+        """Tell whether the process is running."""
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """End the process, by force if it does not end by itself."""
+        """End the process, by force if necessary."""
         self.process.terminate()
         try:
             self.process.wait(timeout=10)
@@ -151,9 +151,9 @@ def start_vcsim(
     log: Path | None = None,
     **flags: int | str,
 ) -> Vcsim:
-    """Start a simulator whose files lie in `folder`, and wait until it answers.
+    """Start a simulator with its files in `folder`, and wait until it answers.
 
-    `port` 0 takes a free one. `flags` are further flags of the binary with `_` for `-`:
+    `port` 0 means a free one. `flags` are further flags of the binary with `_` for `-`:
     `model="esx"`, `machines=100`, `lease_timeout=2`, `datastore_capacity=1 << 30`.
     """
     folder.mkdir(parents=True, exist_ok=True)

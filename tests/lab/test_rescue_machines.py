@@ -65,24 +65,24 @@ def test_without_address_or_code_nobody_can_begin(address: str, code: str) -> No
 def test_the_file_follows_the_consoles(tmp_path: Path, machine: SourceMachine) -> None:
     said: list[str] = []
     watch = RescueWatch(tmp_path, [machine], said.append)
-    watch.look_once()
+    watch.poll_once()
     assert not rescue_file(tmp_path).exists()
 
     show(machine, "10.0.2.15", "AAAA-BBBB")
-    watch.look_once()
-    watch.look_once()
+    watch.poll_once()
+    watch.poll_once()
     entry = {"address": "127.0.1.11", "port": 28006, "code": "AAAA-BBBB"}
     assert json.loads(rescue_file(tmp_path).read_text()) == {"web-01": entry}
     assert stat.S_IMODE(rescue_file(tmp_path).stat().st_mode) == 0o600
     assert said == ["web-01 waits to be restored at 127.0.1.11:28006, code AAAA-BBBB"]
 
     show(machine, "10.0.2.15", "CCCC-DDDD")
-    watch.look_once()
+    watch.poll_once()
     assert read_rescue_file(tmp_path)["web-01"]["code"] == "CCCC-DDDD"
 
     # Its power is cut: nobody waits there.
     (machine.folder / "qemu.pid.json").unlink()
-    watch.look_once()
+    watch.poll_once()
     assert not rescue_file(tmp_path).exists()
     watch.stop()
 
@@ -93,7 +93,7 @@ def test_a_machine_that_runs_its_own_system_is_let_go(
     said: list[str] = []
     watch = RescueWatch(tmp_path, [machine], said.append)
     show(machine, "10.0.2.15", "AAAA-BBBB")
-    watch.look_once()
+    watch.poll_once()
     assert machine.is_in_rescue
     assert "web-01" in read_rescue_file(tmp_path)
 
@@ -104,11 +104,11 @@ def test_a_machine_that_runs_its_own_system_is_let_go(
     connections[-1].sendall(json.dumps(FACTS).encode() + b"\n")
 
     def is_let_go() -> bool:
-        watch.look_once()
+        watch.poll_once()
         return not machine.is_in_rescue
 
     wait_until(is_let_go, "the machine to leave rescue", 10)
-    watch.look_once()
+    watch.poll_once()
     assert read_rescue_file(tmp_path) == {}
     assert said[-1] == "web-01 runs from its own disks"
     for connection in connections:

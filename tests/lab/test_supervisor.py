@@ -32,7 +32,7 @@ def test_a_program_that_dies_is_started_again_and_noted(program: Program) -> Non
         assert said == []
         program.process.send(signal.SIGKILL)
         wait_until(lambda: starts(program) == 2, "the second start", 30)
-        assert said == ["sleeper had ended; it is started again"]
+        assert said == ["sleeper has ended. Restarting it"]
     finally:
         supervisor.stop()
 
@@ -42,7 +42,7 @@ def test_a_program_that_cannot_live_is_started_ever_more_rarely(tmp_path: Path) 
     said: list[str] = []
     supervisor = Supervisor(lambda: [program], said.append)
     for _ in range(50):
-        supervisor.look_once()
+        supervisor.poll_once()
         wait_until(lambda: not program.is_running, "its end", 10)
     assert len(said) <= 2
 
@@ -53,7 +53,7 @@ def test_a_program_that_is_not_there_is_said_and_nothing_else_is_kept_up(
     missing = Program("missing", "source", ("/no/such/program",), {}, tmp_path)
     said: list[str] = []
     supervisor = Supervisor(lambda: [missing, program], said.append)
-    supervisor.look_once()
+    supervisor.poll_once()
     assert "missing does not start" in said[0]
     assert program.is_running
 
@@ -61,11 +61,11 @@ def test_a_program_that_is_not_there_is_said_and_nothing_else_is_kept_up(
 def test_what_is_no_longer_wanted_is_not_started(program: Program) -> None:
     wanted = [program]
     supervisor = Supervisor(lambda: list(wanted), lambda text: None)
-    supervisor.look_once()
+    supervisor.poll_once()
     assert program.is_running
     wanted.clear()
     program.kill()
-    supervisor.look_once()
+    supervisor.poll_once()
     assert not program.is_running
 
 
@@ -115,12 +115,12 @@ def test_what_was_not_wanted_for_a_while_has_not_ended_by_itself(program: Progra
     said: list[str] = []
     wanted = [program]
     supervisor = Supervisor(lambda: wanted, said.append)
-    supervisor.look_once()
+    supervisor.poll_once()
     wait_until(lambda: starts(program) == 1, "the first start", 30)
     wanted.clear()
-    supervisor.look_once()
+    supervisor.poll_once()
     program.kill()
     wanted.append(program)
-    supervisor.look_once()
+    supervisor.poll_once()
     wait_until(lambda: starts(program) == 2, "the second start", 30)
     assert said == []

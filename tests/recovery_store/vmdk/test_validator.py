@@ -188,7 +188,7 @@ def test_a_directory_that_puts_a_table_elsewhere_is_refused() -> None:
 def test_grains_of_two_tables_without_the_first_table_are_refused() -> None:
     stream = full_stream()
     start = place(stream, "marker 1")
-    with pytest.raises(StreamRefused, match="before table 0 itself"):
+    with pytest.raises(StreamRefused, match="comes before table 0"):
         judge(stream[:start] + stream[start + 5 * 512 :])
 
 

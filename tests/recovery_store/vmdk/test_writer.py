@@ -91,12 +91,12 @@ def test_grains_must_ascend() -> None:
     writer = make_writer()
     writer.grain(5, compressed(1))
     for index in (5, 4, -1):
-        with pytest.raises(VmdkLimit, match="cannot follow"):
+        with pytest.raises(VmdkLimit, match="is out of order"):
             writer.grain(index, compressed(1))
 
 
 def test_a_grain_outside_the_disk_is_refused() -> None:
-    with pytest.raises(VmdkLimit, match="cannot follow"):
+    with pytest.raises(VmdkLimit, match="is out of order"):
         make_writer(GRAIN_BYTES).grain(1, compressed(1))
 
 
