@@ -1,1 +1,1 @@
-"""Measure what the product promises, each figure beside its peer, in the same run."""
+"""Measure what the product promises, each figure together with its peer, in the same run."""

@@ -33,9 +33,9 @@ _HERE = Path(__file__).parent
 
 
 def main(names: list[str]) -> int:
-    """Run the named benchmarks; return 0 when every figure is met, else 1.
+    """Run the named benchmarks; return 0 if every figure is met, else 1.
 
-    Rows appear, and are kept, as they come: one benchmark that fails takes no other with it.
+    Rows are printed and kept as they are measured: a benchmark that fails does not stop the others.
     """
     home = Path(os.environ.get("UNDERSTUDY_HOME", _HERE.parent / ".understudy"))
     cache = home / "bench"
@@ -59,7 +59,7 @@ def main(names: list[str]) -> int:
         figures += measured
         _keep(figures, started_at)
     for name in failed:
-        print(f"{name} could not be measured; why is above.", file=sys.stderr)
+        print(f"{name} could not be measured; see the error above.", file=sys.stderr)
     return 0 if not failed and all(figure.met for figure in figures) else 1
 
 

@@ -1,7 +1,7 @@
-"""A base image through the agent over TLS on loopback, beside reading and deflating alone.
+"""A base image through the agent over TLS on loopback, compared with only reading and deflating.
 
-The agent is a process of its own and serves the image as a disk; this process is the core and
-keeps the point in a store. The peer does nothing but read and deflate, with as many threads.
+The agent is a separate process and serves the image as a disk; this process is the core and keeps
+the point in a store. The peer only reads and deflates, with as many threads.
 """
 
 import os
@@ -29,7 +29,7 @@ def run(work: Path) -> list[Figure]:
     """Measure both in one run, after the image has been read once."""
     image = ensure_disk_image(work.parent)
     _read_and_deflate(image, is_warm_up=True)
-    # In turns, the best counts: what else this computer does hits both.
+    # Alternating, and the best counts, so that other load on this computer affects both.
     alone_runs, agent_runs = [], []
     for turn in range(_TURNS):
         alone_runs.append(_read_and_deflate(image))
@@ -90,7 +90,7 @@ def _data_bytes(image: Path) -> int:
 
 
 def _through_the_agent(work: Path, image: Path) -> tuple[float, int]:
-    """Return the seconds of a base image, and the most memory that the agent held."""
+    """Return the seconds that a base image takes, and the agent's peak memory."""
     with running_agent(work, image) as agent:
         started = time.monotonic()
         with Store(work / "store").begin_point(

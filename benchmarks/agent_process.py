@@ -1,4 +1,4 @@
-"""An agent in a process of its own, for what is measured through it."""
+"""An agent in a separate process, for benchmarks."""
 
 import json
 import subprocess
@@ -22,16 +22,16 @@ class RunningAgent:
     process_id: int
 
     def peak_bytes(self) -> int:
-        """Return the most memory that the agent has held."""
+        """Return the agent's peak memory."""
         for line in Path(f"/proc/{self.process_id}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-        raise RuntimeError("the kernel does not tell the agent's peak memory")
+        raise RuntimeError("the kernel does not report the agent's peak memory")
 
 
 @contextmanager
 def running_agent(work: Path, disk: Path, mode: str = "protect") -> Iterator[RunningAgent]:
-    """Start an agent that serves an image as its disk, or in mode `restore` writes to it."""
+    """Start an agent that serves an image as its disk, or writes to it in mode `restore`."""
     configuration = work / "agent.json"
     entries = {
         "mode": mode,

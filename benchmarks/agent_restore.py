@@ -1,9 +1,9 @@
-"""A restore through the agent over TLS on loopback, beside what limits it.
+"""A restore through the agent over TLS on loopback, compared with what limits it.
 
-The agent is a process of its own and writes to a file in place of a disk; this process is the core
-and sends a point of a store. The peers do with the same grains only one thing, with a thread per
-core: read and inflate them, or write as many bytes to the same places of such a file, also past the
-page cache. In turns, after the store's file was read once; the best of three each counts.
+The agent is a separate process and writes to a file instead of a disk; this process is the core and
+sends a point from a store. Each peer does one thing with the same grains, with a thread per core:
+read and inflate them, or write as many bytes to the same offsets of such a file, also bypassing the
+page cache. They alternate, after the store's file was read once; the best of three counts.
 """
 
 import mmap
@@ -32,7 +32,7 @@ _STORE = [sys.executable, "-m", "recovery_store"]
 
 
 def run(work: Path) -> list[Figure]:
-    """Restore a base image of the disk; let `cmp` judge what was written."""
+    """Restore a base image of the disk, and verify it with `cmp`."""
     image = ensure_disk_image(work.parent)
     store = Store(work / "store")
     point_id = run_command([*_STORE, "import", store.root, "--machine", "bench", image]).output
@@ -86,7 +86,7 @@ def _make_blank(disk: Path, capacity_bytes: int) -> None:
 
 
 def _restore(work: Path, plan: RestorePlan, disk: Path, token: str) -> tuple[float, int]:
-    """Return the seconds until the disk is whole, and the most memory that the agent held."""
+    """Return the seconds until the disk is complete, and the agent's peak memory."""
     folder = work / token
     folder.mkdir()
     with running_agent(folder, disk, settings={"mode": "restore"}) as agent:
@@ -97,7 +97,7 @@ def _restore(work: Path, plan: RestorePlan, disk: Path, token: str) -> tuple[flo
 
 
 def _each_run(plan: RestorePlan, act: Callable[[RestoreRun], object]) -> float:
-    """Return the seconds to read all runs and have the threads do it to each."""
+    """Return the seconds to read all runs and have the threads process each."""
     started = time.monotonic()
     pending: deque[Future[object]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -121,7 +121,7 @@ def _inflate(entry: RestoreRun) -> None:
 
 
 def _write_alone(plan: RestorePlan, disk: Path) -> float:
-    """Return the seconds to write as many bytes to the same places, past the page cache."""
+    """Return the seconds to write as many bytes to the same offsets, bypassing the page cache."""
     buffer = mmap.mmap(-1, 64 * GRAIN_BYTES)
     buffer[:] = os.urandom(GRAIN_BYTES) * 64
     descriptor = os.open(disk, os.O_RDWR | os.O_DIRECT)

@@ -1,8 +1,8 @@
-"""A real disk image to measure with: 8 GiB of ext4, 4 GB of files in it, and changes to it.
+"""A realistic disk image for benchmarks: 8 GiB of ext4 with 4 GB of files, and changes to it.
 
-The files are this computer's own programs and libraries, neither zeros nor noise. Where there
-are not enough of them they repeat, each time turned by another number of bytes, so that no two
-grains of the disk are the same.
+The files are this computer's own programs and libraries, neither zeros nor noise. If there are not
+enough, they repeat, each time rotated by another number of bytes, so that no two grains of the disk
+are the same.
 """
 
 import os
@@ -22,7 +22,7 @@ _TURN_BYTES = 1021
 
 
 def ensure_disk_image(cache: Path) -> Path:
-    """Return the image, made at the first call; do not change it, copy it."""
+    """Return the image, which is made by the first call. Copy it; do not change it."""
     path = cache / "disk-8GiB.raw"
     if path.exists():
         return path
@@ -40,13 +40,13 @@ def ensure_disk_image(cache: Path) -> Path:
 
 
 def copy_image(image: Path, target: Path) -> Path:
-    """Copy an image with its holes."""
+    """Copy an image and its holes."""
     subprocess.run(["cp", "--sparse=always", image, target], check=True)
     return target
 
 
 def change_image(image: Path, fraction: float, seed: int) -> int:
-    """Overwrite that fraction of the disk in random blocks of 4 KiB; return how many."""
+    """Overwrite that fraction of the disk in random blocks of 4 KiB; return their number."""
     rng = random.Random(seed)
     content = _some_content()
     blocks = image.stat().st_size // _BLOCK_BYTES
@@ -77,7 +77,7 @@ def _fill_tree(tree: Path, wanted_bytes: int) -> None:
             except OSError:
                 continue  # files come and go on a running system
         if done_bytes == before:
-            raise RuntimeError(f"No files to make a disk of under {', '.join(_SOURCES)}")
+            raise RuntimeError(f"There are no files to make a disk of in {', '.join(_SOURCES)}")
         turn += 1
 
 
@@ -104,7 +104,7 @@ def _files() -> Iterator[Path]:
 
 
 def _some_content() -> bytes:
-    """Return some megabytes of real files, to write over blocks with."""
+    """Return some megabytes of real files, to overwrite blocks with."""
     parts: list[bytes] = []
     total = 0
     for path in _files():

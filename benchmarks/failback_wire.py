@@ -1,9 +1,9 @@
-"""What a failback sends to the source core, beside the changed points' files and the quote.
+"""What a failback sends to the source core, compared with the changed points' files and the quote.
 
-The machine failed over to this core and wrote 1 % of its disk since, a fifth in each of five
-points. The quote is made then, as the dialog makes it. The machine goes on writing at the same rate
-while the catch-up point, the last one before the freeze and the final point are taken and sent,
-over a link that counts; restoring the disks in between is left out. Its writes are blocks of 4 KiB
+The machine failed over to this core and has written 1 % of its disk since, a fifth in each of five
+points. Then the quote is made, as in the dialog. The machine continues to write at the same rate
+while the catch-up point, the last one before the freeze and the final point are taken and sent over
+a link that counts bytes. Restoring the disks in between is omitted. The writes are blocks of 4 KiB
 all over the disk, so hardly anything is written twice, which the quote does not expect.
 """
 
@@ -33,7 +33,7 @@ _QUOTE_LIMIT = 0.2
 
 
 def run(work: Path) -> list[Figure]:
-    """Fail back what changed, as far as the source core's store."""
+    """Send what changed to the source core's store."""
     image = _part_of(ensure_disk_image(work.parent), work / "disk.raw")
     store = work / "home" / "store"
     run_command([sys.executable, "-m", "recovery_store", "import", store, "--machine=bench", image])
@@ -63,7 +63,7 @@ def run(work: Path) -> list[Figure]:
 
 
 def _part_of(image: Path, target: Path) -> Path:
-    """Copy the beginning of an image: a whole one would take minutes and tell no more."""
+    """Copy the beginning of an image: all of it would take minutes and show no more."""
     with image.open("rb") as whole, target.open("wb") as part:
         for _ in range(_DISK_BYTES >> 20):
             part.write(whole.read(1 << 20))
@@ -121,7 +121,7 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
 
 
 class _Writing:
-    """A machine that writes at an even rate; the time between its points is made up."""
+    """A machine that writes at a constant rate; the time between its points is simulated."""
 
     def __init__(self, machine: Any, image: Path, point_id: Any) -> None:
         self._machine = machine
@@ -130,7 +130,7 @@ class _Writing:
         self._seeds = itertools.count(1)
 
     def take_point(self, since_newest: timedelta) -> Any:
-        """Write as much as the machine does in that time, and take an incremental."""
+        """Write as much as the machine would in that time, and take an incremental."""
         from protected_machines.points.index import index_point
         from protected_machines.points.store import open_store
         from recovery_store.importing import import_images

@@ -1,4 +1,4 @@
-"""One measured figure beside its peer, and how commands are measured."""
+"""A measured figure with its peer, and how commands are measured."""
 
 import subprocess
 import threading
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured.
+    """One measurement.
 
     ours, peer: in `unit`; the peer is what the requirement compares with.
-    ratio: the number that the requirement limits, mostly ours by peer.
+    ratio: the number that the requirement limits, usually ours divided by peer.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Run:
-    """How long a command took, and the most memory it held."""
+    """How long a command took, and its peak memory."""
 
     seconds: float
     peak_bytes: int
@@ -48,7 +48,7 @@ class Run:
 
 
 def run_command(command: Sequence[object]) -> Run:
-    """Run a command to its end; raises if it fails."""
+    """Run a command; raise if it fails."""
     started = time.monotonic()
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, text=True
@@ -62,7 +62,7 @@ def run_command(command: Sequence[object]) -> Run:
 
 
 class _PeakMemory:
-    """Watches a process; the kernel's own sum for a child counts its parent's memory too."""
+    """Polls a process's memory; the kernel's own figure for a child includes its parent's."""
 
     def __init__(self, pid: int) -> None:
         self._status = Path(f"/proc/{pid}/status")

@@ -1,6 +1,6 @@
 """The Replication page with 2,000 machines and 200,000 recovery points: time and queries.
 
-It runs in a process of its own, since a core's settings are read once, at import.
+It runs in a separate process, since a core's settings are read once, at import.
 """
 
 import json
@@ -25,7 +25,7 @@ _URL = "/replication/"
 
 
 def run(work: Path) -> list[Figure]:
-    """Measure the page as the server makes it, beside its limit; and its number of queries."""
+    """Measure the page as the server renders it, against its limit, and its number of queries."""
     environment = {**os.environ, "UNDERSTUDY_HOME": str(work / "home")}
     environment["DJANGO_SETTINGS_MODULE"] = "console.settings"
     environment.pop("DATABASE_URL", None)
@@ -74,7 +74,7 @@ def _measure() -> dict[str, float]:
     from replication.models import Pairing
 
     newest = Pairing.objects.order_by("-created_at")[0]
-    # As it opens, and with the machines of one core opened to leaf through; the slower one counts.
+    # As it opens, and on the second page of one core's machines; the slower one counts.
     addresses = (_URL, f"{_URL}?core={newest.pk}&page=2")
     return {
         "page_ms": max(_time_ms(client, address) for address in addresses),

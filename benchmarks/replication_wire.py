@@ -1,4 +1,4 @@
-"""Bytes that go over the wire between two cores, beside the bytes of the files replicated."""
+"""Bytes that two cores exchange, compared with the size of the replicated files."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ _LIMIT = 1.02
 
 
 def run(work: Path) -> list[Figure]:
-    """Replicate a base image and an incremental; count what the link carried, both ways."""
+    """Replicate a base image and an incremental; count the bytes on the link, both ways."""
     image = copy_image(ensure_disk_image(work.parent), work / "disk.raw")
     store = work / "home" / "store"
     command = [sys.executable, "-m", "recovery_store", "import", store, "--machine", "bench"]

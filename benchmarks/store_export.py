@@ -1,4 +1,4 @@
-"""Export of a point with ten incrementals to a file, beside qemu-img and `cp`."""
+"""Export of a point with ten incrementals to a file, compared with qemu-img and `cp`."""
 
 import sys
 from pathlib import Path
@@ -31,15 +31,15 @@ def newest_vmdk(store: Path, point_id: str) -> Path:
 def run(work: Path) -> list[Figure]:
     """Measure `export`, `cp` of its result, and `qemu-img convert` of the same chain.
 
-    `cp` is over when the bytes are in memory; so is the export. A copy that outlives a power cut
-    waits for the disk as well, so both are measured that way too.
+    `cp` ends once the bytes are in memory, and so does the export. A copy that survives a power cut
+    also waits for the disk, so both are measured that way too.
     """
     store, point_id, image = build_chain(work)
     exported, copied = work / "exported.vmdk", work / "copy.vmdk"
-    # Each several times and in turns, the best counts: what else this computer does hits both.
+    # Alternating, and the best counts, so that other load on this computer affects both.
     exports, copies, synced_exports, synced_copies = [], [], [], []
     for _ in range(_TURNS):
-        # Each finds as much memory just given back as the other: fresh pages cost seconds.
+        # Both find equally much memory just freed: fresh pages cost seconds.
         exported.unlink(missing_ok=True)
         exports.append(run_command([*_STORE, "export", store, point_id, 0, exported]))
         synced_exports.append(exports[-1].seconds + run_command(["sync", exported]).seconds)

@@ -17,7 +17,7 @@ _STORE = [sys.executable, "-m", "recovery_store"]
 
 
 def run(work: Path) -> list[Figure]:
-    """Measure the incremental's time and stored bytes beside what they cannot go below."""
+    """Measure the incremental's time and stored bytes against their lower bounds."""
     before = ensure_disk_image(work.parent)
     image = copy_image(before, work / "disk.raw")
     store = work / "store"

@@ -1,7 +1,7 @@
 """A restore plan of a chain, written to a disk by the rescue agent's own writer, without a network.
 
-The disk is a file. The peer only inflates: as many grains, a thread per core, nothing written.
-In turns, after the base image was read once; the best of three each counts.
+The disk is a file. The peer only inflates as many grains, with a thread per core. They alternate,
+after the base image was read once; the best of three counts.
 """
 
 import sys
@@ -36,7 +36,7 @@ _STORE = [sys.executable, "-m", "recovery_store"]
 
 
 def run(work: Path) -> list[Figure]:
-    """Restore a point, then only what changed since; let `compare` judge the disk both times."""
+    """Restore a point, then only what changed since; verify the disk with `compare` each time."""
     image = copy_image(ensure_disk_image(work.parent), work / "disk.raw")
     store = Store(work / "store")
     base = _import(store, image)
@@ -78,7 +78,7 @@ def _whole(store: Store, base: Manifest, point: Manifest, disk: Path) -> Figure:
         disk.unlink(missing_ok=True)
         with store.plan_restore(point.machine_id, point.point_id, 0) as plan:
             restoring.append(_restore(plan, disk) / plan.data_bytes)
-    # By bytes as they are stored, since the point holds a few grains more than the base image.
+    # Compared by stored bytes, since the point holds a few more grains than the base image.
     rate = 1 / min(restoring) / 1e6
     alone_rate = base.stored_bytes / min(inflating) / 1e6
     return Figure(
@@ -94,7 +94,7 @@ def _whole(store: Store, base: Manifest, point: Manifest, disk: Path) -> Figure:
 
 
 def _since(store: Store, point: Manifest, since: Manifest, disk: Path) -> Figure:
-    """Bring the disk up to the newest point; count what that takes."""
+    """Update the disk to the newest point; count the bytes and seconds."""
     file_bytes = store.bytes_since(point.machine_id, point.point_id, since.point_id)
     with store.plan_restore(point.machine_id, point.point_id, 0, since.point_id) as plan:
         seconds = _restore(plan, disk)
@@ -128,7 +128,7 @@ def _restore(plan: RestorePlan, disk: Path) -> float:
 
 
 def _inflating_alone(vmdk: Path) -> float:
-    """Return the seconds to read a stream and inflate each grain with isal, nothing else."""
+    """Return the seconds to read a stream and inflate each grain with isal."""
 
     def inflate_all(grains: list[memoryview]) -> None:
         for grain in grains:
@@ -141,7 +141,7 @@ def _inflating_alone(vmdk: Path) -> float:
 
 
 def _batches(stream: memoryview) -> Iterator[list[memoryview]]:
-    """Yield the compressed grains of a stream, some at a time."""
+    """Yield the compressed grains of a stream in batches."""
     batch: list[memoryview] = []
     at = OVERHEAD_SECTORS * SECTOR_BYTES
     while at < len(stream):

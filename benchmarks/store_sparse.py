@@ -1,4 +1,4 @@
-"""A disk of 1 TiB with 2 GB in it, beside those 2 GB alone."""
+"""A disk of 1 TiB with 2 GB of data, compared with a disk of only those 2 GB."""
 
 import os
 import sys
@@ -59,7 +59,7 @@ def _measure(work: Path, name: str, spread: int) -> dict[str, Run]:
 
 
 def _spread_content(source: Path, target: Path, spread: int) -> None:
-    """Copy 2 GB of the source in pieces, each `spread` times its length behind the last."""
+    """Copy 2 GB of the source in pieces, spaced `spread` times their length apart."""
     with source.open("rb") as content, target.open("wb") as file:
         position = done_bytes = 0
         while done_bytes < _DATA_BYTES:
@@ -67,7 +67,7 @@ def _spread_content(source: Path, target: Path, spread: int) -> None:
             if not piece:
                 raise RuntimeError(f"{source} holds less than {_DATA_BYTES} bytes")
             if piece.count(0) > len(piece) // 2:
-                continue  # a hole is no content
+                continue  # leave holes out
             file.seek(position)
             file.write(piece)
             done_bytes += len(piece)

@@ -1,7 +1,7 @@
-"""Two real cores for what is measured between them: this process is one, the other is a gunicorn.
+"""Two real cores for benchmarks: this process is one, a gunicorn the other.
 
-Between them stands a link that counts. A benchmark that wants them runs itself as a process with a
-home of its own, since Django takes its settings once.
+The link between them counts bytes. A benchmark that uses them runs itself as a process with its own
+home, since Django reads its settings once.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 
 def measure_as_core(module: str, name: str, home: Path, *words: object) -> dict[str, float]:
-    """Run a module as a process of the core of that name and home; return the JSON it prints."""
+    """Run a module as a process of a core with that name and home; return the JSON it prints."""
     environment = {
         **os.environ,
         "UNDERSTUDY_HOME": str(home),
@@ -51,7 +51,7 @@ def begin_core() -> None:
 
 @contextmanager
 def peer_behind_link(home: Path, name: str) -> Iterator[tuple[Any, Any]]:
-    """Run another core; yields the link to it and the peer itself."""
+    """Run another core; yield the link to it, and the peer."""
     from tests.places.link import Link
     from tests.places.peer_core import PeerCore
 
@@ -69,7 +69,7 @@ def peer_behind_link(home: Path, name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def index_store() -> Any:
-    """Make rows of the store's only machine, which this core owns, and of its points."""
+    """Create the rows of the store's only machine, which this core owns, and of its points."""
     from console.identity import this_core
     from protected_machines.models import Machine
     from protected_machines.points.index import index_point

@@ -1,6 +1,6 @@
-"""Export of a point into vSphere over TLS, beside an HTTPS PUT of the same file by curl.
+"""Export of a point to vSphere over TLS, compared with an HTTPS PUT of the same file by curl.
 
-The simulator checks, digests and keeps every stream; the peer's sink only writes a file.
+The simulator checks, digests and stores every stream; the peer's sink only writes a file.
 """
 
 import sys
@@ -22,7 +22,7 @@ def run(work: Path) -> list[Figure]:
     run_command([sys.executable, "-m", "recovery_store", "export", store, point_id, 0, exported])
     with running_vcsim(work / "vcsim") as simulator:
         ours, peers = [], []
-        for _ in range(ROUNDS):  # in turns, so that a busy moment meets both
+        for _ in range(ROUNDS):  # alternating, so that other load affects both
             ours.append(_import(simulator, store, point_id))
             peers.append(_put(simulator, exported))
     best, peer = min(ours, key=lambda one: one.seconds), min(peers, key=lambda one: one.seconds)
@@ -59,7 +59,7 @@ def _put(simulator: Vcsim, file: Path) -> Run:
 def import_point(
     host: str, port: str, username: str, password: str, thumbprint: str, root: str, point_id: str
 ) -> None:
-    """Import a point's first disk and remove the machine again: the measured process."""
+    """Import a point's first disk, and remove the machine again. This process is measured."""
     from recovery_store.store import Store
     from vsphere import (
         Credentials,
