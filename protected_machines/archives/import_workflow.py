@@ -57,13 +57,13 @@ def make_machine(context: StepContext) -> None:
 
 @make_machine.undo
 def undo_make_machine(context: StepContext) -> None:
-    """Remove what was imported."""
+    """Delete what was imported."""
     import_steps.undo_make_machine(context.subject_id, _inventory(context))
 
 
 @step(
     "Copy the recovery points",
-    nothing_to_undo="undoing the machine removes the copies",
+    nothing_to_undo="undoing the machine deletes what it copied",
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:

@@ -56,13 +56,13 @@ def make_folder(context: StepContext) -> None:
 
 @make_folder.undo
 def undo_make_folder(context: StepContext) -> None:
-    """Remove what was copied."""
+    """Delete what was copied."""
     steps.undo_make_folder(context.subject_id, _inventory(context))
 
 
 @step(
     "Copy the recovery points",
-    nothing_to_undo="undoing the folder removes the copies",
+    nothing_to_undo="undoing the folder deletes what it copied",
     limit_seconds=COPY_LIMIT_SECONDS,
 )
 def copy_points(context: StepContext) -> dict[str, Any]:
