@@ -313,7 +313,7 @@ def test_a_peer_whose_file_is_no_stream_is_refused(store: Store, target: Store) 
     liar = forged(point, bytes(data))
     replica = begin_replica(target, liar)
     replica.append("disk0.vmdk", 0, data)
-    with pytest.raises(ReplicaRefused, match="not a valid VMDK stream: The stream lies"):
+    with pytest.raises(ReplicaRefused, match="not a valid VMDK stream: The stream is wrong"):
         replica.commit()
     replica.discard()
     assert not partial_path(target, point).exists()
