@@ -1,1 +1,1 @@
-"""Archives: points copied to a folder, and brought back from one."""
+"""Archives: copy points to a folder, and import them from one."""

@@ -15,7 +15,7 @@ FOLDER_HELP = (
 
 
 class ArchiveForm(forms.Form):
-    """Which points go into an archive, and where it lies on this core."""
+    """Which points to archive, and the folder on this core."""
 
     point_id = forms.TypedChoiceField(
         coerce=UUID, empty_value=None, required=False, label="Recovery points"
@@ -40,7 +40,7 @@ class ArchiveForm(forms.Form):
 
 
 class ArchiveFolderForm(forms.Form):
-    """Where an archive that is to be read lies on this core."""
+    """The folder of an archive to import, on this core."""
 
     folder = forms.CharField(
         max_length=1000,
@@ -50,7 +50,7 @@ class ArchiveFolderForm(forms.Form):
 
 
 class ImportArchiveForm(forms.Form):
-    """Which of an archive's machines are imported, and up to which point where it is one."""
+    """Which of an archive's machines to import; of a single machine, up to which point."""
 
     folder = forms.CharField(max_length=1000, widget=forms.HiddenInput)
     machines = forms.TypedMultipleChoiceField(

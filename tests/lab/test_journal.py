@@ -1,4 +1,4 @@
-"""The journal's form, and that it goes on where it ended."""
+"""The journal's format, and that it continues where it ended."""
 
 import hashlib
 import os
@@ -56,7 +56,7 @@ def test_a_line_that_was_not_finished_is_cut_off(tmp_path: Path, cut_bytes: int)
     assert write_records(journal, 1) == whole
 
 
-def test_a_journal_with_one_unfinished_line_begins_anew(tmp_path: Path) -> None:
+def test_a_journal_with_one_unfinished_line_starts_over(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     journal.write_text("1 2026")
     with opened(journal) as descriptor:

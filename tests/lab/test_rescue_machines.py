@@ -1,4 +1,4 @@
-"""What blank machines show on their consoles is told in `rescue.json`, and taken back in time."""
+"""`rescue.json` has what blank machines show on their consoles, for as long as it is valid."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""When the set-up fails, it says what to do, to whoever runs it."""
+"""When the set-up fails, it says what to do."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""A machine goes on from where it was suspended, in place of a boot."""
+"""A suspended machine resumes where it stopped, without a boot."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Places of this room's tests: a store of its own, a real agent process, a real vcsim."""
+"""Fixtures of this room's tests: a store, a real agent process, a real vcsim."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def vcenter(db: None, vcsim: Vcsim) -> VCenter:
 
 @pytest.fixture
 def files(store: Store) -> Callable[[], set[str]]:
-    """What lies in the store now, by relative path; digest caches and locks left out."""
+    """The files in the store by relative path, without digest caches and locks."""
 
     def look() -> set[str]:
         return {

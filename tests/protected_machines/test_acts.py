@@ -166,7 +166,7 @@ def point(machine: Machine) -> RecoveryPoint:
     return take_recovery_point(machine, PointKind.BASE_IMAGE, uuid.uuid4())
 
 
-def test_the_export_dialog_offers_places_and_says_what_speaks_against_it(
+def test_the_export_dialog_offers_places_and_shows_the_findings(
     admin_client: Client, point: RecoveryPoint, vcenter: VCenter
 ) -> None:
     url = export_url(point.machine)

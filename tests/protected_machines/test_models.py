@@ -115,7 +115,7 @@ def test_a_failed_call_keeps_when_the_agent_was_last_seen() -> None:
     assert machine.connection_error == ""
 
 
-def test_damage_is_marked_and_mended() -> None:
+def test_damage_is_marked_and_cleared() -> None:
     point = make_recovery_point()
     point.mark_proven(NOON)
     point.mark_damaged("disk0.vmdk is missing")

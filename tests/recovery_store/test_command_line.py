@@ -45,7 +45,7 @@ def run(*arguments: object) -> Result:
 
 
 def run_alone(*arguments: object) -> Result:
-    """Run a command in a process of its own."""
+    """Run a command in a separate process."""
     result = subprocess.run(
         [sys.executable, "-m", "recovery_store", *map(str, arguments)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A point exists whole or not at all, and a sender that lies is refused."""
+"""A point exists completely or not at all, and a sender that lies is refused."""
 
 from datetime import datetime, timedelta
 from typing import Any

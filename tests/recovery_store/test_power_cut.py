@@ -40,7 +40,7 @@ def store(disk: Path) -> Store:
 
 
 def hold_through_cuts(store: Store, act: Act, tmp_path: Path) -> list[str]:
-    """Act, with the power cut before each change; return the points that are there for good.
+    """Act, with the power cut before each change; return the points that survive.
 
     What a cut leaves must be sound, and acting once more must bring it where it was to go.
     """

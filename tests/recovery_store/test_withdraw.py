@@ -1,4 +1,4 @@
-"""What a run of an archive or of its import has brought can be taken out again, and only that."""
+"""What an archive or an import has copied can be removed again, and only that."""
 
 from pathlib import Path
 

@@ -33,7 +33,7 @@ from vsphere.errors import (
 
 
 class Cancelled(Exception):
-    """What a job raises when somebody pressed Cancel."""
+    """What a job raises when someone has pressed Cancel."""
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_lease_that_the_server_drops_ends_the_import(untouched: World) -> None
 
 
 class Cancel:
-    """What a job gives to be called now and then: it raises once somebody has pressed Cancel."""
+    """A job's check_cancel: it raises once someone has pressed Cancel."""
 
     def __init__(self) -> None:
         self.pressed = threading.Event()

@@ -20,12 +20,12 @@ def codes(found: list[PlacementFinding]) -> list[tuple[str, str]]:
     return [(finding.code, finding.severity) for finding in found]
 
 
-def test_nothing_speaks_against_a_good_place(world: World) -> None:
+def test_a_good_placement_has_no_findings(world: World) -> None:
     assert findings(world) == []
     assert findings(world, host=world.cluster.hosts[0]) == []
 
 
-def test_nothing_speaks_against_a_stand_alone_host(esx: World) -> None:
+def test_a_stand_alone_host_has_no_findings(esx: World) -> None:
     assert findings(esx) == []
 
 

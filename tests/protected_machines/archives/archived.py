@@ -58,7 +58,7 @@ def forget(machine_id: uuid.UUID) -> None:
 
 
 def files_below(folder: Path) -> set[str]:
-    """What lies there, by relative path; locks and empty folders left out."""
+    """Return the files there by relative path, without locks and empty folders."""
     files = (path for path in folder.rglob("*") if path.suffix in (".vmdk", ".json"))
     return {str(path.relative_to(folder)) for path in files}
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """What stands in for a disk that can be carried."""
+    """A folder instead of a removable disk."""
     folder = tmp_path / "usb"
     folder.mkdir()
     return folder
@@ -97,7 +97,7 @@ def test_a_second_archive_copies_what_is_new(archived: Archived, disk: Path) -> 
 
 
 def while_copying(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
-    """Have something happen once, when a part was copied; looks at the disk go on as they do."""
+    """Have something happen once, when a part has been copied; the disk is checked as always."""
     looked = steps.check_disk
     calls = iter(range(100_000))
 
@@ -120,7 +120,7 @@ def test_a_disk_that_is_removed_in_mid_copy_is_told(
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of 8 MiB, that can be unmounted."""
+    """A separate file system of 8 MiB that can be unmounted."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     with mounted_tmpfs(folder, 8 << 20):

@@ -1,4 +1,4 @@
-"""Where an archive may lie, as a person types it."""
+"""Where an archive may be, as a person types it."""
 
 from pathlib import Path
 

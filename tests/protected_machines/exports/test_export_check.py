@@ -1,4 +1,4 @@
-"""What speaks against an export, and the virtual hardware that a point gets. Pure."""
+"""The findings about an export, and the virtual hardware that a point gets. Pure."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def codes(findings: list[Finding]) -> list[tuple[str, str]]:
     return [(finding.code, finding.severity) for finding in findings]
 
 
-def test_nothing_speaks_against_a_proven_point_of_a_usual_machine() -> None:
+def test_a_proven_point_of_a_usual_machine_has_no_findings() -> None:
     assert check_point(facts()) == []
 
 

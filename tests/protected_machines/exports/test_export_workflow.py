@@ -184,7 +184,7 @@ def test_a_name_that_is_taken_is_said_and_nothing_is_made(
     assert machines_there() == before
 
 
-def test_a_changed_certificate_is_not_spoken_to(
+def test_a_changed_certificate_is_refused(
     point: RecoveryPoint, options: VmOptions, vcenter: VCenter
 ) -> None:
     VCenter.objects.update(thumbprint="ab" * 32)

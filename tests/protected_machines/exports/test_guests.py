@@ -102,7 +102,7 @@ def test_a_vm_is_started_and_stopped_once_however_often_it_is_asked(guest: Guest
         assert not is_on(guest)
 
 
-def test_a_vm_that_somebody_removed_is_named(guest: Guest) -> None:
+def test_a_vm_that_someone_removed_is_named(guest: Guest) -> None:
     undo_import_vm(guest.vcenter.pk, guest.marker)
     guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
     with pytest.raises(VmMissing, match="someone removed it"):

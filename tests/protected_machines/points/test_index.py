@@ -45,7 +45,7 @@ def test_a_second_look_changes_nothing(points: list[RecoveryPoint], store: Store
     assert (report.indexed, report.missing, report.unreadable) == ([], [], [])
 
 
-def test_a_point_that_the_store_lacks_is_damaged_and_mended_when_it_is_back(
+def test_a_point_that_the_store_lacks_is_damaged_until_it_is_back(
     points: list[RecoveryPoint], store: Store
 ) -> None:
     newest = points[1]

@@ -187,7 +187,7 @@ def test_an_agent_that_is_away_is_unreachable(
     assert files() == set()
 
 
-def test_an_agent_with_another_certificate_is_not_spoken_to(
+def test_an_agent_with_another_certificate_is_refused(
     machine: Machine, agent: RunningAgent, files: Callable[[], set[str]]
 ) -> None:
     agent.reinstall()

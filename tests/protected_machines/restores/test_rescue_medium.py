@@ -1,4 +1,4 @@
-"""Settings offer the core's rescue medium: whoever is signed in gets the very file, nobody else."""
+"""Settings offer the core's rescue medium: only signed-in users get it, byte for byte."""
 
 import hashlib
 import os

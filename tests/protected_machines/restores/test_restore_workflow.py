@@ -149,7 +149,7 @@ def test_a_delta_writes_only_what_changed_since(
     assert not rescue.has_restarted(0)
 
 
-def test_a_rescue_machine_that_was_started_anew_is_named(
+def test_a_rescue_machine_that_was_restarted_is_named(
     machine: Machine, point: RecoveryPoint, target: RestoreTarget, rescue: RunningAgent
 ) -> None:
     rescue.blank()

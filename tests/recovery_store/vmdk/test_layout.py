@@ -1,4 +1,4 @@
-"""The structures lie in the file as the technical note's tables say."""
+"""The structures are in the file as in the technical note's tables."""
 
 from array import array
 

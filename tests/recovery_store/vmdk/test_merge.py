@@ -62,7 +62,7 @@ def chains(draw: st.DrawFn) -> list[tuple[Grains, int]]:
     layers: list[tuple[Grains, int]] = []
     for number in range(draw(st.integers(1, 6))):
         capacity_bytes = sectors * 512
-        # A disk's end lies inside its last grain; a grain is whole all the same, zeros behind it.
+        # The disk ends inside its last grain; the grain is complete all the same, with zeros.
         whole_grains = capacity_bytes // GRAIN_BYTES
         grains: Grains = {}
         if whole_grains:
@@ -146,7 +146,7 @@ def test_a_part_of_a_disk_is_read_across_grains_and_not_past_its_end(tmp_path: P
         assert disk.read(5 * GRAIN_BYTES, 10) == b""
 
 
-def test_nothing_is_written_when_a_last_word_is_spoken_against_it(tmp_path: Path) -> None:
+def test_nothing_is_written_if_before_rename_refuses(tmp_path: Path) -> None:
     def veto() -> None:
         raise VmdkDamaged("no")
 

@@ -1,4 +1,4 @@
-"""A stream that lies anywhere is refused; one that does not is accepted however it is cut up."""
+"""A stream with any error is refused; one without is accepted in pieces of any size."""
 
 from collections.abc import Iterator
 from contextlib import suppress
