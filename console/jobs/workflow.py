@@ -6,7 +6,7 @@ A workflow is a table of contents at the top of its file; its steps follow, each
     def export() -> Steps:
         return (reserve_vm, import_vm)
 
-    @step("Reserve the VM's marker", nothing_to_undo="it only makes an ID", limit_seconds=30)
+    @step("Reserve the VM's marker", nothing_to_undo="it is only an ID", limit_seconds=30)
     def reserve_vm(context: StepContext) -> dict[str, Any]: ...
 
     @step("Export the disks to a new VM", limit_seconds=24 * 3600)

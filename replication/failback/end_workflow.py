@@ -131,7 +131,7 @@ def become_replica(context: StepContext) -> None:
         )
 
 
-@step("Reserve an ID for the recovery point", nothing_to_undo="it only makes one", limit_seconds=30)
+@step("Reserve an ID for the recovery point", nothing_to_undo="it is only an ID", limit_seconds=30)
 def reserve_point(context: StepContext) -> dict[str, Any]:
     return {"point_id": str(uuid4())}
 

@@ -170,11 +170,11 @@ def ask_machine(
     try:
         agent = restores_steps.wait_for_machine(machine.pk, chosen.target_id)
     except Waiting as waiting:
-        return wire.MachineAnswer(place=None, text=waiting.reason)
+        return wire.MachineAnswer(address=None, text=waiting.reason)
     except (AgentError, StepFailed) as error:
         raise FailbackRefused(str(error), error.code) from error
-    place = wire.MachinePlace(host=agent.host, port=agent.port, description=agent.description)
-    return wire.MachineAnswer(place=place)
+    address = wire.MachineAddress(host=agent.host, port=agent.port, description=agent.description)
+    return wire.MachineAnswer(address=address)
 
 
 def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> wire.Ownership:

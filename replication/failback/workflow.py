@@ -101,7 +101,7 @@ def failback() -> Steps:
     )
 
 
-@step("Reserve IDs for recovery points", nothing_to_undo="it only makes IDs", limit_seconds=30)
+@step("Reserve IDs for recovery points", nothing_to_undo="they are only IDs", limit_seconds=30)
 def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
         "catch_up_point_id": str(uuid4()),
@@ -388,9 +388,9 @@ def boot_machine(context: StepContext) -> dict[str, Any]:
     with source_core(context) as client:
         client.restart_rescue_machine(machine_id, rescue_id)
         answer = client.ask_machine(machine_id, rescue_id)
-    if answer.place is None:
+    if answer.address is None:
         raise Waiting(answer.text, 1.0)
-    return answer.place.to_json()
+    return answer.address.to_json()
 
 
 @step("Hand the machine over to the source core", limit_seconds=60)
@@ -448,18 +448,18 @@ def accept_at_source(context: StepContext) -> dict[str, Any]:
 
     Fails with REPLICATION-….
     """
-    place = wire.MachinePlace.from_json(context.outputs["boot_machine"])
+    address = wire.MachineAddress.from_json(context.outputs["boot_machine"])
     machine = Machine.objects.get(pk=context.subject_id)
     sent = wire.TakeOver(
-        host=place.host,
-        port=place.port,
-        description=place.description,
+        host=address.host,
+        port=address.port,
+        description=address.description,
         ownership_epoch=context.outputs["hand_over"]["ownership_epoch"],
         owned_since=machine.owned_since,
     )
     with source_core(context) as client:
         client.take_over(context.subject_id, sent)
-    return {"host": place.host, "port": place.port}
+    return {"host": address.host, "port": address.port}
 
 
 @step(

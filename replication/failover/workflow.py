@@ -74,7 +74,7 @@ def failover() -> Steps:
 
 @step(
     "Reserve IDs for the VM and the recovery points",
-    nothing_to_undo="it only makes IDs",
+    nothing_to_undo="they are only IDs",
     limit_seconds=30,
 )
 def reserve_names(context: StepContext) -> dict[str, Any]:

@@ -498,7 +498,7 @@ class SnapshotRequest(Message, frozen=True, kw_only=True):
     request_id: UUID
 
 
-class MachinePlace(Message, frozen=True, kw_only=True):
+class MachineAddress(Message, frozen=True, kw_only=True):
     """Where a machine's own agent answers, and its description."""
 
     host: Host
@@ -509,19 +509,19 @@ class MachinePlace(Message, frozen=True, kw_only=True):
 class MachineAnswer(Message, frozen=True, kw_only=True):
     """Whether the machine's own agent answers the source core: where, or why not yet."""
 
-    place: MachinePlace | None
+    address: MachineAddress | None
     text: Text = ""
 
     @classmethod
     def from_json(cls, value: object) -> Self:
         told = _ToldAnswer.from_json(value)
         if told.answers:
-            return cls(place=MachinePlace.from_json(value))
-        return cls(place=None, text=told.text)
+            return cls(address=MachineAddress.from_json(value))
+        return cls(address=None, text=told.text)
 
     def to_json(self) -> dict[str, Any]:
-        if self.place is not None:
-            return {"answers": True, **self.place.to_json()}
+        if self.address is not None:
+            return {"answers": True, **self.address.to_json()}
         return {"answers": False, "text": self.text}
 
 

@@ -54,8 +54,10 @@ def messages(kind: type[wire.Message]) -> st.SearchStrategy[wire.Message]:
     if kind is wire.OwnershipAnswer:
         return st.builds(wire.OwnershipAnswer, ownership=st.none() | messages(wire.Ownership))
     if kind is wire.MachineAnswer:
-        away = st.builds(wire.MachineAnswer, place=st.none(), text=_text(inspect.StrType(), "text"))
-        return away | st.builds(wire.MachineAnswer, place=messages(wire.MachinePlace))
+        away = st.builds(
+            wire.MachineAnswer, address=st.none(), text=_text(inspect.StrType(), "text")
+        )
+        return away | st.builds(wire.MachineAnswer, address=messages(wire.MachineAddress))
     fields = {field.name: _values(field.type, field.name) for field in _fields(kind)}
     return st.builds(kind, **fields)
 
@@ -106,7 +108,7 @@ def example(kind: type[wire.Message]) -> Any:
     if kind is wire.OwnershipAnswer:
         return example(wire.Ownership)
     if kind is wire.MachineAnswer:
-        return {"answers": True, **example(wire.MachinePlace)}
+        return {"answers": True, **example(wire.MachineAddress)}
     return {field.encode_name: _example(field.type, field.name) for field in _fields(kind)}
 
 
@@ -145,7 +147,7 @@ def wrong_messages(kind: type[wire.Message]) -> Iterator[Wrong]:
     if kind is wire.OwnershipAnswer:
         info = inspect.type_info(wire.Ownership)
     elif kind is wire.MachineAnswer:
-        info = inspect.type_info(wire.MachinePlace)
+        info = inspect.type_info(wire.MachineAddress)
         yield Wrong(kind, "answers", "a word", {**example(kind), "answers": "word"})
     else:
         info = inspect.type_info(kind)

@@ -16,7 +16,7 @@ A room writes a class and a fixture, and gets all of them:
         )
 
 `world` leaves out jobs and clocks, and holds whatever the workflow's steps touch; what it returns
-is compared with `==`. A fault that is the same for every step is brought into all of them in one
+is compared with `==`. A fault that is the same for every step is injected into all of them in one
 run; a failure ends the run, so each step that can be unwound has runs of its own. One run for each
 step is left to `make test-all`.
 """

@@ -330,7 +330,7 @@ class TestFailoverPage:
             job = run_until_done(Job.objects.get(), limit_seconds=60)
         page = signed_in.get(self.address(failover)).content.decode()
         assert "Not failed over" in page
-        assert "A fault was brought into power_on." in page
+        assert "A fault was injected into power_on." in page
         retry = reverse("replication:failover-retry", args=[failover.pk, job.pk])
         assert signed_in.post(retry).headers["Location"] == self.address(failover)
         again = run_until_done(Job.objects.exclude(pk=job.pk).get(), limit_seconds=60)

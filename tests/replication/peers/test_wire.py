@@ -28,7 +28,7 @@ FIELDS = {
     ),
     "KeptPoint": "point_id",
     "MachineAnswer": "answers host port description",
-    "MachinePlace": "host port description",
+    "MachineAddress": "host port description",
     "MissingPoints": "missing",
     "NamedPoint": "point_id",
     "Nothing": "",
@@ -80,7 +80,7 @@ def test_what_is_not_known_is_left_out_or_null_as_ever() -> None:
     job = wire.JobStatus(job_id=POINT_ID, state=JobState.RUNNING).to_json()
     assert (job["state"], job["outputs"], job["total_bytes"]) == ("running", {}, None)
     assert wire.OwnershipAnswer(ownership=None).to_json() == {"owner_core_id": ""}
-    away = wire.MachineAnswer(place=None, text="not yet")
+    away = wire.MachineAnswer(address=None, text="not yet")
     assert away.to_json() == {"answers": False, "text": "not yet"}
     assert machine["description"] == MachineDescription().to_json()
 
