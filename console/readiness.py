@@ -43,7 +43,7 @@ class Readiness:
     """How well one machine could be recovered, and the facts behind that.
 
     `url` is the machine's page, `evidence_url` that of the point or job that proves it. Reasons say
-    what is wrong, worst first; a ready machine has none.
+    what is wrong, worst first; a ready machine has none. `core_name` is the core that it runs at.
     """
 
     machine_id: uuid.UUID
@@ -55,7 +55,7 @@ class Readiness:
     newest_point_at: datetime.datetime | None = None
     proven_at: datetime.datetime | None = None
     evidence_url: str = ""
-    place: str = ""
+    core_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _merge(first: Readiness, second: Readiness) -> Readiness:
         newest_point_at=_latest(worse.newest_point_at, other.newest_point_at),
         proven_at=_latest(worse.proven_at, other.proven_at),
         evidence_url=worse.evidence_url or other.evidence_url,
-        place=worse.place or other.place,
+        core_name=worse.core_name or other.core_name,
     )
 
 

@@ -76,7 +76,7 @@ def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> R
         newest_point_at=points.newest_at,
         proven_at=points.last_proof_at,
         evidence_url=f"{machine.get_absolute_url()}#points-title",
-        place=machine.owner_core_name,
+        core_name=machine.owner_core_name,
     )
 
 

@@ -78,7 +78,7 @@ def machine_readiness(
         newest_point_at=points.newest_at,
         proven_at=points.proven_at,
         evidence_url=f"{machine.get_absolute_url()}#points-title",
-        place=replicated.pairing.peer_name,
+        core_name=replicated.pairing.peer_name,
     )
 
 

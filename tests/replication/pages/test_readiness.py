@@ -42,7 +42,7 @@ def test_machine_with_a_recent_proven_point_is_ready() -> None:
 
     assert entry.state is ReadinessState.READY
     assert entry.machine_id == replicated.machine_id
-    assert entry.place == "Headquarters"
+    assert entry.core_name == "Headquarters"
     assert (entry.newest_point_at, entry.proven_at) == (NOON, NOON)
 
 
