@@ -97,7 +97,7 @@ def retry_job(job: Job, user: User) -> Job:
     Raises:
         JobConflict: it neither failed nor needs attention, or its subject is busy.
     """
-    refusal = policy.plan_acts(job).retry.refusal
+    refusal = policy.possible_acts(job).retry.refusal
     if refusal:
         raise JobConflict(refusal, job)
     if job.state == JobState.NEEDS_ATTENTION:
@@ -140,7 +140,7 @@ def _request(job: Job, user: User, event_type: EventType) -> None:
     by = user.get_username() if user is not None else "the system"
     now = timezone.now()
     job.refresh_from_db()
-    refusal = policy.plan_acts(job).refusal_of(event_type)
+    refusal = policy.possible_acts(job).refusal_of(event_type)
     if refusal:
         raise JobConflict(refusal, job)
     try:
@@ -153,7 +153,7 @@ def _request(job: Job, user: User, event_type: EventType) -> None:
     except IllegalEvent:
         # The job moved on in the meantime; its new state gives the reason.
         job.refresh_from_db()
-        reason = policy.plan_acts(job).refusal_of(event_type)
+        reason = policy.possible_acts(job).refusal_of(event_type)
         raise JobConflict(reason or "The job has just moved on. Reload the page.", job) from None
     job.refresh_from_db()
     logger.info("job asked job=%s event=%s by=%s", job.id, event_type, by)

@@ -6,7 +6,7 @@ JobError                  has a stable code and a text
         StepTimedOut      the step's own time limit is over
     JobConflict           the request is not possible now; the text says why
     IllegalEvent          an event that the log does not allow: a bug in this program
-    UnknownWorkflow       no such kind or plan version is registered here
+    UnknownWorkflow       no such kind or version is registered here
 LeaseLost                 another worker holds the job now; steps must not catch it
 """
 

@@ -175,7 +175,7 @@ class Job(models.Model):
 
     @property
     def workflow(self) -> Workflow:
-        """The plan this job started with.
+        """The workflow, in the version that this job started with.
 
         Raises:
             UnknownWorkflow: this process does not know it.
@@ -203,13 +203,14 @@ class Job(models.Model):
         return reverse(workflow.subject_url_name, args=[self.subject_id])
 
     @property
-    def plan_problem(self) -> str:
+    def workflow_problem(self) -> str:
         """Why no worker of this version can run the job; empty if one can."""
         if self.is_finished or find_workflow(self.kind, self.plan_version) is not None:
             return ""
         return (
-            f"This version of Understudy has no plan “{self.kind}” version {self.plan_version}. "
-            "The job continues when a worker of the version that started it is running again."
+            f"This version of Understudy has no workflow “{self.kind}” version "
+            f"{self.plan_version}. The job continues when a worker of the version that started it "
+            "is running again."
         )
 
     @property

@@ -39,7 +39,7 @@ class Acts:
         return act.refusal
 
 
-def plan_acts(job: Job) -> Acts:
+def possible_acts(job: Job) -> Acts:
     """Return which acts are possible in the job's current state."""
     in_trouble = job.state == JobState.NEEDS_ATTENTION
     not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed."

@@ -42,7 +42,7 @@ class WakeUp:
     reason: str
 
 
-def plan_rescue(jobs: Iterable[OpenJob], now: datetime.datetime) -> list[WakeUp]:
+def due_wake_ups(jobs: Iterable[OpenJob], now: datetime.datetime) -> list[WakeUp]:
     """Return which open jobs have to be woken."""
     wake_ups = []
     for job in jobs:
@@ -68,7 +68,7 @@ def rescue_stale_jobs() -> int:
     """Wake the jobs that have to be woken; return how many."""
     now = timezone.now()
     rows = Job.objects.open().values_list("id", "lease_until", "wake_at", "sent_at", "send_count")
-    wake_ups = plan_rescue((OpenJob(*row) for row in rows), now)
+    wake_ups = due_wake_ups((OpenJob(*row) for row in rows), now)
     for wake_up in wake_ups:
         job = Job.objects.get(id=wake_up.job_id)
         # Before sending, so that it cannot overwrite what a quick worker writes.

@@ -218,7 +218,7 @@ def _make_claimable(job: Job, clock: JumpingClock) -> None:
         clock.skip_to(job.lease_until + datetime.timedelta(milliseconds=1))
         clock.skip(rescue.LONGEST_RESEND_SECONDS)
         row = rescue.OpenJob(job.id, job.lease_until, job.wake_at, job.sent_at, job.send_count)
-        assert rescue.plan_rescue([row], clock()), "the rescuer would not wake the job"
+        assert rescue.due_wake_ups([row], clock()), "the rescuer would not wake the job"
     elif job.wake_at is not None and job.wake_at > clock():
         if job.steps.filter(state=StepState.WAITING).exists():
             time.sleep(min(_WORLD_WAIT_SECONDS, (job.wake_at - clock()).total_seconds()))

@@ -59,7 +59,7 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
         return HttpResponse(status=204)
     context = {
         "job": job,
-        "acts": policy.plan_acts(job),
+        "acts": policy.possible_acts(job),
         "retries": lambda: list(job.retries.order_by("created_at")),
         "events": lambda: list(job.events.order_by("number")),
     }

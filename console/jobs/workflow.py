@@ -288,7 +288,7 @@ def get_workflow(kind: str, version: int) -> Workflow:
     workflow = find_workflow(kind, version)
     if workflow is None:
         raise UnknownWorkflow(
-            f"This version of Understudy has no plan {kind!r} version {version}. "
+            f"This version of Understudy has no workflow {kind!r} version {version}. "
             "A worker of the version that started the job can finish it."
         )
     return workflow

@@ -84,7 +84,7 @@ class MachineFailback:
 
     @property
     def acts(self) -> job_policy.Acts | None:
-        return job_policy.plan_acts(self.shown_job) if self.shown_job else None
+        return job_policy.possible_acts(self.shown_job) if self.shown_job else None
 
     @property
     def commit(self) -> Act:

@@ -45,7 +45,7 @@ class MachineFailover:
 
     @property
     def acts(self) -> job_policy.Acts | None:
-        return job_policy.plan_acts(self.job) if self.job else None
+        return job_policy.possible_acts(self.job) if self.job else None
 
     @property
     def address(self) -> str:

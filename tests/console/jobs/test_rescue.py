@@ -16,7 +16,7 @@ from django.db import transaction
 
 from console.jobs import rescue
 from console.jobs.choices import JobState
-from console.jobs.rescue import OpenJob, plan_rescue, rescue_stale_jobs
+from console.jobs.rescue import OpenJob, due_wake_ups, rescue_stale_jobs
 from tests.console.jobs.demo import start_demo
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
@@ -33,7 +33,7 @@ def is_woken(
     send_count: int = 1,
 ) -> bool:
     job = OpenJob(uuid4(), lease_until, wake_at, sent_at, send_count)
-    return bool(plan_rescue([job], NOW))
+    return bool(due_wake_ups([job], NOW))
 
 
 def test_a_job_in_good_hands_is_left_alone() -> None:
