@@ -191,7 +191,7 @@ def test_a_cut_restore_waits_and_goes_on(
     job = start_job(
         "restore_disks", machine.pk, machine.name, RestoreDisksParams(point.pk, target.pk)
     )
-    with pytest.raises(AssertionError, match="did not end"):
+    with pytest.raises(AssertionError, match="did not finish"):
         run_until_done(job, limit_seconds=1)
     assert job.steps.get(name="restore_disks").state == "waiting"
     rescue.start()

@@ -176,7 +176,7 @@ def test_a_snapshot_that_is_under_way_is_waited_for(
     job = Job.objects.get(kind="failback")
     engine.run_job(job.pk)
     step = job.steps.get(name="begin_failback")
-    assert (step.state, step.note) == ("waiting", "Snapshot of db-01 has to end first.")
+    assert (step.state, step.note) == ("waiting", "Snapshot of db-01 has to finish first.")
     Job.objects.filter(pk=snapshot.pk).update(state=JobState.SUCCEEDED)
     # It goes on then, and fails: there is no VM of it in this test.
     assert run_until_done(job).is_exclusive

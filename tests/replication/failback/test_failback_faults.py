@@ -382,7 +382,7 @@ def test_a_cancel_in_mid_restore_stops_the_source_s_job(
 ) -> None:
     job = start_failback(failed_over, rescue.port)
     rescue.kill()
-    with pytest.raises(AssertionError, match="did not end"):
+    with pytest.raises(AssertionError, match="did not finish"):
         run_until_done(job, limit_seconds=6)
     assert job.steps.get(name="restore_disks").state == "waiting", log_of(job)
     cancel_job(job, None)

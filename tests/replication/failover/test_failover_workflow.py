@@ -124,7 +124,7 @@ def test_a_cancel_while_the_guest_starts_takes_everything_back(
 ) -> None:
     guests.asleep.set()
     job = start()
-    with pytest.raises(AssertionError, match="did not end"):
+    with pytest.raises(AssertionError, match="did not finish"):
         run_until_done(job, limit_seconds=2)
     assert guests.names() == ["db-01 poweredOn"]
     assert job.steps.get(name="wait_for_guest").state == "waiting"
