@@ -8,6 +8,7 @@ from pathlib import Path
 
 import django
 import pytest
+from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
 from tests.places.ports import free_port
@@ -43,6 +44,23 @@ pytest.register_assert_rewrite("tests.console.jobs.generic_five")
 def pytest_xdist_setupnodes() -> None:
     # Workers inherit the environment, and would load the settings before they read this file.
     os.environ.pop("DJANGO_SETTINGS_MODULE")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Measure no coverage of what is only done once more: measuring doubles its time."""
+    measuring = Coverage.current() if item.get_closest_marker("unmeasured") else None
+    if measuring is None:
+        return (yield)
+    # Names the configuration to processes that are started meanwhile.
+    for_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    measuring.stop()
+    try:
+        return (yield)
+    finally:
+        measuring.start()
+        if for_processes is not None:
+            os.environ["COVERAGE_PROCESS_CONFIG"] = for_processes
 
 
 @pytest.hookimpl(trylast=True)

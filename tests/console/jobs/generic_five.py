@@ -126,12 +126,14 @@ class GenericFive:
         assert bool(copying) == bool(self.copying_steps)
         assert copying >= set(self.copying_steps)
 
+    @pytest.mark.unmeasured
     def test_each_step_may_run_twice(self, case: WorkflowCase) -> None:
         job = case.start()
         with run_twice():
             case.finish(job)
         case.assert_succeeded(job)
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize("moment", ["after started", "before succeeded", "after succeeded"])
     def test_a_crash_in_each_step_changes_nothing_in_the_end(
         self, case: WorkflowCase, moment: str
@@ -141,6 +143,7 @@ class GenericFive:
             case.finish(job)
         case.assert_succeeded(job)
 
+    @pytest.mark.unmeasured
     @pytest.mark.full
     @pytest.mark.parametrize("moment", ["after started", "before succeeded", "after succeeded"])
     def test_a_crash_in_one_step_changes_nothing_in_the_end(
@@ -151,6 +154,7 @@ class GenericFive:
             case.finish(job)
         case.assert_succeeded(job)
 
+    @pytest.mark.unmeasured
     def test_an_early_failure_leaves_the_world_as_it_was(
         self, case: WorkflowCase, early_step: str
     ) -> None:
@@ -162,11 +166,13 @@ class GenericFive:
         assert job.error_code == FAULT
         assert case.world() == before
 
+    @pytest.mark.unmeasured
     def test_a_cancel_after_the_last_early_effect_leaves_the_world_as_it_was(
         self, case: WorkflowCase
     ) -> None:
         self._cancel_after(case, steps_that_unwind(self.workflow)[-1])
 
+    @pytest.mark.unmeasured
     @pytest.mark.full
     def test_a_cancel_after_an_early_effect_leaves_the_world_as_it_was(
         self, case: WorkflowCase, early_step: str
@@ -182,6 +188,7 @@ class GenericFive:
         if job.is_cancelled:
             assert case.world() == before
 
+    @pytest.mark.unmeasured
     def test_a_cancel_midway_leaves_the_world_as_it_was(
         self, case: WorkflowCase, copying_step: str
     ) -> None:
@@ -211,6 +218,7 @@ class GenericFive:
             retry_job(job, None)
         case.assert_succeeded(case.finish(job))
 
+    @pytest.mark.unmeasured
     def test_each_undo_may_run_twice(self, case: WorkflowCase) -> None:
         before = case.world()
         job = case.start()
@@ -218,6 +226,7 @@ class GenericFive:
             case.finish(job)
         self._assert_undone(case, job, before)
 
+    @pytest.mark.unmeasured
     @pytest.mark.parametrize(
         "moment", ["after undo_started", "before undo_finished", "after undo_finished"]
     )
@@ -231,6 +240,7 @@ class GenericFive:
             case.finish(job)
         self._assert_undone(case, job, before)
 
+    @pytest.mark.unmeasured
     @pytest.mark.full
     @pytest.mark.parametrize(
         "moment", ["after undo_started", "before undo_finished", "after undo_finished"]

@@ -316,6 +316,7 @@ def run_with(
     return job
 
 
+@pytest.mark.unmeasured
 @all_or_one(KILLS)
 def test_a_source_core_that_is_killed_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, steps: list[str]
@@ -334,6 +335,7 @@ def test_a_source_core_that_is_killed_costs_time_only(
     revivals[-1].join()
 
 
+@pytest.mark.unmeasured
 @all_or_one(CUTS)
 def test_a_link_that_is_cut_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, link: Link, steps: list[str]
@@ -348,6 +350,7 @@ def test_a_link_that_is_cut_costs_time_only(
     assert link.cuts == len(steps)
 
 
+@pytest.mark.unmeasured
 @all_or_one(RESTORES)
 def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent, steps: list[str]
