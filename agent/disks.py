@@ -75,7 +75,7 @@ def find_disks(
         and _read_int(folder / "size")
     ]
     boot_name = _boot_disk_name(sys_root)
-    return sorted(found, key=lambda disk: (disk.name != boot_name, _place(disk.folder)))
+    return sorted(found, key=lambda disk: (disk.name != boot_name, _bus_path(disk.folder)))
 
 
 def describe_disks(found: Sequence[FoundDisk], sys_root: Path = Path("/sys")) -> list[Disk]:
@@ -197,7 +197,7 @@ def _disks_below(folder: Path) -> Iterator[str]:
         yield real.parent.name if (real / "partition").exists() else real.name
 
 
-def _place(folder: Path) -> list[tuple[int, str]]:
+def _bus_path(folder: Path) -> list[tuple[int, str]]:
     """Return a disk's place on its buses as something that sorts as people count."""
     parts = re.findall(r"\d+|\D+", str((folder / "device").resolve()))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
@@ -205,8 +205,8 @@ def _place(folder: Path) -> list[tuple[int, str]]:
 
 def controller_of(folder: Path) -> str:
     """Return the controller that a disk hangs on: the nearest driver above the disk's own."""
-    place = (folder / "device").resolve()
-    for parent in (place, *place.parents):
+    device = (folder / "device").resolve()
+    for parent in (device, *device.parents):
         driver = parent / "driver"
         if driver.exists() and driver.resolve().name not in ("sd", "sr"):
             name = driver.resolve().name

@@ -157,7 +157,7 @@ class ProtectDuty:
             cids = send_view(channel, view, order.parents, beat=hold.extend if hold else None)
         if hold is not None:
             hold.extend()
-        if watch is not None and watch.is_standing:
+        if watch is not None and watch.is_active:
             watch.cids = cids
             self._watch = watch
         # After the release: the core must never see a point done whose view was lost.
@@ -165,7 +165,7 @@ class ProtectDuty:
             {
                 "type": "snapshot_done",
                 "is_held": hold is not None,
-                "is_watched": watch is not None and watch.is_standing,
+                "is_watched": watch is not None and watch.is_active,
                 "why_whole": why_whole,
             }
         )
@@ -175,7 +175,7 @@ class ProtectDuty:
             core.name,
             len(description["disks"]),
             hold is not None,
-            watch is not None and watch.is_standing,
+            watch is not None and watch.is_active,
             why_whole or "-",
             channel.sent_bytes,
             time.monotonic() - started_at,
@@ -191,7 +191,7 @@ class ProtectDuty:
     ) -> None:
         self._host.freeze_answers()
         hold_back_logs()
-        hold = Hold(hold_seconds, self._go_on)
+        hold = Hold(hold_seconds, self._end_freeze)
         self._hold, self._hold_of = hold, core
         try:
             self._stream(channel, core, _Order(parents, hold=hold, since=since))
@@ -199,7 +199,7 @@ class ProtectDuty:
             hold.release()
             raise
 
-    def _go_on(self) -> None:
+    def _end_freeze(self) -> None:
         """Answer and log as usual again, after a thaw."""
         self._hold = None
         self._host.thaw_answers()

@@ -330,13 +330,13 @@ def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
         raise ProtocolBroken(f"The other side sent a run of {count} grains that is cut or too long")
     lengths = frame.payload[RUN_HEAD.size : data_start]
     grains = []
-    place = data_start
+    position = data_start
     for length_bytes in struct.unpack(f">{count}I", lengths):
-        grains.append(frame.payload[place : place + length_bytes])
-        place += length_bytes
-    if place != len(frame.payload):
+        grains.append(frame.payload[position : position + length_bytes])
+        position += length_bytes
+    if position != len(frame.payload):
         raise ProtocolBroken(
-            f"The grains of a run take {place - data_start} bytes by their lengths, "
+            f"The grains of a run take {position - data_start} bytes by their lengths, "
             f"{len(frame.payload) - data_start} came"
         )
     if _run_digest(first_grain, frame.payload[RUN_HEAD.size :]) != digest:

@@ -39,13 +39,13 @@ class DirectReader:
         buffer = self._buffer(whole_bytes)
         done_bytes = 0
         while done_bytes < wanted_bytes:
-            place = offset_bytes - lead_bytes + done_bytes
+            position = offset_bytes - lead_bytes + done_bytes
             with memoryview(buffer)[done_bytes:whole_bytes] as room:
                 try:
-                    part_bytes = os.preadv(self._descriptor, [room], place)
+                    part_bytes = os.preadv(self._descriptor, [room], position)
                 except OSError as error:
                     raise SourceUnreadable(
-                        f"The disk cannot be read at byte {place}: {error.strerror}"
+                        f"The disk cannot be read at byte {position}: {error.strerror}"
                     ) from error
             done_bytes += part_bytes
             if part_bytes == 0 or part_bytes % _ALIGN_BYTES:  # the end of the device

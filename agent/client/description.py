@@ -181,14 +181,14 @@ def _plain(value: Any) -> Any:
 class _Fields:
     """The fields of one JSON object, each checked as it is taken; null counts as missing.
 
-    place: how the object's fields are called in an error; empty for the outermost.
+    path: how the object's fields are called in an error; empty for the outermost.
     """
 
-    def __init__(self, value: object, place: str) -> None:
+    def __init__(self, value: object, path: str) -> None:
         if not isinstance(value, dict):
-            raise _wrong(place or "all of it", value, "an object")
+            raise _wrong(path or "all of it", value, "an object")
         self._values = value
-        self._place = place
+        self._path = path
 
     def has(self, name: str) -> bool:
         """Tell whether the field is there."""
@@ -228,14 +228,14 @@ class _Fields:
 
     def objects(self, name: str, most: int) -> list[_Fields]:
         return [
-            _Fields(entry, f"{self._named(name)}[{place}]")
-            for place, entry in enumerate(self._list(name, most))
+            _Fields(entry, f"{self._named(name)}[{index}]")
+            for index, entry in enumerate(self._list(name, most))
         ]
 
     def texts(self, name: str, most: int) -> tuple[str, ...]:
         return tuple(
-            _checked_text(f"{self._named(name)}[{place}]", entry, _SHORT)
-            for place, entry in enumerate(self._list(name, most))
+            _checked_text(f"{self._named(name)}[{index}]", entry, _SHORT)
+            for index, entry in enumerate(self._list(name, most))
         )
 
     def _list(self, name: str, most: int) -> list[Any]:
@@ -247,7 +247,7 @@ class _Fields:
         return value
 
     def _named(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
+        return f"{self._path}.{name}" if self._path else name
 
     def _wrong(self, name: str, expected: str) -> ProtocolBroken:
         return _wrong(self._named(name), self._values.get(name), expected)

@@ -80,15 +80,15 @@ def install_rescue(root_tree: Path) -> None:
 
 def _install_program(root_tree: Path) -> None:
     version = _python_version(root_tree)
-    target = root_tree / _AGENT_FOLDER
-    new = target.with_name(target.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    _copy_packages(new)
-    _copy_wheels(new, version)
-    _compile(new, version)
-    shutil.rmtree(target, ignore_errors=True)
-    new.rename(target)
+    folder = root_tree / _AGENT_FOLDER
+    new_folder = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new_folder, ignore_errors=True)
+    new_folder.mkdir(parents=True)
+    _copy_packages(new_folder)
+    _copy_wheels(new_folder, version)
+    _compile(new_folder, version)
+    shutil.rmtree(folder, ignore_errors=True)
+    new_folder.rename(folder)
 
 
 def _python_version(root_tree: Path) -> tuple[int, int]:
@@ -107,20 +107,20 @@ def _python_version(root_tree: Path) -> tuple[int, int]:
     return 3, int(match[1])
 
 
-def _copy_packages(target: Path) -> None:
+def _copy_packages(folder: Path) -> None:
     without_caches = shutil.ignore_patterns("__pycache__")
     without_client = shutil.ignore_patterns("__pycache__", "client")
-    shutil.copytree(_PROJECT / "agent", target / "agent", ignore=without_client)
-    store = target / "recovery_store"
+    shutil.copytree(_PROJECT / "agent", folder / "agent", ignore=without_client)
+    store = folder / "recovery_store"
     store.mkdir()
     for name in ("__init__.py", "errors.py"):
         shutil.copy(_PROJECT / "recovery_store" / name, store / name)
     shutil.copytree(_PROJECT / "recovery_store/vmdk", store / "vmdk", ignore=without_caches)
 
 
-def _copy_wheels(target: Path, version: tuple[int, int]) -> None:
+def _copy_wheels(folder: Path, version: tuple[int, int]) -> None:
     """Copy isal and blake3 from here, or download them when the machine's Python differs."""
-    vendor = target / "vendor"
+    vendor = folder / "vendor"
     vendor.mkdir()
     if version == sys.version_info[:2]:
         for name in _WHEELS:
@@ -153,13 +153,13 @@ def _download_wheels(vendor: Path, version: tuple[int, int]) -> None:
         raise InstallFailed(f"Downloading {', '.join(pinned)}: {done.stderr.strip()[-500:]}")
 
 
-def _compile(target: Path, version: tuple[int, int]) -> None:
+def _compile(folder: Path, version: tuple[int, int]) -> None:
     """Compile for a machine with this Python, which saves seconds at each slow start."""
     if version == sys.version_info[:2]:
         compileall.compile_dir(
-            target,
+            folder,
             quiet=2,
-            stripdir=target,
+            stripdir=folder,
             prependdir=f"/{_AGENT_FOLDER}",
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )

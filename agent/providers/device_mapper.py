@@ -116,7 +116,7 @@ class DeviceMapperView:
                 )
 
 
-class _Standing:
+class _KeptViews:
     """Views that a watch has kept."""
 
     def __init__(self, layered: Sequence[_Layered], kernel: Kernel) -> None:
@@ -183,10 +183,10 @@ class DeviceMapperProvider:
         ensure_modules(kernel.sys_root)
         layered = self._find_layered(VIEW_PREFIX if watch is None else _WATCHED_PREFIX)
         control = kernel.open_control()
-        standing = list(layered)
+        kept = list(layered)
         try:
             older = _take_older(since, layered)
-            standing += older
+            kept += older
             if not older:
                 _clean_up(control, layered, kernel.sys_root)
             mounts = OpenMounts(kernel.proc_root / "self/mountinfo")
@@ -204,11 +204,11 @@ class DeviceMapperProvider:
             changed = _changed(control, older, since)
             yield DeviceMapperView(control, layered, mounts.not_frozen, changed, kernel.dev_root)
             if watch is not None:
-                watch.keep(_Standing(layered, kernel))
-                standing = []
+                watch.keep(_KeptViews(layered, kernel))
+                kept = []
         finally:
             try:
-                _release(control, standing)
+                _release(control, kept)
             finally:
                 control.close()
 
@@ -290,14 +290,14 @@ def _prepare_layers(control: DmControl, layered: Sequence[_Layered]) -> None:
 
 def _take_older(since: Watch | None, layered: Sequence[_Layered]) -> Sequence[_Layered]:
     """Return what a watch has kept, if it is of the same disks; else release it."""
-    standing = since.take() if since is not None else None
-    if since is None or not isinstance(standing, _Standing):
+    kept = since.take() if since is not None else None
+    if since is None or not isinstance(kept, _KeptViews):
         return []
-    if not standing.is_of(layered):
+    if not kept.is_of(layered):
         since.ended_because = "the machine's disks are others than those that were watched"
-        standing.release()
+        kept.release()
         return []
-    return standing.layered
+    return kept.layered
 
 
 def _changed(

@@ -109,14 +109,14 @@ class DmControl:
     def _targets(self, name: str, flags: int) -> list[Target]:
         answer = self._call(_TABLE_STATUS, _request(name, flags, room_bytes=_MAX_ANSWER_BYTES))
         fields = _HEADER.unpack_from(answer)
-        place, count = fields[4], fields[5]
+        position, count = fields[4], fields[5]
         targets = []
-        start = place
+        start = position
         for _ in range(count):
             first, length, _status, following, kind = _TARGET.unpack_from(answer, start)
-            text = answer[start + _TARGET_BYTES : place + following].split(b"\0")[0]
+            text = answer[start + _TARGET_BYTES : position + following].split(b"\0")[0]
             targets.append(Target(first, length, _text(kind), text.decode(errors="replace")))
-            start = place + following
+            start = position + following
         return targets
 
     def _call(self, number: int, request: bytes) -> bytearray:

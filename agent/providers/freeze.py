@@ -161,7 +161,7 @@ class Watchdog:
             return False
         return self._is_answered(_EXTENDED, _WATCHDOG_ANSWER_SECONDS)
 
-    def is_standing(self) -> bool:
+    def is_armed(self) -> bool:
         """Tell whether the watchdog has not acted yet."""
         if self._status is None:
             process_id, status = os.waitpid(self._process_id, os.WNOHANG)

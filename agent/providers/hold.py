@@ -17,7 +17,7 @@ from typing import Protocol
 from agent.errors import HoldLost, SnapshotFailed
 from agent.providers.freeze import OpenMounts, Watchdog, lock_memory, unlock_memory
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 class Frozen(Protocol):
@@ -77,10 +77,10 @@ class Hold:
         return self._end()
 
     def _watch(self) -> None:
-        while not self._is_over.wait(_LOOK_SECONDS):
+        while not self._is_over.wait(_POLL_SECONDS):
             with self._lock:
-                is_standing = self._watchdog is not None and self._watchdog.is_standing()
-            if not is_standing:
+                is_armed = self._watchdog is not None and self._watchdog.is_armed()
+            if not is_armed:
                 self._end()
 
     def _end(self) -> bool:

@@ -16,10 +16,10 @@ from agent.errors import SnapshotFailed
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 10.0
+_POLL_SECONDS = 10.0
 
 
-class Standing(Protocol):
+class KeptViews(Protocol):
     """Views that are kept after they were read."""
 
     def find_loss(self) -> str:
@@ -36,60 +36,60 @@ class Watch:
     ended_because: why nothing is known of what was written, for a person.
     """
 
-    def __init__(self, limit_seconds: int, look_seconds: float = _LOOK_SECONDS) -> None:
+    def __init__(self, limit_seconds: int, poll_seconds: float = _POLL_SECONDS) -> None:
         self.limit_seconds = limit_seconds
-        self._look_seconds = look_seconds
+        self._poll_seconds = poll_seconds
         self.cids: dict[str, str] = {}
         self.ended_because = ""
         self._lock = threading.Lock()
-        self._standing: Standing | None = None
+        self._kept: KeptViews | None = None
         self._is_over = threading.Event()
 
-    def keep(self, standing: Standing) -> None:
+    def keep(self, kept: KeptViews) -> None:
         """Take over the views."""
-        self._standing = standing
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        self._kept = kept
+        threading.Thread(target=self._poll, name="watch", daemon=True).start()
 
     @property
-    def is_standing(self) -> bool:
+    def is_active(self) -> bool:
         """Tell whether it has begun and is not over."""
-        return self._standing is not None
+        return self._kept is not None
 
-    def take(self) -> Standing | None:
+    def take(self) -> KeptViews | None:
         """Return the views, which are the caller's now; None if it is over."""
         with self._lock:
-            standing, self._standing = self._standing, None
+            kept, self._kept = self._kept, None
             self._is_over.set()
-            return standing
+            return kept
 
     def release(self, reason: str = "it was ended") -> bool:
         """End it; False when it was over before."""
         with self._lock:
             return self._release(reason)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         deadline = time.monotonic() + self.limit_seconds
         while not self._is_over.wait(
-            max(0.0, min(self._look_seconds, deadline - time.monotonic()))
+            max(0.0, min(self._poll_seconds, deadline - time.monotonic()))
         ):
             with self._lock:
                 if time.monotonic() >= deadline:
                     self._release(f"its {self.limit_seconds} seconds were over")
-                elif self._standing is not None:
-                    loss = self._standing.find_loss()
+                elif self._kept is not None:
+                    loss = self._kept.find_loss()
                     if loss:
                         self._release(loss)
 
     def _release(self, reason: str) -> bool:
         """End it. The lock is held until the views are gone, so that nobody makes new ones."""
-        standing, self._standing = self._standing, None
+        kept, self._kept = self._kept, None
         self._is_over.set()
-        if standing is None:
+        if kept is None:
             return False
         self.ended_because = reason
         log.info("watch over reason=%s", reason)
         try:
-            standing.release()
+            kept.release()
         except (SnapshotFailed, OSError) as error:
             # The next view tries it again, and says so if it cannot.
             log.warning("watch not released reason=%s", error)

@@ -15,7 +15,7 @@ from agent.pairing import Pairing, make_code
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 _BANNER = """
   Understudy rescue medium. This machine is waiting to be restored; its disks will be overwritten.
 
@@ -52,14 +52,14 @@ class RescueConsole:
 
     def start(self, port: int) -> None:
         """Show the banner, and keep looking for changes in the background."""
-        self.look(port)
+        self.refresh(port)
         threading.Thread(target=self._watch, args=(port,), name="console", daemon=True).start()
 
     def stop(self) -> None:
         """Stop looking."""
         self._is_stopped.set()
 
-    def look(self, port: int) -> None:
+    def refresh(self, port: int) -> None:
         """Show the banner if something in it has changed."""
         code = self._ensure_code()
         addresses = tuple(self._find_addresses())
@@ -94,8 +94,8 @@ class RescueConsole:
             return code
 
     def _watch(self, port: int) -> None:
-        while not self._is_stopped.wait(_LOOK_SECONDS):
-            self.look(port)
+        while not self._is_stopped.wait(_POLL_SECONDS):
+            self.refresh(port)
 
 
 def _write(path: Path, text: str) -> None:

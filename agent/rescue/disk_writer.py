@@ -122,7 +122,7 @@ class DiskWriter:
         self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
         self._checked(partial(os.fdatasync, self._descriptor))
 
-    def go_on(self) -> None:
+    def poll(self) -> None:
         """Note what has been done meanwhile; for times when no run arrives.
 
         Raises as `write_run`.
@@ -130,7 +130,7 @@ class DiskWriter:
         if self._pending:
             self._take_oldest()
         else:
-            self._look_at_flush()
+            self._poll_flush()
 
     def finish(self) -> None:
         """Wait until everything but the head is on the disk and flushed. Raises as `write_run`."""
@@ -138,10 +138,10 @@ class DiskWriter:
         while self._pending:
             self._take_oldest()
         while self._flush is not None:
-            self._look_at_flush(_WAIT_SECONDS)
+            self._poll_flush(_WAIT_SECONDS)
         self._start_flush(self._total_grains)
         while self._flush is not None:
-            self._look_at_flush(_WAIT_SECONDS)
+            self._poll_flush(_WAIT_SECONDS)
 
     def _fill_gap(self, first_grain: int) -> None:
         if self._fills_gaps:
@@ -156,10 +156,10 @@ class DiskWriter:
         while len(self._pending) >= _RUNS_UNDER_WAY:
             self._take_oldest()
         while self._unflushed_bytes > _UNFLUSHED_LIMIT_BYTES and self._flush is not None:
-            self._look_at_flush(_WAIT_SECONDS)
+            self._poll_flush(_WAIT_SECONDS)
         self._pending.append((end_grain, self._pool.submit(work)))
         self.submitted_grain = end_grain
-        self._look_at_flush()
+        self._poll_flush()
 
     def _take_oldest(self) -> None:
         end_grain, future = self._pending[0]
@@ -168,9 +168,9 @@ class DiskWriter:
             self._unflushed_bytes += self._checked(future.result)
             self._pending.popleft()
             self._written_grain = end_grain
-        self._look_at_flush()
+        self._poll_flush()
 
-    def _look_at_flush(self, wait_seconds: float = 0.0) -> None:
+    def _poll_flush(self, wait_seconds: float = 0.0) -> None:
         """Note a flush that is done, begin one that is due, and report."""
         if self._flush is not None:
             grain, flushed_bytes, future = self._flush
@@ -218,8 +218,8 @@ class DiskWriter:
     def _inflate_and_write(self, first_grain: int, compressed: Sequence[memoryview]) -> int:
         buffer = self._buffer()
         for number, grain in enumerate(compressed):
-            place = number * GRAIN_BYTES
-            buffer[place : place + GRAIN_BYTES] = inflate(grain)
+            position = number * GRAIN_BYTES
+            buffer[position : position + GRAIN_BYTES] = inflate(grain)
         if first_grain == 0:
             self.head = buffer[: len(self.head)]
             buffer[: len(self.head)] = bytes(len(self.head))
@@ -306,11 +306,11 @@ def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: b
     if can_punch and _punch(descriptor, offset_bytes, count_bytes):
         return 0
     written_bytes = 0
-    for place in range(offset_bytes, offset_bytes + count_bytes, len(_ZEROS)):
-        piece_bytes = min(len(_ZEROS), offset_bytes + count_bytes - place)
-        data = os.pread(descriptor, piece_bytes, place)
+    for position in range(offset_bytes, offset_bytes + count_bytes, len(_ZEROS)):
+        piece_bytes = min(len(_ZEROS), offset_bytes + count_bytes - position)
+        data = os.pread(descriptor, piece_bytes, position)
         if data != _ZEROS[:piece_bytes]:
-            _write_all(descriptor, memoryview(_ZEROS)[:piece_bytes], place)
+            _write_all(descriptor, memoryview(_ZEROS)[:piece_bytes], position)
             written_bytes += piece_bytes
     return written_bytes
 
@@ -319,8 +319,8 @@ def _punch(descriptor: int, offset_bytes: int, count_bytes: int) -> bool:
     """Have the kernel zero a range without writing; False if it cannot here."""
     if count_bytes <= 0:
         return True
-    place, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(count_bytes)
-    if _libc.fallocate64(descriptor, _PUNCH_HOLE, place, length) == 0:
+    position, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(count_bytes)
+    if _libc.fallocate64(descriptor, _PUNCH_HOLE, position, length) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM):

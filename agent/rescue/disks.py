@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 RESCUE_VOLUME = b"UNDERSTUDY"  # how the volume id of a rescue medium begins
 _EDGE_BYTES = 1024 * 1024
-_ISO_VOLUME_PLACE = 32768
+_ISO_VOLUME_OFFSET = 32768
 _CDROM_EJECT = 0x5309
 _RESTART = 0x01234567  # LINUX_REBOOT_CMD_RESTART
 _SECTOR_BYTES = 512
 
 
 @dataclass(frozen=True)
-class TargetDisk:
+class RescueDisk:
     """A disk that may be overwritten.
 
     content: what is on it, in a few words; empty if it looks blank.
@@ -57,17 +57,17 @@ class TargetDisk:
         }
 
 
-class RestoreTarget(Protocol):
+class RescueMachine(Protocol):
     """What a restore writes to."""
 
-    def disks(self) -> list[TargetDisk]:
+    def disks(self) -> list[RescueDisk]:
         """Return the disks that may be overwritten; numbers stay while the machine runs."""
 
     def restart(self) -> None:
         """Restart the machine; on a real one this does not return."""
 
 
-class MachineTarget:
+class LocalRescueMachine:
     """The disks of this machine."""
 
     def __init__(
@@ -80,11 +80,11 @@ class MachineTarget:
         self._sys_root = sys_root
         self._dev_root = dev_root
 
-    def disks(self) -> list[TargetDisk]:
+    def disks(self) -> list[RescueDisk]:
         """Return all fixed disks except the one that carries the rescue medium."""
         found = find_disks(self._left_out, self._sys_root, self._dev_root)
         keys = hardware_keys(found)
-        disks: list[TargetDisk] = []
+        disks: list[RescueDisk] = []
         for disk, key in zip(found, keys):
             head, tail = _read_edges(disk.device)
             if _is_rescue_medium(head):
@@ -92,7 +92,7 @@ class MachineTarget:
             content = _content(head, tail)
             controller = controller_of(disk.folder)
             disks.append(
-                TargetDisk(len(disks), key, disk.device, disk.capacity_bytes, controller, content)
+                RescueDisk(len(disks), key, disk.device, disk.capacity_bytes, controller, content)
             )
         return disks
 
@@ -106,20 +106,20 @@ class MachineTarget:
         log.error("restart refused by the kernel errno=%d", ctypes.get_errno())
 
 
-class FileTarget:
+class FileRescueMachine:
     """Raw files that stand in for disks; a restart leaves a mark in `folder`."""
 
     def __init__(self, files: Sequence[ConfiguredDisk], folder: Path) -> None:
         self._files = files
         self._folder = folder
 
-    def disks(self) -> list[TargetDisk]:
+    def disks(self) -> list[RescueDisk]:
         """Return the configured files as disks."""
         disks = []
         for number, file in enumerate(self._files):
             content = _content(*_read_edges(file.path))
             capacity_bytes = file.path.stat().st_size // _SECTOR_BYTES * _SECTOR_BYTES
-            disks.append(TargetDisk(number, file.key, file.path, capacity_bytes, "", content))
+            disks.append(RescueDisk(number, file.key, file.path, capacity_bytes, "", content))
         return disks
 
     def restart(self) -> None:
@@ -127,16 +127,16 @@ class FileTarget:
         (self._folder / "restarted").touch()
 
 
-def check_fits(capacity_bytes: int, target_bytes: int, device: str) -> None:
+def check_fits(capacity_bytes: int, disk_bytes: int, device: str) -> None:
     """Refuse a disk that is too small.
 
     Raises:
         DiskTooSmall: it is.
     """
-    missing_bytes = capacity_bytes - target_bytes
+    missing_bytes = capacity_bytes - disk_bytes
     if missing_bytes > 0:
         raise DiskTooSmall(
-            f"The disk {device} has {target_bytes} bytes, the disk in the recovery point "
+            f"The disk {device} has {disk_bytes} bytes, the disk in the recovery point "
             f"{capacity_bytes}: it is too small by {missing_bytes} bytes. Nothing was written. "
             "Use a disk of at least that size.",
             missing_bytes,
@@ -167,7 +167,7 @@ def _content(head: bytes, tail: bytes) -> str:
 
 def _is_rescue_medium(head: bytes) -> bool:
     """Tell a stick that carries the rescue medium by its ISO 9660 volume descriptor."""
-    volume = head[_ISO_VOLUME_PLACE : _ISO_VOLUME_PLACE + 72]
+    volume = head[_ISO_VOLUME_OFFSET : _ISO_VOLUME_OFFSET + 72]
     return volume[1:6] == b"CD001" and volume[40:].startswith(RESCUE_VOLUME)
 
 

@@ -39,10 +39,10 @@ from agent.protocol import (
 from agent.rescue.console import RescueConsole
 from agent.rescue.disk_writer import DiskWriter, write_head
 from agent.rescue.disks import (
-    FileTarget,
-    MachineTarget,
-    RestoreTarget,
-    TargetDisk,
+    FileRescueMachine,
+    LocalRescueMachine,
+    RescueDisk,
+    RescueMachine,
     check_fits,
 )
 from agent.rescue.journal import DiskRestore, RestoreJournal
@@ -73,7 +73,7 @@ class RescueDuty:
     def __init__(
         self, configuration: Configuration, state: AgentState, console: RescueConsole
     ) -> None:
-        self._target = _target(configuration)
+        self._machine = _rescue_machine(configuration)
         self._journal = RestoreJournal(state)
         self._console = console
         self._writing: dict[int, _Writing] = {}
@@ -89,7 +89,7 @@ class RescueDuty:
     def describe(self) -> Message:
         """Return the disks and how far each is."""
         return {
-            "disks": [disk.description() for disk in self._target.disks()],
+            "disks": [disk.description() for disk in self._machine.disks()],
             "initramfs_drivers": [],
             "snapshot_provider": "",
         }
@@ -115,14 +115,14 @@ class RescueDuty:
             else:
                 self._write(channel, disk, entry, is_resumed)
 
-    def _begin(self, disk: TargetDisk, wanted: DiskRestore) -> tuple[DiskRestore, bool]:
+    def _begin(self, disk: RescueDisk, wanted: DiskRestore) -> tuple[DiskRestore, bool]:
         """Find where to begin, and forget what the disk held until now.
 
         Raises:
             RestoreUnknown: the disk does not hold what the difference builds on.
         """
         entry = self._journal.find(disk.key)
-        if entry is not None and _goes_on(entry, wanted):
+        if entry is not None and _continues(entry, wanted):
             return entry, True
         if wanted.since_token is not None:
             wanted = replace(wanted, head_hex=_get_older(disk, entry, wanted).head_hex)
@@ -130,7 +130,7 @@ class RescueDuty:
         return wanted, False
 
     def _write(
-        self, channel: Channel, disk: TargetDisk, entry: DiskRestore, is_resumed: bool
+        self, channel: Channel, disk: RescueDisk, entry: DiskRestore, is_resumed: bool
     ) -> None:
         started_at = time.monotonic()
         is_whole = entry.since_token is None
@@ -174,7 +174,7 @@ class RescueDuty:
             time.monotonic() - started_at,
         )
 
-    def _tell_begin(self, disk: TargetDisk, entry: DiskRestore, is_resumed: bool) -> None:
+    def _tell_begin(self, disk: RescueDisk, entry: DiskRestore, is_resumed: bool) -> None:
         what = "writing the difference" if entry.since_token else "overwriting the disk"
         percent = 100 * entry.next_grain // grain_count(entry.capacity_bytes)
         how = f"resuming at {percent} %" if is_resumed else "from the beginning"
@@ -216,27 +216,27 @@ class RescueDuty:
         log.info("restart core=%s", core.name)
         self._console.tell("Restored. The machine is restarting from its own disk.")
         channel.send_control({"type": "restarting"})
-        restart = threading.Timer(_RESTART_DELAY_SECONDS, self._target.restart)
+        restart = threading.Timer(_RESTART_DELAY_SECONDS, self._machine.restart)
         restart.daemon = True
         restart.start()
 
     def _write_heads(self) -> None:
         """Make the machine able to start from its disks; the one that it boots comes last."""
-        for disk in reversed(self._target.disks()):
+        for disk in reversed(self._machine.disks()):
             entry = self._journal.find(disk.key)
             if entry is not None:
                 write_head(disk.path, bytes.fromhex(entry.head_hex))
 
-    def _get_disk(self, number: int) -> TargetDisk:
-        disks = self._target.disks()
+    def _get_disk(self, number: int) -> RescueDisk:
+        disks = self._machine.disks()
         for disk in disks:
             if disk.number == number:
                 return disk
         raise RestoreRefused(f"Restoring disk {number}: the machine has {len(disks)} disks")
 
-    def _disks_of(self, token: str) -> list[tuple[TargetDisk, DiskRestore]]:
+    def _disks_of(self, token: str) -> list[tuple[RescueDisk, DiskRestore]]:
         entries = self._journal.find_all(token)
-        return [(disk, entries[disk.key]) for disk in self._target.disks() if disk.key in entries]
+        return [(disk, entries[disk.key]) for disk in self._machine.disks() if disk.key in entries]
 
     @contextmanager
     def _only_writer(self, number: int, core: TrustedCore, channel: Channel) -> Iterator[None]:
@@ -273,10 +273,10 @@ class RescueDuty:
             yield
 
 
-def _target(configuration: Configuration) -> RestoreTarget:
+def _rescue_machine(configuration: Configuration) -> RescueMachine:
     if configuration.provider == "file":
-        return FileTarget(configuration.disks, configuration.state_folder)
-    return MachineTarget(configuration.left_out_disks)
+        return FileRescueMachine(configuration.disks, configuration.state_folder)
+    return LocalRescueMachine(configuration.left_out_disks)
 
 
 def _wanted(message: Message) -> DiskRestore:
@@ -294,14 +294,14 @@ def _token(message: Message, name: str) -> str:
     return token
 
 
-def _goes_on(entry: DiskRestore, wanted: DiskRestore) -> bool:
+def _continues(entry: DiskRestore, wanted: DiskRestore) -> bool:
     """Tell whether a disk already holds what is wanted, or a part of it."""
     if (entry.token, entry.capacity_bytes) != (wanted.token, wanted.capacity_bytes):
         return False
     return entry.is_done or entry.since_token == wanted.since_token
 
 
-def _get_older(disk: TargetDisk, entry: DiskRestore | None, wanted: DiskRestore) -> DiskRestore:
+def _get_older(disk: RescueDisk, entry: DiskRestore | None, wanted: DiskRestore) -> DiskRestore:
     """Return what a difference builds on, which the disk must hold completely."""
     if entry is not None and entry.is_done and entry.token == wanted.since_token:
         return entry
@@ -325,7 +325,7 @@ def _send_ready(channel: Channel, entry: DiskRestore, is_resumed: bool) -> None:
     )
 
 
-def _clear_tail(writer: DiskWriter, disk: TargetDisk, capacity_bytes: int) -> None:
+def _clear_tail(writer: DiskWriter, disk: RescueDisk, capacity_bytes: int) -> None:
     """Clear the end of a larger disk, where old RAID labels and partition tables would be found."""
     start_bytes = max(capacity_bytes, disk.capacity_bytes - _TAIL_BYTES)
     if start_bytes < disk.capacity_bytes:
@@ -336,10 +336,10 @@ def _take_runs(channel: Channel, writer: DiskWriter, capacity_bytes: int) -> Non
     """Take runs until the core says that these were all; then all of it is on the disk."""
     total_grains = grain_count(capacity_bytes)
     while True:
-        frame = channel.receive(on_idle=writer.go_on)
+        frame = channel.receive(on_idle=writer.poll)
         if frame.kind == RESTORE_RUN:
             first_grain, grains = split_run(frame)
-            _check_place(first_grain, len(grains), writer, total_grains)
+            _check_order(first_grain, len(grains), writer, total_grains)
             writer.write_run(first_grain, grains)
             continue
         message = control_message(frame)
@@ -350,11 +350,11 @@ def _take_runs(channel: Channel, writer: DiskWriter, capacity_bytes: int) -> Non
             raise ProtocolBroken(f"In the middle of a disk came {message['type'][:40]!r}")
         first_grain = get_int(message, "first_grain", 0, total_grains)
         count = get_int(message, "grains", 1, total_grains)
-        _check_place(first_grain, count, writer, total_grains)
+        _check_order(first_grain, count, writer, total_grains)
         writer.zero_run(first_grain, count)
 
 
-def _check_place(first_grain: int, count: int, writer: DiskWriter, total_grains: int) -> None:
+def _check_order(first_grain: int, count: int, writer: DiskWriter, total_grains: int) -> None:
     if not writer.submitted_grain <= first_grain <= total_grains - count:
         raise ProtocolBroken(
             f"Grains {first_grain} to {first_grain + count - 1} are out of turn: the disk has "

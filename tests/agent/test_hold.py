@@ -331,12 +331,12 @@ def test_a_watchdog_hears_that_the_limit_starts_again(tmp_path: Path) -> None:
             time.sleep(0.4)
             assert watchdog.extend()
             pace.beat()
-        assert watchdog.is_standing()
+        assert watchdog.is_armed()
         assert not trace.exists()
 
     keep_in_time(2, extend_beyond_the_limit)
     watchdog = started[-1]
-    wait_until(lambda: not watchdog.is_standing())
+    wait_until(lambda: not watchdog.is_armed())
 
     assert trace.exists()
     assert not watchdog.extend()

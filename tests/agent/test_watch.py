@@ -312,13 +312,13 @@ class Views:
 
 def test_a_loss_ends_a_watch_before_its_time() -> None:
     views = Views()
-    watch = Watch(600, look_seconds=0.02)
+    watch = Watch(600, poll_seconds=0.02)
     watch.keep(views)
     time.sleep(0.1)
-    assert watch.is_standing
+    assert watch.is_active
     views.loss = "full"
 
-    wait_until(lambda: not watch.is_standing)
+    wait_until(lambda: not watch.is_active)
 
     assert watch.take() is None
     assert (watch.ended_because, views.released) == ("full", 1)

@@ -105,7 +105,7 @@ class Layered:
         watch = Watch(600)
         with self.provider.open_view(watch=watch):
             pass
-        assert watch.is_standing
+        assert watch.is_active
         return watch
 
     def assert_as_before(self) -> None:

@@ -64,12 +64,12 @@ def test_it_is_shown_again_when_address_or_code_have_changed(
     console = RescueConsole(consoles, pairing, "ab12", lambda: addresses)
     first = pairing.get_code()
 
-    console.look(8006)
+    console.refresh(8006)
     addresses.append("10.0.2.15")
-    console.look(8006)
-    console.look(8006)
+    console.refresh(8006)
+    console.refresh(8006)
     pairing.use_up()
-    console.look(8006)
+    console.refresh(8006)
 
     second = pairing.get_code()
     assert second != first
