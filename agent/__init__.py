@@ -1,1 +1,1 @@
-"""What runs on a protected machine, and the core's client for it. Knows no Django."""
+"""The agent that runs on a protected machine, and the core's client for it, without Django."""

@@ -53,13 +53,13 @@ def _parse() -> argparse.Namespace:
         type=Path,
         action="append",
         default=[],
-        help="for restore: a terminal that shows address and code too, e.g. /dev/ttyS0",
+        help="for restore: a terminal that also shows the address and code, such as /dev/ttyS0",
     )
     return parser.parse_args()
 
 
 def _rescue_configuration(path: Path) -> Configuration:
-    """Return the configuration of a rescue machine, which needs no file."""
+    """Return the configuration of a rescue machine; the file is optional there."""
     if path == CONFIGURATION_PATH and not path.exists():
         return Configuration(mode="restore", state_folder=RESCUE_STATE_FOLDER)
     configuration = read_configuration(path)
@@ -72,7 +72,7 @@ def _serve(configuration: Configuration, consoles: list[Path] | tuple[()]) -> No
     service = Service(configuration, consoles)
 
     def stop(_number: int, _frame: object) -> None:
-        # Not in the handler itself: it interrupts the thread that is in accept().
+        # Not in the handler itself, which interrupts the thread in accept().
         threading.Thread(target=service.stop).start()
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,4 +1,4 @@
-"""The agent's configuration: `agent.json`, read once at start, every wrong entry named."""
+"""The agent's configuration: `agent.json`, read once at start. Errors name the wrong entry."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Configuration:
 
     In mode `restore` the machine runs the rescue medium, and its disks may be overwritten.
 
-    `cow_bytes` limits the memory that holds overwritten blocks while a point is read; None takes
-    half of what is free. `left_out_disks` are kernel names (`sdc`) that no point holds.
+    `cow_bytes` limits the memory for blocks that are overwritten while a point is read; None means
+    half of the free memory. `left_out_disks` are kernel names (`sdc`) of disks that no point holds.
     """
 
     mode: str = "protect"
@@ -48,10 +48,10 @@ class Configuration:
 
 
 def read_configuration(path: Path) -> Configuration:
-    """Read `agent.json`; what is not in it has its default.
+    """Read `agent.json`; entries that are missing have their defaults.
 
     Raises:
-        ConfigurationWrong: the file cannot be read, or an entry is unknown or of the wrong kind.
+        ConfigurationWrong: the file cannot be read, or an entry is unknown or has the wrong type.
     """
     try:
         entries = json.loads(path.read_text())

@@ -1,8 +1,8 @@
-"""Find the machine's disks, and give each a key that it keeps on any hardware.
+"""Find the machine's disks, and give each a key that stays the same on any hardware.
 
-A machine that was failed over has other controllers, other serial numbers, other device names.
-What goes with a disk is what is written on it. So the key is the partition table's own identity,
-or the file system's where there is no table. Only a blank disk is known by its hardware.
+After a failover, a machine has different controllers, serial numbers and device names. Only what is
+written on a disk moves with it. So the key is the identity of the partition table, or of the file
+system if there is no table. Only a blank disk is identified by its hardware.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VIEW_PREFIX = "understudy-view-"
 _SECTOR_BYTES = 512
 _HEAD_BYTES = 4096
 _DISK_NAMES = re.compile(r"(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)")
-# As vSphere calls them, by the kernel's driver.
+# vSphere's names by the kernel's drivers.
 _CONTROLLERS = {
     "vmw_pvscsi": "pvscsi",
     "mptspi": "lsilogic",
@@ -33,7 +33,7 @@ _CONTROLLERS = {
 
 
 class FoundDisk:
-    """A disk of this machine: its kernel name, and the layer over it when there is one."""
+    """A disk of this machine: its kernel name, and the layer over it if there is one."""
 
     def __init__(
         self, name: str, sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")
@@ -47,12 +47,12 @@ class FoundDisk:
 
     @property
     def device(self) -> Path:
-        """What file systems are on: the layer, else the disk itself."""
+        """The device that holds the file systems: the layer, or the disk if it has none."""
         return self._dev_root / (self.layer_name or self.name)
 
     @property
     def numbers(self) -> str:
-        """Major and minor number of the bare disk, as the device mapper takes them."""
+        """Major and minor number of the bare disk, in the device mapper's notation."""
         return (self.folder / "dev").read_text().strip()
 
     @property
@@ -64,7 +64,7 @@ class FoundDisk:
 def find_disks(
     left_out: Sequence[str] = (), sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")
 ) -> list[FoundDisk]:
-    """Return the machine's fixed disks; the one it boots from first, the rest as they sit."""
+    """Return the machine's fixed disks: the boot disk first, the others in bus order."""
     found = [
         FoundDisk(folder.name, sys_root, dev_root)
         for folder in (sys_root / "block").iterdir()
@@ -104,7 +104,7 @@ def describe_disks(found: Sequence[FoundDisk], sys_root: Path = Path("/sys")) ->
 
 
 def hardware_keys(found: Sequence[FoundDisk]) -> list[str]:
-    """Return keys that stay the same whatever is written on the disks, each one once."""
+    """Return unique keys that do not depend on what is written on the disks."""
     keys: list[str] = []
     for disk in found:
         keys.append(_unused(_key_of_hardware(disk), keys))
@@ -112,7 +112,7 @@ def hardware_keys(found: Sequence[FoundDisk]) -> list[str]:
 
 
 def key_of_content(head: bytes) -> str | None:
-    """Return the key that the first 4 KiB of a disk give, if they tell one."""
+    """Return the key found in the first 4 KiB of a disk, if there is one."""
     if head[512:520] == b"EFI PART":
         return f"gpt-{uuid.UUID(bytes_le=head[568:584])}"
     if head[510:512] == b"\x55\xaa" and head[440:444] != bytes(4):
@@ -133,7 +133,7 @@ def _key(disk: FoundDisk) -> str:
         with disk.device.open("rb", buffering=0) as device:
             head = device.read(_HEAD_BYTES)
     except OSError as error:
-        raise SnapshotFailed(f"Reading the head of {disk.device}: {error.strerror}") from error
+        raise SnapshotFailed(f"Reading the start of {disk.device}: {error.strerror}") from error
     return key_of_content(head.ljust(_HEAD_BYTES, b"\0")) or _key_of_hardware(disk)
 
 
@@ -150,7 +150,7 @@ def _key_of_hardware(disk: FoundDisk) -> str:
 
 
 def _unused(key: str, keys: Container[str]) -> str:
-    """Tell copies of a disk apart by their order."""
+    """Number the copies of a disk, so that their keys differ."""
     if key not in keys:
         return key
     number = 2
@@ -185,7 +185,7 @@ def _boot_disk_name(sys_root: Path) -> str | None:
 
 
 def _disks_below(folder: Path) -> Iterator[str]:
-    """Yield the real disks that a block device lies on, through partitions and layers."""
+    """Yield the real disks under a block device, through partitions and layers."""
     if not folder.exists():
         return
     real = folder.resolve()
@@ -198,13 +198,13 @@ def _disks_below(folder: Path) -> Iterator[str]:
 
 
 def _bus_path(folder: Path) -> list[tuple[int, str]]:
-    """Return a disk's place on its buses as something that sorts as people count."""
+    """Return a disk's path through its buses as a key that sorts numbers by value."""
     parts = re.findall(r"\d+|\D+", str((folder / "device").resolve()))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def controller_of(folder: Path) -> str:
-    """Return the controller that a disk hangs on: the nearest driver above the disk's own."""
+    """Return a disk's controller: the nearest driver above the disk's own."""
     device = (folder / "device").resolve()
     for parent in (device, *device.parents):
         driver = parent / "driver"

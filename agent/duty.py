@@ -1,4 +1,4 @@
-"""What an agent is there for: to protect a running machine, or to restore a blank one."""
+"""An agent's duty: protecting a running machine, or restoring a rescue machine."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ Answer = Callable[[Channel, TrustedCore, Message], None]
 
 
 class Duty(Protocol):
-    """The part of a service that differs between the two."""
+    """The part of the service that depends on the mode."""
 
     mode: str
 
     def start(self) -> None:
-        """Begin whatever runs beside the answering."""
+        """Start background work."""
 
     def stop(self) -> None:
-        """Release whatever is held."""
+        """Release everything that is held."""
 
     def describe(self) -> Message:
-        """Return what this duty adds to the machine's description."""
+        """Return this duty's part of the machine's description."""
 
     def answers(self) -> dict[str, Answer]:
-        """Return the requests that it answers, for cores that are trusted."""
+        """Return the requests that trusted cores may make, and what answers them."""
 
 
 class Host(Protocol):
-    """The service, as a duty needs it."""
+    """What a duty needs from the service."""
 
     def describe(self) -> Message:
         """Return the machine's whole description."""
 
     def freeze_answers(self) -> None:
-        """From now on answer without touching a file system, and change nothing."""
+        """Answer from memory from now on, without touching a file system, and change nothing."""
 
     def thaw_answers(self) -> None:
-        """Answer as usual again."""
+        """Return to normal answering."""

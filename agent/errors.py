@@ -1,26 +1,26 @@
 """Errors of the agent and of its client. The tree:
 
 AgentError
-    AgentUnreachable          nothing answers, or something other than an agent
-    AgentCertificateChanged   an agent answers, but not the one that was paired
+    AgentUnreachable          nothing answers, or what answers is not an agent
+    AgentCertificateChanged   the agent that answers is not the one that was paired
     AgentRefusedCore          the agent does not know this core
-    WrongPairingCode          the code is wrong; some tries are left
-    PairingClosed             the code was used already, or was wrong too often
-    AgentBusy                 another point is being taken
+    WrongPairingCode          the code is wrong
+    PairingClosed             the code has been used, or was wrong too often
+    AgentBusy                 the agent is doing something that excludes the request
     AgentGone                 the connection broke in the middle of a stream
-    CoreGone                  the same, seen by the agent
+    CoreGone                  the same, on the agent's side
     ProtocolBroken            a message that the protocol does not allow
     SnapshotFailed            the view could not be made or read
-        ViewInvalid           copy-on-write space ran out while the view was read
+        ViewInvalid           the copy-on-write space ran out while the view was read
     HoldLost                  file systems that should have stayed frozen were thawed
-    RestoreFailed             a disk could not be written, or what was sent does not inflate
+    RestoreFailed             a disk could not be written, or a grain does not inflate
     RestoreRefused            this machine cannot take the restore
         DiskTooSmall          the disk is smaller than the one in the point
-        RestoreUnknown        a difference, but the disk does not hold what it builds on
+        RestoreUnknown        the disk does not hold what the difference builds on
     ConfigurationWrong        agent.json or the state folder cannot be used
-    RequestRefused            the agent understood and will not do it
+    RequestRefused            the agent does not know the request, or will not do it
 
-A code is stable: pages, manuals and scripts refer to it, and it crosses the wire.
+Codes are stable: pages, manuals and scripts refer to them, and they are sent over the wire.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class RestoreRefused(AgentError):
 
 
 class DiskTooSmall(RestoreRefused):
-    """`missing_bytes` is by how much; zero when only the text tells it."""
+    """`missing_bytes`: how much too small the disk is; zero if only the text says so."""
 
     code = "AGENT-DISK-TOO-SMALL"
 
@@ -132,7 +132,7 @@ _SENT_BY_AGENT: dict[str, type[AgentError]] = {
 
 
 def error_from_wire(code: str, text: str) -> AgentError:
-    """Return the error that an agent reported as `code` and `text`.
+    """Return the error for the `code` and `text` that an agent reported.
 
     A code that this release does not know becomes `SnapshotFailed` with the code in its text.
     """

@@ -1,7 +1,8 @@
-"""Describe the machine: what a virtual machine needs to stand in for it, and to boot.
+"""Describe the machine: what a virtual machine needs to replace it, and to boot.
 
-Everything is read from /proc and /sys, since those look the same everywhere and start no process.
-Only the drivers in the initramfs need a command, once for each new initramfs, in the background.
+Everything is read from /proc and /sys, which are the same on every distribution and need no extra
+process. Only listing the drivers in the initramfs takes a command. It runs in the background, once
+for each new initramfs.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def _operating_system() -> str:
 
 
 def _memory_bytes(sys_root: Path, proc_root: Path) -> int:
-    """Return the memory that the machine has, which is more than the kernel says it may use."""
+    """Return the installed memory, which is more than the kernel reports as usable."""
     blocks = sys_root / "devices/system/memory"
     try:
         block_bytes = int((blocks / "block_size_bytes").read_text(), 16)
@@ -100,7 +101,7 @@ def _ipv4_addresses(name: str) -> list[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
-        except OSError:  # it has none
+        except OSError:  # no address
             return []
     return [socket.inet_ntoa(answer[20:24])]
 
@@ -119,10 +120,10 @@ def _ipv6_addresses(proc_root: Path, name: str) -> list[str]:
 
 
 class InitramfsDrivers:
-    """The kernel modules in the initramfs of the running kernel.
+    """The kernel modules in the running kernel's initramfs.
 
-    Listing takes seconds. It runs in the background, and the list is kept in the state folder
-    until the initramfs changes.
+    Listing them takes seconds, so it runs in the background. The state folder keeps the list until
+    the initramfs changes.
     """
 
     def __init__(self, state_folder: Path, boot_folder: Path = Path("/boot")) -> None:
@@ -132,11 +133,11 @@ class InitramfsDrivers:
         self._is_known = threading.Event()
 
     def start(self) -> None:
-        """Begin to list, without waiting."""
+        """Start listing in the background."""
         threading.Thread(target=self._list, name="initramfs", daemon=True).start()
 
     def get(self) -> list[str]:
-        """Return the drivers; an empty list when they cannot be told."""
+        """Return the drivers; an empty list if they cannot be determined."""
         self._is_known.wait(_DRIVERS_WAIT_SECONDS)
         return self._drivers
 
@@ -181,6 +182,6 @@ class InitramfsDrivers:
 
 
 def module_names(listing: str) -> list[str]:
-    """Return the names of the kernel modules in a list of files, sorted, dashes as underscores."""
+    """Return the kernel modules in a list of files: sorted names, with underscores for dashes."""
     files = (line.rsplit("/", 1)[-1] for line in listing.splitlines())
     return sorted({file.split(".ko", 1)[0].replace("-", "_") for file in files if ".ko" in file})

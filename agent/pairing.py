@@ -1,10 +1,10 @@
 """Pairing: agent and core learn each other's certificate, and a one-time code proves both.
 
-The code is never sent. Each side proves that it knows it by an HMAC, keyed with scrypt(code), over
-both certificates and a nonce of each side. Someone in between would have to
-present another certificate, and then the proofs do not match. The core proves first, so an agent's
-proof goes only to someone who knows the code. A few wrong tries close pairing until a new code is
-made on the machine.
+The code is never sent. Each side proves that it knows the code with an HMAC, keyed with
+scrypt(code), over both certificates and a nonce from each side. An attacker in the middle would
+have to present another certificate, and then the proofs would not match. The core goes first, so
+only someone who knows the code receives the agent's proof. After a few wrong tries, pairing is
+closed until a new code is made on the machine.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _CONTEXT = b"understudy pairing 1"
 
 
 def make_code() -> str:
-    """Return a new one-time code: 80 random bits as four groups of four."""
+    """Return a new one-time code: 80 random bits in four groups of four characters."""
     letters = [secrets.choice(_CODE_LETTERS) for _ in range(16)]
     return "-".join("".join(letters[start : start + 4]) for start in range(0, 16, 4))
 
 
 def normal_code(code: str) -> str:
-    """Return a code as it is compared: capitals, without spaces and dashes."""
+    """Return a code in the form that is compared: capitals, without spaces and dashes."""
     return "".join(letter for letter in code.upper() if letter.isalnum())
 
 
 def code_key(code: str, salt: bytes) -> bytes:
-    """Return the key that proofs are made with; takes a tenth of a second and 16 MiB on purpose."""
+    """Return the key for the proofs; deliberately takes a tenth of a second and 16 MiB."""
     return hashlib.scrypt(normal_code(code).encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
 
 
@@ -61,7 +61,7 @@ def proof(
 
 
 class Pairing:
-    """The agent's side: one code, few tries, used up after the first success."""
+    """The agent's side: one code, a few tries, and no reuse after a success."""
 
     def __init__(self, state: AgentState, configured_code: str | None) -> None:
         self._state = state
@@ -81,22 +81,22 @@ class Pairing:
         self._state.save_pairing(PairingState(code=code))
 
     def find_code(self) -> str | None:
-        """Return the code that is open now, if any."""
+        """Return the code if pairing is open."""
         pairing = self._state.find_pairing()
         return pairing.code if pairing and pairing.wrong_tries < MAX_WRONG_TRIES else None
 
     def get_code(self) -> str:
-        """Return the code that is open now.
+        """Return the code.
 
         Raises:
-            PairingClosed: it is used up, or was wrong too often; the text says which.
+            PairingClosed: the code has been used, or was wrong too often; the text says which.
         """
         code = self.find_code()
         if code is not None:
             return code
         pairing = self._state.find_pairing()
         if pairing and pairing.used_at:
-            why = f"the pairing code was used up at {pairing.used_at}"
+            why = f"the pairing code was used at {pairing.used_at}"
         else:
             why = f"the pairing code was wrong {MAX_WRONG_TRIES} times"
         raise PairingClosed(
@@ -105,21 +105,21 @@ class Pairing:
         )
 
     def count_try(self, code: str) -> None:
-        """Count a try before it is checked, so that cutting the connection does not save it.
+        """Count a try before checking it, so that cutting the connection cannot avoid the count.
 
         Raises:
-            PairingClosed: no try is left, or the code has been replaced meanwhile.
+            PairingClosed: no tries are left, or the code has been replaced in the meantime.
         """
         with self._state.lock:
             if self.get_code() != code:
-                raise PairingClosed("The pairing code has just been replaced; use the new one")
+                raise PairingClosed("The pairing code has just been replaced. Use the new one.")
             tries = self._tries() + 1
             self._state.save_pairing(PairingState(code=code, wrong_tries=tries))
 
     def refuse(self) -> WrongPairingCode:
-        """Return the error that says how many tries are left."""
+        """Return an error that says how many tries are left."""
         left_tries = MAX_WRONG_TRIES - self._tries()
-        text = f"{left_tries} more tries" if left_tries else "pairing is closed now"
+        text = f"{left_tries} tries left" if left_tries else "pairing is now closed"
         return WrongPairingCode(f"The pairing code is wrong: {text}.")
 
     def use_up(self) -> None:

@@ -1,4 +1,4 @@
-"""What the agent does on a running machine: take points, watch what follows one, hold it frozen."""
+"""What the agent does on a running machine: take points, watch later writes, hold it frozen."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Order:
-    """What a core wants of a point, and what stands for it.
+    """A core's request for a point.
 
-    hold: keeps file systems frozen after it.
-    watch: begins with it.
-    since: may know what was written since the parent.
+    hold: keeps file systems frozen after the point.
+    watch: starts with the point.
+    since: may know what has been written since the parent.
     """
 
     parents: dict[str, ParentDisk]
@@ -53,7 +53,7 @@ class _Order:
 class ProtectDuty:
     """Takes one point at a time.
 
-    provider: in place of the configuration's.
+    provider: replaces the configured one.
     """
 
     mode = "protect"
@@ -71,11 +71,11 @@ class ProtectDuty:
         self._watch: Watch | None = None
 
     def start(self) -> None:
-        """Begin to list the drivers in the initramfs."""
+        """Start listing the drivers in the initramfs."""
         self._initramfs.start()
 
     def stop(self) -> None:
-        """Thaw what is held, and end the watch."""
+        """End the hold and the watch."""
         hold, watch = self._hold, self._watch
         if hold is not None:
             hold.release()
@@ -83,7 +83,7 @@ class ProtectDuty:
             watch.release("the agent was stopped")
 
     def describe(self) -> Message:
-        """Return the disks, what holds them still and watches them, and the drivers of the boot."""
+        """Return the disks, the snapshot provider, and the drivers in the initramfs."""
         return {
             "disks": [description_of(disk) for disk in self._provider.disks()],
             "initramfs_drivers": self._initramfs.get(),
@@ -92,7 +92,7 @@ class ProtectDuty:
         }
 
     def answers(self) -> dict[str, Answer]:
-        """Return the requests that are answered beside those of every agent."""
+        """Return the requests that only a protecting agent answers."""
         return {
             "take_snapshot": self._take_snapshot,
             "extend_hold": self._extend_hold,
@@ -101,15 +101,15 @@ class ProtectDuty:
         }
 
     def _take_snapshot(self, channel: Channel, core: TrustedCore, message: Message) -> None:
-        """Take a view of all disks, stream it, release it; with a hold, keep the machine frozen.
+        """Take a view of all disks, stream and release it; with a hold, keep the machine frozen.
 
-        A watch that was kept after the parent tells a final point what to read. Any other point,
-        and a final one of another parent, ends it.
+        For a final point, the watch that followed its parent tells what to read. Any other point
+        ends the watch, and so does a final point with another parent.
 
         Raises:
             AgentBusy: another point is being taken, or the machine is held frozen.
-            SnapshotFailed: no consistent view could be made, or it did not hold.
-            HoldLost: the watchdog thawed before the end.
+            SnapshotFailed: a consistent view could not be made, or was lost.
+            HoldLost: the watchdog thawed the file systems before the end.
         """
         parents = _parent_disks(message)
         hold_seconds = get_int({"hold_seconds": 0, **message}, "hold_seconds", 0, MAX_HOLD_SECONDS)
@@ -127,10 +127,10 @@ class ProtectDuty:
                     self._stream(channel, core, _Order(parents, watch=watch))
             finally:
                 if since is not None:
-                    since.release("the point that it was for was not taken")
+                    since.release("the final point was not taken")
 
     def _take_watch(self, parents: dict[str, ParentDisk], hold_seconds: int) -> Watch | None:
-        """Return the watch to a final point; it is ended for any other, and by another parent."""
+        """Return the watch for a final point; end it for any other point or parent."""
         watch, self._watch = self._watch, None
         if watch is None:
             return None
@@ -138,7 +138,7 @@ class ProtectDuty:
             watch.release("another point was taken")
             return None
         if watch.cids != {key: disk.cid for key, disk in parents.items()}:
-            watch.release("the parent is another point than the one that was watched")
+            watch.release("the watch followed a different parent point")
         return watch
 
     def _stream(self, channel: Channel, core: TrustedCore, order: _Order) -> None:
@@ -160,7 +160,7 @@ class ProtectDuty:
         if watch is not None and watch.is_active:
             watch.cids = cids
             self._watch = watch
-        # After the release: the core must never see a point done whose view was lost.
+        # After the release: a point whose view was lost must never look done to the core.
         channel.send_control(
             {
                 "type": "snapshot_done",
@@ -200,21 +200,21 @@ class ProtectDuty:
             raise
 
     def _end_freeze(self) -> None:
-        """Answer and log as usual again, after a thaw."""
+        """Return to normal answering and logging after a thaw."""
         self._hold = None
         self._host.thaw_answers()
         let_logs_go()
         log.info("hold over")
 
     def _end_older_hold(self, core: TrustedCore, hold_seconds: int) -> None:
-        """Thaw if the final point is taken again; any other point has to wait."""
+        """Thaw if the same core takes the final point again; any other point has to wait."""
         hold, owner = self._hold, self._hold_of
         if hold is None or owner is None:
             return
         if not hold_seconds or owner.fingerprint != core.fingerprint:
             raise AgentBusy(
                 "Taking a recovery point: the machine is held frozen after a final point of core "
-                f"{owner.name!r}, until that core powers it off or releases it."
+                f"{owner.name!r}, until that core powers it off or releases the hold."
             )
         hold.release()
 
@@ -222,9 +222,9 @@ class ProtectDuty:
         hold = self._hold
         if hold is None:
             raise HoldLost(
-                "The machine's file systems are not held frozen: they never were since the agent "
-                "started, or they were thawed and the machine kept running. Take the final point "
-                "again."
+                "The machine's file systems are not held frozen. Either they never were since the "
+                "agent started, or they were thawed and the machine kept running. Take the final "
+                "point again."
             )
         hold.extend()
         channel.send_control({"type": "held", "hold_seconds": hold.limit_seconds})
@@ -243,7 +243,7 @@ class ProtectDuty:
     def _only_snapshot(self, core: TrustedCore) -> Iterator[None]:
         if not self._lock.acquire(blocking=False):
             raise AgentBusy(
-                f"Taking a recovery point: the agent is taking another one for "
+                "Taking a recovery point: the agent is already taking one for "
                 f"{self._snapshot_of}. Try again when that is done."
             )
         try:
@@ -254,12 +254,12 @@ class ProtectDuty:
 
 
 def _why_whole(order: _Order, view: View) -> str:
-    """Return why the disks of a final point are read as a whole; empty if they are not."""
+    """Return why whole disks are read for a final point; empty if they are not."""
     if order.hold is None or all(disk.changed is not None for disk in view.disks):
         return ""
     if order.since is None:
-        return "no point before it was watched"
-    return order.since.ended_because or "what was written since is not known"
+        return "no earlier point was watched"
+    return order.since.ended_because or "the later writes are unknown"
 
 
 def _parent_disks(message: Message) -> dict[str, ParentDisk]:

@@ -1,10 +1,10 @@
-"""The messages between a core and an agent; both sides use this module, so they cannot differ.
+"""Frames between a core and an agent. Both sides use this module, so they cannot disagree.
 
-A connection is TLS 1.3. On it go frames: one byte kind, four bytes length (big endian), payload.
-Control frames are JSON objects with a `type`; disk bytes and digests travel as binary frames.
-`docs/agent.md` has the byte tables. Nothing here knows what the messages are for.
+A connection is TLS 1.3 and carries frames: one byte kind, four bytes length (big endian), payload.
+Control frames are JSON objects with a `type`; disk bytes and digests travel in binary frames.
+`docs/agent.md` has the byte tables. This module does not know what the messages mean.
 
-A `Channel` reads while it waits to write. So two sides that both send never wait for each other.
+A `Channel` reads while it waits to write, so two sides that both send cannot deadlock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULT_PORT = 8006
 GRAIN_BYTES = 64 * 1024
 DIGEST_BYTES = 16
 SLICE_GRAINS = 8192  # digests travel in slices of this many grains: 128 KiB
-SLICES_AHEAD = 2  # slices of parent digests that an agent may have asked for at once
+SLICES_AHEAD = 2  # slices of parent digests that an agent requests in advance
 
 CONTROL = 1
 DISK_DATA = 2
@@ -40,7 +40,7 @@ RESTORE_RUN = 5
 HEADER = struct.Struct(">BI")  # kind, payload length
 DISK_DATA_HEAD = struct.Struct(">H")  # disk number
 DIGESTS_HEAD = struct.Struct(">HQ")  # disk number, first grain
-RUN_HEAD = struct.Struct(">QH32s")  # first grain, grains, BLAKE3 of all else in the payload
+RUN_HEAD = struct.Struct(">QH32s")  # first grain, grains, BLAKE3 of the rest of the payload
 
 MAX_DATA_BYTES = 1024 * 1024  # of a disk in one frame
 MAX_RUN_GRAINS = 64
@@ -74,11 +74,11 @@ class Frame(NamedTuple):
 class Channel:
     """Frames over a TLS socket, with a limit on how long the other side may be silent.
 
-    Owns the socket. `peer_gone` is what to raise when the other side is lost: that reads
-    differently on a core and on an agent. For one thread at a time.
+    Owns the socket. `peer_gone` is the class of error to raise when the other side is lost; a core
+    and an agent have different ones. Only one thread at a time may use a channel.
 
-    on_arrival: called when something arrived while this side waits to send; what it raises breaks
-        the frame that is being sent, so the connection has to be closed then.
+    on_arrival: called when something has arrived while this side waits to send. If it raises, the
+        frame being sent is incomplete, so the connection has to be closed.
     """
 
     def __init__(
@@ -101,17 +101,17 @@ class Channel:
         self.sent_bytes = 0
 
     def send_control(self, message: Message) -> None:
-        """Send a JSON message, which needs a `type`."""
+        """Send a JSON message; it needs a `type`."""
         self.send(CONTROL, json.dumps(message, separators=(",", ":")).encode())
 
     def send(self, kind: int, *parts: Data) -> None:
-        """Send a frame made of `parts` joined.
+        """Send a frame whose payload is the joined `parts`.
 
-        They are copied together: a TLS record for each part would cost both sides more.
+        The parts are copied together, since a TLS record for each would cost both sides more.
 
         Raises:
-            AgentError: of the class given as `peer_gone`, when the other side is lost or takes
-                nothing for `silence_seconds`.
+            AgentError: of the class `peer_gone`, if the other side is lost or accepts nothing for
+                `silence_seconds`.
         """
         length_bytes = sum(len(part) for part in parts)
         if length_bytes > _MAX_PAYLOAD_BYTES[kind]:
@@ -122,12 +122,12 @@ class Channel:
         self._send_bytes(b"".join((HEADER.pack(kind, length_bytes), *parts)))
 
     def receive(self, on_idle: Callable[[], object] | None = None) -> Frame:
-        """Return the next frame, waiting for it.
+        """Wait for the next frame and return it.
 
-        on_idle: called about each second while there is nothing; it may send.
+        on_idle: called about once a second while nothing arrives; it may send.
 
         Raises:
-            AgentError: of the class given as `peer_gone`, when the other side is lost or silent.
+            AgentError: of the class `peer_gone`, if the other side is lost or silent.
             ProtocolBroken: the frame's kind or length is not allowed.
         """
         while not self._waiting:
@@ -136,7 +136,7 @@ class Channel:
         return self._take_waiting()
 
     def find_waiting(self) -> Frame | None:
-        """Return the next frame if it is already here, without waiting."""
+        """Return the next frame if it has already arrived."""
         while not self._waiting and self._read_some():
             pass
         return self._take_waiting() if self._waiting else None
@@ -145,7 +145,7 @@ class Channel:
         """Return the next message, which must be a control message of one of `types`.
 
         Raises:
-            ProtocolBroken: it is something else.
+            ProtocolBroken: the next frame is something else.
         """
         message = control_message(self.receive())
         if types and message["type"] not in types:
@@ -155,10 +155,10 @@ class Channel:
         return message
 
     def drain(self, limit_seconds: float) -> None:
-        """Discard what still arrives until the other side closes, at most that long.
+        """Discard whatever arrives until the other side closes the connection, or the limit passes.
 
-        Closing with unread bytes would reset the connection, and the other side might lose what
-        was sent to it last.
+        Closing with unread bytes would reset the connection, and the other side might lose the last
+        message sent to it.
         """
         deadline = time.monotonic() + limit_seconds
         self._poll.modify(self._socket, select.POLLIN)
@@ -173,11 +173,11 @@ class Channel:
     def abort(self) -> None:
         """End the connection from another thread, whatever its owner is waiting for."""
         with contextlib.suppress(OSError):
-            # Not the TLS socket's own method, which would take its encryption away meanwhile.
+            # The TLS socket's own method would remove the encryption while its owner uses it.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection; harmless when it is closed."""
+        """Close the connection; harmless if it is closed."""
         self._socket.close()
 
     def _take_waiting(self) -> Frame:
@@ -201,7 +201,7 @@ class Channel:
                 view = view[sent_bytes:]
 
     def _wait_to_write(self) -> None:
-        """Wait until there is room, and take in what the other side sends meanwhile."""
+        """Wait until there is room, and read what the other side sends in the meantime."""
         if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
             while self._read_some():
                 if self._waiting_bytes > _MAX_UNREAD_BYTES:
@@ -223,11 +223,11 @@ class Channel:
                 return ready[0][1]
             if on_idle is not None:
                 on_idle()
-                if self._waiting:  # it has sent, and so may have read
+                if self._waiting:  # sending may have read a frame
                     return 0
 
     def _read_some(self) -> bool:
-        """Read once towards the next frame; False when nothing has arrived."""
+        """Read once towards the next frame; False if nothing has arrived."""
         try:
             count_bytes = self._socket.recv_into(self._buffer[self._filled_bytes :])
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -276,7 +276,7 @@ def control_message(frame: Frame) -> Message:
     """Return the JSON object of a control frame.
 
     Raises:
-        ProtocolBroken: it is not a control frame, not JSON, or has no `type`.
+        ProtocolBroken: the frame is not a control frame, not JSON, or has no `type`.
     """
     if frame.kind != CONTROL:
         raise ProtocolBroken(f"Waiting for a message: got a binary frame of kind {frame.kind}")
@@ -307,9 +307,9 @@ def split_digests(frame: Frame) -> tuple[int, int, memoryview]:
 
 
 def run_payload(first_grain: int, compressed: Sequence[Data]) -> list[Data]:
-    """Return the parts of a RESTORE_RUN payload: its head, and lengths and grains joined.
+    """Return the parts of a RESTORE_RUN payload: its head, and the joined lengths and grains.
 
-    BLAKE3 takes half the time for one long piece of what it takes for many short ones.
+    BLAKE3 takes half as long for one long piece as for many short ones.
     """
     lengths = struct.pack(f">{len(compressed)}I", *map(len, compressed))
     body = b"".join((lengths, *compressed))
@@ -317,10 +317,10 @@ def run_payload(first_grain: int, compressed: Sequence[Data]) -> list[Data]:
 
 
 def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
-    """Return first grain and compressed grains of a RESTORE_RUN frame, whose digest fits.
+    """Return the first grain and the compressed grains of a RESTORE_RUN frame.
 
     Raises:
-        ProtocolBroken: it is cut or too long, its lengths do not add up, or its digest differs.
+        ProtocolBroken: the frame is cut or too long, or its lengths or digest are wrong.
     """
     if len(frame.payload) < RUN_HEAD.size:
         raise ProtocolBroken("The other side sent a run of grains without its head")
@@ -336,12 +336,12 @@ def split_run(frame: Frame) -> tuple[int, list[memoryview]]:
         position += length_bytes
     if position != len(frame.payload):
         raise ProtocolBroken(
-            f"The grains of a run take {position - data_start} bytes by their lengths, "
-            f"{len(frame.payload) - data_start} came"
+            f"The grains of a run should take {position - data_start} bytes by their lengths, but "
+            f"{len(frame.payload) - data_start} arrived"
         )
     if _run_digest(first_grain, frame.payload[RUN_HEAD.size :]) != digest:
         raise ProtocolBroken(
-            f"The run of {count} grains from grain {first_grain} on is not what was sent"
+            f"The run of {count} grains from grain {first_grain} is damaged: its digest differs"
         )
     return first_grain, grains
 
@@ -351,7 +351,7 @@ def _run_digest(first_grain: int, body: Data) -> bytes:
 
 
 def get_flag(message: Message, name: str) -> bool:
-    """Return whether `name` of a message is true; missing is false."""
+    """Return the flag `name` of a message; a missing flag is false."""
     value = message.get(name, False)
     if not isinstance(value, bool):
         raise ProtocolBroken(f"Reading {message.get('type')!r}: {name} is neither true nor false")
@@ -359,7 +359,7 @@ def get_flag(message: Message, name: str) -> bool:
 
 
 def get_int(message: Message, name: str, lowest: int, highest: int) -> int:
-    """Return the whole number `name` of a message, checked against its limits."""
+    """Return the integer `name` of a message after checking its limits."""
     value = message.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         raise ProtocolBroken(
@@ -370,7 +370,7 @@ def get_int(message: Message, name: str, lowest: int, highest: int) -> int:
 
 
 def get_text(message: Message, name: str, longest: int = 1024) -> str:
-    """Return the text `name` of a message, checked against its limit."""
+    """Return the text `name` of a message after checking its limit."""
     value = message.get(name)
     if not isinstance(value, str) or len(value) > longest or not is_plain_text(value):
         raise ProtocolBroken(
@@ -381,10 +381,10 @@ def get_text(message: Message, name: str, longest: int = 1024) -> str:
 
 
 def is_plain_text(text: str) -> bool:
-    """Tell whether a text can be stored anywhere: PostgreSQL takes no NUL, UTF-8 no surrogate."""
+    """Tell whether a text can be stored: PostgreSQL rejects NUL, and UTF-8 rejects surrogates."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def grain_count(capacity_bytes: int) -> int:
-    """Return how many grains a disk has; the last one may be cut."""
+    """Return the number of grains on a disk; the last one may be partial."""
     return -(-capacity_bytes // GRAIN_BYTES)

@@ -1,7 +1,7 @@
 """Hold log lines back while file systems are frozen.
 
-The journal writes to a frozen disk, and soon accepts nothing more. Anyone who logs to it then waits
-for a thaw, and so would the agent, which must stay able to thaw.
+The journal writes to a frozen disk and soon accepts nothing more. Whatever logs to it then blocks
+until the thaw. The agent must not, since it has to thaw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOST_LINES = 1000
 
 
 class QuietHandler(logging.Handler):
-    """Writes to a stream, or keeps the newest lines while they are held back."""
+    """Writes to a stream, or keeps the newest lines while logging is held back."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class QuietHandler(logging.Handler):
         self._is_held_back = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write or keep a line."""
+        """Write the line, or keep it."""
         line = self.format(record)
         if self._is_held_back:
             self._kept.append(line)
@@ -31,13 +31,13 @@ class QuietHandler(logging.Handler):
             self._write(line)
 
     def hold_back(self) -> None:
-        """Keep lines from now on."""
+        """Keep lines instead of writing them."""
         self.acquire()
         self._is_held_back = True
         self.release()
 
     def let_go(self) -> None:
-        """Write what was kept, and write directly again; harmless if nothing is held back."""
+        """Write the lines that were kept, and return to direct writing; harmless if repeated."""
         self.acquire()
         try:
             self._is_held_back = False
@@ -50,18 +50,18 @@ class QuietHandler(logging.Handler):
         try:
             self._stream.write(line + "\n")
             self._stream.flush()
-        except OSError:  # there is nobody left to tell
+        except OSError:  # no one is reading any longer
             self._kept.clear()
 
 
 def hold_back_logs() -> None:
-    """Keep the lines of this process from now on."""
+    """Hold back this process's log lines."""
     for handler in _quiet_handlers():
         handler.hold_back()
 
 
 def let_logs_go() -> None:
-    """Write what was kept, and write directly again."""
+    """Write the lines that were held back, and return to direct writing."""
     for handler in _quiet_handlers():
         handler.let_go()
 

@@ -1,7 +1,7 @@
 """Read a device past the page cache (O_DIRECT).
 
-What the machine's applications keep in the cache stays there, and a view, which is read once, is
-read several times as fast. The kernel wants aligned memory for this, so each thread has a piece.
+The machine's applications keep their pages in the cache, and a view, which is read only once, is
+read several times as fast. The kernel needs aligned memory for this, so each thread has a buffer.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _ALIGN_BYTES = 4096
 
 
 class DirectReader:
-    """Reads a device that was opened with O_DIRECT; for several threads."""
+    """Reads a device that was opened with O_DIRECT; safe for several threads."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._own = threading.local()
 
     def read(self, offset_bytes: int, count_bytes: int) -> bytes:
-        """Return that many bytes; past the end of the device they are zero.
+        """Return that many bytes; bytes past the end of the device are zero.
 
         Raises:
-            SourceUnreadable: the device cannot be read there.
+            SourceUnreadable: the device cannot be read at that offset.
         """
         lead_bytes = offset_bytes % _ALIGN_BYTES
         wanted_bytes = lead_bytes + count_bytes
@@ -62,12 +62,13 @@ class DirectReader:
 
 @contextmanager
 def open_source(path: Path) -> Iterator[tuple[int, Callable[[int, int], bytes] | None]]:
-    """Open what a view names, and yield its descriptor and how to read it.
+    """Open a view's path, and yield the descriptor and the function that reads it.
 
-    None stands for plain reading, which suits files: they can tell holes, and are the cache's.
+    The function is None for a file. Plain reading suits files better: it can skip holes, and files
+    belong in the cache.
 
     Raises:
-        SnapshotFailed: it cannot be opened.
+        SnapshotFailed: the path cannot be opened.
     """
     try:
         is_device = stat.S_ISBLK(path.stat().st_mode)

@@ -1,6 +1,6 @@
-"""The service: listens, pairs, lets in trusted cores, and answers them.
+"""The service: listens, pairs, and answers trusted cores.
 
-What it is there for, protecting a machine or restoring one, is its duty's.
+Protecting or restoring a machine is the duty's work.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _UNPAIRED_SILENCE_SECONDS = 20
 _SILENCE_SECONDS = 120
 _DRAIN_SECONDS = 10
 _MAX_NAME_CHARACTERS = 200
-# Memory is locked around a freeze; default stacks of 8 MiB for each thread would be locked too.
+# Memory is locked during a freeze, and so would be a default stack of 8 MiB for each thread.
 _THREAD_STACK_BYTES = 512 * 1024
 
 
 class _Known(NamedTuple):
-    """What is needed to answer, read from the state folder at one time."""
+    """What is needed to answer a connection, read from the state folder at one moment."""
 
     context: ssl.SSLContext
     cores: dict[str, TrustedCore]  # by fingerprint
@@ -65,7 +65,7 @@ class _Known(NamedTuple):
 class Service:
     """One agent. `serve` runs until `stop` is called from another thread or a signal handler.
 
-    consoles: where a rescue machine shows its code, beside standard output.
+    consoles: where a rescue machine shows its code in addition to standard output.
     """
 
     def __init__(self, configuration: Configuration, consoles: Sequence[Path] = ()) -> None:
@@ -90,7 +90,7 @@ class Service:
         self.port: int = self._listener.getsockname()[1]
 
     def serve(self) -> None:
-        """Answer connections, each in a thread of its own."""
+        """Answer connections, each in its own thread."""
         self.duty.start()
         if self.duty.mode == "restore":
             self._console.start(self.port)
@@ -109,7 +109,7 @@ class Service:
                 if self._is_stopping:
                     return
                 log.warning("accept failed error=%s", error)
-                time.sleep(0.2)  # out of descriptors: the connections that hold them will end
+                time.sleep(0.2)  # out of descriptors, until connections end
                 continue
             if not self._connections.acquire(blocking=False):
                 log.warning("connection refused peer=%s reason=too-many", address[0])
@@ -122,7 +122,7 @@ class Service:
     def stop(self) -> None:
         """Stop accepting; `serve` returns."""
         self._is_stopping = True
-        # close() alone leaves accept() waiting.
+        # close() alone would leave accept() blocked.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._console.stop()
@@ -170,7 +170,7 @@ class Service:
         return {"describe": self._describe, "trust": self._trust, **self.duty.answers()}
 
     def describe(self) -> Message:
-        """Return the description of this machine, as `docs/agent.md` lists it."""
+        """Return the description of this machine, with the fields listed in `docs/agent.md`."""
         known = self._known
         if known is not None:
             return known.description
@@ -186,20 +186,20 @@ class Service:
         }
 
     def freeze_answers(self) -> None:
-        """From now on answer from what is known now; pairing and trusting have to wait."""
+        """Answer from memory from now on; pairing and trusting have to wait."""
         self._known = self._read_known()._replace(description=self.describe())
 
     def thaw_answers(self) -> None:
-        """Answer as usual again."""
+        """Return to normal answering."""
         self._known = None
 
     def pair(self, channel: Channel, message: Message) -> None:
-        """Let a core prove that it knows the code, prove the same, and trust it.
+        """Let a core prove that it knows the code, trust it, and prove the same to it.
 
         Raises:
             AgentBusy: file systems are frozen.
-            WrongPairingCode: its proof does not fit; the try is counted.
-            PairingClosed: no code is open.
+            WrongPairingCode: the proof is wrong; the try is counted.
+            PairingClosed: pairing is not open.
         """
         self._check_not_frozen()
         core_name = get_text(message, "core_name", _MAX_NAME_CHARACTERS)
@@ -233,7 +233,7 @@ class Service:
         channel.send_control({"type": "description", "description": self.describe()})
 
     def _trust(self, channel: Channel, _core: TrustedCore, message: Message) -> None:
-        """Trust another core too. Raises `AgentBusy` while file systems are frozen."""
+        """Trust another core. Raises `AgentBusy` while file systems are frozen."""
         self._check_not_frozen()
         core = self._state.ensure_trusted_core(
             get_text(message, "core_name", _MAX_NAME_CHARACTERS),
@@ -263,7 +263,7 @@ class _Conversation:
         self._peer = peer
 
     def answer_next(self) -> bool:
-        """Answer one request; False when the conversation is over."""
+        """Answer one request; False if the conversation is over."""
         message = self._channel.receive_control()
         log.info("request type=%.40s peer=%s core=%s", message["type"], self._peer, self._name())
         try:
@@ -273,7 +273,7 @@ class _Conversation:
         except AgentError as error:
             log.warning("request failed code=%s text=%s", error.code, error)
             self._channel.send_control({"type": "error", "code": error.code, "text": str(error)})
-            # After a broken stream nobody knows which frame comes next.
+            # After a broken stream, the next frame could be anything.
             self._channel.drain(_DRAIN_SECONDS)
             return False
         return True
@@ -290,7 +290,7 @@ class _Conversation:
         answer = self._service.answers().get(kind)
         if answer is None:
             raise RequestRefused(
-                f"The agent does not know the request {kind[:40]!r} in its mode "
+                f"The agent does not know the request {kind[:40]!r} in mode "
                 f"{self._service.duty.mode!r}"
             )
         answer(self._channel, self._core, message)
@@ -312,7 +312,7 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Notice within a minute that a peer's machine is gone, also when nothing is being sent."""
+    """Notice within a minute that the peer's machine is gone, even if nothing is being sent."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20)
@@ -326,5 +326,5 @@ def _nonce(message: Message) -> bytes:
     except ValueError:
         nonce = b""
     if len(nonce) != NONCE_BYTES:
-        raise ProtocolBroken(f"A nonce needs {NONCE_BYTES} bytes in hex")
+        raise ProtocolBroken(f"A nonce must be {NONCE_BYTES} bytes in hex")
     return nonce

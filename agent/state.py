@@ -1,7 +1,7 @@
-"""What the agent remembers between starts: whom it trusts, and how far pairing has come.
+"""What the agent remembers between starts: the cores it trusts, and the state of pairing.
 
-Everything here is inside the disks that a recovery point holds. So a machine that was failed over
-answers the cores it knew before, without a change.
+It is stored on the disks that a recovery point holds. So after a failover, the machine still
+answers the cores that it knew before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_TRUSTED_CORES = 16
 
 @dataclass(frozen=True)
 class TrustedCore:
-    """A core whose calls the agent answers."""
+    """A core whose requests the agent answers."""
 
     name: str
     fingerprint: str
@@ -32,7 +32,7 @@ class TrustedCore:
 
 @dataclass(frozen=True)
 class PairingState:
-    """The one-time code, how many tries were wrong, and when it was used."""
+    """The one-time code, the number of wrong tries, and when the code was used."""
 
     code: str | None
     wrong_tries: int = 0
@@ -40,7 +40,7 @@ class PairingState:
 
 
 class AgentState:
-    """The state folder. Each change is on the disk before its method returns."""
+    """The state folder. A change is on the disk when its method returns."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class AgentState:
             raise self._wrong("trusted-cores.json", error) from error
 
     def ensure_trusted_core(self, name: str, certificate_pem: str) -> TrustedCore:
-        """Trust a core from now on; a core that is trusted already gets the new name.
+        """Trust a core; a core that is already trusted gets the new name.
 
         Raises:
             RequestRefused: there are too many trusted cores.
@@ -67,14 +67,14 @@ class AgentState:
             others = [core for core in self.trusted_cores() if core.fingerprint != fingerprint]
             if len(others) >= MAX_TRUSTED_CORES:
                 raise RequestRefused(
-                    f"Trusting core {name!r}: {len(others)} cores are trusted already, the most "
-                    "an agent allows. Remove one from trusted-cores.json on the machine."
+                    f"Trusting core {name!r}: {len(others)} cores are already trusted, which is "
+                    "the limit. Remove one from trusted-cores.json on the machine."
                 )
             self._write("trusted-cores.json", [asdict(core) for core in [*others, new_core]])
         return new_core
 
     def find_pairing(self) -> PairingState | None:
-        """Return how far pairing has come, or None before the first start."""
+        """Return the state of pairing, or None before the first start."""
         entry = self._read("pairing.json")
         try:
             return None if entry is None else PairingState(**entry)
@@ -87,14 +87,14 @@ class AgentState:
             self._write("pairing.json", asdict(pairing))
 
     def find_restores(self) -> dict[str, Any] | None:
-        """Return what a rescue machine has noted of its disks, or None if nothing."""
+        """Return what a rescue machine has recorded of its disks, or None if nothing."""
         entries = self._read("restores.json")
         if entries is not None and not isinstance(entries, dict):
             raise self._wrong("restores.json", TypeError("expected a JSON object"))
         return entries
 
     def save_restores(self, entries: dict[str, Any]) -> None:
-        """Replace what a rescue machine has noted of its disks."""
+        """Replace what a rescue machine has recorded of its disks."""
         with self.lock:
             self._write("restores.json", entries)
 
@@ -122,5 +122,5 @@ class AgentState:
 
 
 def now_text() -> str:
-    """Return the time of now in UTC, as ISO text."""
+    """Return the current time in UTC, in ISO format."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,7 +1,7 @@
-"""Send a view to a core: each disk as a VMDK stream, base or delta, in flat memory.
+"""Send a view to a core: each disk as a VMDK stream, whole or a delta, in constant memory.
 
-The reading and deflating is `recovery_store.vmdk.imaging`. Here its callbacks become frames, and
-the digests of the parent point are asked for one slice ahead of where they are needed.
+`recovery_store.vmdk.imaging` reads and deflates. This module turns its callbacks into frames, and
+requests the parent point's digests one slice before they are needed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROGRESS_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class ParentDisk:
-    """What the parent point holds of a disk; `key` says of which."""
+    """A disk in the parent point; `key` identifies it."""
 
     key: str
     number: int
@@ -56,16 +56,16 @@ def send_view(
     parents: dict[str, ParentDisk],
     beat: Callable[[], object] | None = None,
 ) -> dict[str, str]:
-    """Stream all disks of a view, and return their content ids by their keys.
+    """Stream all disks of a view, and return their content ids by key.
 
-    A disk whose parent is missing or was larger is streamed whole. Of one that is known to have
-    changed in some places only, as compared with its parent, nothing else is read.
+    A disk whose parent is missing or was larger is streamed whole. If the view knows what has
+    changed since the parent, only that is read.
 
-    beat: called twice a second while the core takes what is sent; what it raises ends the stream.
+    beat: called twice a second while the core accepts data; an exception from it ends the stream.
 
     Raises:
         CoreGone: the core is lost.
-        SnapshotFailed: a disk cannot be read, or the view did not hold.
+        SnapshotFailed: a disk cannot be read, or the view was lost.
     """
     total_bytes = sum(disk_view.capacity_bytes for disk_view in view.disks)
     progress = _Progress(channel, total_bytes, beat)
@@ -111,7 +111,7 @@ def _send_disk(
                 read=read,
                 only=only,
             )
-        # Before the end of the stream: what a broken view gave must never look complete.
+        # Before the end of the stream: data from a lost view must never look complete.
         view.check()
         writer.finish()
     except SourceUnreadable as error:
@@ -135,7 +135,7 @@ def _send_disk(
 def _find_changed(
     disk_view: DiskView, parent: ParentDisk | None
 ) -> Sequence[tuple[int, int]] | None:
-    """Return the grains that may differ from the parent, or None: all of them."""
+    """Return the grains that may differ from the parent's; None means all."""
     if (
         disk_view.changed is None
         or parent is None
@@ -157,7 +157,7 @@ def _begin_message(disk_view: DiskView, cid: str, parent: ParentDisk | None) -> 
 
 
 def _new_cid(parent: ParentDisk | None) -> str:
-    """Return a content id that is neither the parent's nor the one that means none."""
+    """Return a content id that is neither the parent's nor the one for no parent."""
     while True:
         cid = secrets.token_hex(4)
         if cid != "ffffffff" and (parent is None or cid != parent.cid):
@@ -181,7 +181,7 @@ class _DiskSender:
             self._channel.send(DISK_DATA, head, view[start : start + MAX_DATA_BYTES])
 
     def put_digests(self, first_grain: int, digests: bytes) -> None:
-        """Collect runs that follow each other, so that they travel in few frames."""
+        """Collect adjacent runs, so that they travel in few frames."""
         if first_grain != self._first_grain + len(self._digests) // DIGEST_BYTES:
             self._send_digests()
             self._first_grain = first_grain
@@ -199,7 +199,7 @@ class _DiskSender:
         del self._digests[: len(part)]
 
     def finish(self) -> None:
-        """Send what is left, and the length and digest of the stream."""
+        """Send the remaining digests, and the length and digest of the stream."""
         self._send_digests()
         self._channel.send_control(
             {
@@ -212,9 +212,9 @@ class _DiskSender:
 
 
 class _ParentDigests:
-    """Asks the core for the parent's digests in ascending slices, one ahead.
+    """Requests the parent's digests from the core in ascending slices, one in advance.
 
-    only: the (first grain, count) that they will be needed for; None: all of them.
+    only: the runs (first grain, count) whose digests are needed; None means all.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class _ParentDigests:
         self._asked: deque[tuple[int, int]] = deque()
 
     def get(self, first_grain: int, count: int) -> bytes:
-        """Return the digests; grains past the parent's end are zero."""
+        """Return the digests; those of grains past the parent's end are zero."""
         known_count = max(0, min(count, self._parent_grains - first_grain))
         parts = bytearray()
         while len(parts) < known_count * DIGEST_BYTES:
@@ -267,12 +267,12 @@ class _ParentDigests:
             or first != first_grain
             or len(digests) != expected_count * DIGEST_BYTES
         ):
-            raise ProtocolBroken("The core sent other parent digests than were asked for")
+            raise ProtocolBroken("The core sent parent digests that were not requested")
         return digests
 
 
 def _slices(runs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return the numbers of the slices in which the runs lie, ascending."""
+    """Return the numbers of the slices that contain the runs, ascending."""
     return sorted(
         {
             number
@@ -283,7 +283,7 @@ def _slices(runs: Iterable[tuple[int, int]]) -> list[int]:
 
 
 class _Progress:
-    """Tells the core how far the reading is; this also shows that the agent lives."""
+    """Reports the reading progress to the core, which also shows that the agent is alive."""
 
     def __init__(
         self, channel: Channel, total_bytes: int, beat: Callable[[], object] | None
@@ -313,7 +313,7 @@ class _Progress:
 
 
 def description_of(disk: Disk) -> dict[str, object]:
-    """Return a disk as descriptions and messages show it."""
+    """Return a disk in the form that descriptions use."""
     return {
         "number": disk.number,
         "key": disk.key,

@@ -1,8 +1,8 @@
-"""The certificates of agent and cores: made with the `openssl` command, pinned, never expired.
+"""The certificates of agent and cores: made with the `openssl` command, pinned, never expiring.
 
-Nobody signs for anybody here. Each side knows the other's certificate from the pairing, so the
-certificate itself is the trust anchor, and its validity dates say nothing: the clock of a machine
-that has just been started elsewhere may be wrong.
+There is no certificate authority. Each side knows the other's certificate from the pairing, so the
+certificate itself is the trust anchor. Validity dates are ignored, since a machine that has just
+been started elsewhere may have a wrong clock.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from agent.errors import ConfigurationWrong, ProtocolBroken
 
 MAX_CERTIFICATE_CHARACTERS = 16 * 1024
 _OPENSSL_SECONDS = 60
-# Named in ssl only from Python 3.10 on; X509_V_FLAG_PARTIAL_CHAIN of OpenSSL.
+# OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which the ssl module names only since Python 3.10.
 _PARTIAL_CHAIN = 0x80000
 _NO_CHECK_TIME = 0x200000
 
 
 def ensure_identity(folder: Path, hostname: str) -> tuple[Path, Path]:
-    """Return the paths of the agent's certificate and key, making both at first use.
+    """Return the paths of the agent's certificate and key; make both on first use.
 
     Raises:
         ConfigurationWrong: `openssl` is missing or failed.
@@ -43,13 +43,13 @@ def ensure_identity(folder: Path, hostname: str) -> tuple[Path, Path]:
     sync_path(new_certificate)
     new_key.rename(key_path)
     sync_path(folder)
-    new_certificate.rename(certificate_path)  # last: the identity exists when it does
+    new_certificate.rename(certificate_path)  # last: the identity exists once this does
     sync_path(folder)
     return certificate_path, key_path
 
 
 def sync_path(path: Path) -> None:
-    """Have a file's content, or a folder's names, on the disk on return."""
+    """Flush a file's content, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -93,10 +93,10 @@ def fingerprint_of(certificate_pem: str) -> str:
 
 
 def check_certificate(certificate_pem: str) -> str:
-    """Return the certificate in the one form it is kept in.
+    """Return the certificate in its normal form.
 
     Raises:
-        ProtocolBroken: it is not exactly one certificate.
+        ProtocolBroken: the text is not exactly one certificate.
     """
     try:
         normal = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(certificate_pem.strip()))
@@ -109,10 +109,10 @@ def check_certificate(certificate_pem: str) -> str:
 def agent_context(
     certificate_path: Path, key_path: Path, core_certificates_pem: Iterable[str]
 ) -> ssl.SSLContext:
-    """Return the context of the listening side, which lets in those cores and nobody else.
+    """Return the context of the listening side, which accepts only those cores.
 
-    A client may come without a certificate, because that is how pairing begins; what it may ask
-    for is the service's to limit. A client with an unknown certificate fails in the handshake.
+    A client may connect without a certificate, because pairing starts that way; the service limits
+    what it may request. A client with an unknown certificate fails in the handshake.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -129,8 +129,8 @@ def agent_context(
 def core_context(certificate_path: Path | None, key_path: Path | None) -> ssl.SSLContext:
     """Return the context of the calling side.
 
-    It checks no chain. The caller compares the agent's certificate with the pinned one, byte for
-    byte, before it sends anything.
+    It does not check a chain. The caller compares the agent's certificate with the pinned one, byte
+    for byte, before it sends anything.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3

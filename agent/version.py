@@ -1,6 +1,6 @@
-"""The version of this software: one for console, core interface and agent.
+"""The version of this software, shared by the console, the core interface and the agent.
 
-It stands in the agent because that is the part that is copied to other machines alone.
+It is kept in the agent because the agent is copied to other machines without the rest.
 """
 
 VERSION = "0.1.0"

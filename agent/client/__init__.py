@@ -1,6 +1,6 @@
-"""What a core uses to talk to its agents; none of it is copied onto a machine.
+"""The core's side: what a core uses to talk to its agents.
 
-The agent's own side never imports it.
+The agent never imports this package, and it is not copied to machines.
 """
 
 from agent.client.client import AgentClient, PairedAgent, SnapshotResult, pair_with_agent

@@ -1,7 +1,7 @@
 """How a core talks to its agents: pair, describe the machine, take and restore points.
 
-Each call is one connection. Failures are raised as `agent.errors`; what a sink raises passes
-through. Nothing an agent sends is trusted before it is checked.
+Each call makes one connection. Failures are raised as `agent.errors`; exceptions from a sink pass
+through. Nothing that an agent sends is trusted before it is checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WHY_OLD_AGENT = "the agent is from an older release"
 
 @dataclass(frozen=True)
 class PairedAgent:
-    """What a core keeps of an agent it has paired with."""
+    """What a core stores about an agent after pairing."""
 
     certificate_pem: str
     fingerprint: str
@@ -45,12 +45,12 @@ class PairedAgent:
 
 @dataclass(frozen=True)
 class SnapshotResult:
-    """What a finished point says about itself; `taken_at` is the core's time, not the machine's.
+    """A finished point; `taken_at` is the core's time, not the machine's.
 
-    is_held: the machine's file systems are still frozen, as was asked.
-    is_watched: the agent keeps watch of what is written since, as was asked.
-    why_whole: of a point with a hold: why whole disks were read for it; empty if only that was
-        read which was written since the parent.
+    is_held: the machine's file systems are still frozen, as requested.
+    is_watched: the agent is watching later writes, as requested.
+    why_whole: for a point with a hold: why whole disks were read; empty if only the writes since
+        the parent were read.
     """
 
     description: MachineDescription
@@ -72,9 +72,9 @@ def pair_with_agent(
     """Pair with an agent by its one-time code.
 
     Raises:
-        AgentUnreachable: nothing answers there, or something other than an agent.
+        AgentUnreachable: nothing answers, or what answers is not an agent.
         WrongPairingCode: the code is wrong, or someone is intercepting the connection.
-        PairingClosed: the code was used already, or was wrong too often.
+        PairingClosed: the code has been used, or was wrong too often.
     """
     certificate_pem = credentials.certificate_path.read_text()
     core_nonce = secrets.token_bytes(NONCE_BYTES)
@@ -107,9 +107,9 @@ def pair_with_agent(
 
 
 class AgentClient:
-    """Calls one paired agent. Holds no connection; each call makes its own.
+    """Calls one paired agent. Each call makes its own connection.
 
-    timeout_seconds: how long the agent may be silent, at the beginning and in mid-stream.
+    timeout_seconds: how long the agent may be silent, when connecting and in mid-stream.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class AgentClient:
             return MachineDescription.from_json(answer.get("description"))
 
     def trust(self, certificate_pem: str, core_name: str) -> None:
-        """Have the agent trust another core as well.
+        """Have the agent trust another core.
 
         Raises as `describe`.
         """
@@ -161,21 +161,21 @@ class AgentClient:
     ) -> SnapshotResult:
         """Have the agent take a point, and pass its disks to the sink.
 
-        disks: what the parent point holds; empty for a base image.
+        disks: the disks of the parent point; empty for a base image.
         progress(done_bytes, total_bytes): how much of the disks has been read. An exception from
             it ends the snapshot, and the agent releases its view.
-        hold_seconds: not zero: the file systems stay frozen after the point, until the machine is
-            powered off, `release_hold`, or that many seconds without `extend_hold`. Whatever ends
-            the snapshot early thaws them.
-        watch_seconds: not zero: the agent may keep watch of what is written after the point, at
-            most that long. A point with a hold that has this one as its parent then reads only
-            that. An older agent, and some machines, do not.
+        hold_seconds: if not zero, the file systems stay frozen after the point until the machine is
+            powered off, `release_hold` is called, or `extend_hold` is not called for that long.
+            They are thawed if the snapshot ends early.
+        watch_seconds: if not zero, the agent may watch what is written after the point, for at most
+            that long. A point with a hold and this parent then reads only those writes. Older
+            agents and some machines cannot watch.
 
-        Raises, beside what `describe` raises:
+        Raises, in addition to what `describe` raises:
             AgentBusy: the agent is taking another point, or holds file systems frozen.
             AgentGone: the connection broke in mid-stream.
-            ProtocolBroken: the agent sent what it may not.
-            SnapshotFailed: the agent could not make a consistent view, or the view did not hold.
+            ProtocolBroken: the agent violated the protocol.
+            SnapshotFailed: the agent could not make a consistent view, or the view was lost.
             HoldLost: the file systems did not stay frozen until the end.
         """
         with self._connected() as channel:
@@ -211,11 +211,11 @@ class AgentClient:
     def extend_hold(self) -> datetime:
         """Restart the time for which the file systems stay frozen.
 
-        Returns the time by this core's clock until which nothing can be written to the machine's
-        disks. A machine seen powered off by then holds nothing that the final point has not.
+        Returns the time, by this core's clock, until which nothing can be written to the machine's
+        disks. If the machine is powered off by then, the final point contains everything on them.
 
-        Raises, beside what `describe` raises:
-            HoldLost: they were thawed meanwhile, so the point is not the final one.
+        Raises, in addition to what `describe` raises:
+            HoldLost: they have been thawed, so the point is no longer the final one.
         """
         asked_at = datetime.now(timezone.utc)
         with self._connected() as channel:
@@ -234,10 +234,10 @@ class AgentClient:
             return get_flag(receive_message(channel, "released"), "was_held")
 
     def end_watch(self) -> bool:
-        """End the watch on what is written; False if there was none.
+        """End the watch on later writes; False if there was none.
 
-        Raises, beside what `describe` raises:
-            RequestRefused: the agent is older, and so never keeps watch.
+        Raises, in addition to what `describe` raises:
+            RequestRefused: the agent is from an older release and cannot watch.
         """
         with self._connected() as channel:
             channel.send_control({"type": "end_watch"})
@@ -252,33 +252,33 @@ class AgentClient:
         progress: Progress | None = None,
         check_cancel: CheckCancel | None = None,
     ) -> RestoredDisk:
-        """Write one disk of a point onto a disk of a machine that runs the rescue medium.
+        """Write one disk of a point onto a disk of a rescue machine.
 
-        Called again with the same tokens, it resumes where it stopped; a finished disk is skipped.
-        When it returns, everything is on the disk and flushed except the first 4 KiB. Those are
-        written by `restart_from_disk`, so that the machine cannot start earlier.
+        A second call with the same tokens resumes where the first one stopped, and skips a finished
+        disk. On return, everything is on the disk and flushed except the first 4 KiB.
+        `restart_from_disk` writes those, so that the machine cannot start earlier.
 
-        number: the machine's own number of the disk.
-        token: names what the disk holds afterwards, at most 100 characters; a point's id.
-        since_token: what the disk has to hold now, completely, if the plan is only a difference;
-            None: the plan is whole, and whatever it does not name becomes zero.
-        progress(done_bytes, total_bytes): of the plan's `data_bytes`, those that are on the disk.
-        check_cancel: called often; an exception from it ends the call; the agent keeps its place.
+        number: the machine's own number for the disk.
+        token: identifies the disk's new content, at most 100 characters; a point's id.
+        since_token: if the plan is only a difference, what the disk has to hold completely now;
+            None if the plan is whole, and whatever it does not contain becomes zero.
+        progress(done_bytes, total_bytes): how much of the plan's `data_bytes` is on the disk.
+        check_cancel: called often. An exception from it ends the call; the agent can resume.
 
-        Raises, beside what `describe` raises:
+        Raises, in addition to what `describe` raises:
             AgentBusy: the machine is being restored by another call.
             AgentGone: the connection broke in mid-stream.
             DiskTooSmall: the disk is smaller than the point's; nothing was written.
             RestoreFailed: the disk cannot be written, or a grain does not inflate.
-            RestoreRefused: there is no such disk, or the machine does not run the rescue medium.
-            RestoreUnknown: the disk does not hold `since_token` as far as the machine knows.
+            RestoreRefused: the disk does not exist, or the machine does not run the rescue medium.
+            RestoreUnknown: as far as the machine knows, the disk does not hold `since_token`.
         """
         with self._connected() as channel:
             sender = DiskSender(channel, plan, progress, check_cancel)
             return sender.send(number, token, since_token)
 
     def restore_state(self, token: str) -> RestoreState:
-        """Return how far the restore with that token is; unknown after the machine restarts.
+        """Return the progress of the restore with that token; unknown after the machine restarts.
 
         Raises as `describe`.
         """
@@ -287,24 +287,24 @@ class AgentClient:
             return read_state(receive_message(channel, "restore_state"))
 
     def finish_restore(self, token: str) -> None:
-        """Check that all disks of that token are done.
+        """Check that all disks with that token are done.
 
-        Raises, beside what `describe` raises:
+        Raises, in addition to what `describe` raises:
             AgentBusy: a disk is still being written.
-            RestoreUnknown: nothing was restored with that token.
-            RestoreRefused: a disk of it is not done.
+            RestoreUnknown: nothing has been restored with that token.
+            RestoreRefused: a disk with that token is not done.
         """
         with self._connected() as channel:
             channel.send_control({"type": "finish_restore", "token": token})
             receive_message(channel, "restore_finished")
 
     def restart_from_disk(self) -> None:
-        """Make the machine's disks bootable, and restart it into what was restored.
+        """Make the machine's disks bootable, and restart the machine from them.
 
-        Raises, beside what `describe` raises:
+        Raises, in addition to what `describe` raises:
             AgentBusy: a disk is still being written.
             RestoreFailed: a disk cannot be written.
-            RestoreRefused: a disk is half written, or none was restored.
+            RestoreRefused: a disk is incomplete, or none has been restored.
         """
         with self._connected() as channel:
             channel.send_control({"type": "restart_from_disk"})

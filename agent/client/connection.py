@@ -1,4 +1,4 @@
-"""A core's connection to an agent: TLS, who answers, and what it greets with."""
+"""A core's connection to an agent: TLS, the agent's certificate, and its greeting."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_ERROR_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class CoreCredentials:
-    """The certificate that a core shows to its agents, and its key."""
+    """The certificate that a core presents to its agents, and its key."""
 
     certificate_path: Path
     key_path: Path
@@ -40,7 +40,7 @@ def connected(
     timeout_seconds: float,
     check_certificate: Callable[[bytes], None] | None = None,
 ) -> Iterator[tuple[Channel, bytes]]:
-    """Connect, check who answers, and read the agent's greeting."""
+    """Connect, check the agent's certificate, and read its greeting."""
     deadline = time.monotonic() + timeout_seconds
     context = core_context(
         credentials.certificate_path if credentials else None,
@@ -77,7 +77,7 @@ def _handshake(host: str, port: int, context: ssl.SSLContext, deadline: float) -
 
 
 def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> None:
-    """Read the agent's greeting. It comes first, so a refusal shows before anything is sent."""
+    """Read the agent's greeting. It comes first, so a refusal arrives before anything is sent."""
     try:
         greeting = channel.receive_control("hello")
     except AgentGone as error:
@@ -109,7 +109,7 @@ def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> Non
 
 
 def receive_message(channel: Channel, *types: str) -> Message:
-    """Wait for a message of one of those types; raise what the agent reports instead."""
+    """Wait for a message of one of those types; raise the error if the agent reports one."""
     return checked_message(channel.receive(), *types)
 
 
@@ -117,8 +117,8 @@ def checked_message(frame: Frame, *types: str) -> Message:
     """Return a frame's message, which must be of one of those types if any are given.
 
     Raises:
-        AgentError: what the message reports, if it is an error.
-        ProtocolBroken: it is something else.
+        AgentError: the message reports this error.
+        ProtocolBroken: the message has another type.
     """
     message = control_message(frame)
     if message["type"] == "error":
@@ -131,6 +131,6 @@ def checked_message(frame: Frame, *types: str) -> Message:
 
 
 def _reported_error(message: Message) -> AgentError:
-    # The text may hold whatever a machine calls its files; it must not be lost for that.
+    # The text may contain a machine's file names. No character in them may make it unreadable.
     text = str(message.get("text", "")).encode(errors="replace").decode().replace("\0", "?")
     return error_from_wire(get_text(message, "code", 100), text[:_MAX_ERROR_CHARACTERS])

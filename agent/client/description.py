@@ -1,8 +1,8 @@
-"""What an agent says of its machine, checked once, then passed on as these types.
+"""An agent's description of its machine, checked once and then passed on as these types.
 
-Cores keep a description as JSON and send it to each other. `to_json` and `from_json` are the only
-way there and back, so whatever comes from outside passes the same limits. The fields are those of
-`docs/agent.md`. One that is missing has its default here: older agents do not send all of them.
+Cores store descriptions as JSON and send them to each other. `to_json` and `from_json` are the only
+conversions, so everything from outside passes the same limits. `docs/agent.md` lists the fields. A
+missing field has its default here, since older agents do not send all of them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _SHORT, _LONG = 200, 4096  # characters
 class DescribedDisk:
     """A disk, by its number on the machine.
 
-    is_blank, content: of a machine that runs the rescue medium: what is on the disk now, in a few
-        words. None where nobody has looked.
+    is_blank, content: only from a rescue machine: whether the disk is blank, and what is on it in a
+        few words. None if it has not been examined.
     """
 
     number: int
@@ -45,13 +45,13 @@ class DescribedDisk:
 
     @property
     def holds(self) -> str:
-        """What is on the disk, in a few words; empty if it is blank, or if nobody has looked."""
+        """What is on the disk, in a few words; empty if it is blank or has not been examined."""
         return self.content or ("data" if self.is_blank is False else "")
 
 
 @dataclass(frozen=True)
 class DescribedNic:
-    """A network card, and the addresses that it has now."""
+    """A network card, and its current addresses."""
 
     name: str
     mac: str
@@ -61,7 +61,7 @@ class DescribedNic:
 
 @dataclass(frozen=True)
 class DescribedCore:
-    """A core that the agent answers; `fingerprint` is the SHA-256 of its certificate."""
+    """A core that the agent trusts; `fingerprint` is the SHA-256 of its certificate."""
 
     name: str
     fingerprint: str
@@ -69,7 +69,7 @@ class DescribedCore:
 
 @dataclass(frozen=True)
 class DescribedAgent:
-    """The agent itself; port 0 if it does not say."""
+    """The agent itself; port 0 if unknown."""
 
     version: str = ""
     port: int = 0
@@ -77,7 +77,7 @@ class DescribedAgent:
 
 @dataclass(frozen=True)
 class MachineDescription:
-    """A machine as its agent describes it; empty texts and zeros where it does not say."""
+    """A machine as its agent describes it; empty texts and zeros stand for unknown values."""
 
     mode: str = "protect"
     hostname: str = ""
@@ -105,7 +105,7 @@ class MachineDescription:
         return any(core.fingerprint == fingerprint for core in self.trusted_cores)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the description as it is kept and sent on."""
+        """Return the description in the form that is stored and sent on."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
@@ -114,7 +114,7 @@ class MachineDescription:
         """Read a description that came from outside.
 
         Raises:
-            ProtocolBroken: a field is of the wrong kind or out of its bounds; the text names it.
+            ProtocolBroken: a field has the wrong type or is out of bounds; the text names it.
         """
         fields = _Fields(value, "")
         description = cls(
@@ -170,7 +170,7 @@ def _agent(fields: _Fields) -> DescribedAgent:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON gives back: lists for tuples, and no field that is unknown."""
+    """Return what JSON would: lists for tuples, and no fields that are None."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items() if entry is not None}
     if isinstance(value, (list, tuple)):
@@ -179,19 +179,19 @@ def _plain(value: Any) -> Any:
 
 
 class _Fields:
-    """The fields of one JSON object, each checked as it is taken; null counts as missing.
+    """The fields of one JSON object, each checked when it is read; null counts as missing.
 
-    path: how the object's fields are called in an error; empty for the outermost.
+    path: the object's name in errors; empty for the outermost one.
     """
 
     def __init__(self, value: object, path: str) -> None:
         if not isinstance(value, dict):
-            raise _wrong(path or "all of it", value, "an object")
+            raise _wrong(path or "the whole", value, "an object")
         self._values = value
         self._path = path
 
     def has(self, name: str) -> bool:
-        """Tell whether the field is there."""
+        """Tell whether the field is present."""
         return self._values.get(name) is not None
 
     def text(self, name: str, default: str | None = None, longest: int = _SHORT) -> str:

@@ -1,4 +1,4 @@
-"""Receive the disks of a point from an agent, trusting nothing, and pass them to a sink."""
+"""Receive the disks of a point from an untrusted agent, and pass them to a sink."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_DISK_STREAM_OVERHEAD_BYTES = 16 * 1024 * 1024
 
 
 class KnownDisk(Protocol):
-    """What the parent point holds of a disk; `ParentDisk` is one, and so is the store's."""
+    """A disk in the parent point, such as a `ParentDisk`, or the store's own."""
 
     @property
     def key(self) -> str:
@@ -47,20 +47,20 @@ class KnownDisk(Protocol):
 
     @property
     def file_hint(self) -> str:
-        """Where the child finds the parent's file, relative to its own folder."""
+        """The path of the parent's file, relative to the child's folder."""
 
     @property
     def capacity_bytes(self) -> int:
-        """How large it was."""
+        """The size of the disk."""
 
 
 class SnapshotSink(Protocol):
-    """Where a point's bytes go; `recovery_store`'s PointWriter is one."""
+    """Takes the bytes of a point; `recovery_store`'s PointWriter is one."""
 
     def begin_disk(
         self, number: int, key: str, capacity_bytes: int, cid: str, has_parent: bool
     ) -> object:
-        """A disk's stream begins."""
+        """Begin a disk's stream."""
 
     def write(self, number: int, data: memoryview) -> object:
         """Take the next bytes of the VMDK stream."""
@@ -69,14 +69,14 @@ class SnapshotSink(Protocol):
         """Take the digests of a run of grains, 16 bytes each."""
 
     def parent_digests(self, number: int, first_grain: int, count: int) -> bytes:
-        """Return what the parent point holds there; `number` is that of the new point's disk."""
+        """Return the parent point's digests; `number` is the disk's number in the new point."""
 
     def finish_disk(self, number: int, length_bytes: int, digest_hex: str) -> object:
-        """A disk's stream ends; raise when what arrived differs."""
+        """End a disk's stream; raise if the length or digest of what arrived differs."""
 
 
 class Receiver:
-    """Receives the disks of one point; every frame must be one that may come now."""
+    """Receives the disks of one point; rejects any frame that is out of turn."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Receiver:
         self._open: _OpenDisk | None = None
 
     def receive_disks(self) -> Message:
-        """Receive until the agent says that all is done; return how it said so."""
+        """Receive until the agent reports the end; return that message."""
         while True:
             frame = self._channel.receive()
             if frame.kind == DISK_DATA:
@@ -120,7 +120,9 @@ class Receiver:
             self._finish(message)
         elif kind == "snapshot_done":
             if self._open is not None or not self._numbers:
-                raise ProtocolBroken("The agent says that a point is complete whose disks are not")
+                raise ProtocolBroken(
+                    "The agent reports that a point is complete, but its disks are not"
+                )
             return True
         else:
             raise ProtocolBroken(f"In the middle of a stream the agent sent {kind[:40]!r}")
@@ -145,7 +147,7 @@ class Receiver:
         parent = self._parents.get(key) if has_parent else None
         if has_parent and (parent is None or parent.capacity_bytes > capacity_bytes):
             raise ProtocolBroken(
-                f"The agent sends disk {number} ({key!r}) as a change of one it was not told of"
+                f"The agent sends disk {number} ({key!r}) as a delta without a known parent"
             )
         self._numbers.add(number)
         self._keys.add(key)
@@ -158,8 +160,8 @@ class Receiver:
         disk.received_bytes += len(data)
         if disk.received_bytes > disk.limit_bytes:
             raise ProtocolBroken(
-                f"Disk {number}: the agent sent more than {disk.limit_bytes} bytes, "
-                "which no disk of that size needs"
+                f"Disk {number}: the agent sent more than {disk.limit_bytes} bytes, the limit for "
+                "a disk of that size"
             )
         self._sink.write(number, data)
 
@@ -181,8 +183,8 @@ class Receiver:
         count = get_int(message, "count", 1, SLICE_GRAINS)
         if first_grain + count > disk.parent_grains:
             raise ProtocolBroken(
-                f"Disk {disk.number}: the agent asks for the digests of grains {first_grain} to "
-                f"{first_grain + count - 1}, the parent has {disk.parent_grains}"
+                f"Disk {disk.number}: the agent requests the digests of grains {first_grain} to "
+                f"{first_grain + count - 1}, but the parent has {disk.parent_grains}"
             )
         digests = self._sink.parent_digests(disk.number, first_grain, count)
         head = DIGESTS_HEAD.pack(disk.number, first_grain)
@@ -193,7 +195,7 @@ class Receiver:
         length_bytes = get_int(message, "length_bytes", 0, disk.limit_bytes)
         if length_bytes != disk.received_bytes:
             raise ProtocolBroken(
-                f"Disk {disk.number}: the agent says it sent {length_bytes} bytes, "
+                f"Disk {disk.number}: the agent reports {length_bytes} bytes, but "
                 f"{disk.received_bytes} arrived"
             )
         self._sink.finish_disk(disk.number, length_bytes, get_text(message, "digest", 64))
@@ -201,7 +203,7 @@ class Receiver:
 
     def _open_disk(self, number: int) -> _OpenDisk:
         if self._open is None or self._open.number != number:
-            raise ProtocolBroken(f"The agent sent something of disk {number}, which is not open")
+            raise ProtocolBroken(f"The agent sent a message about disk {number}, which is not open")
         return self._open
 
 
@@ -214,7 +216,7 @@ class _OpenDisk:
         self.parent_grains = grain_count(parent.capacity_bytes) if parent else 0
         self.next_digest_grain = 0
         self.received_bytes = 0
-        # Markers, tables and incompressible grains never add a sixteenth.
+        # Markers, tables and incompressible grains add less than a sixteenth.
         self.limit_bytes = capacity_bytes + capacity_bytes // 16 + _MAX_DISK_STREAM_OVERHEAD_BYTES
 
 

@@ -1,7 +1,7 @@
 """The core's side of a restore: which disk goes where, and sending one disk's grains.
 
-`AgentClient` has the calls; here is what they do once they are connected. Nothing is inflated on
-the core: grains leave as the store holds them.
+`AgentClient` has the calls; this module does their work once they are connected. The core inflates
+nothing: it sends grains as the store holds them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CheckCancel = Callable[[], object]
 
 
 class RestoreRun(Protocol):
-    """Grains that follow each other on the disk, all with data or all zero; the store has them."""
+    """Adjacent grains of a disk in the store, either all with data or all zero."""
 
     @property
     def first_grain(self) -> int:
@@ -42,19 +42,19 @@ class RestoreRun(Protocol):
 
     @property
     def compressed(self) -> Sequence[bytes | memoryview]:
-        """Each grain in the zlib wrapper; none in a run of zeros."""
+        """Each grain in zlib format; empty in a run of zeros."""
 
     @property
     def zero_grains(self) -> int:
-        """How many grains read as zero, in a run of zeros."""
+        """The number of grains in a run of zeros."""
 
     @property
     def data_bytes(self) -> int:
-        """What the run counts for in the plan's `data_bytes`."""
+        """The run's share of the plan's `data_bytes`."""
 
 
 class RestorePlan(Protocol):
-    """What makes a disk hold a point; the store's plans are such."""
+    """The runs that give a disk the content of a point, such as a plan from the store."""
 
     @property
     def capacity_bytes(self) -> int:
@@ -65,15 +65,15 @@ class RestorePlan(Protocol):
         """The sum over all runs."""
 
     def left_bytes(self, from_grain: int) -> int:
-        """Return the sum over the runs from that grain on."""
+        """Return the sum over the runs starting with that grain."""
 
     def read_runs(self, from_grain: int = 0) -> Iterator[RestoreRun]:
-        """Yield the runs from that grain on, ascending."""
+        """Yield the runs starting with that grain, ascending."""
 
 
 @dataclass(frozen=True)
 class RestoredDisk:
-    """How far a disk of the rescue machine is: everything before `next_grain` is on it."""
+    """The progress of a disk of a rescue machine: everything before `next_grain` is on it."""
 
     next_grain: int
     is_done: bool
@@ -81,9 +81,9 @@ class RestoredDisk:
 
 @dataclass(frozen=True)
 class RestoreState:
-    """What the rescue machine knows of a restore; `disks` by the machine's own numbers.
+    """What the rescue machine knows about a restore; `disks` by the machine's own numbers.
 
-    It knows nothing after a restart, whatever its disks hold.
+    After a restart it knows nothing, whatever its disks hold.
     """
 
     is_known: bool
@@ -91,11 +91,11 @@ class RestoreState:
 
 
 def match_disks(capacities_bytes: Sequence[int], machine: MachineDescription) -> list[int]:
-    """Return for each disk of a point, in their order, the number of the disk it goes onto.
+    """Return, for each disk of a point in order, the number of the disk that it is restored to.
 
-    They go onto the machine's disks in their order. Nothing is asked or written.
+    They are restored to the machine's disks in order. The machine is not called.
 
-    capacities_bytes: of the point's disks.
+    capacities_bytes: the sizes of the point's disks.
     machine: the rescue machine.
 
     Raises:
@@ -119,7 +119,7 @@ def match_disks(capacities_bytes: Sequence[int], machine: MachineDescription) ->
 
 
 class DiskSender:
-    """Sends one disk over a connection that was just made."""
+    """Sends one disk over a new connection."""
 
     def __init__(
         self,
@@ -135,10 +135,10 @@ class DiskSender:
         self._total_grains = grain_count(plan.capacity_bytes)
         self._written_grain = 0
         self._done_bytes = 0
-        self._on_the_way: deque[tuple[int, int]] = deque()  # (grain behind a run, its data bytes)
+        self._on_the_way: deque[tuple[int, int]] = deque()  # (grain after a run, its data bytes)
 
     def send(self, number: int, token: str, since_token: str | None) -> RestoredDisk:
-        """Send what the agent lacks, and wait until all of it is on the disk."""
+        """Send what the disk lacks, and wait until all of it has been written."""
         self._channel.send_control(
             {
                 "type": "restore_disk",
@@ -190,10 +190,10 @@ class DiskSender:
             if frame is None:
                 return
             if self._take(frame):
-                raise ProtocolBroken("The agent says that a disk is complete in the middle of it")
+                raise ProtocolBroken("The agent reports a disk as complete before it has been sent")
 
     def _take(self, frame: Frame) -> bool:
-        """Take an answer; True when the disk is done."""
+        """Take an answer; True if the disk is done."""
         message = checked_message(frame, "written", "disk_done")
         is_done: bool = message["type"] == "disk_done"
         lowest = self._total_grains if is_done else self._written_grain
@@ -230,11 +230,11 @@ def read_state(message: Message) -> RestoreState:
     """Return the state in a `restore_state` answer."""
     entries = message.get("disks")
     if not isinstance(entries, list):
-        raise ProtocolBroken("The agent sent a restore's state without its disks")
+        raise ProtocolBroken("The agent sent the state of a restore without its disks")
     disks = {}
     for entry in entries:
         if not isinstance(entry, dict):
-            raise ProtocolBroken("A disk in a restore's state is not an object")
+            raise ProtocolBroken("A disk in the state of a restore is not an object")
         next_grain = get_int(entry, "next_grain", 0, grain_count(MAX_CAPACITY_BYTES))
         disks[get_int(entry, "number", 0, 65535)] = RestoredDisk(
             next_grain, get_flag(entry, "is_done")

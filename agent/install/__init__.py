@@ -1,9 +1,9 @@
-"""Put the agent into the root tree of a machine: files, service, configuration, initramfs layer.
+"""Install the agent into a machine's root tree: files, service, configuration, initramfs layer.
 
-For a running machine the tree is `/`; for a disk image that is being built it is the unpacked
-tree. Nothing of the machine is executed, so a tree of another machine is fine. Afterwards the
-machine's initramfs has to be rebuilt (`update-initramfs -u -k all`) and the machine restarted
-once; before that the agent works with the provider `fsfreeze`.
+The tree is `/` on a running machine, or the unpacked tree of a disk image. Nothing in the tree is
+executed, so it may belong to another machine. Afterwards, rebuild the machine's initramfs
+(`update-initramfs -u -k all`) and restart the machine once. Until then, the agent uses the provider
+`fsfreeze`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXECUTABLE = (
 
 
 class InstallFailed(AgentError):
-    """The agent cannot run in this tree, or a part of it is missing here."""
+    """The agent cannot run in this tree, or a part of it is missing on this computer."""
 
     code = "AGENT-INSTALL-FAILED"
 
@@ -52,13 +52,13 @@ def install_into(
     port: int = DEFAULT_PORT,
     provider: str = "auto",
 ) -> None:
-    """Install the agent into a tree; an older agent there is replaced, its state is kept.
+    """Install the agent into a tree. It replaces an older agent and keeps its state.
 
-    pairing_code: the one-time code; without one the agent makes its own at first start, and
-        `understudy-agent show-code` prints it there.
+    pairing_code: the one-time code. Without one, the agent makes a code at its first start, and
+        `understudy-agent show-code` prints it on the machine.
 
     Raises:
-        InstallFailed: the tree has no Python 3.9 or newer, or a part of the agent is missing here.
+        InstallFailed: the tree lacks Python 3.9 or newer, or a part of the agent is missing here.
     """
     _install_program(root_tree)
     for source in sorted(_ROOT_FILES.rglob("*")):
@@ -69,10 +69,10 @@ def install_into(
 
 
 def install_rescue(root_tree: Path) -> None:
-    """Install only the program, for a rescue medium: `understudy-agent restore` runs it there.
+    """Install only the program, for a rescue medium, which runs `understudy-agent restore`.
 
     Raises:
-        InstallFailed: the tree has no Python 3.9 or newer, or a part of the agent is missing here.
+        InstallFailed: the tree lacks Python 3.9 or newer, or a part of the agent is missing here.
     """
     _install_program(root_tree)
     _copy_root_file(root_tree, _COMMAND)
@@ -96,13 +96,13 @@ def _python_version(root_tree: Path) -> tuple[int, int]:
         name = (root_tree / "usr/bin/python3").readlink().name
     except OSError as error:
         raise InstallFailed(
-            f"Installing into {root_tree}: it has no usr/bin/python3. "
+            f"Installing into {root_tree}: usr/bin/python3 is missing. "
             "Install the package python3 there first."
         ) from error
     match = re.fullmatch(r"python3\.(\d+)", name)
     if match is None or int(match[1]) < 9:
         raise InstallFailed(
-            f"Installing into {root_tree}: Python is {name}; 3.9 or newer is needed"
+            f"Installing into {root_tree}: its Python is {name}, but 3.9 or newer is needed"
         )
     return 3, int(match[1])
 
@@ -119,14 +119,14 @@ def _copy_packages(folder: Path) -> None:
 
 
 def _copy_wheels(folder: Path, version: tuple[int, int]) -> None:
-    """Copy isal and blake3 from here, or download them when the machine's Python differs."""
+    """Copy isal and blake3 from here, or download them if the machine's Python differs."""
     vendor = folder / "vendor"
     vendor.mkdir()
     if version == sys.version_info[:2]:
         for name in _WHEELS:
             found = importlib.util.find_spec(name)
             if found is None or found.origin is None:
-                raise InstallFailed(f"The package {name} is not installed here")
+                raise InstallFailed(f"The Python package {name} is not installed on this computer")
             without_caches = shutil.ignore_patterns("__pycache__")
             shutil.copytree(Path(found.origin).parent, vendor / name, ignore=without_caches)
     else:
@@ -154,7 +154,7 @@ def _download_wheels(vendor: Path, version: tuple[int, int]) -> None:
 
 
 def _compile(folder: Path, version: tuple[int, int]) -> None:
-    """Compile for a machine with this Python, which saves seconds at each slow start."""
+    """Compile for a machine with the same Python, which saves seconds at each start."""
     if version == sys.version_info[:2]:
         compileall.compile_dir(
             folder,

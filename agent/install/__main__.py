@@ -13,14 +13,16 @@ from agent.protocol import DEFAULT_PORT
 
 
 def main() -> int:
-    """Install, and say what is left to do."""
+    """Install, and print what is left to do."""
     parser = argparse.ArgumentParser(prog="python -m agent.install", description=__doc__)
-    parser.add_argument("root", type=Path, help="root tree of the machine; / for this one")
-    parser.add_argument("--code", help="one-time pairing code; by default the agent makes one")
+    parser.add_argument("root", type=Path, help="root tree of the machine; / for this machine")
+    parser.add_argument("--code", help="one-time pairing code; by default, the agent makes one")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--provider", choices=PROVIDERS, default="auto")
     parser.add_argument(
-        "--rescue", action="store_true", help="only the program, for a rescue medium's tree"
+        "--rescue",
+        action="store_true",
+        help="install only the program, for the tree of a rescue medium",
     )
     arguments = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
-"""Snapshot providers: each holds a consistent view of whole disks still while it is read.
+"""Snapshot providers: each keeps a consistent view of whole disks while it is read.
 
-A provider is asked for its disks at any time, and for a view when a point is taken. Leaving the
-view releases it, whatever happened in between.
+A provider can list its disks at any time. For a point it opens a view, and leaving the view
+releases it, whatever happened in between.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from agent.providers.hold import Hold
     from agent.providers.watch import Watch
 
-# How consistent a point is; these words are stored in recovery points and never change.
-FILE_SYSTEM = "file_system"  # one instant over all disks, file systems frozen for it
-CRASH = "crash"  # one instant over all disks, but some file system could not be frozen
-FROZEN_WHILE_READ = "frozen_while_read"  # file systems stood still until all was read
-NOT_GUARANTEED = "not_guaranteed"  # read as it was; nothing held it still
+# How consistent a point is. These words are stored in recovery points and never change.
+FILE_SYSTEM = "file_system"  # all disks at one instant, with frozen file systems
+CRASH = "crash"  # all disks at one instant, but a file system could not be frozen
+FROZEN_WHILE_READ = "frozen_while_read"  # file systems stayed frozen until everything was read
+NOT_GUARANTEED = "not_guaranteed"  # read without a freeze or a snapshot
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk as a point knows it.
+    """A disk in a point.
 
-    `key` stays the same when the disk moves to other hardware; `number` is its place in the point.
+    `key` stays the same when the disk moves to other hardware; `number` is its position in the
+    point.
     """
 
     number: int
@@ -40,10 +41,10 @@ class Disk:
 
 @dataclass(frozen=True)
 class DiskView:
-    """A disk that stands still; `path` is read instead of the disk itself.
+    """A disk at one instant; `path` is read instead of the disk itself.
 
-    `changed`: the (first grain, count) of all that was written since the view that was watched,
-    none past the disk's end; None if that is not known.
+    `changed`: the runs (first grain, count) written since the watched view, none past the disk's
+    end; None if they are unknown.
     """
 
     disk: Disk
@@ -59,28 +60,28 @@ class View(Protocol):
     consistency: str
 
     def check(self) -> None:
-        """Raise `SnapshotFailed` when what was read so far cannot be relied on."""
+        """Raise `SnapshotFailed` if the data read so far is not reliable."""
 
 
 class Provider(Protocol):
-    """One way to hold disks still.
+    """One way to take a consistent view.
 
-    can_watch: whether it can know what is written after a view.
+    can_watch: whether it can record what is written after a view.
     """
 
     name: str
     can_watch: bool
 
     def disks(self) -> list[Disk]:
-        """Return the disks that a point will hold, in their order."""
+        """Return the disks of a point in their order."""
 
     def open_view(
         self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
     ) -> AbstractContextManager[View]:
         """Take a view of all disks; leaving the context releases it.
 
-        hold: keeps what was frozen for the view, also when it is left, instead of thawing it.
-        watch: keeps the view when it is left without an error, instead of releasing it. A provider
-            that cannot know what is written after a view does not hand it over.
-        since: what an earlier view was kept by, for the provider to take; it is over then.
+        hold: keeps the file systems frozen, even after the view has been released.
+        watch: keeps the view if it is left without an error. A provider that cannot record later
+            writes ignores it.
+        since: the watch that kept an earlier view; the provider takes the view, and the watch ends.
         """

@@ -1,4 +1,4 @@
-"""Which provider a configuration means."""
+"""Choose the provider for a configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_provider(configuration: Configuration) -> Provider:
-    """Return the provider of a configuration; `auto` takes the best that is installed here."""
+    """Return the configured provider; `auto` takes the best one that works here."""
     if configuration.provider == "file":
         return FileProvider(configuration.disks)
     if configuration.provider == "fsfreeze" or not _wants_layer(configuration):
@@ -25,7 +25,7 @@ def choose_provider(configuration: Configuration) -> Provider:
     try:
         provider.clean_up()
     except (SnapshotFailed, OSError) as error:
-        # A point would say it again; until then the agent can at least describe its machine.
+        # A point would fail with the same error. Until then, the agent can describe its machine.
         log.warning("layer not usable reason=%s", error)
     return provider
 

@@ -1,7 +1,7 @@
-"""Memory as block devices, for the blocks that are overwritten while a view is read (zram).
+"""Block devices in memory (zram) for the blocks that are overwritten while a view is read.
 
-The devices take memory as they fill, compress what they hold, and have a hard limit. A full one
-answers with an error, which makes the view above it invalid and harms nothing else.
+The devices allocate memory as they fill, compress their contents, and have a hard limit. A full
+device returns an error, which invalidates its view and harms nothing else.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _CONTROL = "class/zram-control"
 _MODPROBE_SECONDS = 60
 _LEAST_BYTES = 16 * 1024 * 1024
 _MOST_BYTES = 4 * 1024**3
-# Compressed data takes less than it stands for; the limit is on what it takes.
+# The limit applies to the compressed size, so a device can hold more than its limit.
 _COMPRESSION = 4
 
 
 def ensure_modules(sys_root: Path = _SYS) -> None:
-    """Load the kernel modules that a view needs; has to be done before anything is frozen.
+    """Load the kernel modules that a view needs, before anything is frozen.
 
     Raises:
         SnapshotFailed: a module is missing or cannot be loaded.
@@ -42,10 +42,10 @@ def ensure_modules(sys_root: Path = _SYS) -> None:
 
 
 def memory_for_cow(wanted_bytes: int | None, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Return how much memory the copy-on-write space of all disks may take together.
+    """Return how much memory the copy-on-write space of all disks may take in total.
 
     Raises:
-        SnapshotFailed: there is too little.
+        SnapshotFailed: too little memory is free.
     """
     available_bytes = 0
     for line in meminfo.read_text().splitlines():
@@ -67,7 +67,7 @@ class CowDevice:
         self.limit_bytes = limit_bytes
         self._number: int | None = None
         page_bytes = os.sysconf("SC_PAGE_SIZE")
-        # A disk that is overwritten as a whole needs a little more than its size for the table.
+        # A disk that is overwritten completely needs its size, and a little more for the table.
         size_bytes = min(limit_bytes * _COMPRESSION, capacity_bytes + capacity_bytes // 64 + 2**20)
         self.size_bytes = -(-size_bytes // page_bytes) * page_bytes
         try:
@@ -82,16 +82,16 @@ class CowDevice:
 
     @property
     def numbers(self) -> str:
-        """Major and minor number, as the device mapper takes them."""
+        """Major and minor number in the device mapper's notation."""
         return (_SYS / f"block/zram{self._number}/dev").read_text().strip()
 
     @property
     def path(self) -> Path:
-        """Where it can be read."""
+        """The device node."""
         return Path("/dev") / f"zram{self._number}"
 
     def release(self) -> None:
-        """Free the memory and remove the device; harmless when that is done."""
+        """Free the memory and remove the device; harmless if repeated."""
         if self._number is None:
             return
         number, self._number = self._number, None
@@ -102,10 +102,10 @@ class CowDevice:
 
 
 def release_cow(number: int, sys_root: Path = _SYS) -> None:
-    """Remove the memory device of that number.
+    """Remove the memory device with that number.
 
     Raises:
-        SnapshotFailed: it is in use.
+        SnapshotFailed: the device is in use.
     """
     try:
         (sys_root / f"block/zram{number}/reset").write_text("1")

@@ -1,17 +1,17 @@
-"""The `device_mapper` provider: one instant over all disks, applications keep writing.
+"""The `device_mapper` provider: all disks at one instant, while applications keep writing.
 
-Since the initramfs every disk has a linear layer under its partitions (`agent/install/root`). For
-a point the layer becomes the origin of a snapshot, whose copy-on-write space is in memory:
+The initramfs puts a linear layer under the partitions of every disk (`agent/install/root`). For a
+point, the layer becomes the origin of a snapshot whose copy-on-write space is in memory:
 
     load   disk: snapshot-origin     view: snapshot        both beside the live tables
     freeze file systems, suspend all disks, resume all views, resume all disks, thaw
     read   the views
-    load   disk: linear; resume it (the kernel swaps the tables by itself); remove view and memory
+    load   disk: linear; resume it (the kernel swaps the tables); remove the view and its memory
 
-Nothing is loaded, opened or started between freeze and thaw. That hangs a machine for good.
+Nothing is loaded, opened or started between freeze and thaw: that would hang the machine for good.
 
-A view that is kept by a watch stands on: disk and view keep their tables, and the copy-on-write
-space lists all that was written since. The next view stands beside it, and both are released.
+A watch keeps a view after the point: disk and view keep their tables, and the copy-on-write space
+lists everything written since. The next view is made beside it, and both are released together.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from recovery_store.vmdk.imaging import read_whole
 log = logging.getLogger(__name__)
 
 FREEZE_LIMIT_SECONDS = 20
-_CHUNK_SECTORS = 64  # 32 KiB: smaller ones cut every read into pieces, larger ones cost memory
+_CHUNK_SECTORS = 64  # 32 KiB: smaller chunks split every read, larger ones cost memory
 _WATCHED_PREFIX = f"{VIEW_PREFIX}watched-"
 _SECTOR_BYTES = 512
 _REMOVE_SECONDS = 10
@@ -49,7 +49,7 @@ _REMOVE_SECONDS = 10
 
 @dataclass(frozen=True)
 class Kernel:
-    """How the kernel is reached.
+    """The interfaces of the kernel.
 
     make_cow(limit_bytes, capacity_bytes): makes a memory device.
     """
@@ -63,11 +63,11 @@ class Kernel:
 
 @dataclass
 class _Layered:
-    """A disk under the layer, and what a view adds to it."""
+    """A disk with its layer, and what a view adds to it."""
 
     found: FoundDisk
     disk: Disk
-    layer: str  # names of device-mapper devices
+    layer: str  # as `view`, the name of a device-mapper device
     view: str
     sectors: int
     cow: CowDevice | None = None
@@ -99,10 +99,10 @@ class DeviceMapperView:
         ]
 
     def check(self) -> None:
-        """Make sure that no copy-on-write space has run out.
+        """Check that no copy-on-write space has run out.
 
         Raises:
-            ViewInvalid: it has.
+            ViewInvalid: one has.
         """
         for entry in self._layered:
             loss = _find_loss(self._control, entry)
@@ -110,21 +110,21 @@ class DeviceMapperView:
                 limit_bytes = entry.cow.limit_bytes if entry.cow else 0
                 raise ViewInvalid(
                     f"The view of disk {entry.disk.number} ({entry.disk.device}) is lost "
-                    f"({loss}): more was overwritten on the machine, while the disk was "
-                    f"read, than {limit_bytes} bytes of memory can hold. Give the machine more "
-                    "memory, raise cow_bytes in agent.json, or take the point at a calmer time."
+                    f"({loss}): while the disk was read, more was overwritten on the machine "
+                    f"than {limit_bytes} bytes of memory can hold. Give the machine more "
+                    "memory, raise cow_bytes in agent.json, or take the point at a quieter time."
                 )
 
 
 class _KeptViews:
-    """Views that a watch has kept."""
+    """Views that a watch keeps."""
 
     def __init__(self, layered: Sequence[_Layered], kernel: Kernel) -> None:
         self.layered = layered
         self._kernel = kernel
 
     def find_loss(self) -> str:
-        """Return what the kernel says of a view whose copy-on-write space has run out."""
+        """Return how the copy-on-write space of a view was lost; empty if none was."""
         with contextlib.closing(self._kernel.open_control()) as control:
             try:
                 losses = [_find_loss(control, entry) for entry in self.layered]
@@ -135,7 +135,7 @@ class _KeptViews:
         )
 
     def is_of(self, layered: Sequence[_Layered]) -> bool:
-        """Tell whether these are views of the same disks."""
+        """Tell whether these are the views of those disks."""
         return [(entry.layer, entry.disk.key, entry.sectors) for entry in self.layered] == [
             (entry.layer, entry.disk.key, entry.sectors) for entry in layered
         ]
@@ -147,7 +147,7 @@ class _KeptViews:
 
 
 class DeviceMapperProvider:
-    """Takes views through the layer under the disks."""
+    """Takes views through the layer over the disks."""
 
     name = "device_mapper"
     can_watch = True
@@ -172,9 +172,9 @@ class DeviceMapperProvider:
     ) -> Iterator[View]:
         """Take a view of all disks at one instant.
 
-        hold: takes the file systems over frozen, as soon as the views stand.
-        watch: takes the views over when they are left without an error.
-        since: has kept earlier views; what they know of later writes is in the new ones.
+        hold: takes over the frozen file systems once the views exist.
+        watch: takes over the views if they are left without an error.
+        since: has kept earlier views; the new ones know what those recorded.
 
         Raises:
             SnapshotFailed: a disk lacks the layer, memory is short, or the freeze took too long.
@@ -183,10 +183,10 @@ class DeviceMapperProvider:
         ensure_modules(kernel.sys_root)
         layered = self._find_layered(VIEW_PREFIX if watch is None else _WATCHED_PREFIX)
         control = kernel.open_control()
-        kept = list(layered)
+        to_release = list(layered)
         try:
             older = _take_older(since, layered)
-            kept += older
+            to_release += older
             if not older:
                 _clean_up(control, layered, kernel.sys_root)
             mounts = OpenMounts(kernel.proc_root / "self/mountinfo")
@@ -205,15 +205,15 @@ class DeviceMapperProvider:
             yield DeviceMapperView(control, layered, mounts.not_frozen, changed, kernel.dev_root)
             if watch is not None:
                 watch.keep(_KeptViews(layered, kernel))
-                kept = []
+                to_release = []
         finally:
             try:
-                _release(control, kept)
+                _release(control, to_release)
             finally:
                 control.close()
 
     def clean_up(self) -> None:
-        """Release what an agent that was killed has left; harmless when nothing is left.
+        """Release what a killed agent left behind; harmless if there is nothing.
 
         Raises:
             SnapshotFailed: something cannot be released.
@@ -229,9 +229,9 @@ class DeviceMapperProvider:
         bare = [disk.name for disk in found if disk.layer_name is None]
         if bare or not found:
             raise SnapshotFailed(
-                f"The layer is missing under {', '.join(bare) or 'every disk'}: restart the "
-                "machine once with the agent installed, or name a disk that no point needs in "
-                "left_out_disks of agent.json."
+                f"The layer is missing on {', '.join(bare) or 'every disk'}: restart the machine "
+                "once with the agent installed, or add disks that no point needs to "
+                "left_out_disks in agent.json."
             )
         return [
             _Layered(
@@ -259,9 +259,9 @@ def _prepare(
     make_cow: Callable[[int], CowDevice],
     store: str,
 ) -> None:
-    """Make memory and views, all of them beside what is live.
+    """Make the memory and the views beside the live tables.
 
-    store: "P": the memory has a list of what was written; "N": only the kernel knows.
+    store: "P" keeps a list of later writes in the memory; "N" keeps it in the kernel only.
     """
     try:
         for entry in layered:
@@ -275,7 +275,7 @@ def _prepare(
 
 
 def _prepare_layers(control: DmControl, layered: Sequence[_Layered]) -> None:
-    """Make the tables of the disks beside those that are live; where a view is watched, they are.
+    """Load the disks' new tables beside the live ones; watched disks already have them.
 
     Raises:
         SnapshotFailed: the kernel refuses.
@@ -289,12 +289,12 @@ def _prepare_layers(control: DmControl, layered: Sequence[_Layered]) -> None:
 
 
 def _take_older(since: Watch | None, layered: Sequence[_Layered]) -> Sequence[_Layered]:
-    """Return what a watch has kept, if it is of the same disks; else release it."""
+    """Return the views that a watch has kept; release them if the disks are different ones."""
     kept = since.take() if since is not None else None
     if since is None or not isinstance(kept, _KeptViews):
         return []
     if not kept.is_of(layered):
-        since.ended_because = "the machine's disks are others than those that were watched"
+        since.ended_because = "the machine's disks are not those that were watched"
         kept.release()
         return []
     return kept.layered
@@ -303,9 +303,9 @@ def _take_older(since: Watch | None, layered: Sequence[_Layered]) -> Sequence[_L
 def _changed(
     control: DmControl, older: Sequence[_Layered], since: Watch | None
 ) -> dict[str, list[tuple[int, int]]]:
-    """Return what was written since the older views, by layer; all of it or nothing.
+    """Return what was written since the older views, by layer; nothing if a part is unknown.
 
-    What is written from now on may be in it or not: the new views do not have it.
+    Writes from now on may or may not be included, since the new views do not contain them.
     """
     try:
         return {entry.layer: _changed_of(control, entry) for entry in older}
@@ -319,7 +319,7 @@ def _changed(
 def _changed_of(control: DmControl, entry: _Layered) -> list[tuple[int, int]]:
     if entry.cow is None:
         raise ViewInvalid(f"The view {entry.view} has no memory")
-    # Before the loss is asked for: a list that was whole until then is whole.
+    # Before the check for a loss: if nothing is lost by then, the list was complete.
     with open_source(entry.cow.path) as (descriptor, read):
         changed = changed_grains(
             read or partial(read_whole, descriptor),
@@ -334,7 +334,7 @@ def _changed_of(control: DmControl, entry: _Layered) -> list[tuple[int, int]]:
 
 
 def _find_loss(control: DmControl, entry: _Layered) -> str:
-    """Return what the kernel says of a view that is lost; empty of one that is not."""
+    """Return the kernel's word for how a view was lost; empty if it was not."""
     words = " ".join(target.parameters for target in control.status(entry.view))
     return "" if re.fullmatch(r"\d+/\d+ \d+", words) else words.lower()
 
@@ -342,7 +342,7 @@ def _find_loss(control: DmControl, entry: _Layered) -> str:
 def _switch(
     control: DmControl, layered: Sequence[_Layered], mounts: OpenMounts, hold: Hold | None
 ) -> None:
-    """Make the views begin, all at one instant; thaw then, or let the hold keep what is frozen."""
+    """Start all views at one instant; then thaw, or let the hold keep the file systems frozen."""
 
     def rescue() -> None:
         for entry in layered:
@@ -395,10 +395,10 @@ def _switch_frozen(control: DmControl, layered: Sequence[_Layered]) -> None:
 
 
 def _release(control: DmControl, layered: Sequence[_Layered]) -> None:
-    """Give the disks their linear tables back, then remove views and memory.
+    """Restore the disks' linear tables, then remove views and memory.
 
     Raises:
-        SnapshotFailed: something could not be released; everything was tried.
+        SnapshotFailed: something could not be released; everything else was.
     """
     failures: list[Exception] = []
     for entry in layered:
@@ -428,7 +428,7 @@ def _restore_layer(control: DmControl, entry: _Layered) -> None:
 
 
 def _remove_view(control: DmControl, view: str) -> None:
-    """Remove a view; udev may have it open for a moment."""
+    """Remove a view, which udev may have open for a moment."""
     deadline = time.monotonic() + _REMOVE_SECONDS
     while control.exists(view):
         try:
@@ -440,7 +440,7 @@ def _remove_view(control: DmControl, view: str) -> None:
 
 
 def _clean_up(control: DmControl, layered: Sequence[_Layered], sys_root: Path) -> None:
-    """Release what an agent that was killed has left.
+    """Release what a killed agent left behind.
 
     Raises:
         SnapshotFailed: something cannot be released.
@@ -454,7 +454,7 @@ def _clean_up(control: DmControl, layered: Sequence[_Layered], sys_root: Path) -
             ):
                 _remove_leftover(control, view, sys_root)
     except OSError as error:
-        raise SnapshotFailed(f"Releasing what an earlier view has left: {error}") from error
+        raise SnapshotFailed(f"Releasing what an earlier view left behind: {error}") from error
 
 
 def _remove_leftover(control: DmControl, view: str, sys_root: Path) -> None:

@@ -1,6 +1,6 @@
-"""The kernel's device mapper by its own ioctls: no process is started, which a freeze forbids.
+"""The kernel's device mapper through its ioctls, since no process may be started during a freeze.
 
-Structures as in <linux/dm-ioctl.h>, version 4.
+The structures are those of <linux/dm-ioctl.h>, version 4.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SKIP_LOCKFS_FLAG = 1 << 10
 _INACTIVE_TABLE_FLAG = 1 << 12
 
 if _HEADER.size != _HEADER_BYTES or _TARGET.size != _TARGET_BYTES:
-    raise AssertionError("the device mapper's structures have another size here")
+    raise AssertionError("the device mapper's structures have the wrong size")
 
 
 class Target(NamedTuple):
@@ -58,11 +58,11 @@ class DmControl:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close it; devices stay."""
+        """Close the control; the devices stay."""
         os.close(self._descriptor)
 
     def create(self, name: str) -> str:
-        """Create a device without a table and return its kernel name, as `dm-3`."""
+        """Create a device without a table, and return its kernel name, such as `dm-3`."""
         answer = self._call(_DEV_CREATE, _request(name))
         return f"dm-{os.minor(_device_number(answer))}"
 
@@ -71,23 +71,23 @@ class DmControl:
         self._call(_TABLE_LOAD, table_request(name, target))
 
     def clear(self, name: str) -> None:
-        """Drop the table that was loaded and not made live."""
+        """Discard the table that was loaded but is not live."""
         self._call(_TABLE_CLEAR, _request(name))
 
     def suspend(self, name: str) -> None:
-        """Hold all new reads and writes back, after those under way have ended."""
+        """Wait for reads and writes in progress, and hold back new ones."""
         self._call(_DEV_SUSPEND, suspend_request(name))
 
     def resume(self, name: str) -> None:
-        """Make a loaded table live, if there is one, and resume reads and writes."""
+        """Make the loaded table live, if there is one, and resume reads and writes."""
         self._call(_DEV_SUSPEND, resume_request(name))
 
     def remove(self, name: str) -> None:
-        """Remove a device that nobody holds open."""
+        """Remove a device that is not open."""
         self._call(_DEV_REMOVE, _request(name))
 
     def exists(self, name: str) -> bool:
-        """Say whether there is a device of that name."""
+        """Tell whether a device with that name exists."""
         try:
             self._call(_DEV_STATUS, _request(name))
         except OSError:
@@ -99,11 +99,11 @@ class DmControl:
         return self._targets(name, _STATUS_TABLE_FLAG)
 
     def loaded_table(self, name: str) -> list[Target]:
-        """Return the table that was loaded and is not live yet, if there is one."""
+        """Return the table that was loaded but is not live; empty if there is none."""
         return self._targets(name, _STATUS_TABLE_FLAG | _INACTIVE_TABLE_FLAG)
 
     def status(self, name: str) -> list[Target]:
-        """Return what the live table's targets say about themselves."""
+        """Return the status of each target of the live table."""
         return self._targets(name, 0)
 
     def _targets(self, name: str, flags: int) -> list[Target]:
@@ -126,7 +126,7 @@ class DmControl:
 
 
 def suspend_request(name: str) -> bytes:
-    """Return the request to suspend, without freezing file systems: that is done before."""
+    """Return the request to suspend a device whose file systems are already frozen."""
     return _request(name, _SUSPEND_FLAG | _SKIP_LOCKFS_FLAG)
 
 
@@ -136,7 +136,7 @@ def resume_request(name: str) -> bytes:
 
 
 def table_request(name: str, target: Target) -> bytes:
-    """Return the request to load a table of one target."""
+    """Return the request to load a table with one target."""
     parameters = target.parameters.encode() + b"\0"
     parameters += bytes(-len(parameters) % 8)
     line = _TARGET.pack(
@@ -168,7 +168,7 @@ def _request(
 
 def _device_number(answer: bytes | bytearray) -> int:
     number: int = _HEADER.unpack_from(answer)[10]
-    # The kernel's own coding of 32 bits: minor split around the major number.
+    # The kernel's 32-bit encoding puts the major number between two parts of the minor number.
     return os.makedev((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00))
 
 

@@ -1,13 +1,13 @@
-"""What the copy-on-write space of a view knows: which pieces of the disk were written since.
+"""Read from a view's copy-on-write space which chunks of the disk have been written since.
 
-The layout is that of the device mapper's persistent exception store, all numbers little endian:
+The layout is that of the device mapper's persistent exception store; numbers are little endian:
 
     chunk 0                 header: u32 magic, valid, version, chunk size in sectors
     chunk 1 + i × (n + 1)   area i: n = chunk bytes / 16 entries of u64 old chunk, new chunk
-    all others              the data, as it was before
+    all others              the old data
 
-A new chunk of 0 ends the list. The kernel writes an entry before it lets the write to the disk go
-on. So the list is complete when nothing is being written to the disk.
+A new chunk of 0 ends the list. The kernel writes an entry before it lets the write to the disk
+continue, so the list is complete while nothing is being written to the disk.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def changed_grains(
     chunk_sectors: int,
     capacity_bytes: int,
 ) -> list[tuple[int, int]]:
-    """Return the (first grain, count) that were written to, ascending.
+    """Return the runs (first grain, count) that were written to, ascending.
 
     read(offset_bytes, count_bytes): reads the copy-on-write space.
-    store_bytes: how large that is.
-    capacity_bytes: of the disk.
+    store_bytes: the size of that space.
+    capacity_bytes: the size of the disk.
 
     Raises:
-        ViewInvalid: there is no such list, or it is incomplete.
+        ViewInvalid: the list is missing or incomplete.
     """
     chunk_bytes = chunk_sectors * _SECTOR_BYTES
     chunks_of_grain = GRAIN_BYTES // chunk_bytes
@@ -57,8 +57,8 @@ def _old_chunks(
     magic, valid, version, sectors = _HEADER.unpack(read(0, _HEADER.size))
     if (magic, valid, version, sectors) != (_MAGIC, 1, _VERSION, chunk_sectors):
         raise ViewInvalid(
-            f"The list of what was written since the view begins with {magic:#x}, {valid}, "
-            f"{version}, {sectors}; expected {_MAGIC:#x}, 1, {_VERSION}, {chunk_sectors}"
+            f"The list of writes since the view begins with {magic:#x}, {valid}, {version}, "
+            f"{sectors}; expected {_MAGIC:#x}, 1, {_VERSION}, {chunk_sectors}"
         )
     area_chunk = 1
     while area_chunk < store_chunks:
@@ -67,9 +67,9 @@ def _old_chunks(
                 return
             if new_chunk >= store_chunks:
                 raise ViewInvalid(
-                    f"The list of what was written since the view names piece {new_chunk} of its "
-                    f"memory, which has {store_chunks}"
+                    f"The list of writes since the view names chunk {new_chunk} of its memory, "
+                    f"which has {store_chunks}"
                 )
             yield old_chunk
         area_chunk += chunk_bytes // _ENTRY.size + 1
-    raise ViewInvalid("The list of what was written since the view has no end")
+    raise ViewInvalid("The list of writes since the view has no end")

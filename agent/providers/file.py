@@ -1,7 +1,8 @@
-"""The `file` provider: raw image files, named in the configuration, served as disks.
+"""The `file` provider: serves raw image files from the configuration as disks.
 
-For tests and benchmarks, and for machines whose disks somebody else holds still. Nothing freezes a
-file; who writes to `DISK` has to look for `DISK.frozen`, which is there while a hold lasts.
+For tests and benchmarks, and for machines whose disks are kept consistent by other means. Nothing
+freezes a file: a program that writes to `DISK` has to wait while `DISK.frozen` exists, as it does
+during a hold.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SECTOR_BYTES = 512
 
 
 class FileView:
-    """The files as they are."""
+    """The files themselves."""
 
     consistency = NOT_GUARANTEED
 
@@ -30,11 +31,11 @@ class FileView:
         self.disks = disks
 
     def check(self) -> None:
-        """Nothing holds the files still, so nothing can have failed."""
+        """Do nothing: without a snapshot, nothing can be lost."""
 
 
 class FrozenMarks:
-    """Marks beside the files, which ask anyone who writes to them to wait."""
+    """Marks beside the files that ask their writers to wait."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._marks = [path.with_name(path.name + ".frozen") for path in paths]
@@ -45,13 +46,13 @@ class FrozenMarks:
             mark.touch()
 
     def close(self) -> None:
-        """Remove the marks; harmless when they are gone."""
+        """Remove the marks; harmless if repeated."""
         for mark in self._marks:
             mark.unlink(missing_ok=True)
 
 
 class FileProvider:
-    """Serves the configured files in their order; the first is the boot disk."""
+    """Serves the configured files in order; the first is the boot disk."""
 
     name = "file"
     can_watch = False
@@ -71,7 +72,7 @@ class FileProvider:
     def open_view(
         self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
     ) -> Iterator[View]:
-        """Serve the files themselves, which tell nobody what is written to them.
+        """Serve the files themselves; later writes to them are not recorded.
 
         Raises:
             SnapshotFailed: a file is missing.

@@ -1,10 +1,9 @@
 """Freeze file systems for a limited time, with a watchdog that thaws even if the agent dies.
 
 While file systems are frozen and disks suspended, this process must touch neither: a page that is
-not in memory would have to come from a disk that does not answer. So all its memory is locked
-before, and everything that is needed is open. The watchdog is a forked child, which shares nothing
-that could block with its parent: it resumes and thaws when told nothing in time, or when the
-parent is gone.
+not in memory would have to come from a disk that does not answer. So all memory is locked and all
+files are opened beforehand. The watchdog is a forked child that shares nothing with its parent that
+could block. It resumes the disks and thaws if it hears nothing in time, or if the parent is gone.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted file system that writes to a block device."""
+    """A mounted, writable file system on a block device."""
 
     device_numbers: str
     path: str
@@ -54,7 +53,7 @@ class Mount:
 
 
 def find_mounts(mountinfo: str) -> list[Mount]:
-    """Return the writable file systems on block devices, each once, the last mounted first.
+    """Return the writable file systems on block devices, each once, last mounted first.
 
     mountinfo: the text of /proc/self/mountinfo.
     """
@@ -73,7 +72,7 @@ def find_mounts(mountinfo: str) -> list[Mount]:
 
 
 class OpenMounts:
-    """The file systems to freeze, opened before, since opening would read a frozen disk."""
+    """The file systems to freeze, opened beforehand because opening would read a frozen disk."""
 
     def __init__(self, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
         self._mountinfo = mountinfo
@@ -82,7 +81,7 @@ class OpenMounts:
         self._frozen: list[int] = []
 
     def open(self) -> None:
-        """Open all writable file systems and write their dirty pages out, so a freeze is short."""
+        """Open all writable file systems and write out their dirty pages to shorten the freeze."""
         for mount in find_mounts(self._mountinfo.read_text()):
             try:
                 descriptor = os.open(mount.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -94,16 +93,16 @@ class OpenMounts:
         os.sync()
 
     def thaw_all(self) -> None:
-        """Thaw every file system that was opened; for the watchdog, who does not know which are."""
+        """Thaw every open file system; for the watchdog, which does not know which are frozen."""
         for descriptor, _ in reversed(self._descriptors):
             with contextlib.suppress(OSError):
                 fcntl.ioctl(descriptor, _FITHAW, 0)
 
     def freeze(self) -> None:
-        """Freeze; a kind of file system that cannot be frozen is noted and left.
+        """Freeze all file systems; record those that do not support it.
 
         Raises:
-            SnapshotFailed: a file system that could be frozen was not; all are thawed again.
+            SnapshotFailed: a file system could not be frozen; all are thawed again.
         """
         for descriptor, mount in self._descriptors:
             try:
@@ -119,7 +118,7 @@ class OpenMounts:
             self._frozen.append(descriptor)
 
     def thaw(self) -> None:
-        """Thaw what is frozen, in the opposite order; harmless when it is thawed."""
+        """Thaw what is frozen, in reverse order; harmless if repeated."""
         while self._frozen:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._frozen.pop(), _FITHAW, 0)
@@ -132,9 +131,9 @@ class OpenMounts:
 
 
 class Watchdog:
-    """Runs `rescue` in a process of its own unless `stand_down` is called within the limit.
+    """Runs `rescue` in its own process unless `stand_down` is called within the limit.
 
-    Not for several threads.
+    Not thread-safe.
     """
 
     def __init__(self, limit_seconds: float, rescue: Callable[[], None]) -> None:
@@ -162,7 +161,7 @@ class Watchdog:
         return self._is_answered(_EXTENDED, _WATCHDOG_ANSWER_SECONDS)
 
     def is_armed(self) -> bool:
-        """Tell whether the watchdog has not acted yet."""
+        """Tell whether the watchdog has not acted."""
         if self._status is None:
             process_id, status = os.waitpid(self._process_id, os.WNOHANG)
             if process_id:
@@ -173,7 +172,7 @@ class Watchdog:
         """End the watchdog.
 
         Raises:
-            SnapshotFailed: it had to act, so there was no one instant over all disks.
+            SnapshotFailed: it had to act, so the disks were not captured at one instant.
         """
         with contextlib.suppress(BrokenPipeError):
             os.write(self._told_end, _DONE)
@@ -204,7 +203,7 @@ class Watchdog:
 def _watch(
     told_end: int, answer_end: int, limit_seconds: float, rescue: Callable[[], None]
 ) -> NoReturn:
-    """Be the watchdog. Runs in the child, which has this one thread and never returns."""
+    """Be the watchdog: the child's only thread, which never returns."""
     status = _FIRED
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -237,7 +236,7 @@ def _tell(answer_end: int, answer: bytes) -> bool:
 
 
 def _close_sockets() -> None:
-    """Close the parent's connections, which would otherwise stay open with the watchdog."""
+    """Close the parent's connections, which the watchdog would otherwise keep open."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -245,7 +244,7 @@ def _close_sockets() -> None:
 
 
 class _Memory:
-    """The lock on this process's memory, which a view and a hold may want at the same time."""
+    """The lock on this process's memory; a view and a hold may need it at the same time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -267,7 +266,7 @@ _memory = _Memory()
 
 
 def lock_memory() -> None:
-    """Load all memory of this process and keep it there until `unlock_memory` as many times.
+    """Keep this process's memory loaded until `unlock_memory` has been called as many times.
 
     Raises:
         SnapshotFailed: the kernel refuses.
@@ -276,12 +275,12 @@ def lock_memory() -> None:
 
 
 def unlock_memory() -> None:
-    """Let the memory of this process be paged out again, once no one else wants it locked."""
+    """Allow this process's memory to be paged out again, once no one needs it locked."""
     _memory.unlock()
 
 
 def lock_all_memory() -> None:
-    """Lock without counting holders; for the watchdog, a fork of a process with threads."""
+    """Lock without counting; for the watchdog, which is forked from a process with threads."""
     if _libc.mlockall(_MCL_CURRENT | _MCL_FUTURE):
         reason = os.strerror(ctypes.get_errno())
         raise SnapshotFailed(f"Locking the agent's memory before the freeze: {reason}")
@@ -289,7 +288,7 @@ def lock_all_memory() -> None:
 
 @contextlib.contextmanager
 def locked_memory() -> Iterator[None]:
-    """Keep this process in memory as long as the context lasts."""
+    """Keep this process in memory while the context lasts."""
     lock_memory()
     try:
         yield

@@ -1,7 +1,7 @@
-"""The `fsfreeze` provider: file systems stay frozen while everything is read, for a limited time.
+"""The `fsfreeze` provider: file systems stay frozen while all disks are read, for a limited time.
 
-For machines that have not yet been restarted with the layer. Applications wait while a point is
-taken. If reading takes longer than the limit, the watchdog thaws and the point fails.
+For machines that have not yet been restarted with the layer. Applications cannot write while a
+point is taken. If reading takes longer than the limit, the watchdog thaws and the point fails.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class FrozenView:
         self.consistency = CRASH if not_frozen else FROZEN_WHILE_READ
 
     def check(self) -> None:
-        """Nothing can be told before the end, when the watchdog is asked."""
+        """Do nothing: only at the end does the watchdog tell whether it had to thaw."""
 
 
 class FsfreezeProvider:
-    """Freezes, lets the disks be read, thaws."""
+    """Freezes the file systems, lets the disks be read, and thaws."""
 
     name = "fsfreeze"
     can_watch = False
@@ -64,13 +64,13 @@ class FsfreezeProvider:
     def open_view(
         self, hold: Hold | None = None, watch: Watch | None = None, since: Watch | None = None
     ) -> Iterator[View]:
-        """Freeze all file systems for as long as the context lasts, but no longer than the limit.
+        """Freeze all file systems while the context lasts, up to the limit.
 
         hold: takes over the frozen file systems, with its own limit.
-        watch: ignored, since this provider cannot tell what is written later.
+        watch: ignored, since this provider cannot record later writes.
 
         Raises:
-            SnapshotFailed: a file system could not be frozen, or the limit was passed.
+            SnapshotFailed: a file system could not be frozen, or the limit has passed.
         """
         found = self._find_disks()
         views = [
@@ -111,7 +111,7 @@ def _kept(mounts: OpenMounts, hold: Hold) -> Iterator[None]:
 
 
 def _forget_cached(found: Sequence[FoundDisk]) -> None:
-    """Drop the kernel's cache of the whole disks, which file systems write past."""
+    """Drop the kernel's cache of the whole disks, which file systems bypass when they write."""
     for disk in found:
         try:
             descriptor = os.open(disk.device, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,11 +1,11 @@
-"""Keep file systems frozen after a point, so that nothing is written that it does not hold.
+"""Keep file systems frozen after a point, so that nothing is written that it does not contain.
 
-A provider hands over what it froze, with the watchdog, instead of thawing. From then on the core
-has to be heard from within the limit, or the watchdog thaws: a machine must not stay frozen for
-ever because a core was lost. A hold is meant to end when the machine is powered off.
+Instead of thawing, a provider hands over what it froze, with the watchdog. From then on, the core
+has to call within the limit, or the watchdog thaws: a machine must not stay frozen forever because
+a core was lost. A hold normally ends when the machine is powered off.
 
-While a hold lasts, nothing here may touch a frozen file system: memory is locked, log lines are
-held back, and the service answers from what it read before.
+During a hold, nothing here may touch a frozen file system: memory is locked, log lines are held
+back, and the service answers from what it has read before.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _POLL_SECONDS = 0.5
 
 
 class Frozen(Protocol):
-    """What is frozen."""
+    """Something that is frozen."""
 
     def close(self) -> None:
-        """Thaw it; harmless when it is thawed."""
+        """Thaw it; harmless if repeated."""
 
 
 class Hold:
     """One hold, from `keep` until `release` or until the watchdog thaws.
 
-    on_over: called once after the thaw, by the thread that notices the end.
+    on_over: called once after the thaw, in the thread that notices the end.
     """
 
     def __init__(self, limit_seconds: int, on_over: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ class Hold:
         self._is_over = threading.Event()
 
     def keep(self, frozen: Frozen, watchdog: Watchdog) -> None:
-        """Take over what is frozen.
+        """Take over the frozen file systems.
 
         Raises:
             SnapshotFailed: memory cannot be locked; nothing was taken over.
@@ -53,7 +53,7 @@ class Hold:
 
     @property
     def has_taken_over(self) -> bool:
-        """Tell whether this hold is, or was, responsible for the thaw and the watchdog."""
+        """Tell whether this hold is or was responsible for the thaw and the watchdog."""
         return self._watchdog is not None
 
     def extend(self) -> None:
@@ -73,7 +73,7 @@ class Hold:
         )
 
     def release(self) -> bool:
-        """Thaw; False when it was over before."""
+        """Thaw; False if the hold was already over."""
         return self._end()
 
     def _watch(self) -> None:
@@ -84,7 +84,7 @@ class Hold:
                 self._end()
 
     def _end(self) -> bool:
-        """Thaw what is still frozen and call `on_over`, once; True if the hold lasted until now."""
+        """Thaw and call `on_over`, only once; True if the hold lasted until now."""
         with self._lock:
             if self._is_over.is_set():
                 return False
@@ -103,10 +103,10 @@ class Hold:
 
 
 def freeze_for(hold: Hold, mounts: OpenMounts) -> None:
-    """Open and freeze all file systems, and have them kept.
+    """Open and freeze all file systems, and hand them to the hold.
 
     Raises:
-        SnapshotFailed: one could not be frozen; all are thawed again.
+        SnapshotFailed: a file system could not be frozen; all are thawed again.
     """
     mounts.open()
     watchdog = Watchdog(hold.limit_seconds, mounts.thaw_all)

@@ -1,8 +1,8 @@
 """Watch what is written after a point, so that the next one need not read whole disks.
 
-A provider hands over the views of the point instead of releasing them: they record what is written
-afterwards. A watch takes memory, so it ends by itself when its time is over or the views are lost.
-Every other point ends it too. Ending it does no harm: the next point then reads everything.
+Instead of releasing the views of the point, a provider hands them over, and they record later
+writes. A watch takes memory, so it ends when its time has passed or the views are lost. Any other
+point ends it too. That does no harm: the next point then reads everything.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _POLL_SECONDS = 10.0
 
 
 class KeptViews(Protocol):
-    """Views that are kept after they were read."""
+    """Views that are kept after they have been read."""
 
     def find_loss(self) -> str:
-        """Return why they do not know any more what was written; empty as long as they do."""
+        """Return why the views no longer know what was written; empty if they do."""
 
     def release(self) -> None:
-        """Remove them. Raises `SnapshotFailed` where that is not possible."""
+        """Remove the views. Raises `SnapshotFailed` if that is not possible."""
 
 
 class Watch:
-    """One watch: it begins with `keep`, and is over by `take`, `release`, loss or time.
+    """One watch, from `keep` until `take`, `release`, a loss, or the end of its time.
 
-    cids: the content ids of the disks of the point that it follows, by their keys.
-    ended_because: why nothing is known of what was written, for a person.
+    cids: the content ids of the disks in the point that it follows, by key.
+    ended_because: why the later writes are unknown, for a person.
     """
 
     def __init__(self, limit_seconds: int, poll_seconds: float = _POLL_SECONDS) -> None:
@@ -52,18 +52,18 @@ class Watch:
 
     @property
     def is_active(self) -> bool:
-        """Tell whether it has begun and is not over."""
+        """Tell whether the watch has started and is not over."""
         return self._kept is not None
 
     def take(self) -> KeptViews | None:
-        """Return the views, which are the caller's now; None if it is over."""
+        """Return the views, which the caller now has to release; None if the watch is over."""
         with self._lock:
             kept, self._kept = self._kept, None
             self._is_over.set()
             return kept
 
     def release(self, reason: str = "it was ended") -> bool:
-        """End it; False when it was over before."""
+        """End the watch; False if it was already over."""
         with self._lock:
             return self._release(reason)
 
@@ -74,14 +74,14 @@ class Watch:
         ):
             with self._lock:
                 if time.monotonic() >= deadline:
-                    self._release(f"its {self.limit_seconds} seconds were over")
+                    self._release(f"its {self.limit_seconds} seconds have passed")
                 elif self._kept is not None:
                     loss = self._kept.find_loss()
                     if loss:
                         self._release(loss)
 
     def _release(self, reason: str) -> bool:
-        """End it. The lock is held until the views are gone, so that nobody makes new ones."""
+        """End the watch. The lock is held so that no new views are made until these are gone."""
         kept, self._kept = self._kept, None
         self._is_over.set()
         if kept is None:
@@ -91,6 +91,6 @@ class Watch:
         try:
             kept.release()
         except (SnapshotFailed, OSError) as error:
-            # The next view tries it again, and says so if it cannot.
+            # The next view tries again, and reports a failure.
             log.warning("watch not released reason=%s", error)
         return True

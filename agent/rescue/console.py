@@ -1,4 +1,4 @@
-"""What a machine that runs the rescue medium shows on its screen: its address and its code."""
+"""What a rescue machine shows on its screen: its address and its pairing code."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _BANNER = """
 class RescueConsole:
     """Writes to all consoles, and again when the address or the code changes.
 
-    A code that was used, or was wrong too often, is replaced by a new one: there is no other way to
-    make one here, and whoever reads it is at the machine's screen.
+    A code that has been used, or was wrong too often, is replaced automatically: there is no other
+    way to make one here, and only a person at the machine's screen can read it.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class RescueConsole:
         self._is_stopped = threading.Event()
 
     def start(self, port: int) -> None:
-        """Show the banner, and keep looking for changes in the background."""
+        """Show the banner, and poll for changes in the background."""
         self.refresh(port)
         threading.Thread(target=self._watch, args=(port,), name="console", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop polling."""
         self._is_stopped.set()
 
     def refresh(self, port: int) -> None:
-        """Show the banner if something in it has changed."""
+        """Show the banner if its content has changed."""
         code = self._ensure_code()
         addresses = tuple(self._find_addresses())
         if (code, addresses) == self._shown:
@@ -78,7 +78,7 @@ class RescueConsole:
         )
 
     def tell(self, text: str) -> None:
-        """Write a text to all consoles, skipping those that cannot be written to."""
+        """Write a text to all consoles, skipping those that cannot be opened."""
         with self._lock:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()

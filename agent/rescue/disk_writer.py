@@ -1,12 +1,12 @@
-"""Write a disk's grains in their places with a few threads: check, inflate, write, flush.
+"""Write a disk's grains with a few threads: inflate, write, flush.
 
-Runs arrive in ascending order, so one number says how far a disk is: everything before that grain
-is on it. The number moves when the disk has been flushed, and never past a run that failed. Memory
-use is constant: the number of runs in progress is limited, and the disk is flushed often, so the
-last flush is short and a small machine's memory does not fill up.
+Runs arrive in ascending order, so one number is the progress of a disk: everything before that
+grain is on it. The number moves when the disk has been flushed, and never past a run that failed.
+Memory use is constant: the number of runs in progress is limited, and the disk is flushed often, so
+the last flush is short and a small machine's memory does not fill up.
 
-The head of the disk, with its boot sector and partition table, is not written here but kept for
-`write_head`: a machine that loses power meanwhile must not boot from a half-written disk.
+The head of the disk, with its boot sector and partition table, is kept for `write_head`: a machine
+that loses power during the restore must not boot from a half-written disk.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from recovery_store.vmdk.deflate import inflate
 FLUSH_BYTES = 32 * 1024 * 1024
 FLUSH_SECONDS = 1.0
 REPORT_SECONDS = 2.0
-_THREADS = 3  # a write past the page cache waits; two others inflate meanwhile
+_THREADS = 3  # while one waits for its write, the other two inflate
 _RUNS_UNDER_WAY = 8
 _UNFLUSHED_LIMIT_BYTES = 4 * FLUSH_BYTES
-_ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, also where zeros have to be looked for
+_ZERO_SLICE_GRAINS = 256  # 16 MiB between reports, even if the range has to be read
 _WAIT_SECONDS = 0.2
 _ALIGN_BYTES = 4096
-HEAD_BYTES = 4096  # holds the boot sector of a disk with sectors of 4 KiB too
+HEAD_BYTES = 4096  # also the boot sector of a disk with 4-KiB sectors
 _ZEROS = bytes(1024 * 1024)
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
@@ -48,15 +48,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DiskWriter:
-    """Writes one disk; use as a context, whose end keeps what can be kept.
+    """Writes one disk. Use it as a context manager; leaving it keeps as much progress as possible.
 
-    next_grain: everything before is on the disk already.
-    submitted_grain: where the next run may begin.
-    fills_gaps: grains that no run names become zero.
-    head: what `write_head` has to write at last. It is what was given until a run holds the first
-        grain; so it is settled as soon as `next_grain` is not zero.
-    report(next_grain): called by the calling thread when more is on the disk, and every few
-        seconds while nothing is; what it raises ends the work.
+    next_grain: everything before it is already on the disk.
+    submitted_grain: the first grain at which the next run may start.
+    fills_gaps: grains that are in no run become zero.
+    head: what `write_head` has to write in the end. A run with the first grain replaces the given
+        head, so it is final once `next_grain` is not zero.
+    report(next_grain): called in the calling thread when more is on the disk, and every few seconds
+        in any case; an exception from it ends the work.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DiskWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Finish and flush what is in progress, so that `next_grain` is as far as possible."""
+        """Finish and flush what is in progress, and advance `next_grain` as far as possible."""
         try:
             self._settle()
         finally:
@@ -103,7 +103,7 @@ class DiskWriter:
             os.close(self._descriptor)
 
     def write_run(self, first_grain: int, compressed: Sequence[memoryview]) -> None:
-        """Inflate grains and write them at some point before `finish` returns.
+        """Inflate grains and write them before `finish` returns.
 
         Raises:
             RestoreFailed: an earlier run does not inflate, or the disk cannot be written.
@@ -118,12 +118,12 @@ class DiskWriter:
         self._zero(first_grain, first_grain + grains)
 
     def zero_bytes(self, offset_bytes: int, count_bytes: int) -> None:
-        """Zero any part of the disk, flushed on return. Raises as `write_run`."""
+        """Zero any part of the disk and flush it. Raises as `write_run`."""
         self._checked(partial(make_zero, self._descriptor, offset_bytes, count_bytes))
         self._checked(partial(os.fdatasync, self._descriptor))
 
     def poll(self) -> None:
-        """Note what has been done meanwhile; for times when no run arrives.
+        """Record progress while no runs arrive.
 
         Raises as `write_run`.
         """
@@ -171,7 +171,7 @@ class DiskWriter:
         self._poll_flush()
 
     def _poll_flush(self, wait_seconds: float = 0.0) -> None:
-        """Note a flush that is done, begin one that is due, and report."""
+        """Record a finished flush, or start one that is due, and report."""
         if self._flush is not None:
             grain, flushed_bytes, future = self._flush
             wait([future], timeout=wait_seconds)
@@ -199,7 +199,7 @@ class DiskWriter:
         self._report(self.next_grain)
 
     def _settle(self) -> None:
-        """Let everything finish, and count it up to the first failure."""
+        """Let everything finish, and count what was written before the first failure."""
         failed = False
         for end_grain, future in self._pending:
             failed = future.exception() is not None or failed
@@ -207,7 +207,7 @@ class DiskWriter:
                 self._written_grain = end_grain
         if self._flush is not None and self._flush[2].exception() is not None:
             self._is_broken = True
-        # After a failed flush nobody knows what of it has reached the disk.
+        # After a failed flush, there is no telling what has reached the disk.
         if not self._is_broken and self._written_grain > self.next_grain:
             try:
                 os.fdatasync(self._descriptor)
@@ -234,7 +234,7 @@ class DiskWriter:
         return wanted_bytes
 
     def _buffer(self) -> mmap.mmap:
-        """Return this thread's buffer, aligned as the kernel needs it."""
+        """Return this thread's buffer, aligned for direct writes."""
         buffer: mmap.mmap | None = getattr(self._own, "buffer", None)
         if buffer is None:
             buffer = self._own.buffer = mmap.mmap(-1, MAX_RUN_GRAINS * GRAIN_BYTES)
@@ -259,7 +259,7 @@ class DiskWriter:
 
 def _open(path: Path) -> int:
     try:
-        # O_EXCL on a block device: refused while it is mounted or part of something.
+        # O_EXCL fails for a block device that is mounted or in use.
         is_device = stat.S_ISBLK(path.stat().st_mode)
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if is_device else 0))
     except OSError as error:
@@ -267,7 +267,7 @@ def _open(path: Path) -> int:
 
 
 def write_head(path: Path, head: bytes) -> None:
-    """Write the head that a `DiskWriter` kept, flushed on return.
+    """Write the head that a `DiskWriter` kept, and flush it.
 
     Raises:
         RestoreFailed: the disk cannot be written.
@@ -283,10 +283,10 @@ def write_head(path: Path, head: bytes) -> None:
 
 
 def _open_direct(path: Path, descriptor: int) -> int:
-    """Open a disk past the page cache: faster, and a small machine's memory stays free."""
+    """Open a disk for writes past the page cache, which is faster and keeps memory free."""
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
-    except OSError:  # some file systems cannot
+    except OSError:  # not supported by every file system
         return os.dup(descriptor)
 
 
@@ -300,8 +300,8 @@ def _write_all(descriptor: int, data: memoryview, offset_bytes: int) -> None:
 def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: bool = True) -> int:
     """Make a range read as zero; return how many bytes were written for that.
 
-    If the device or file system can do it without writing, it is left to that. Otherwise the range
-    is read, and only what is not zero is written: reading a blank disk is faster than writing it.
+    If the device or file system can zero a range itself, it does. Otherwise the range is read, and
+    only what is not zero is overwritten: reading a blank disk is faster than writing it.
     """
     if can_punch and _punch(descriptor, offset_bytes, count_bytes):
         return 0
@@ -316,7 +316,7 @@ def make_zero(descriptor: int, offset_bytes: int, count_bytes: int, can_punch: b
 
 
 def _punch(descriptor: int, offset_bytes: int, count_bytes: int) -> bool:
-    """Have the kernel zero a range without writing; False if it cannot here."""
+    """Have the kernel zero a range without writing; False if that is not supported."""
     if count_bytes <= 0:
         return True
     position, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(count_bytes)

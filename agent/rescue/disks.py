@@ -1,6 +1,7 @@
-"""The disks of a machine that runs the rescue medium, which a restore may overwrite.
+"""The disks of a rescue machine, which a restore may overwrite.
 
-Unlike a running machine's, they are identified by their hardware: their content changes.
+Unlike those of a protected machine, they are identified by their hardware, since their content
+changes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agent.errors import DiskTooSmall, RestoreFailed
 
 log = logging.getLogger(__name__)
 
-RESCUE_VOLUME = b"UNDERSTUDY"  # how the volume id of a rescue medium begins
+RESCUE_VOLUME = b"UNDERSTUDY"  # prefix of a rescue medium's volume id
 _EDGE_BYTES = 1024 * 1024
 _ISO_VOLUME_OFFSET = 32768
 _CDROM_EJECT = 0x5309
@@ -33,7 +34,7 @@ _SECTOR_BYTES = 512
 class RescueDisk:
     """A disk that may be overwritten.
 
-    content: what is on it, in a few words; empty if it looks blank.
+    content: what is on the disk, in a few words; empty if it seems blank.
     """
 
     number: int
@@ -44,7 +45,7 @@ class RescueDisk:
     content: str
 
     def description(self) -> dict[str, object]:
-        """Return the disk as descriptions show it."""
+        """Return the disk in the form that descriptions use."""
         return {
             "number": self.number,
             "key": self.key,
@@ -58,17 +59,17 @@ class RescueDisk:
 
 
 class RescueMachine(Protocol):
-    """What a restore writes to."""
+    """The machine that a restore writes to."""
 
     def disks(self) -> list[RescueDisk]:
-        """Return the disks that may be overwritten; numbers stay while the machine runs."""
+        """Return the disks that may be overwritten, with the same numbers until the restart."""
 
     def restart(self) -> None:
-        """Restart the machine; on a real one this does not return."""
+        """Restart the machine; on a real machine this does not return."""
 
 
 class LocalRescueMachine:
-    """The disks of this machine."""
+    """The machine that the agent runs on."""
 
     def __init__(
         self,
@@ -97,17 +98,17 @@ class LocalRescueMachine:
         return disks
 
     def restart(self) -> None:
-        """Write everything out, eject the medium if possible, and restart."""
+        """Flush all disks, eject the medium if possible, and restart."""
         os.sync()
         for device in sorted(self._dev_root.glob("sr[0-9]*")):
             _eject(device)
         ctypes.CDLL(None, use_errno=True).reboot(_RESTART)
-        # Only a process without the right comes here.
+        # Only a process without the privilege gets here.
         log.error("restart refused by the kernel errno=%d", ctypes.get_errno())
 
 
 class FileRescueMachine:
-    """Raw files that stand in for disks; a restart leaves a mark in `folder`."""
+    """A machine whose disks are raw files; a restart leaves a mark in `folder`."""
 
     def __init__(self, files: Sequence[ConfiguredDisk], folder: Path) -> None:
         self._files = files
@@ -128,23 +129,23 @@ class FileRescueMachine:
 
 
 def check_fits(capacity_bytes: int, disk_bytes: int, device: str) -> None:
-    """Refuse a disk that is too small.
+    """Check that a disk of the recovery point fits onto a disk of the rescue machine.
 
     Raises:
-        DiskTooSmall: it is.
+        DiskTooSmall: it does not.
     """
     missing_bytes = capacity_bytes - disk_bytes
     if missing_bytes > 0:
         raise DiskTooSmall(
-            f"The disk {device} has {disk_bytes} bytes, the disk in the recovery point "
-            f"{capacity_bytes}: it is too small by {missing_bytes} bytes. Nothing was written. "
-            "Use a disk of at least that size.",
+            f"The disk {device} has {disk_bytes} bytes, but the disk in the recovery point has "
+            f"{capacity_bytes}. It is too small by {missing_bytes} bytes. Nothing was written. "
+            "Use a larger disk.",
             missing_bytes,
         )
 
 
 def _read_edges(path: Path) -> tuple[bytes, bytes]:
-    """Return the first and the last MiB.
+    """Return the first and the last MiB of a disk.
 
     Raises:
         RestoreFailed: the disk cannot be read.
@@ -166,7 +167,7 @@ def _content(head: bytes, tail: bytes) -> str:
 
 
 def _is_rescue_medium(head: bytes) -> bool:
-    """Tell a stick that carries the rescue medium by its ISO 9660 volume descriptor."""
+    """Recognize a stick with the rescue medium by its ISO 9660 volume descriptor."""
     volume = head[_ISO_VOLUME_OFFSET : _ISO_VOLUME_OFFSET + 72]
     return volume[1:6] == b"CD001" and volume[40:].startswith(RESCUE_VOLUME)
 

@@ -1,9 +1,9 @@
-"""What the agent does on a machine that runs the rescue medium: it writes the machine's disks.
+"""What the agent does on a rescue machine: it writes the machine's disks.
 
-One disk after the other, or several at once with one connection each. What is known of a disk is in
-the journal; after a cut connection, the next call of the same core resumes. The heads of the disks
-are written just before the restart that a core asks for. If the machine loses power before that, it
-boots from none of its disks: neither from a half-written one nor from an outdated one.
+A core restores disks one after the other, or several at once with a connection for each. The
+journal records the progress of each disk. After a connection breaks, the same core's next call
+resumes. The heads of the disks are written just before the core restarts the machine. If the
+machine loses power earlier, it cannot boot from its disks, whether half-written or outdated.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _MAX_TOKEN_CHARACTERS = 100
 
 @dataclass(frozen=True)
 class _Writing:
-    """Who is writing a disk now."""
+    """The core that is writing a disk."""
 
     fingerprint: str
     text: str
@@ -81,13 +81,13 @@ class RescueDuty:
         self._is_restarting = False
 
     def start(self) -> None:
-        """Do nothing: there is nothing to prepare."""
+        """Do nothing: a restore needs no preparation."""
 
     def stop(self) -> None:
-        """Do nothing: a disk that is being written stays as it is."""
+        """Do nothing: a disk that is being written stays incomplete."""
 
     def describe(self) -> Message:
-        """Return the disks and how far each is."""
+        """Return the disks and what is on them."""
         return {
             "disks": [disk.description() for disk in self._machine.disks()],
             "initramfs_drivers": [],
@@ -95,7 +95,7 @@ class RescueDuty:
         }
 
     def answers(self) -> dict[str, Answer]:
-        """Return the requests that are answered beside those of every agent."""
+        """Return the requests that only a rescue machine answers."""
         return {
             "restore_disk": self._restore_disk,
             "restore_state": self._restore_state,
@@ -116,7 +116,7 @@ class RescueDuty:
                 self._write(channel, disk, entry, is_resumed)
 
     def _begin(self, disk: RescueDisk, wanted: DiskRestore) -> tuple[DiskRestore, bool]:
-        """Find where to begin, and forget what the disk held until now.
+        """Find the grain to start with, and forget what the disk held before.
 
         Raises:
             RestoreUnknown: the disk does not hold what the difference builds on.
@@ -194,8 +194,8 @@ class RescueDuty:
             disks = self._disks_of(token)
             if not disks:
                 raise RestoreUnknown(
-                    f"Finishing the restore of {token}: this machine has no record of it since "
-                    "it was started. Restore the whole point."
+                    f"Finishing the restore of {token}: this machine has no record of it since it "
+                    "was started. Restore the whole point."
                 )
             undone = [str(disk.path) for disk, entry in disks if not entry.is_done]
             if undone:
@@ -209,7 +209,7 @@ class RescueDuty:
             entries = self._journal.entries()
             if not entries or not all(entry.is_done for entry in entries):
                 raise RestoreRefused(
-                    "Restarting the machine from its disks: they are not restored completely"
+                    "Restarting the machine from its disks: they have not been restored completely"
                 )
             self._write_heads()
             self._is_restarting = True
@@ -221,7 +221,7 @@ class RescueDuty:
         restart.start()
 
     def _write_heads(self) -> None:
-        """Make the machine able to start from its disks; the one that it boots comes last."""
+        """Make the disks bootable; the boot disk comes last."""
         for disk in reversed(self._machine.disks()):
             entry = self._journal.find(disk.key)
             if entry is not None:
@@ -240,7 +240,7 @@ class RescueDuty:
 
     @contextmanager
     def _only_writer(self, number: int, core: TrustedCore, channel: Channel) -> Iterator[None]:
-        """Be the only one who writes that disk; a core's new call ends its own older one."""
+        """Be the only writer of the disk; a core's new call ends its own older one."""
         writing = _Writing(core.fingerprint, f"core {core.name!r}, since {now_text()}", channel)
         with self._changed:
             self._take_over(number, core)
@@ -255,7 +255,7 @@ class RescueDuty:
     def _take_over(self, number: int, core: TrustedCore) -> None:
         older = self._writing.get(number)
         if older is not None and older.fingerprint == core.fingerprint:
-            # Its connection may be long dead without this side having noticed.
+            # Its connection may have died long ago without this side noticing.
             older.channel.abort()
             self._changed.wait_for(lambda: number not in self._writing, _TAKE_OVER_SECONDS)
         if self._is_restarting:
@@ -295,14 +295,14 @@ def _token(message: Message, name: str) -> str:
 
 
 def _continues(entry: DiskRestore, wanted: DiskRestore) -> bool:
-    """Tell whether a disk already holds what is wanted, or a part of it."""
+    """Tell whether a disk already holds the wanted content, or a part of it."""
     if (entry.token, entry.capacity_bytes) != (wanted.token, wanted.capacity_bytes):
         return False
     return entry.is_done or entry.since_token == wanted.since_token
 
 
 def _get_older(disk: RescueDisk, entry: DiskRestore | None, wanted: DiskRestore) -> DiskRestore:
-    """Return what a difference builds on, which the disk must hold completely."""
+    """Return the entry that a difference builds on, which the disk must hold completely."""
     if entry is not None and entry.is_done and entry.token == wanted.since_token:
         return entry
     holds = "nothing that this machine knows of since it was started"
@@ -326,14 +326,14 @@ def _send_ready(channel: Channel, entry: DiskRestore, is_resumed: bool) -> None:
 
 
 def _clear_tail(writer: DiskWriter, disk: RescueDisk, capacity_bytes: int) -> None:
-    """Clear the end of a larger disk, where old RAID labels and partition tables would be found."""
+    """Clear the end of a larger disk, which may hold an old RAID label or partition table."""
     start_bytes = max(capacity_bytes, disk.capacity_bytes - _TAIL_BYTES)
     if start_bytes < disk.capacity_bytes:
         writer.zero_bytes(start_bytes, disk.capacity_bytes - start_bytes)
 
 
 def _take_runs(channel: Channel, writer: DiskWriter, capacity_bytes: int) -> None:
-    """Take runs until the core says that these were all; then all of it is on the disk."""
+    """Write runs until the core reports the end, and everything is on the disk."""
     total_grains = grain_count(capacity_bytes)
     while True:
         frame = channel.receive(on_idle=writer.poll)
@@ -347,7 +347,7 @@ def _take_runs(channel: Channel, writer: DiskWriter, capacity_bytes: int) -> Non
             writer.finish()
             return
         if message["type"] != "zero_run":
-            raise ProtocolBroken(f"In the middle of a disk came {message['type'][:40]!r}")
+            raise ProtocolBroken(f"In the middle of a disk, the core sent {message['type'][:40]!r}")
         first_grain = get_int(message, "first_grain", 0, total_grains)
         count = get_int(message, "grains", 1, total_grains)
         _check_order(first_grain, count, writer, total_grains)
@@ -358,5 +358,5 @@ def _check_order(first_grain: int, count: int, writer: DiskWriter, total_grains:
     if not writer.submitted_grain <= first_grain <= total_grains - count:
         raise ProtocolBroken(
             f"Grains {first_grain} to {first_grain + count - 1} are out of turn: the disk has "
-            f"{total_grains}, those before {writer.submitted_grain} have come"
+            f"{total_grains}, and those before {writer.submitted_grain} have arrived"
         )

@@ -1,8 +1,8 @@
 """What has reached the disks of a rescue machine, so that an interrupted restore can resume.
 
-Kept in the state folder, which is in memory there: a restarted agent resumes, while a machine
-that lost power knows nothing. An entry is only ever true: it says a grain is on the
-disk after that was flushed, and forgets a disk's content before the first byte of another.
+It is kept in the state folder, which is in memory on a rescue machine: a restarted agent resumes,
+but a machine that has lost power knows nothing. An entry is never wrong: it counts a grain only
+after the disk has been flushed, and is replaced before the first byte of other content is written.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from agent.state import AgentState
 
 @dataclass(frozen=True)
 class DiskRestore:
-    """How far a disk is.
+    """The progress of one disk.
 
-    token: what it will hold, or does if `is_done`.
-    since_token: what it held when this began, if only the difference is written.
-    head_hex: what its head will hold, which is written right before the restart.
+    token: what the disk will hold, or does if `is_done`.
+    since_token: what the disk held at the start, if only the difference is written.
+    head_hex: the disk's head, which is written just before the restart.
     """
 
     token: str
@@ -31,7 +31,7 @@ class DiskRestore:
 
 
 class RestoreJournal:
-    """The entries of all disks, by their keys."""
+    """The entries of all disks, by key."""
 
     def __init__(self, state: AgentState) -> None:
         self._state = state
@@ -40,25 +40,25 @@ class RestoreJournal:
         }
 
     def find(self, key: str) -> DiskRestore | None:
-        """Return what is known of a disk."""
+        """Return the entry of a disk, if there is one."""
         return self._disks.get(key)
 
     def find_all(self, token: str) -> dict[str, DiskRestore]:
-        """Return the disks of a restore."""
+        """Return the entries of a restore, by the keys of its disks."""
         return {key: entry for key, entry in self._disks.items() if entry.token == token}
 
     def entries(self) -> list[DiskRestore]:
-        """Return what is known of all disks."""
+        """Return the entries of all disks."""
         return list(self._disks.values())
 
     def save(self, key: str, entry: DiskRestore) -> None:
-        """Replace what is known of a disk; on the state folder's medium when it returns."""
+        """Replace the entry of a disk, and flush it."""
         self._disks[key] = entry
         disks: dict[str, Any] = {key: asdict(disk) for key, disk in self._disks.items()}
         self._state.save_restores(disks)
 
     def advance(self, key: str, next_grain: int, head: bytes, is_done: bool = False) -> None:
-        """Note how far a disk is now."""
+        """Record the progress of a disk."""
         entry = replace(
             self._disks[key], next_grain=next_grain, head_hex=head.hex(), is_done=is_done
         )

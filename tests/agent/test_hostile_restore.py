@@ -135,7 +135,7 @@ def test_a_frame_that_may_not_come_ends_the_restore(
 
     # What was on the disk behind it is not touched, and the disk is not done.
     assert not any(rescue.disks["first"].read_bytes()[6 * GRAIN_BYTES :])
-    with pytest.raises(AgentError, match="not restored completely"):
+    with pytest.raises(AgentError, match="not been restored completely"):
         finish(rescue, source)
 
 

@@ -34,7 +34,7 @@ def test_case_dashes_and_spaces_of_a_code_do_not_matter(agent: RunningAgent, sou
 def test_a_wrong_code_is_refused_and_the_right_one_still_works(
     agent: RunningAgent, source: Core
 ) -> None:
-    with pytest.raises(WrongPairingCode, match=f"{MAX_WRONG_TRIES - 1} more tries"):
+    with pytest.raises(WrongPairingCode, match=f"{MAX_WRONG_TRIES - 1} tries left"):
         source.pair(agent, "WRONG-CODE-0000")
 
     assert source.pair(agent).certificate_pem
@@ -57,7 +57,7 @@ def test_too_many_wrong_codes_close_pairing_also_after_a_restart(
 def test_a_used_code_is_used_up(agent: RunningAgent, source: Core, target: Core) -> None:
     source.pair(agent)
 
-    with pytest.raises(PairingClosed, match="used up"):
+    with pytest.raises(PairingClosed, match="code was used at"):
         target.pair(agent)
 
 

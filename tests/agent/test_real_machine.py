@@ -102,7 +102,7 @@ def assert_a_hold_ends(machine: Machine, parent: FolderSink) -> None:
     final = FolderSink(machine.folder / "first-final", parent)
     result = machine.client.take_snapshot(final, final.parent_disks(), hold_seconds=60)
     assert result.is_held
-    assert result.why_whole == "no point before it was watched"
+    assert result.why_whole == "no earlier point was watched"
     assert machine.client.release_hold()
 
 

@@ -281,7 +281,7 @@ def test_a_grain_that_inflates_to_more_than_a_grain_fails(client: AgentClient, i
 def test_the_wrong_code_is_refused_and_the_right_one_taken(
     rescue: RunningAgent, source: Core
 ) -> None:
-    with pytest.raises(WrongPairingCode, match="4 more tries"):
+    with pytest.raises(WrongPairingCode, match="4 tries left"):
         source.pair(rescue, "WRONG-CODE-0000")
 
     assert source.pair(rescue).description.is_rescue
@@ -292,7 +292,7 @@ def test_finishing_and_restarting_want_whole_disks(
 ) -> None:
     with pytest.raises(RestoreUnknown):
         client.finish_restore("point")
-    with pytest.raises(RestoreRefused, match="not restored completely"):
+    with pytest.raises(RestoreRefused, match="not been restored completely"):
         client.restart_from_disk()
 
     plan = RawPlan(image)

@@ -58,10 +58,10 @@ def test_the_number_of_trusted_cores_is_limited(state: AgentState, tmp_path: Pat
     (state.folder / "trusted-cores.json").write_text(json.dumps([vars(core), *entries]))
     assert len(state.trusted_cores()) == MAX_TRUSTED_CORES
 
-    with pytest.raises(RequestRefused, match="16 cores are trusted already"):
+    with pytest.raises(RequestRefused, match="16 cores are already trusted"):
         state.ensure_trusted_core("second", second)
 
-    # One that is trusted already may still be renamed.
+    # One that is already trusted may still be renamed.
     assert state.ensure_trusted_core("renamed", first).name == "renamed"
 
 

@@ -109,7 +109,7 @@ def test_somebody_between_the_two_pairs_with_neither(
 
     with (
         answering_once(tmp_path, source, script) as port,
-        pytest.raises(WrongPairingCode, match="more tries"),
+        pytest.raises(WrongPairingCode, match="tries left"),
     ):
         pair_with_agent("127.0.0.1", port, CODE, source.credentials, source.name)
     assert [core.name for core in source.pair(agent).description.trusted_cores] == [source.name]

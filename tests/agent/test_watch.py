@@ -131,7 +131,7 @@ def test_an_agent_that_was_started_anew_has_all_read(
 
     final, result = take_final(client, running_point)
 
-    assert result.why_whole == "no point before it was watched"
+    assert result.why_whole == "no earlier point was watched"
     assert_reads_all(watching, final)
 
 
@@ -143,7 +143,7 @@ def test_an_ordinary_point_ends_the_watch(
 
     assert not is_watched(watching)
     final, result = take_final(client, running_point)
-    assert result.why_whole == "no point before it was watched"
+    assert result.why_whole == "no earlier point was watched"
     assert_reads_all(watching, final)
 
 
@@ -184,7 +184,7 @@ def test_another_parent_has_all_read(
 
     result = client.take_snapshot(final, parents, hold_seconds=60)
 
-    assert result.why_whole == "the parent is another point than the one that was watched"
+    assert result.why_whole == "the watch followed a different parent point"
     assert not is_watched(watching)
     if parent_name != "one disk":
         assert_reads_all(watching, final)
@@ -199,7 +199,7 @@ def test_a_watch_ends_by_itself(
     wait_until(lambda: not is_watched(watching))
     final, result = take_final(client, running)
 
-    assert result.why_whole == "its 1 seconds were over"
+    assert result.why_whole == "its 1 seconds have passed"
     assert_reads_all(watching, final)
     assert not client.end_watch()
 
@@ -288,7 +288,7 @@ def test_a_provider_that_cannot_watch_says_so(
     assert not client.take_snapshot(running, watch_seconds=600).is_watched
     final, result = take_final(client, running)
 
-    assert result.why_whole == "no point before it was watched"
+    assert result.why_whole == "no earlier point was watched"
     assert_reads_all(agent, final)
     assert not client.end_watch()
 

@@ -72,8 +72,8 @@ def test_a_disk_says_what_it_holds(disk: dict[str, Any], holds: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (None, "all of it is missing"),
-        ([], "all of it is"),
+        (None, "the whole is missing"),
+        ([], "the whole is"),
         ({"mode": "else"}, "mode is 'else', expected one of protect, restore"),
         ({"hostname": 7}, "hostname is 7"),
         ({"hostname": LONG}, "hostname is 'xxx"),

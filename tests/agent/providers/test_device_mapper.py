@@ -210,7 +210,7 @@ def test_a_disk_without_its_layer_fails_the_point(layered: Layered) -> None:
     (layered.dev_root / "sdc").write_bytes(bytes(4096))
 
     with (
-        pytest.raises(SnapshotFailed, match="missing under sdc: restart"),
+        pytest.raises(SnapshotFailed, match="missing on sdc: restart"),
         layered.provider.open_view(),
     ):
         pytest.fail("there is no view")
@@ -422,7 +422,7 @@ def test_what_a_killed_agent_has_left_is_released_at_the_next_start(
 def test_remains_that_cannot_be_released_are_said(layered: Layered) -> None:
     layered.mapper.failures[("clear", LAYERS[0])] = [errno.EIO]
 
-    with pytest.raises(SnapshotFailed, match="what an earlier view has left"):
+    with pytest.raises(SnapshotFailed, match="what an earlier view left behind"):
         layered.provider.clean_up()
 
 

@@ -77,7 +77,7 @@ def test_a_final_point_of_a_machine_that_is_not_watched_says_why_it_reads_all(
     notes.clear()
     final = take(machine, report=Told(note=notes.append), hold_seconds=60)
     assert notes == [
-        "Whole disks were read while the machine was frozen: no point before it was watched."
+        "Whole disks were read while the machine was frozen: no earlier point was watched."
     ]
     assert_same(store, final, 0, agent.disks["boot"], tmp_path / "boot.vmdk")
 

@@ -203,7 +203,7 @@ def test_a_watch_that_was_lost_costs_time_only(
     data = watching.disks["boot"].read_bytes()
     assert rescue.disks["first"].read_bytes()[: len(data)] == data
     assert notes_of(job, "final_point") == [
-        "Whole disks were read while the machine was frozen: no point before it was watched."
+        "Whole disks were read while the machine was frozen: no earlier point was watched."
     ]
 
 
