@@ -219,7 +219,7 @@ def test_what_cannot_be_done_ends_with_two_and_says_why(
         (("archive", store.root, "mail-01", tmp_path / "o"), "holds no machine 'mail-01'"),
         (("archive", store.root, GHOST, tmp_path / "o"), "holds no machine"),
         (("archive", store.root, "web-01", store.root), "is the store itself"),
-        (("archive", store.root, "web-01", tmp_path / "no/folder"), "there is no folder"),
+        (("archive", store.root, "web-01", tmp_path / "no/folder"), "does not exist"),
         (("archive", store.root, "web-01", tmp_path / "o", "--point", GHOST), "holds no recovery"),
         (("consume", tmp_path / "o", tmp_path / "nowhere"), "is not an archive"),
         (("consume", tmp_path / "o", image), "cannot be read"),

@@ -113,7 +113,7 @@ def _break_off(store: Store) -> None:
     [
         ({"length_bytes": len(STREAM) + 512}, "did not arrive as it was sent"),
         ({"digest_hex": "00" * 32}, "did not arrive as it was sent"),
-        ({"stream": STREAM[:-512]}, "cut"),
+        ({"stream": STREAM[:-512]}, "truncated"),
         ({"stream": STREAM + b"x"}, "after the end of the stream"),
         ({"stream": make_stream({0: 1}, 4 * MIB, "12345679")}, "CID"),
         ({"stream": make_stream({0: 1}, 8 * MIB, CID)}, "capacity"),
