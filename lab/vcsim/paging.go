@@ -1,6 +1,6 @@
 package main
 
-// RetrievePropertiesEx in pages: the simulator always answers with everything, vCenter does not.
+// Property collectors: pages, where the simulator always answers with everything, and no lost updates.
 
 import (
 	"sync"
@@ -12,7 +12,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-// collector stands in for the simulator's own; each session gets a fresh one of the same type.
+// collector replaces the simulator's own; each session gets a fresh one of the same type.
 type collector struct {
 	simulator.PropertyCollector
 
@@ -55,6 +55,26 @@ func (c *collector) take(token string) (page, bool) {
 	one, found := c.pages[token]
 	delete(c.pages, token)
 	return one, found
+}
+
+// CreatePropertyCollector makes another collector of this type.
+func (c *collector) CreatePropertyCollector(
+	ctx *simulator.Context, _ *types.CreatePropertyCollector,
+) soap.HasFault {
+	another := &collector{}
+	another.Self.Type = "PropertyCollector"
+	return &methods.CreatePropertyCollectorBody{
+		Res: &types.CreatePropertyCollectorResponse{Returnval: ctx.Session.Put(another).Reference()},
+	}
+}
+
+// WaitForUpdatesEx listens before it reads the current state. The simulator listens afterwards, and
+// loses what changes in between.
+func (c *collector) WaitForUpdatesEx(ctx *simulator.Context, r *types.WaitForUpdatesEx) soap.HasFault {
+	if r.Version == "" {
+		ctx.Map.AddHandler(&c.PropertyCollector)
+	}
+	return c.PropertyCollector.WaitForUpdatesEx(ctx, r)
 }
 
 // RetrievePropertiesEx answers with the first page.
