@@ -190,7 +190,7 @@ class Guest:
         """Wait until the serial console has printed `text`.
 
         Raises:
-            GuestFailed: it has not in time; the end of the log is in the text.
+            GuestFailed: it did not in time; the text ends with the end of the log.
         """
         deadline = time.monotonic() + limit_seconds
         while True:

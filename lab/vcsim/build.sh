@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the vSphere simulator against Debian's golang-github-vmware-govmomi-dev, without network.
-# Usage: lab/vcsim/build.sh OUT_BINARY, or --vet to have Go look its sources over.
+# Builds the vSphere simulator against Debian's golang-github-vmware-govmomi-dev, without a network.
+# Usage: lab/vcsim/build.sh OUT_BINARY, or --vet to run `go vet` on the sources.
 set -eu
 
 test $# -eq 1 || { echo "usage: $0 OUT_BINARY | --vet" >&2; exit 2; }
@@ -14,6 +14,6 @@ mkdir -p "$cache"
 export GO111MODULE=off GOFLAGS= GOPATH=/usr/share/gocode GOPROXY=off CGO_ENABLED=0
 export GOCACHE="${GOCACHE:-$cache/go-build}"
 test "$1" != --vet || exec go vet ./*.go
-# Built beside its final name and moved there, so that nobody ever starts half a binary.
+# Built under a temporary name and renamed, so that nobody starts a partial binary.
 go build -o "$out.new.$$" ./*.go
 mv "$out.new.$$" "$out"

@@ -1,6 +1,6 @@
 package main
 
-// The doors that tests break things through: POST /lab/faults sets, DELETE resets, GET shows.
+// Faults that tests inject: POST /lab/faults sets them, DELETE resets, GET shows.
 
 import (
 	"encoding/json"
@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// question is what a machine asks at its next power on, until AnswerVM.
+// question is what a machine asks at its next power-on, until AnswerVM.
 type question struct {
 	ID      string            `json:"id"`
 	Text    string            `json:"text"`
 	Choices map[string]string `json:"choices"` // key → label
-	Cancel  string            `json:"cancel"`  // the key that makes the power on fail
+	Cancel  string            `json:"cancel"`  // the key that makes the power-on fail
 }
 
-// faultSettings are what goes wrong from now on. A field left out of a POST stays as it is.
+// faultSettings are the faults from now on. A field missing from a POST keeps its value.
 type faultSettings struct {
 	CutUploadAfterBytes int64     `json:"cut_upload_after_bytes"` // once: closes the connection
 	LeaseLostAfterBytes int64     `json:"lease_lost_after_bytes"` // once: the lease times out
@@ -29,12 +29,12 @@ type faultSettings struct {
 	WrongDigest         bool      `json:"wrong_digest"`           // manifests name another digest
 	WrongThumbprint     bool      `json:"wrong_thumbprint"`       // leases name another certificate
 	RefuseDatastore     string    `json:"refuse_datastore"`       // its name: imports to it are refused
-	FullDatastore       string    `json:"full_datastore"`         // its name: no byte is free on it
+	FullDatastore       string    `json:"full_datastore"`         // its name: it has no free space
 	DelayMs             int       `json:"delay_ms"`               // before each call is answered
 	FailCall            string    `json:"fail_call"`              // SOAP method answered with a HostCommunication fault
 	MissingPrivileges   []string  `json:"missing_privileges"`     // privileges the user lacks
 	NotAttempted        bool      `json:"not_attempted"`          // DRS does not even try to power on
-	Question            *question `json:"question"`               // once: asked at the next power on
+	Question            *question `json:"question"`               // once: asked at the next power-on
 
 	ExpireSessions bool `json:"expire_sessions,omitempty"` // act: ends all sessions now
 	ExpireLeases   bool `json:"expire_leases,omitempty"`   // act: all leases time out now
@@ -51,7 +51,7 @@ func (f *faultDoors) now() faultSettings {
 	return f.set
 }
 
-// take reads settings and lets the caller use up those that happen once.
+// take passes the settings to the caller, who resets those that happen once.
 func (f *faultDoors) take(use func(*faultSettings)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,7 +64,7 @@ func (f *faultDoors) delay() {
 	}
 }
 
-// isLocal refuses, and says so, what does not come from this computer.
+// isLocal rejects requests that do not come from this computer.
 func isLocal(w http.ResponseWriter, r *http.Request) bool {
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
@@ -74,7 +74,7 @@ func isLocal(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// serveSink writes whatever is PUT to a file and drops it: what uploads are measured against.
+// serveSink writes a PUT to a file and deletes it: uploads are compared with that.
 func (d *front) serveSink(w http.ResponseWriter, r *http.Request) {
 	if !isLocal(w, r) || r.Method != http.MethodPut {
 		return

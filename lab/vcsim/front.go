@@ -1,6 +1,6 @@
 package main
 
-// The front desk: where each request goes, who is let in, and what never ends the process.
+// The front desk: routes requests, checks sessions, and survives panics.
 
 import (
 	"bytes"
@@ -28,7 +28,7 @@ const (
 	maxRequestBytes = 64 << 20
 )
 
-// handler answers one SOAP method; a nil answer with a nil fault hands the call on to the simulator.
+// handler answers one SOAP method; a nil answer with a nil fault passes the call to the simulator.
 type handler func(*call) (interface{}, *soap.Fault)
 
 type front struct {
@@ -50,7 +50,7 @@ type front struct {
 	waits     sync.Map     // collector → *sync.Mutex: one wait at a time on each
 }
 
-// guarded calls the simulator in process and turns its panics into faults.
+// guarded calls the simulator in-process and turns its panics into faults.
 type guarded struct{ *simulator.Service }
 
 func (g *guarded) RoundTrip(ctx context.Context, request, response soap.HasFault) (err error) {
@@ -95,7 +95,7 @@ func newFront(service *simulator.Service, s settings, address, thumbprint string
 	return d
 }
 
-// watch ends what has been idle for too long.
+// watch ends what has been idle too long.
 func (d *front) watch() {
 	for range time.Tick(200 * time.Millisecond) {
 		d.dropSessions(false)
@@ -206,7 +206,7 @@ func decode(body []byte) (one *call, problem *soap.Fault) {
 	return &call{Method: method}, nil
 }
 
-// openToAll says whether a call needs no session: signing in, and finding out how.
+// openToAll tells whether a call needs no session: signing in, and what precedes it.
 func openToAll(one *call) bool {
 	switch one.Name {
 	case "RetrieveServiceContent", "Login":
@@ -227,7 +227,7 @@ func (d *front) protected(one *call, handle handler) (answer interface{}, proble
 	return handle(one)
 }
 
-// handOn has the simulator answer.
+// handOn passes the call to the simulator.
 func (d *front) handOn(w http.ResponseWriter, r *http.Request, one *call, body []byte) {
 	switch one.Name {
 	case "Logout":
@@ -251,7 +251,7 @@ func (d *front) handOn(w http.ResponseWriter, r *http.Request, one *call, body [
 	r.Body = ioutil.NopCloser(bytes.NewReader(body))
 	if cause := serveGuarded(d.routes, recorder, r); cause != nil {
 		if one.Name == "Fetch" {
-			writeAnswer(w, &FetchResponse{}) // the simulator panics where a property is unset
+			writeAnswer(w, &FetchResponse{}) // the simulator panics if a property is unset
 			return
 		}
 		writeFault(w, fault(fmt.Sprint(cause), &types.InvalidRequest{}))
@@ -283,7 +283,7 @@ func serveGuarded(routes http.Handler, w http.ResponseWriter, r *http.Request) (
 	return nil
 }
 
-// afterwards keeps the desk's own book of sessions.
+// afterwards keeps the desk's own list of sessions.
 func (d *front) afterwards(one *call, recorder *httptest.ResponseRecorder) {
 	switch one.Name {
 	case "Login":

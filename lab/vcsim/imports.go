@@ -1,6 +1,6 @@
 package main
 
-// ImportVApp and the other ways to make a machine: what is checked before the simulator makes it.
+// ImportVApp and the other ways to create a machine: the checks before the simulator creates it.
 
 import (
 	"context"
@@ -51,12 +51,12 @@ func (d *front) importVApp(c *call) (interface{}, *soap.Fault) {
 	}
 	l := d.leases.open(plan.pool, plan.config.Name)
 	l.disks = plan.disks
-	// Devices are looked at by the host, after the call has been answered: such faults end the lease.
+	// The host checks devices after the call has been answered, so such faults end the lease.
 	go d.fill(l, plan)
 	return &types.ImportVAppResponse{Returnval: l.Self}, nil
 }
 
-// fill makes the lease's machine and opens the lease for uploads.
+// fill creates the lease's machine and opens the lease for uploads.
 func (d *front) fill(l *lease, plan *makingPlan) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -82,7 +82,7 @@ func (d *front) fill(l *lease, plan *makingPlan) {
 		l.fail(problem.String, problem.VimFault().(types.BaseMethodFault))
 		return
 	}
-	if l.State != types.HttpNfcLeaseStateInitializing { // aborted meanwhile
+	if l.State != types.HttpNfcLeaseStateInitializing { // aborted in the meantime
 		d.removeMachine(vm)
 		return
 	}
@@ -91,7 +91,7 @@ func (d *front) fill(l *lease, plan *makingPlan) {
 	l.ready(vm)
 }
 
-// createVM makes machines with empty disks under the same checks.
+// createVM creates machines with empty disks, with the same checks.
 func (d *front) createVM(c *call) (interface{}, *soap.Fault) {
 	req := c.Body.(*types.CreateVM_Task)
 	d.creating.Lock()
@@ -117,7 +117,7 @@ func (d *front) cloneVM(c *call) (interface{}, *soap.Fault) {
 	return nil, fault("cloning is not part of this simulator", &types.NotSupported{})
 }
 
-// planMaking checks what vCenter checks before it answers: name, place and datastore.
+// planMaking checks what vCenter checks before it answers: name, placement and datastore.
 func (d *front) planMaking(
 	pool types.ManagedObjectReference, folder, host *types.ManagedObjectReference, config *types.VirtualMachineConfigSpec,
 ) (*makingPlan, *soap.Fault) {
@@ -206,7 +206,7 @@ func (d *front) checkStore(plan *makingPlan, dc *simulator.Datacenter, compute *
 	return nil
 }
 
-// controllerNames are the words that importKey names a disk's controller with, and its first device key.
+// controllerNames are the controllers' names in importKey, and their first device keys.
 var controllerKinds = []struct {
 	match func(types.BaseVirtualDevice) bool
 	name  string
@@ -240,7 +240,7 @@ func badDevice(index int, property, text string) *soap.Fault {
 	return fault(text, &spec)
 }
 
-// checkDevices checks what the host checks, and gives devices the keys a host would give them.
+// checkDevices checks what the host checks, and assigns device keys as a host would.
 func (d *front) checkDevices(plan *makingPlan) *soap.Fault {
 	if version := plan.config.Version; version != "" {
 		number, err := strconv.Atoi(strings.TrimPrefix(version, "vmx-"))
@@ -410,7 +410,7 @@ func (d *front) checkNetwork(plan *makingPlan, index int, nic types.BaseVirtualE
 	return badDevice(index, "backing", "the network adapter has no network")
 }
 
-// make has the simulator create the machine, and leaves nothing behind when it does not.
+// make has the simulator create the machine; if that fails, nothing is left behind.
 func (d *front) make(plan *makingPlan) (types.ManagedObjectReference, *soap.Fault) {
 	if plan.config.Files != nil {
 		plan.config.Files.VmPathName = "[" + plan.store.Name + "]"
@@ -444,7 +444,7 @@ func (d *front) make(plan *makingPlan) (types.ManagedObjectReference, *soap.Faul
 	return vm, nil
 }
 
-// dropHalfMade takes a machine that the simulator put into its folder and then gave up on out of it.
+// dropHalfMade removes a machine from its folder after the simulator failed to create it.
 func (d *front) dropHalfMade(plan *makingPlan) {
 	folder := simulator.Map.Get(plan.folder).(*simulator.Folder)
 	for _, child := range append([]types.ManagedObjectReference(nil), folder.ChildEntity...) {

@@ -22,7 +22,7 @@ type leaseDisk struct {
 	key         int32  // device key in the machine
 	importKey   string // as in deviceUrl
 	device      string // tail of both keys, ParaVirtualSCSIController0:0
-	path        string // where the upload is kept
+	path        string // where the upload is stored
 	receiving   bool
 	done        bool
 	digestKind  string // sha1 or sha256
@@ -35,18 +35,18 @@ type leaseDisk struct {
 	askedAmount int64 // capacity in the spec
 }
 
-// lease implements the managed object; the simulator finds its methods by name and locks it meanwhile.
+// lease implements the managed object; the simulator finds its methods by name and locks it while they run.
 type lease struct {
 	mo.HttpNfcLease
 	mu sync.Mutex
 
 	desk   *front
 	ticket string
-	name   string // of the machine, as asked for
+	name   string // of the machine, as requested
 	disks  []*leaseDisk
 	heard  time.Time // the last Progress
 	cut    chan struct{}
-	task   *simulator.Task // the import, in the list of tasks for as long as the lease is open
+	task   *simulator.Task // the import, in the list of tasks while the lease is open
 }
 
 // Lock and Unlock make the simulator use the lease's own lock.
@@ -104,7 +104,7 @@ func (t *leaseTable) forget(l *lease) {
 	simulator.Map.Remove(l.Self)
 }
 
-// holding returns the open lease on a machine, nil when there is none.
+// holding returns the open lease on a machine, or nil.
 func (t *leaseTable) holding(vm types.ManagedObjectReference) *lease {
 	for _, l := range t.all() {
 		l.Lock()
@@ -142,7 +142,7 @@ func (t *leaseTable) expireAll() {
 	}
 }
 
-// ready publishes the addresses to upload to. The lease is locked by the caller.
+// ready publishes the upload addresses. The caller holds the lock.
 func (l *lease) ready(vm types.ManagedObjectReference) {
 	host, path := l.desk.address, "/nfc/"
 	if l.desk.settings.model == "esx" {
@@ -175,7 +175,7 @@ func (l *lease) ready(vm types.ManagedObjectReference) {
 	})
 }
 
-// fail ends the lease and removes all it made. The lease is locked by the caller.
+// fail ends the lease and removes everything it created. The caller holds the lock.
 func (l *lease) fail(text string, cause types.BaseMethodFault) {
 	if l.State != types.HttpNfcLeaseStateReady && l.State != types.HttpNfcLeaseStateInitializing {
 		return
@@ -255,7 +255,7 @@ func (l *lease) HttpNfcLeaseAbort(_ *simulator.Context, req *types.HttpNfcLeaseA
 	return body
 }
 
-// HttpNfcLeaseGetManifest tells what the host received.
+// HttpNfcLeaseGetManifest returns what the host received.
 func (l *lease) HttpNfcLeaseGetManifest(_ *simulator.Context, req *types.HttpNfcLeaseGetManifest) soap.HasFault {
 	body := new(methods.HttpNfcLeaseGetManifestBody)
 	if l.State != types.HttpNfcLeaseStateReady {
@@ -308,7 +308,7 @@ func (l *lease) HttpNfcLeaseSetManifestChecksumType(
 	return body
 }
 
-// uploadPath is where disk n of a machine is kept.
+// uploadPath is where disk n of a machine is stored.
 func (d *front) uploadPath(vm types.ManagedObjectReference, number int) string {
 	return filepath.Join(d.settings.uploads, vm.Value, fmt.Sprintf("disk-%d.vmdk", number))
 }

@@ -55,7 +55,7 @@ func invalidPower(existing, requested types.VirtualMachinePowerState) *soap.Faul
 		&types.InvalidPowerState{RequestedState: requested, ExistingState: existing})
 }
 
-// guestGone shows a guest that does not run: no address, no tools.
+// guestGone shows a guest that is not running: no address, no tools.
 func (d *front) guestGone(vm *simulator.VirtualMachine) {
 	simulator.Map.WithLock(vm, func() {
 		nics := append([]types.GuestNicInfo(nil), vm.Guest.Net...)
@@ -81,7 +81,7 @@ func (d *front) powerOn(c *call) (interface{}, *soap.Fault) {
 	return &types.PowerOnVM_TaskResponse{Returnval: d.startPowerOn(vm)}, nil
 }
 
-// startPowerOn powers on in a task of its own, which waits while the machine has a question.
+// startPowerOn powers on in a separate task, which waits while the machine has a question.
 func (d *front) startPowerOn(vm *simulator.VirtualMachine) types.ManagedObjectReference {
 	var asked *question
 	d.faults.take(func(s *faultSettings) { asked, s.Question = s.Question, nil })
@@ -173,7 +173,7 @@ func (d *front) reset(c *call) (interface{}, *soap.Fault) {
 	return &types.ResetVM_TaskResponse{Returnval: task.Run()}, nil
 }
 
-// runningGuest returns a machine whose guest can be asked for something.
+// runningGuest returns a machine whose guest is running.
 func (d *front) runningGuest(c *call) (*simulator.VirtualMachine, *soap.Fault) {
 	vm, problem := d.machine(c.This)
 	if problem != nil {
@@ -287,7 +287,7 @@ func (d *front) setExtraConfig(ref types.ManagedObjectReference, options []types
 	return nil
 }
 
-// propertyChanges are those of one SET. key; an address shows in every place a client may look for it.
+// propertyChanges are those of one SET. key; an address appears wherever a client may read it.
 func propertyChanges(vm *simulator.VirtualMachine, path string, value interface{}) []types.PropertyChange {
 	changes := []types.PropertyChange{{Name: path, Val: value}}
 	switch path {
@@ -337,7 +337,7 @@ func (d *front) unregister(c *call) (interface{}, *soap.Fault) {
 	return nil, nil
 }
 
-// removeMachine removes what a failed import made.
+// removeMachine removes what a failed import created.
 func (d *front) removeMachine(ref types.ManagedObjectReference) {
 	if _, problem := d.machine(ref); problem == nil {
 		_, _ = methods.Destroy_Task(context.Background(), d.inner, &types.Destroy_Task{This: ref})
@@ -382,7 +382,7 @@ type questionTable struct {
 	waiting map[types.ManagedObjectReference]chan string
 }
 
-// ask shows the question and waits for its answer; a fault when that was to give up.
+// ask shows the question and waits for the answer; it returns a fault if that was to cancel.
 func (t *questionTable) ask(vm *simulator.VirtualMachine, asked *question) types.BaseMethodFault {
 	info := types.VirtualMachineQuestionInfo{
 		Id: asked.ID, Text: asked.Text, Message: []types.VirtualMachineMessage{{Id: asked.ID, Text: asked.Text}},

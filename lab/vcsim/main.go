@@ -1,8 +1,8 @@
 // Command vcsim is the vSphere that the lab and the tests run against.
 //
-// It is govmomi's simulator with a front desk: every request passes through front.go, which answers
-// by itself what the simulator leaves out (leases, uploads, sessions, guest power) or answers too
-// kindly, and hands on the rest. It is as strict as vCenter and ESXi are known to be.
+// It is govmomi's simulator with a front desk: every request passes through front.go. That answers
+// itself where the simulator has gaps (leases, uploads, sessions, guest power) or is too lenient, and
+// passes on the rest. It is as strict as vCenter and ESXi are known to be.
 package main
 
 import (
@@ -155,7 +155,7 @@ func run(s settings) error {
 
 	service := model.Service
 	service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(s.user, s.password)}
-	// Only its routes are wanted: its own door, which knows no front desk, is shut at once.
+	// Only its routes are used: its own server, which bypasses the front desk, is closed.
 	service.NewServer().Close()
 
 	listener, err := net.Listen("tcp", s.listen)

@@ -62,7 +62,7 @@ func (d *front) computeOf(entity mo.Entity) *mo.ComputeResource {
 	return nil
 }
 
-// used is what machines take of a datastore. The space is the front desk's book, not the disk's.
+// used is the space that machines take on a datastore, as booked by the front desk, not on disk.
 func (d *front) used(store types.ManagedObjectReference) int64 {
 	d.charges.Lock()
 	defer d.charges.Unlock()
@@ -85,7 +85,7 @@ func diskCharge(vm types.ManagedObjectReference, number int) types.ManagedObject
 	return types.ManagedObjectReference{Type: vm.Value, Value: string(rune('0' + number))}
 }
 
-// charge books what a disk takes by now; false when the datastore does not have it.
+// charge books what a disk takes so far; false if the datastore does not have that much.
 func (d *front) charge(store, vm types.ManagedObjectReference, number int, bytes int64) bool {
 	d.charges.Lock()
 	defer d.charges.Unlock()
@@ -105,7 +105,7 @@ func (d *front) charge(store, vm types.ManagedObjectReference, number int, bytes
 	return true
 }
 
-// discharge gives back what a machine took.
+// discharge releases what a machine took.
 func (d *front) discharge(vm types.ManagedObjectReference) {
 	d.charges.Lock()
 	for _, book := range d.charged {
@@ -144,7 +144,7 @@ func (d *front) refreshDatastore(c *call) (interface{}, *soap.Fault) {
 	return &types.RefreshDatastoreResponse{}, nil
 }
 
-// hasPrivileges denies what a test has taken away, and grants the rest.
+// hasPrivileges denies what a test has revoked, and grants the rest.
 func (d *front) hasPrivileges(c *call) (interface{}, *soap.Fault) {
 	req := c.Body.(*types.HasPrivilegeOnEntities)
 	missing := map[string]bool{}
@@ -164,8 +164,8 @@ func (d *front) hasPrivileges(c *call) (interface{}, *soap.Fault) {
 	return answer, nil
 }
 
-// tidyInventory gives datastores plain ids, which the simulator makes of temporary paths, and takes
-// references that lead nowhere, or are there twice, out of the simulator's model.
+// tidyInventory gives datastores plain ids (the simulator makes them of temporary paths), and removes
+// dangling and duplicate references from the simulator's model.
 func tidyInventory() {
 	renamed := renameDatastores()
 	tidy := func(lists ...*[]types.ManagedObjectReference) {

@@ -1,6 +1,6 @@
 package main
 
-// Who is signed in. The simulator lets much through without a session and never ends one by itself.
+// Who is signed in. The simulator allows many calls without a session, and never ends one itself.
 
 import (
 	"sync"
@@ -35,7 +35,7 @@ func (s *sessions) end(cookie string) {
 	delete(s.live, cookie)
 }
 
-// enter says whether the session lives, and keeps it alive until leave.
+// enter tells whether the session exists, and keeps it alive until leave.
 func (s *sessions) enter(cookie string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +57,7 @@ func (s *sessions) leave(cookie string) {
 	}
 }
 
-// takeExpired removes and returns the sessions that were idle for too long; all of them when asked to.
+// takeExpired removes and returns the sessions that have been idle too long, or all of them.
 func (s *sessions) takeExpired(everyone bool) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,6 @@
 package main
 
-// How the front desk reads SOAP calls and writes answers and faults of its own.
+// How the front desk reads SOAP calls and writes its own answers and faults.
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ const serviceVersions = xml.Header + `<namespaces version="1.0">
 
 var vimTypes = types.TypeFunc()
 
-// typeByName also finds types whose xsi:type carries a namespace prefix.
+// typeByName also finds types whose xsi:type has a namespace prefix.
 func typeByName(name string) (reflect.Type, bool) {
 	kind, found := vimTypes(name)
 	if !found {
@@ -51,7 +51,7 @@ type call struct {
 	cookie string
 }
 
-// field returns the text of a field of the request, "" when it has none of that name.
+// field returns the text of a field of the request, or "".
 func (c *call) field(name string) string {
 	value := reflect.Indirect(reflect.ValueOf(c.Body)).FieldByName(name)
 	if !value.IsValid() || value.Kind() != reflect.String {

@@ -1,9 +1,9 @@
 package main
 
-// Judges a streamOptimized VMDK while it comes in, by the technical note "Virtual Disk Format 5.0".
+// Checks a streamOptimized VMDK while it arrives, by the technical note "Virtual Disk Format 5.0".
 //
 // It reads the form with tables and footer at the end, which a one-way upload needs. The data of a
-// grain is not inflated: only its zlib header and its length are looked at.
+// grain is not inflated: only its zlib header and its length are checked.
 
 import (
 	"bytes"
@@ -30,8 +30,8 @@ const (
 	footerAndEndBytes = 3 * sectorBytes
 )
 
-// judge takes the stream in pieces of any length. What it wants next is a length and a function that
-// reads exactly that many bytes; so it holds one piece at a time, whatever the disk.
+// judge takes the stream in pieces of any length. What it expects next is a length and a function that
+// reads exactly that many bytes, so it holds one piece at a time, however large the disk is.
 type judge struct {
 	held     []byte // an unfinished piece
 	want     int
@@ -43,11 +43,11 @@ type judge struct {
 	capacity   uint64 // sectors
 	overHead   uint64
 	lastGrain  int64 // number of the newest grain, -1 before the first
-	tableGroup int64 // table that the grains since the last one belong to, -1 when none is open
+	tableGroup int64 // table of the grains since the last table, -1 if there are none
 	table      [tableEntries]uint32
 	directory  []uint32 // the sector of each table, as met
 	grainAt    int64
-	populated  int64 // bytes of data the grains stand for
+	populated  int64 // bytes of data in the grains
 	gdSector   uint32
 	ended      bool
 }
@@ -60,7 +60,7 @@ func newJudge() *judge {
 
 func (j *judge) expect(bytes int, next func([]byte) error) { j.want, j.next = bytes, next }
 
-// Write implements io.Writer; its error says what the stream does that it may not.
+// Write implements io.Writer; its error says what is wrong with the stream.
 func (j *judge) Write(data []byte) (int, error) {
 	total := len(data)
 	for len(data) > 0 {
@@ -99,7 +99,7 @@ func (j *judge) Write(data []byte) (int, error) {
 	return total, nil
 }
 
-// finish says whether the stream was whole.
+// finish tells whether the stream was complete.
 func (j *judge) finish() error {
 	if !j.ended {
 		return fmt.Errorf("the stream ends without footer and end-of-stream marker")
@@ -178,7 +178,7 @@ func (j *judge) readDescriptor(b []byte) error {
 	return nil
 }
 
-// readMarker reads a sector that begins either a grain or something of the metadata.
+// readMarker reads a sector that begins either a grain or metadata.
 func (j *judge) readMarker(b []byte) error {
 	value, size := le64(b), le32(b[8:])
 	if size != 0 {
@@ -201,7 +201,7 @@ func (j *judge) beginGrain(sector uint64, size uint32, b []byte) error {
 	grain := int64(sector / grainSectors)
 	switch {
 	case sector%grainSectors != 0:
-		return fmt.Errorf("a grain at disk sector %d, which is no multiple of %d", sector, grainSectors)
+		return fmt.Errorf("a grain at disk sector %d, which is not a multiple of %d", sector, grainSectors)
 	case sector >= j.capacity:
 		return fmt.Errorf("a grain at disk sector %d of a disk of %d", sector, j.capacity)
 	case grain <= j.lastGrain:

@@ -1,6 +1,6 @@
 package main
 
-// The NFC side of a lease: takes one POST per disk, judges it while it arrives, and keeps it.
+// The NFC side of a lease: takes one POST per disk, checks it while it arrives, and stores it.
 
 import (
 	"crypto/sha1"
@@ -70,7 +70,7 @@ func (d *front) serveUpload(w http.ResponseWriter, r *http.Request) {
 	u.settle(w, r, problem)
 }
 
-// refusal says what of a request is wrong before any byte is read; 0 when nothing is.
+// refusal returns what is wrong with a request before any byte is read, or 0.
 func refusal(r *http.Request) (int, string) {
 	switch {
 	case r.Method != http.MethodPost:
@@ -123,7 +123,7 @@ type upload struct {
 	received int64
 }
 
-// receive reads while a second goroutine judges, digests and writes the buffer before.
+// receive reads while a second goroutine checks, digests and writes the previous buffer.
 func (u *upload) receive(r *http.Request) *problem {
 	if err := os.MkdirAll(filepath.Dir(u.disk.path), 0700); err != nil {
 		return &problem{http.StatusInternalServerError, err.Error(), &types.FileFault{File: u.disk.path}}
@@ -204,7 +204,7 @@ func (u *upload) work(file *os.File, full <-chan []byte, free chan<- []byte) *pr
 	return nil
 }
 
-// injected is what a test has asked to go wrong by now.
+// injected is the fault that a test has set for this moment.
 func (u *upload) injected() (found *problem) {
 	u.desk.faults.take(func(s *faultSettings) {
 		switch {
@@ -249,7 +249,7 @@ func (u *upload) settle(w http.ResponseWriter, r *http.Request, found *problem) 
 		}
 		w.Header().Set("Connection", "close")
 		http.Error(w, found.text, found.status)
-		// A client that is still sending would not get to read the answer.
+		// A client that is still sending could not read the answer.
 		_, _ = io.CopyN(ioutil.Discard, r.Body, drainBytes)
 		return
 	}
