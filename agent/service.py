@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.configuration import Configuration
+from agent.delegation import MAX_NUMBER, find_delegation
 from agent.duty import Answer, Duty
 from agent.errors import (
     AgentBusy,
@@ -29,10 +30,10 @@ from agent.errors import (
 from agent.machine import describe_machine
 from agent.pairing import NONCE_BYTES, Pairing, code_key, proof
 from agent.protecting import ProtectDuty
-from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_text
+from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_int, get_text
 from agent.rescue.console import RescueConsole
 from agent.rescue.duty import RescueDuty
-from agent.state import AgentState, TrustedCore
+from agent.state import AgentState, TrustedCore, now_text
 from agent.tls import (
     MAX_CERTIFICATE_CHARACTERS,
     agent_context,
@@ -59,6 +60,7 @@ class _Known(NamedTuple):
 
     context: ssl.SSLContext
     cores: dict[str, TrustedCore]  # by fingerprint
+    least_delegations: dict[str, int]  # by the issuing core's fingerprint
     description: Message = {}
 
 
@@ -146,11 +148,12 @@ class Service:
         context = agent_context(
             self._certificate_path, self._key_path, (core.certificate_pem for core in cores)
         )
-        return _Known(context, {core.fingerprint: core for core in cores})
+        by_fingerprint = {core.fingerprint: core for core in cores}
+        return _Known(context, by_fingerprint, self._state.least_delegations())
 
     def _converse(self, tls_socket: ssl.SSLSocket, peer: str, known: _Known) -> None:
         certificate_der = tls_socket.getpeercert(binary_form=True)
-        core = known.cores.get(fingerprint_of_der(certificate_der)) if certificate_der else None
+        core = self._find_core(tls_socket, certificate_der, known) if certificate_der else None
         silence_seconds = _SILENCE_SECONDS if core else _UNPAIRED_SILENCE_SECONDS
         channel = Channel(tls_socket, silence_seconds, CoreGone)
         channel.send_control(
@@ -165,9 +168,33 @@ class Service:
         while conversation.answer_next():
             pass
 
+    def _find_core(
+        self, tls_socket: ssl.SSLSocket, certificate_der: bytes, known: _Known
+    ) -> TrustedCore | None:
+        """Return the core that has shown its own certificate, or a delegation that counts."""
+        fingerprint = fingerprint_of_der(certificate_der)
+        if fingerprint in known.cores:
+            return known.cores[fingerprint]
+        delegation = find_delegation(tls_socket.getpeercert() or {})
+        if delegation is None or delegation.agent_fingerprint != self._fingerprint:
+            return None
+        for issuer, issuer_der in zip(
+            known.context.get_ca_certs(), known.context.get_ca_certs(binary_form=True)
+        ):
+            least = known.least_delegations.get(fingerprint_of_der(issuer_der), 1)
+            if issuer["subject"] == delegation.issuer and delegation.number >= least:
+                certificate_pem = ssl.DER_cert_to_PEM_cert(certificate_der)
+                return TrustedCore(delegation.core_name, fingerprint, certificate_pem, now_text())
+        return None
+
     def answers(self) -> dict[str, Answer]:
         """Return the requests that a trusted core may make."""
-        return {"describe": self._describe, "trust": self._trust, **self.duty.answers()}
+        return {
+            "describe": self._describe,
+            "trust": self._trust,
+            "withdraw_delegations": self._withdraw_delegations,
+            **self.duty.answers(),
+        }
 
     def describe(self) -> Message:
         """Return the description of this machine, with the fields listed in `docs/agent.md`."""
@@ -243,6 +270,12 @@ class Service:
         )
         log.info("core trusted name=%s fingerprint=%s", core.name, core.fingerprint)
         channel.send_control({"type": "trusted"})
+
+    def _withdraw_delegations(self, channel: Channel, core: TrustedCore, message: Message) -> None:
+        """Let no delegation of the calling core count whose number is lower than `below`."""
+        self._check_not_frozen()
+        self._state.withdraw_delegations(core.fingerprint, get_int(message, "below", 1, MAX_NUMBER))
+        channel.send_control({"type": "delegations_withdrawn"})
 
     def _check_not_frozen(self) -> None:
         if self._known is not None:

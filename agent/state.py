@@ -73,6 +73,20 @@ class AgentState:
             self._write("trusted-cores.json", [asdict(core) for core in [*others, new_core]])
         return new_core
 
+    def least_delegations(self) -> dict[str, int]:
+        """Return the least number that counts of each core's delegations, by its fingerprint."""
+        entries = self._read("delegations.json") or {}
+        if not isinstance(entries, dict) or not all(isinstance(n, int) for n in entries.values()):
+            raise self._wrong("delegations.json", TypeError("expected numbers by fingerprint"))
+        return entries
+
+    def withdraw_delegations(self, fingerprint: str, below: int) -> None:
+        """Let no delegation of that core count whose number is lower. Never lowers the number."""
+        with self.lock:
+            least = self.least_delegations()
+            if least.get(fingerprint, 0) < below:
+                self._write("delegations.json", {**least, fingerprint: below})
+
     def find_pairing(self) -> PairingState | None:
         """Return the state of pairing, or None before the first start."""
         entry = self._read("pairing.json")

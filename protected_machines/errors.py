@@ -4,6 +4,7 @@
   - NotTheOwner            another core owns the machine, so this one must not act on it
     - OwnershipDisputed    another core claims it too, with the same epoch
   - MachineNotLive         the machine has no agent that this core may contact
+  - DelegationWrong        what arrived as a delegation of the machine is not one to this core
   - PointNotFound          the recovery point is not in this core's store
   - VmMissing              the VM that a job made is gone
   - ExportRefused          a finding prevents the export
@@ -59,6 +60,12 @@ class MachineNotLive(ProtectedMachinesError):
     """This core holds only copies of the machine, so there is no agent to contact."""
 
     code = "MACHINE-NOT-LIVE"
+
+
+class DelegationWrong(ProtectedMachinesError):
+    """What came as a delegation of the machine is not its owner's, or not for this core."""
+
+    code = "MACHINE-DELEGATION-WRONG"
 
 
 class PointNotFound(ProtectedMachinesError):

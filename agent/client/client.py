@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -25,7 +25,13 @@ from agent.client.restoring import (
     RestoreState,
     read_state,
 )
-from agent.errors import AgentCertificateChanged, HoldLost, ProtocolBroken, WrongPairingCode
+from agent.errors import (
+    AgentCertificateChanged,
+    AgentRefusedCore,
+    HoldLost,
+    ProtocolBroken,
+    WrongPairingCode,
+)
 from agent.pairing import NONCE_BYTES, code_key, proof
 from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int, get_text
 from agent.tls import fingerprint_of_der
@@ -110,6 +116,8 @@ class AgentClient:
     """Calls one paired agent. Each call makes its own connection.
 
     timeout_seconds: how long the agent may be silent, when connecting and in mid-stream.
+    delegations_pem: what to show to an agent that does not know this core; see agent/delegation.py.
+        An agent that accepts one is told to trust this core by the name `core_name` from then on.
     """
 
     def __init__(
@@ -119,12 +127,17 @@ class AgentClient:
         credentials: CoreCredentials,
         agent_certificate_pem: str,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        *,
+        core_name: str = "",
+        delegations_pem: Sequence[str] = (),
     ) -> None:
         self._host = host
         self._port = port
         self._credentials = credentials
         self._certificate_der = ssl.PEM_cert_to_DER_cert(agent_certificate_pem)
         self._timeout_seconds = timeout_seconds
+        self._core_name = core_name
+        self._delegations_pem = delegations_pem
 
     def describe(self) -> MachineDescription:
         """Return the machine's description.
@@ -146,10 +159,16 @@ class AgentClient:
         Raises as `describe`.
         """
         with self._connected() as channel:
-            channel.send_control(
-                {"type": "trust", "core_name": core_name, "core_certificate_pem": certificate_pem}
-            )
-            receive_message(channel, "trusted")
+            _trust(channel, certificate_pem, core_name)
+
+    def withdraw_delegations(self, below: int) -> None:
+        """Have the agent accept no delegation of this core whose number is lower.
+
+        Raises as `describe`.
+        """
+        with self._connected() as channel:
+            channel.send_control({"type": "withdraw_delegations", "below": below})
+            receive_message(channel, "delegations_withdrawn")
 
     def take_snapshot(
         self,
@@ -312,12 +331,31 @@ class AgentClient:
 
     @contextmanager
     def _connected(self) -> Iterator[Channel]:
+        with ExitStack() as stack:
+            try:
+                channel = stack.enter_context(self._connected_as(self._credentials))
+            except AgentRefusedCore:
+                if not self._become_trusted():
+                    raise
+                channel = stack.enter_context(self._connected_as(self._credentials))
+            yield channel
+
+    def _become_trusted(self) -> bool:
+        """Show the delegations; an agent that accepts one trusts this core from then on."""
+        for delegation_pem in self._delegations_pem:
+            with (
+                suppress(AgentRefusedCore),
+                self._credentials.delegated(delegation_pem) as delegated,
+                self._connected_as(delegated) as channel,
+            ):
+                _trust(channel, self._credentials.certificate_path.read_text(), self._core_name)
+                return True
+        return False
+
+    @contextmanager
+    def _connected_as(self, credentials: CoreCredentials) -> Iterator[Channel]:
         with connected(
-            self._host,
-            self._port,
-            self._credentials,
-            self._timeout_seconds,
-            self._check_certificate,
+            self._host, self._port, credentials, self._timeout_seconds, self._check_certificate
         ) as (channel, _):
             yield channel
 
@@ -346,3 +384,10 @@ def _from_hex(message: Message, name: str) -> bytes:
         return bytes.fromhex(get_text(message, name, 200))
     except ValueError as error:
         raise ProtocolBroken(f"The agent's {name} is not hex") from error
+
+
+def _trust(channel: Channel, certificate_pem: str, core_name: str) -> None:
+    channel.send_control(
+        {"type": "trust", "core_name": core_name, "core_certificate_pem": certificate_pem}
+    )
+    receive_message(channel, "trusted")

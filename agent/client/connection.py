@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ class CoreCredentials:
 
     certificate_path: Path
     key_path: Path
+
+    @contextmanager
+    def delegated(self, delegation_pem: str) -> Iterator[CoreCredentials]:
+        """Lend credentials that show a delegation in place of this core's own certificate."""
+        with tempfile.NamedTemporaryFile("w", prefix="delegation-", suffix=".pem") as file:
+            file.write(delegation_pem)
+            file.flush()
+            yield CoreCredentials(Path(file.name), self.key_path)
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def dial(
         core_credentials(),
         machine.agent_certificate_pem,
         timeout_seconds=timeout_seconds,
+        core_name=this_core().name,
+        delegations_pem=list(machine.delegations.values_list("certificate_pem", flat=True)),
     )
 
 

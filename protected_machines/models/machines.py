@@ -84,6 +84,8 @@ class Machine(models.Model):
         max_length=32, choices=MachineKind.choices, default=MachineKind.PROTECTED
     )
     agent_certificate_pem = models.TextField(blank=True)
+    # Of the delegations that this core issues. The agent can be told to reject lower numbers.
+    delegation_number = models.PositiveIntegerField(default=1)
     # How the agent last described the machine: disks, NICs, firmware, drivers, trusted cores.
     description = models.JSONField(default=dict, blank=True)
 

@@ -19,6 +19,7 @@ from console.jobs.errors import JobConflict, JobError
 from console.jobs.models import Job
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
+from protected_machines.agents.delegation import keep_delegation
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
@@ -46,6 +47,7 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachi
 
     Raises:
         OwnedElsewhere: this core knows another owner, or owns it itself.
+        DelegationWrong: the machine is delegated to another core, or by another.
         FailbackRefused: another machine here has the name or the address.
     """
     claim = sent.claim_of(pairing)
@@ -65,6 +67,8 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachi
             machine.save(update_fields=sent.copy_settings_to(machine))
         ReplicatedMachine.objects.get_or_create(pairing=pairing, machine=machine)
         machine.refresh_from_db()
+        if sent.delegation_pem:
+            keep_delegation(machine, sent.delegation_pem, pairing.peer_certificate_pem)
         if sent.point_ids is not UNSET:
             history.mark_by_history(machine, sent.point_ids, claim.ownership_epoch)
     return machine

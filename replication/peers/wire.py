@@ -22,6 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 from agent.client import MachineDescription
 from agent.errors import ProtocolBroken
 from console.jobs.choices import JobState
+from protected_machines.agents.delegation import delegate_machine
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim
 from replication.errors import PeerFaulty
@@ -342,6 +343,8 @@ class SentMachine(Message, frozen=True, kw_only=True):
     host: MaybeHost = ""
     port: Port = 8006
     agent_certificate_pem: Pem = ""
+    # By it the receiving core may protect the machine too; see agent/delegation.py.
+    delegation_pem: Pem = ""
     description: Description = MachineDescription()
     snapshot_interval_seconds: IntervalSeconds = 3600
     ownership_epoch: Epoch
@@ -354,17 +357,24 @@ class SentMachine(Message, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.agent_certificate_pem:
-            _check_certificate("agent_certificate_pem", self.agent_certificate_pem)
+        for name in ("agent_certificate_pem", "delegation_pem"):
+            if getattr(self, name):
+                _check_certificate(name, getattr(self, name))
 
     @classmethod
     def of(cls, replicated: ReplicatedMachine) -> Self:
-        machine = replicated.machine
+        machine, pairing = replicated.machine, replicated.pairing
+        is_delegated = machine.is_owned_here and machine.agent_certificate_pem
         return cls(
             name=machine.name,
             host=machine.host,
             port=machine.port,
             agent_certificate_pem=machine.agent_certificate_pem,
+            delegation_pem=delegate_machine(
+                machine, pairing.peer_certificate_pem, pairing.peer_name
+            )
+            if is_delegated and pairing.peer_certificate_pem
+            else "",
             description=MachineDescription.from_json(machine.description),
             snapshot_interval_seconds=machine.snapshot_interval_seconds,
             ownership_epoch=machine.ownership_epoch,

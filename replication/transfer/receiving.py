@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from console.identity import this_core
+from protected_machines.agents.delegation import keep_delegation
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import accepts_claim, record_owner
@@ -38,6 +39,7 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
 
     Raises:
         OwnedElsewhere: this core knows another owner.
+        DelegationWrong: the machine is delegated to another core, or by another.
         PeerPausedReplication: an administrator paused it here.
     """
     with transaction.atomic():
@@ -53,6 +55,8 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
             raise owned_elsewhere(machine)
         else:
             _refresh_machine(pairing, machine, sent)
+        if sent.delegation_pem:
+            keep_delegation(machine, sent.delegation_pem, pairing.peer_certificate_pem)
         replicated, is_new = ReplicatedMachine.objects.get_or_create(
             pairing=pairing, machine=machine
         )

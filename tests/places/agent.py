@@ -116,6 +116,14 @@ class RunningAgent:
             blank_disk(path, path.stat().st_size)
         self.start()
 
+    def forget_core(self, fingerprint: str) -> None:
+        """Have it trust a core no more, as in a recovery point from before it did."""
+        path = self.folder / "state/trusted-cores.json"
+        entries = json.loads(path.read_text())
+        kept = [entry for entry in entries if entry["fingerprint"] != fingerprint]
+        assert len(kept) < len(entries)
+        path.write_text(json.dumps(kept))
+
     def new_code(self) -> str:
         """Make a new pairing code, as who stands before the machine can."""
         words = ("new-code", "--configuration", str(self.configuration))

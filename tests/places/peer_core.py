@@ -168,6 +168,7 @@ class PeerCore:
             "replication_replicatedmachine",
             "replication_pairing",
             "protected_machines_recoverypoint",
+            "protected_machines_delegation",
             "protected_machines_machine",
         ):
             self.rows(f"DELETE FROM {table}")

@@ -49,8 +49,9 @@ FIELDS = {
     "RestoreRequest": "request_id target_id point_id since_point_id",
     "SendRequest": "machine_ids",
     "SentMachine": (
-        "name host port agent_certificate_pem description snapshot_interval_seconds "
-        "ownership_epoch owned_since newest_point_at behind_points behind_bytes point_ids"
+        "name host port agent_certificate_pem delegation_pem description "
+        "snapshot_interval_seconds ownership_epoch owned_since newest_point_at behind_points "
+        "behind_bytes point_ids"
     ),
     "SnapshotRequest": "request_id",
     "StartedSending": "started",

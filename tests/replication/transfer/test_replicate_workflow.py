@@ -2,11 +2,15 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
-from agent.client import AgentClient
+from agent.client import AgentClient, CoreCredentials
+from agent.errors import AgentRefusedCore
 from console.jobs.choices import JobState
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
@@ -21,6 +25,7 @@ from replication.models import Pairing, ReplicatedMachine
 from replication.transfer import workflow
 from replication.transfer.start import replicate_machine, start_due_replications, start_replication
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
+from tests.places.agent import RunningAgent
 from tests.places.peer_core import PeerCore
 
 TakePoint = Callable[[], RecoveryPoint]
@@ -127,6 +132,38 @@ def test_the_agent_answers_the_target_core_afterwards(
     assert client.describe().trusts(peer.fingerprint)
     replicated.refresh_from_db()
     assert replicated.trusted_at is not None
+
+
+def delegation_at(peer: PeerCore) -> tuple[int, str]:
+    """The number and the certificate of the delegation that the target core keeps."""
+    (kept,) = peer.rows("SELECT number, certificate_pem FROM protected_machines_delegation")
+    return kept
+
+
+def test_the_target_core_keeps_a_delegation_that_can_be_withdrawn(
+    replicated: ReplicatedMachine, peer: PeerCore, running_agent: RunningAgent
+) -> None:
+    replicate(replicated)
+    number, first = delegation_at(peer)
+    assert number == 1
+    machine = replicated.machine
+    call_command("withdraw_delegations", machine.name, stdout=StringIO())
+    replicate(replicated)
+    number, second = delegation_at(peer)
+    assert number == 2
+    # The target core as a machine's agent sees it that was never told of it.
+    identity = peer.home / "identity"
+    running_agent.forget_core(peer.fingerprint)
+    target = CoreCredentials(identity / "core.pem", identity / "core.key")
+    calling = partial(
+        AgentClient, machine.host, machine.port, target, machine.agent_certificate_pem
+    )
+    with pytest.raises(AgentRefusedCore):
+        calling(core_name="DR site", delegations_pem=[first]).describe()
+    described = calling(core_name="DR site", delegations_pem=[first, second]).describe()
+    assert described.trusts(peer.fingerprint)
+    # Other tests share the agent, and delegate from number 1 on.
+    (running_agent.folder / "state/delegations.json").unlink()
 
 
 def test_only_what_is_missing_is_sent_the_second_time(
