@@ -206,6 +206,30 @@ class FirstStart:
             FIRST_POINTS_LIMIT_SECONDS,
             detail=lambda: f"the pages at {self._sites.source.url} and the logs may say why",
         )
+        self._wait_for_a_failover_to_be_accepted(sorted(wanted))
+
+    def _wait_for_a_failover_to_be_accepted(self, names: Sequence[str]) -> None:
+        """Wait until the DR site would fail over all machines, as its own dialog judges it."""
+        source, target = self._sites.source, self._sites.target
+        machines = [word for name in names for word in ("--machine", name)]
+        said = ""
+
+        def is_accepted() -> bool:
+            nonlocal said
+            try:
+                self._manage(target, "fail_over", source.name, *machines, "--check")
+            except NotReady as error:
+                said = str(error)
+                return False
+            return True
+
+        self._wait(
+            is_accepted,
+            f"{target.name} to accept a failover of {', '.join(names)}",
+            CORE_LIMIT_SECONDS,
+            detail=lambda: said,
+            pause_seconds=5,
+        )
 
     def _manage(self, core: Core, *words: str) -> None:
         try:
