@@ -1,12 +1,13 @@
 """Check that a VM can be made of a recovery point. Exports and failovers share these functions."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.client.description import MachineDescription
 from console.findings import Finding, Severity, errors_first
 from console.identity import this_core
+from protected_machines.agents.delegation import issuers_of
 from protected_machines.choices import PointState
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect, get_vcenter
@@ -37,7 +38,8 @@ class ExportFacts:
     point_state: str
     damage_text: str
     description: MachineDescription
-    this_core_fingerprint: str
+    # This core's, and of those that delegated the machine to it. The agent must trust one of them.
+    fingerprints: Collection[str]
 
 
 def choose_controller(initramfs_drivers: Iterable[str]) -> str | None:
@@ -57,12 +59,13 @@ def check_point(
     `needs_agent`: this core will protect the machine once it runs, so the agent must trust it.
     """
     findings = [*_point_findings(facts), *_guest_findings(facts.description)]
-    if needs_agent and not facts.description.trusts(facts.this_core_fingerprint):
+    if needs_agent and not any(map(facts.description.trusts, facts.fingerprints)):
         findings.append(
             Finding.error(
                 "EXPORT-CORE-NOT-TRUSTED",
-                "The agent in this recovery point does not trust this core yet, so this "
-                "core could not protect the machine. Choose a later recovery point.",
+                "The agent in this recovery point trusts neither this core nor one that has "
+                "delegated the machine to it, so this core could not protect the machine. Choose "
+                "another recovery point, or export this one.",
             )
         )
     findings.extend(placement_findings)
@@ -129,7 +132,8 @@ def check_export(
             options.vm_name,
             sum(disk.capacity_bytes for disk in manifest.disks),
         )
-    return check_point(export_facts(point, manifest), found, needs_agent=needs_agent)
+    facts = export_facts(point, manifest, issuers_of([machine.pk])[machine.pk])
+    return check_point(facts, found, needs_agent=needs_agent)
 
 
 def check_placement(
@@ -144,11 +148,16 @@ def check_placement(
     return [Finding(each.code, Severity(each.severity), each.text) for each in found]
 
 
-def export_facts(point: RecoveryPoint, manifest: Manifest) -> ExportFacts:
-    """Return the facts of a point that `check_point` judges."""
+def export_facts(
+    point: RecoveryPoint, manifest: Manifest, delegating: Iterable[str]
+) -> ExportFacts:
+    """Return the facts of a point that `check_point` judges.
+
+    delegating: fingerprints of the cores that delegated the machine to this one.
+    """
     return ExportFacts(
         point_state=point.state,
         damage_text=point.damage_text,
         description=read_description(manifest.description),
-        this_core_fingerprint=this_core().fingerprint,
+        fingerprints=[this_core().fingerprint, *delegating],
     )

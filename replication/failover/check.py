@@ -12,6 +12,7 @@ from django.db.models.functions import RowNumber
 from console.findings import Finding
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
+from protected_machines.agents.delegation import issuers_of
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.check import check_point, export_facts
@@ -75,6 +76,7 @@ class FailoverFacts:
         self.points = _newest_points(self.rows)
         held = Job.objects.filter(subject_id__in=self.rows, is_exclusive=True, state__in=OPEN)
         self._holding = {job.subject_id: job for job in held}
+        self._delegating = issuers_of(self.rows)
         self._manifests: dict[uuid.UUID, Manifest | str] = {}
 
     def row(self, machine_id: uuid.UUID) -> ReplicatedMachine:
@@ -126,7 +128,8 @@ class FailoverFacts:
         manifest = self.manifest(point)
         if isinstance(manifest, str):
             return policy.ChosenPointFacts(point.taken_at, point.consistency, trouble_text=manifest)
-        found = check_point(export_facts(point, manifest), needs_agent=True)
+        trusted = self._delegating.get(point.machine_id, [])
+        found = check_point(export_facts(point, manifest, trusted), needs_agent=True)
         return policy.ChosenPointFacts(point.taken_at, point.consistency, export_findings=found)
 
     def of_machine(self, row: ReplicatedMachine) -> policy.MachineFacts:
@@ -147,9 +150,11 @@ class FailoverFacts:
             open_job_text="" if job is None else _open_job_text(job, machine.name),
         )
 
-    def findings_anywhere(self, order: MachineOrder, now: datetime.datetime) -> list[Finding]:
-        """Return the findings about the machine itself, whatever the destination."""
-        return self._judge(order, policy.DestinationFacts(is_chosen=True), now)
+    def findings_anywhere(
+        self, order: MachineOrder, now: datetime.datetime, *, has_destination: bool = True
+    ) -> list[Finding]:
+        """Return the findings about the machine itself, wherever it is to run."""
+        return self._judge(order, policy.DestinationFacts(is_chosen=has_destination), now)
 
     def check(
         self, order: MachineOrder, destination: policy.DestinationFacts, now: datetime.datetime

@@ -1,21 +1,22 @@
 """Could the company recover today? The answer for the machines replicated to this core."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Self
 
-from django.db.models import OuterRef, Subquery
-
+from console.findings import Severity
 from console.readiness import Readiness, ReadinessState
 from console.wording import age_text
 from protected_machines.choices import ConnectionState, MachineKind, PointState
-from protected_machines.models import RecoveryPoint
-from replication.choices import Direction
-from replication.models import ReplicatedMachine
+from protected_machines.models import RecoveryPoint, VCenter
+from replication.failover.check import FailoverFacts, propose
+from replication.models import Pairing, ReplicatedMachine
 
 # The newest point is late once it is older than this many of the machine's intervals.
 LATE_AFTER_INTERVALS = 3
+
+_KINDS = (MachineKind.REPLICATED, MachineKind.PENDING_FAILOVER, MachineKind.FAILED_BACK)
 
 
 @dataclass(frozen=True)
@@ -26,44 +27,60 @@ class ArrivedPoints:
     newest_is_damaged: bool
     proven_at: datetime | None
 
+    @classmethod
+    def of(cls, points: Sequence[RecoveryPoint]) -> Self:
+        """Read them off the newest points of the machine, newest first."""
+        newest = points[0] if points else None
+        proven = (one.proven_at for one in points if one.state == PointState.PROVEN)
+        return cls(
+            newest_at=newest.taken_at if newest else None,
+            newest_is_damaged=newest is not None and newest.state == PointState.DAMAGED,
+            proven_at=next(proven, None),
+        )
+
 
 def readiness(now: datetime) -> Iterator[Readiness]:
-    """Yield one entry for each machine that could be failed over to this core. One query."""
-    points = RecoveryPoint.objects.filter(machine=OuterRef("machine")).order_by("-taken_at")
-    proven = points.filter(state=PointState.PROVEN)
-    found = (
-        ReplicatedMachine.objects.filter(
-            pairing__direction=Direction.INCOMING,
-            machine__kind__in=[
-                MachineKind.REPLICATED,
-                MachineKind.PENDING_FAILOVER,
-                MachineKind.FAILED_BACK,
-            ],
+    """Yield one entry for each machine that could be failed over to this core.
+
+    What blocks a machine here is what the Fail Over dialog would reject. The number of queries
+    grows with the source cores, not with their machines; a manifest is read for each machine.
+    """
+    has_vcenter = VCenter.objects.exists()
+    for pairing in Pairing.objects.incoming():
+        rows = list(
+            pairing.machines.select_related("machine", "pairing").filter(machine__kind__in=_KINDS)
         )
-        .select_related("machine", "pairing")
-        .defer("machine__description", "machine__agent_certificate_pem")
-        .annotate(
-            newest_at=Subquery(points.values("taken_at")[:1]),
-            newest_state=Subquery(points.values("state")[:1]),
-            last_proof_at=Subquery(proven.values("proven_at")[:1]),
-        )
-    )
-    for replicated in found:
-        facts: Any = replicated
-        held = ArrivedPoints(
-            facts.newest_at, facts.newest_state == PointState.DAMAGED, facts.last_proof_at
-        )
-        yield machine_readiness(replicated, held, now)
+        facts = FailoverFacts(pairing, rows)
+        for row in rows:
+            held = ArrivedPoints.of(facts.points.get(row.machine_id, []))
+            yield machine_readiness(row, held, _blocks(row, facts, has_vcenter, now), now)
+
+
+def _blocks(
+    row: ReplicatedMachine, facts: FailoverFacts, has_vcenter: bool, now: datetime
+) -> list[str]:
+    """Return why the Fail Over dialog would reject the machine, whatever else is chosen in it."""
+    if row.machine.kind == MachineKind.PENDING_FAILOVER:
+        return []
+    if row.machine.kind == MachineKind.FAILED_BACK:
+        return ["It has failed back. Commit the failback, so that it can be failed over again."]
+    findings = facts.findings_anywhere(propose(row, facts), now, has_destination=has_vcenter)
+    return [finding.text for finding in findings if finding.severity == Severity.ERROR]
 
 
 def machine_readiness(
-    replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime
+    replicated: ReplicatedMachine, points: ArrivedPoints, blocks: Sequence[str], now: datetime
 ) -> Readiness:
-    """Return the readiness of one machine from its row and its points. Pure."""
+    """Return the readiness of one machine. Pure.
+
+    blocks: why it could not be failed over now, in words.
+    """
     machine = replicated.machine
-    reasons = tuple(_reasons(replicated, points, now))
-    if points.newest_at is None or (points.newest_is_damaged and points.proven_at is None):
+    reasons = (*blocks, *_risks(replicated, points, now))
+    if blocks:
         state, headline = ReadinessState.NOT_READY, "Cannot be failed over"
+    elif machine.kind == MachineKind.PENDING_FAILOVER:
+        state, headline = ReadinessState.AT_RISK, "Failing over"
     elif reasons:
         state, headline = ReadinessState.AT_RISK, "Can be failed over, but at risk"
     else:
@@ -82,19 +99,16 @@ def machine_readiness(
     )
 
 
-def _reasons(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) -> Iterator[str]:
+def _risks(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) -> Iterator[str]:
     pairing = replicated.pairing
-    if points.newest_at is None:
-        yield "No recovery point has arrived yet."
-    elif points.newest_is_damaged:
-        yield "The newest recovery point is damaged."
-    elif points.proven_at is None:
-        yield "No recovery point has been proven yet."
     if replicated.machine.kind == MachineKind.PENDING_FAILOVER:
         yield "A failover is in progress."
         return
-    if replicated.machine.kind == MachineKind.FAILED_BACK:
-        yield "It has failed back. Commit the failback, so that it can be failed over again."
+    if points.newest_is_damaged:
+        if points.proven_at is not None:
+            yield "The newest recovery point is damaged."
+    elif points.newest_at is not None and points.proven_at is None:
+        yield "No recovery point has been proven yet."
     if pairing.connection_state == ConnectionState.UNREACHABLE:
         yield f"{pairing.peer_name} is unreachable, so no newer points arrive."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:

@@ -1,14 +1,18 @@
 """The smallest valid rows of replication, one plain function each."""
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 from console.identity import this_core
-from protected_machines.choices import ConnectionState, MachineKind
-from protected_machines.models import Machine
+from protected_machines.choices import ConnectionState, MachineKind, PointState
+from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.points.index import index_point
+from protected_machines.points.store import open_store
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.credentials import digest_of, make_secret, seal
 from tests.factories import NOON, make_machine
+from tests.recovery_store.disks import send_disk
 
 PEER_SECRET = "what the peer presents here"
 
@@ -70,3 +74,21 @@ def hand_over(machine: Machine, pairing: Pairing) -> ReplicatedMachine:
         last_synced_at=newest.taken_at,
         newest_point_at=newest.taken_at,
     )
+
+
+def make_stored_point(
+    machine: Machine, description: dict[str, Any], *, state: str, taken_at: datetime
+) -> RecoveryPoint:
+    """A base image of one small disk, in the store and in the index."""
+    point_id = str(uuid.uuid4())
+    with open_store().begin_point(
+        str(machine.pk), machine.name, point_id, taken_at=taken_at
+    ) as writer:
+        send_disk(writer, 0, {0: 1}, 65536)
+        manifest = writer.commit(description, "file_system", str(uuid.uuid4()), "Headquarters", 1)
+    point = index_point(machine, manifest)
+    changes: dict[str, object] = {"proven_at": NOON} if state == PointState.PROVEN else {}
+    if state == PointState.DAMAGED:
+        changes = {"damage_text": "disk0.vmdk is not what its digest says"}
+    RecoveryPoint.objects.filter(pk=point.pk).update(state=state, **changes)
+    return point

@@ -18,7 +18,7 @@ def facts(description: dict[str, Any] | None = None, **changes: Any) -> ExportFa
         "point_state": PointState.PROVEN,
         "damage_text": "",
         "description": MachineDescription.from_json({**DESCRIPTION, **(description or {})}),
-        "this_core_fingerprint": FINGERPRINT,
+        "fingerprints": [FINGERPRINT],
     }
     return ExportFacts(**{**values, **changes})
 
@@ -87,6 +87,12 @@ def test_a_core_that_the_agent_does_not_trust_matters_only_when_it_must_answer()
     assert codes(check_point(facts(), needs_agent=True)) == [("EXPORT-CORE-NOT-TRUSTED", "error")]
     trusted = {"trusted_cores": [{"name": "DR site", "fingerprint": FINGERPRINT}]}
     assert check_point(facts(trusted), needs_agent=True) == []
+
+
+def test_a_core_that_the_agent_trusts_may_have_delegated_the_machine() -> None:
+    trusted = {"trusted_cores": [{"name": "Headquarters", "fingerprint": "cd" * 32}]}
+    delegated = facts(trusted, fingerprints=[FINGERPRINT, "cd" * 32])
+    assert check_point(delegated, needs_agent=True) == []
 
 
 def test_errors_come_first() -> None:

@@ -139,7 +139,7 @@ def test_a_vcenter_that_is_away_is_a_finding_and_no_failure(
     assert b"FAILOVER-VSPHERE" in page.content
 
 
-def test_a_point_from_before_the_trust_cannot_be_chosen(
+def test_a_point_of_an_agent_that_trusts_no_core_of_this_machine_cannot_be_chosen(
     signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter, core_home: Path
 ) -> None:
     # This core has another certificate than the one that the agent in the point trusts.
@@ -150,7 +150,7 @@ def test_a_point_from_before_the_trust_cannot_be_chosen(
     finally:
         shutil.rmtree(identity)
         aside.rename(identity)
-    assert "does not trust this core" in page
+    assert "trusts neither this core" in page
     assert f'name="{replica.machine_id}-is_chosen"' in page
     assert f"{replica.machine_id}-is_chosen" not in fields_of(page)
 
