@@ -87,7 +87,9 @@ def _checked(path: Path, name: str, value: Any) -> Any:
         return tuple(value)
     if name == "disks" and isinstance(value, list):
         return tuple(_checked_disk(path, entry) for entry in value)
-    raise ConfigurationWrong(f"Reading {path}: {name} is {value!r}, which is not understood")
+    raise ConfigurationWrong(
+        f"Reading {path}: {name} is {value!r}; the entry is unknown or the value is not allowed"
+    )
 
 
 def _checked_disk(path: Path, entry: Any) -> ConfiguredDisk:
@@ -96,7 +98,9 @@ def _checked_disk(path: Path, entry: Any) -> ConfiguredDisk:
         or set(entry) != {"key", "path"}
         or not _is_list_of_text(list(entry.values()))
     ):
-        raise ConfigurationWrong(f"Reading {path}: a disk needs exactly key and path: {entry!r}")
+        raise ConfigurationWrong(
+            f"Reading {path}: a disk needs a key and a path, and only those: {entry!r}"
+        )
     return ConfiguredDisk(entry["key"], Path(entry["path"]))
 
 

@@ -79,7 +79,7 @@ def find_disks(
 
 
 def describe_disks(found: Sequence[FoundDisk], sys_root: Path = Path("/sys")) -> list[Disk]:
-    """Return the disks as a point knows them.
+    """Return the disks in the form that points use.
 
     Raises:
         SnapshotFailed: a disk cannot be read.

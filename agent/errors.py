@@ -89,7 +89,7 @@ class RestoreRefused(AgentError):
 
 
 class DiskTooSmall(RestoreRefused):
-    """`missing_bytes`: how much too small the disk is; zero if only the text says so."""
+    """`missing_bytes`: by how much the disk is too small; zero if only the text says so."""
 
     code = "AGENT-DISK-TOO-SMALL"
 

@@ -108,7 +108,7 @@ def _greet(channel: Channel, host: str, port: int, has_certificate: bool) -> Non
     if greeting.get("protocol") != PROTOCOL_VERSION:
         raise AgentUnreachable(
             f"Connecting to the agent at {host}:{port}: it speaks protocol "
-            f"{str(greeting.get('protocol'))[:20]}, this core speaks {PROTOCOL_VERSION}. "
+            f"{str(greeting.get('protocol'))[:20]}, but this core speaks {PROTOCOL_VERSION}. "
             "Install the agent of this core's release."
         )
     if has_certificate and greeting.get("is_trusted") is not True:

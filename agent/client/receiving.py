@@ -125,7 +125,7 @@ class Receiver:
                 )
             return True
         else:
-            raise ProtocolBroken(f"In the middle of a stream the agent sent {kind[:40]!r}")
+            raise ProtocolBroken(f"In the middle of a stream, the agent sent {kind[:40]!r}")
         return False
 
     def _report(self, message: Message) -> None:
@@ -143,7 +143,7 @@ class Receiver:
         if self._open is not None or number in self._numbers or key in self._keys:
             raise ProtocolBroken(f"The agent began disk {number} ({key!r}) out of turn")
         if capacity_bytes % 512 or not _is_cid(cid) or not isinstance(has_parent, bool):
-            raise ProtocolBroken(f"The agent began disk {number} ({key!r}) with wrong properties")
+            raise ProtocolBroken(f"The agent began disk {number} ({key!r}) with invalid properties")
         parent = self._parents.get(key) if has_parent else None
         if has_parent and (parent is None or parent.capacity_bytes > capacity_bytes):
             raise ProtocolBroken(

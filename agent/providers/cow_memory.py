@@ -55,7 +55,7 @@ def memory_for_cow(wanted_bytes: int | None, meminfo: Path = Path("/proc/meminfo
     if available_bytes < _LEAST_BYTES * 2 or may_take_bytes < _LEAST_BYTES:
         raise SnapshotFailed(
             f"Taking a view needs {2 * _LEAST_BYTES} bytes of free memory for overwritten blocks, "
-            f"the machine has {available_bytes}"
+            f"but the machine has {available_bytes}"
         )
     return may_take_bytes
 

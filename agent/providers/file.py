@@ -35,7 +35,7 @@ class FileView:
 
 
 class FrozenMarks:
-    """Marks beside the files that ask their writers to wait."""
+    """Marks next to the disk images that tell other writers to wait."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._marks = [path.with_name(path.name + ".frozen") for path in paths]

@@ -232,7 +232,7 @@ class RescueDuty:
         for disk in disks:
             if disk.number == number:
                 return disk
-        raise RestoreRefused(f"Restoring disk {number}: the machine has {len(disks)} disks")
+        raise RestoreRefused(f"Restoring disk {number}: the machine has only {len(disks)} disks")
 
     def _disks_of(self, token: str) -> list[tuple[RescueDisk, DiskRestore]]:
         entries = self._journal.find_all(token)
@@ -282,7 +282,7 @@ def _rescue_machine(configuration: Configuration) -> RescueMachine:
 def _wanted(message: Message) -> DiskRestore:
     capacity_bytes = get_int(message, "capacity_bytes", 512, MAX_CAPACITY_BYTES)
     if capacity_bytes % 512:
-        raise ProtocolBroken(f"A disk of {capacity_bytes} bytes has no whole sectors")
+        raise ProtocolBroken(f"{capacity_bytes} bytes are not a whole number of sectors")
     since_token = None if message.get("since_token") is None else _token(message, "since_token")
     return DiskRestore(_token(message, "token"), since_token, capacity_bytes)
 
