@@ -203,6 +203,39 @@ def _agent() -> Iterator[Mutant]:
         ("\n        lock_memory()", "\n        pass"),
         ("unlock_memory()", "pass"),
     )
+    yield from instead(
+        "agent/providers/device_mapper.py",
+        f"{AGENT}/providers",
+        (
+            "mounts.freeze()\n            try:\n                _switch_frozen(control, layered)",
+            "_switch_frozen(control, layered)\n            try:\n                mounts.freeze()",
+        ),
+        ("for entry in suspended:", "for entry in suspended[1:]:"),
+        ("not kept.is_of(layered)", "False"),
+        ("to_release += older", "pass"),
+    )
+    yield from left_out(
+        "agent/providers/device_mapper.py",
+        f"{AGENT}/providers",
+        "hold.keep(mounts, watchdog)",
+        "control.clear(entry.layer)",
+        "release_cow(number, sys_root)",
+    )
+    yield from instead(
+        "agent/providers/dm_control.py",
+        f"{AGENT}/providers",
+        ("_SUSPEND_FLAG | _SKIP_LOCKFS_FLAG", "_SUSPEND_FLAG"),
+    )
+    yield from never(
+        "agent/providers/cow_memory.py",
+        f"{AGENT}/providers",
+        "available_bytes < _LEAST_BYTES * 2 or may_take_bytes < _LEAST_BYTES",
+    )
+    yield from left_out(
+        "agent/providers/cow_memory.py",
+        f"{AGENT}/providers",
+        'self._write("mem_limit", limit_bytes)',
+    )
     yield from never(
         "agent/protecting.py",
         f"{AGENT}/test_hold.py {AGENT}/test_watch.py",
