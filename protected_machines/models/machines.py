@@ -11,7 +11,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from agent.client.description import DescribedDisk, DescribedNic, MachineDescription
+from agent.client.description import DescribedDisk, MachineDescription
 from console.identity import this_core
 from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
 from protected_machines.models.descriptions import read_description
@@ -183,10 +183,6 @@ class Machine(models.Model):
     def disks(self) -> tuple[DescribedDisk, ...]:
         """The disks as the agent reports them; those without a size are left out."""
         return tuple(disk for disk in self.described.disks if disk.capacity_bytes)
-
-    @property
-    def nics(self) -> tuple[DescribedNic, ...]:
-        return self.described.nics
 
     @property
     def memory_bytes(self) -> int | None:
