@@ -92,7 +92,7 @@ def test_a_name_that_is_taken_does_not_use_up_the_code(
 
 def test_the_command_protects_once(agent: RunningAgent, capsys: Any) -> None:
     arguments = ["--name", "web-01", "--host", "127.0.0.1", "--port", str(agent.port)]
-    for said in ("is protected (", "is protected already ("):
+    for said in ("is protected (", "is already protected ("):
         call_command("protect_machine", *arguments, "--code", CODE, "--interval", "60")
         assert f"web-01 {said}" in capsys.readouterr().out
     assert Machine.objects.get().snapshot_interval_seconds == 60
@@ -135,7 +135,7 @@ def test_a_second_snapshot_while_one_runs_is_refused_with_the_reason(admin_clien
             headers=FRAGMENT,
         )
     assert response.status_code == 409
-    assert "has to wait" in response.content.decode()
+    assert "cannot start" in response.content.decode()
 
 
 def test_forcing_a_snapshot_of_a_replica_is_refused_and_says_who_owns_it(

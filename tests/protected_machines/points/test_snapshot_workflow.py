@@ -59,7 +59,7 @@ def test_a_second_snapshot_of_the_same_machine_has_to_wait(machine: Machine) -> 
     from console.jobs.errors import JobConflict
 
     start(machine)
-    with pytest.raises(JobConflict, match="has to wait"):
+    with pytest.raises(JobConflict, match="cannot start: Snapshot of the same machine is waiting"):
         start(machine)
 
 
