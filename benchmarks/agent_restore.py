@@ -89,7 +89,7 @@ def _restore(work: Path, plan: RestorePlan, disk: Path, token: str) -> tuple[flo
     """Return the seconds until the disk is complete, and the agent's peak memory."""
     folder = work / token
     folder.mkdir()
-    with running_agent(folder, disk, settings={"mode": "restore"}) as agent:
+    with running_agent(folder, disk, mode="restore") as agent:
         started = time.monotonic()
         agent.client.restore_disk(0, plan, token)
         agent.client.restart_from_disk()
