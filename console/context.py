@@ -1,13 +1,14 @@
 """What every page needs to know. Expensive parts are callables, so they only run if used."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 
 from agent.version import VERSION
-from console.jobs.choices import OPEN, JobState
+from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.models import Job
 from console.sections import Link, navigation_templates, registered_tabs
 
@@ -45,9 +46,10 @@ def tabs(path: str) -> list[Tab]:
 
 
 def job_counts() -> dict[str, int]:
-    """Return how many jobs are running and how many need attention."""
+    """Return how many jobs are running, need attention and are held."""
     return Job.objects.aggregate(
-        running=Count("id", filter=Q(state__in=OPEN)),
+        running=Count("id", filter=Q(state__in=RUNNABLE)),
+        held=Count("id", filter=Q(state=JobState.HELD)),
         attention=Count("id", filter=Q(state=JobState.NEEDS_ATTENTION)),
     )
 
@@ -59,6 +61,6 @@ def frame(request: HttpRequest) -> dict[str, object]:
         "version": VERSION,
         "csp_nonce": getattr(request, "csp_nonce", ""),
         "tabs": lambda: tabs(current_path(request)),
-        "job_counts": job_counts,
+        "job_counts": cache(job_counts),
         "navigation_templates": navigation_templates,
     }

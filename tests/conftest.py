@@ -94,6 +94,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.kill()
 
 
+@pytest.fixture(autouse=True)
+def new_generation() -> None:
+    """Each test has a database of its own, and none of them was restored from a backup."""
+    Path(_home, "generation").unlink(missing_ok=True)
+
+
 @pytest.fixture
 def core_home() -> Path:
     """The UNDERSTUDY_HOME of this test run."""

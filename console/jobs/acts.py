@@ -1,4 +1,4 @@
-"""What people and programs do to jobs: start, cancel, retry, undo, close.
+"""What people and programs do to jobs: start, cancel, retry, undo, close, release.
 
 Each returns right away: it writes rows and wakes a worker. A refusal raises `JobConflict` with the
 reason.
@@ -15,6 +15,7 @@ from django.utils import timezone
 from console.jobs import policy
 from console.jobs.choices import EventType, JobState
 from console.jobs.errors import IllegalEvent, JobConflict
+from console.jobs.hold import hold_if_restored
 from console.jobs.journal import Journal
 from console.jobs.models import Job, JobStep
 from console.jobs.params import params_from_json, params_to_json
@@ -49,6 +50,7 @@ def start_job(
     workflow = newest_workflow(kind)
     if not isinstance(params, workflow.params):
         raise TypeError(f"{kind} needs {workflow.params.__name__}, got {type(params).__name__}")
+    hold_if_restored()
     known = _find_request(request_id)
     if known is not None:
         return known
@@ -127,18 +129,28 @@ def undo_job(job: Job, user: User) -> None:
 
 
 def close_job(job: Job, user: User) -> None:
-    """Close a job that needs attention: someone has dealt with what it left.
+    """Close a job that needs attention or is held: someone has dealt with what it left.
 
     Raises:
-        JobConflict: it does not need attention.
+        JobConflict: it neither needs attention nor is held.
     """
     _request(job, user, EventType.CLOSED)
+
+
+def release_job(job: Job, user: User) -> None:
+    """Let a held job continue where the restored backup left it.
+
+    Raises:
+        JobConflict: it is not held.
+    """
+    _request(job, user, EventType.RELEASED)
 
 
 def _request(job: Job, user: User, event_type: EventType) -> None:
     """Add a user's request to the log, if the log allows it."""
     by = user.get_username() if user is not None else "the system"
     now = timezone.now()
+    hold_if_restored()
     job.refresh_from_db()
     refusal = policy.possible_acts(job).refusal_of(event_type)
     if refusal:

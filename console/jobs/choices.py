@@ -10,6 +10,7 @@ class JobState(TextChoices):
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
+    HELD = "held", "Held"
 
 
 class StepState(TextChoices):
@@ -38,6 +39,8 @@ class EventType(TextChoices):
     RETRY_REQUESTED = "retry_requested", "Retry requested"
     UNDO_REQUESTED = "undo_requested", "Undo requested"
     CLOSED = "closed", "Closed by hand"
+    HELD = "held", "Held"
+    RELEASED = "released", "Released"
 
 
 class UndoKind(TextChoices):
@@ -55,5 +58,9 @@ class Queue(TextChoices):
     TRANSFER = "transfer", "Transfer"
 
 
-OPEN = (JobState.QUEUED, JobState.RUNNING, JobState.UNWINDING)
+# Those that a worker may take; a held job is open too, and waits for a person.
+RUNNABLE = (JobState.QUEUED, JobState.RUNNING, JobState.UNWINDING)
+OPEN = (*RUNNABLE, JobState.HELD)
 TERMINAL = (JobState.SUCCEEDED, JobState.FAILED, JobState.NEEDS_ATTENTION)
+# Nothing goes on until a person decides.
+STUCK = (JobState.NEEDS_ATTENTION, JobState.HELD)

@@ -20,10 +20,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from console.jobs import plan
-from console.jobs.choices import EventType, StepState
+from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.context import RunningStep
 from console.jobs.doors import doors
 from console.jobs.errors import JobCancelled, LeaseLost, StepFailed, StepTimedOut, UnknownWorkflow
+from console.jobs.hold import hold_if_restored
 from console.jobs.journal import Journal, LogMoved
 from console.jobs.models import Job
 from console.jobs.pulse import Pulse
@@ -47,6 +48,8 @@ def run_job(job_id: UUID, clock: Clock = timezone.now, send: Sender = send_wake_
 
     Safe to call at any time, by any number of workers: only the one that gets the lease works.
     """
+    if hold_if_restored():
+        return False
     job = Job.objects.select_related("requested_by").filter(id=job_id).first()
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
     if job is None or not Job.objects.claim(job_id, owner, clock(), lease_seconds()):
@@ -77,6 +80,8 @@ def _give_back(
     if not Job.objects.release(job.id, journal.owner, wake_at, now):
         raise LeaseLost(f"job {job.id} was taken over")
     job.refresh_from_db()
+    if job.state == JobState.HELD:
+        return
     if job.is_finished:
         logger.info("job ended job=%s kind=%s state=%s", job.id, job.kind, job.state)
         return

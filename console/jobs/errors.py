@@ -7,6 +7,7 @@ JobError                  has a stable code and a text
     JobConflict           the request is not possible now; the text says why
     IllegalEvent          an event that the log does not allow: a bug in this program
     UnknownWorkflow       no such kind or version is registered here
+DatabaseRestored          the database is older than the world; its jobs have to be held first
 LeaseLost                 another worker holds the job now; steps must not catch it
 """
 
@@ -75,3 +76,7 @@ class LeaseLost(BaseException):
     Not an `Exception`, so that a step's clean-up, which would remove what the other worker is
     building, does not run.
     """
+
+
+class DatabaseRestored(LeaseLost):
+    """This core's database was restored from a backup; whoever works by it has to stop."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from console.jobs import plan
+from console.jobs import generation, plan
 from console.jobs.choices import TERMINAL, EventType
 from console.jobs.doors import doors
 from console.jobs.errors import JobError, LeaseLost
@@ -60,9 +60,11 @@ class Journal:
             IllegalEvent: the log does not allow it.
             LeaseLost: another worker holds the job.
             LogMoved: something has been added since the log was read.
+        DatabaseRestored: the database is older than the world.
         """
         doors.before_event(event_type, step)
         with transaction.atomic():
+            generation.advance()
             job = Job.objects.select_for_update().get(id=self.job_id)
             if self.owner is not None and job.lease_owner != self.owner:
                 raise LeaseLost(f"job {self.job_id} is held by {job.lease_owner or 'nobody'}")

@@ -12,7 +12,16 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from console.jobs.choices import OPEN, TERMINAL, EventType, JobState, Queue, StepState, UndoKind
+from console.jobs.choices import (
+    OPEN,
+    RUNNABLE,
+    TERMINAL,
+    EventType,
+    JobState,
+    Queue,
+    StepState,
+    UndoKind,
+)
 from console.jobs.workflow import Workflow, find_workflow, get_workflow
 
 
@@ -20,6 +29,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def open(self) -> "JobQuerySet":
         """Jobs that still have something to do."""
         return self.filter(state__in=OPEN)
+
+    def runnable(self) -> "JobQuerySet":
+        """Open jobs that are not held."""
+        return self.filter(state__in=RUNNABLE)
 
     def finished(self) -> "JobQuerySet":
         return self.filter(state__in=TERMINAL)
@@ -34,7 +47,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def claimable(self, now: datetime.datetime) -> "JobQuerySet":
         """Open jobs that are due and that no live worker holds."""
-        return self.open().filter(
+        return self.runnable().filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=now),
             # A second of tolerance: another host's clock may be slightly ahead.
             Q(wake_at__isnull=True) | Q(wake_at__lte=now + datetime.timedelta(seconds=1)),
@@ -98,6 +111,8 @@ class Job(models.Model):
                   ▼              ▲
               unwinding ─────────┘
                   └──▶ failed (everything is as before)
+
+    queued, running, unwinding ──▶ held ──▶ (released) as before │ failed (closed)
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -297,3 +312,12 @@ class JobEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.step} {self.type}"
+
+
+class Generation(models.Model):
+    """How many changes this database has seen that a restored one must not undo; one row."""
+
+    number = models.PositiveBigIntegerField()
+
+    def __str__(self) -> str:
+        return str(self.number)

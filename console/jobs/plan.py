@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from console.jobs.choices import EventType, JobState, StepState, UndoKind
+from console.jobs.choices import RUNNABLE, EventType, JobState, StepState, UndoKind
 from console.jobs.errors import IllegalEvent
 from console.jobs.workflow import Step, Workflow
 
@@ -105,6 +105,7 @@ class History:
     last_number: int = 0
     is_unwinding: bool = False
     is_closed: bool = False
+    is_held: bool = False
     cancelled_by: str = ""
     error_code: str = ""
     error_text: str = ""
@@ -204,6 +205,11 @@ def next_move(history: History) -> Move:
     """Return what a worker has to do now."""
     if history.is_closed:
         return Finish(JobState.FAILED)
+    return Finish(JobState.HELD) if history.is_held else move_of_released(history)
+
+
+def move_of_released(history: History) -> Move:
+    """Return what a worker would have to do if the job were not held."""
     return _next_undo(history) if history.is_unwinding else _next_run(history)
 
 
@@ -219,9 +225,9 @@ def state_of(history: History) -> JobState:
 
 def current_step(history: History) -> StepHistory | None:
     """Return the step that is running, is next or needs attention; none when the job is over."""
-    move = next_move(history)
+    move = move_of_released(history)
     if isinstance(move, Run | Undo):
-        return history.steps[move.step.name]
+        return None if history.is_closed else history.steps[move.step.name]
     if move.state != JobState.NEEDS_ATTENTION:
         return None
     forward = (StepState.FAILED, StepState.INTERRUPTED)
@@ -241,6 +247,9 @@ def _next_run(history: History) -> Move:
             return Finish(JobState.NEEDS_ATTENTION)
         return Run(step.step, step.attempt + 1, _after_failure(step, step.failures))
     return Finish(JobState.SUCCEEDED)
+
+
+TO_UNDO = (StepState.SUCCEEDED, StepState.UNDOING, StepState.UNDO_FAILED)
 
 
 def _next_undo(history: History) -> Move:
@@ -295,7 +304,7 @@ def _illegal(history: History, event: Event) -> IllegalEvent:
 def _apply_to_step(history: History, event: Event) -> None:
     step = history.steps.get(event.step)
     after = STEP_TRANSITIONS.get((step.state, event.type)) if step else None
-    if step is None or after is None or not _is_in_turn(history, event):
+    if step is None or after is None or history.is_held or not _is_in_turn(history, event):
         raise _illegal(history, event)
     step.state = after
     if event.type == EventType.STARTED:
@@ -389,7 +398,14 @@ def _apply_to_job(history: History, event: Event) -> None:
         if not any(step.is_active for step in history.steps.values()):
             _unwind_for_cancel(history)
         return
-    if state != JobState.NEEDS_ATTENTION:
+    if event.type == EventType.HELD and state in RUNNABLE:
+        history.is_held = True
+        return
+    if event.type == EventType.RELEASED and state == JobState.HELD:
+        history.is_held = False
+        return
+    may_close = event.type == EventType.CLOSED and state == JobState.HELD
+    if state != JobState.NEEDS_ATTENTION and not may_close:
         raise _illegal(history, event)
     if event.type == EventType.RETRY_REQUESTED:
         _forget_failures(history)

@@ -28,6 +28,7 @@ class Acts:
     retry: Act
     undo: Act
     close: Act
+    release: Act
 
     def refusal_of(self, event_type: EventType) -> str:
         act = {
@@ -35,25 +36,30 @@ class Acts:
             EventType.RETRY_REQUESTED: self.retry,
             EventType.UNDO_REQUESTED: self.undo,
             EventType.CLOSED: self.close,
+            EventType.RELEASED: self.release,
         }[event_type]
         return act.refusal
 
 
 def possible_acts(job: Job) -> Acts:
     """Return which acts are possible in the job's current state."""
-    in_trouble = job.state == JobState.NEEDS_ATTENTION
-    not_in_trouble = "" if in_trouble else "Only a job that needs attention can be closed."
+    may_close = job.state in (JobState.NEEDS_ATTENTION, JobState.HELD)
+    not_to_close = "Only a job that needs attention or is held can be closed."
+    not_held = "Only a held job can be released."
     return Acts(
         cancel=Act(_cancel_refusal(job)),
         retry=Act(_retry_refusal(job)),
         undo=Act(_undo_refusal(job)),
-        close=Act(not_in_trouble),
+        close=Act("" if may_close else not_to_close),
+        release=Act("" if job.state == JobState.HELD else not_held),
     )
 
 
 def _cancel_refusal(job: Job) -> str:
     if job.is_finished:
         return "The job has finished."
+    if job.state == JobState.HELD:
+        return "The job is held. Release or close it."
     if job.state == JobState.UNWINDING:
         return "The job is already being undone."
     if job.is_cancel_requested:
@@ -64,6 +70,8 @@ def _cancel_refusal(job: Job) -> str:
 
 
 def _retry_refusal(job: Job) -> str:
+    if job.state == JobState.HELD:
+        return "The job is held. Release or close it."
     if job.is_open:
         return "The job is still running."
     if job.state == JobState.SUCCEEDED:

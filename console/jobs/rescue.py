@@ -1,7 +1,8 @@
 """Wake jobs that nobody else will wake: their worker died, or their wake-up was lost.
 
-A reconciler: it reads every open job, decides with a pure function and sends. It may run at any
-time, twice, or late. A lease protects the work itself, so an extra wake-up does no harm.
+A reconciler: it reads every open job that is not held, decides with a pure function and sends. It
+may run at any time, twice, or late. A lease protects the work itself, so an extra wake-up does no
+harm.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
+from console.jobs.hold import hold_if_restored
 from console.jobs.models import Job
 from console.jobs.wake import send_wake_up
 
@@ -66,8 +68,11 @@ def _patience(send_count: int) -> datetime.timedelta:
 
 def rescue_stale_jobs() -> int:
     """Wake the jobs that have to be woken; return how many."""
+    hold_if_restored()
     now = timezone.now()
-    rows = Job.objects.open().values_list("id", "lease_until", "wake_at", "sent_at", "send_count")
+    rows = Job.objects.runnable().values_list(
+        "id", "lease_until", "wake_at", "sent_at", "send_count"
+    )
     wake_ups = due_wake_ups((OpenJob(*row) for row in rows), now)
     for wake_up in wake_ups:
         job = Job.objects.get(id=wake_up.job_id)

@@ -7,8 +7,10 @@ import contextlib
 import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from console.jobs import engine, rescue
@@ -114,6 +116,24 @@ def crash_after(event_type: EventType, *steps: str) -> Iterator[None]:
     """
     with _crash("after_event", event_type, steps):
         yield
+
+
+@contextlib.contextmanager
+def restore_points(event_type: EventType) -> Iterator[list[Callable[[], None]]]:
+    """Collect ways to put the database back to right before each event of that type.
+
+    Use the last one first. Works inside a test's transaction: each is a savepoint of it.
+    """
+    restores: list[Callable[[], None]] = []
+
+    def before_event(event: EventType, step: str) -> None:
+        previous(event, step)
+        if event == event_type:
+            restores.append(partial(transaction.savepoint_rollback, transaction.savepoint()))
+
+    previous = doors.before_event
+    with _door("before_event", before_event):
+        yield restores
 
 
 @contextlib.contextmanager

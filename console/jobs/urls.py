@@ -12,5 +12,6 @@ urlpatterns = [
     path("<uuid:job_id>/cancel/", views.cancel, name="job-cancel"),
     path("<uuid:job_id>/retry/", views.retry, name="job-retry"),
     path("<uuid:job_id>/undo/", views.undo, name="job-undo"),
+    path("<uuid:job_id>/release/", views.release, name="job-release"),
     path("<uuid:job_id>/close/", views.close, name="job-close"),
 ]

@@ -11,15 +11,17 @@ from console.accounts.access import User
 from console.htmx import is_fragment, redirect_after, refuse, render_page
 from console.jobs import acts, policy
 from console.jobs.access import get_job_for, get_job_for_change, jobs_for
-from console.jobs.choices import OPEN, JobState
+from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.errors import JobConflict
+from console.jobs.hold import move_of_held
 from console.jobs.models import Job, JobQuerySet
 
 _JOBS_PER_PAGE = 50
 # Word in the URL, title, states; the first shows all.
 _FILTERS = (
     ("", "All", tuple(JobState)),
-    ("open", "Running", OPEN),
+    ("open", "Running", RUNNABLE),
+    ("held", "Held", (JobState.HELD,)),
     ("attention", "Needs attention", (JobState.NEEDS_ATTENTION,)),
     ("failed", "Failed", (JobState.FAILED,)),
     ("done", "Done", (JobState.SUCCEEDED,)),
@@ -60,6 +62,7 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     context = {
         "job": job,
         "acts": policy.possible_acts(job),
+        "held_move": lambda: move_of_held(job),
         "retries": lambda: list(job.retries.order_by("created_at")),
         "events": lambda: list(job.events.order_by("number")),
     }
@@ -85,8 +88,14 @@ def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 
 @require_POST
+def release(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Let a held job continue."""
+    return _act(request, job_id, acts.release_job, "{job.title} continues.")
+
+
+@require_POST
 def close(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """Close a job that needs attention, without undoing anything."""
+    """Close a job that needs attention or is held, without undoing anything."""
     return _act(request, job_id, acts.close_job, "{job.title} closed.")
 
 

@@ -7,7 +7,7 @@ import datetime
 from dataclasses import dataclass
 
 from console.jobs import policy as job_policy
-from console.jobs.choices import JobState, StepState
+from console.jobs.choices import STUCK, JobState, StepState
 from console.jobs.models import Job
 from console.jobs.policy import Act
 from replication.choices import FailbackOutcome, FailbackState
@@ -47,7 +47,7 @@ class MachineFailback:
         return self._outcome_of_job()
 
     def _outcome_of_end(self, job: Job) -> FailbackOutcome:
-        if job.state == JobState.NEEDS_ATTENTION:
+        if job.state in STUCK:
             return FailbackOutcome.NEEDS_ATTENTION
         if job.kind == "failback_commit":
             return FailbackOutcome.COMMITTING
@@ -67,6 +67,7 @@ class MachineFailback:
             JobState.UNWINDING: FailbackOutcome.UNWINDING,
             JobState.SUCCEEDED: FailbackOutcome.FAILED_BACK,
             JobState.NEEDS_ATTENTION: FailbackOutcome.NEEDS_ATTENTION,
+            JobState.HELD: FailbackOutcome.NEEDS_ATTENTION,
         }[JobState(self.job.state)]
 
     @property

@@ -15,6 +15,7 @@ _OUTCOMES = {
     JobState.SUCCEEDED: FailoverOutcome.DONE,
     JobState.FAILED: FailoverOutcome.FAILED,
     JobState.NEEDS_ATTENTION: FailoverOutcome.NEEDS_ATTENTION,
+    JobState.HELD: FailoverOutcome.NEEDS_ATTENTION,
 }
 _TONES = {
     FailoverOutcome.WAITING: "busy",

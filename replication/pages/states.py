@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from console.jobs.choices import JobState
+from console.jobs.choices import STUCK, JobState
 from console.jobs.models import Job
 from console.wording import span
 from protected_machines.choices import ConnectionState, MachineKind
@@ -91,7 +91,7 @@ def machine_state(
         if job is not None and job.kind == "replicate" and job.is_open:
             return MachineState.REPLICATING
     elif job is not None and job.kind == "failover":
-        is_stuck = job.state == JobState.NEEDS_ATTENTION
+        is_stuck = job.state in STUCK
         return MachineState.NEEDS_ATTENTION if is_stuck else MachineState.FAILING_OVER
     elif job is not None and job.kind in JOB_PAGES:
         return _failback_state(job)
@@ -113,7 +113,7 @@ def machine_state(
 
 
 def _failback_state(job: Job) -> MachineState:
-    if job.state == JobState.NEEDS_ATTENTION:
+    if job.state in STUCK:
         return MachineState.NEEDS_ATTENTION
     if job.kind == "failback_commit":
         return MachineState.FAILED_BACK

@@ -23,6 +23,7 @@ _JOB_TONES = {
     JobState.SUCCEEDED: "ok",
     JobState.FAILED: "bad",
     JobState.NEEDS_ATTENTION: "bad",
+    JobState.HELD: "bad",
 }
 # Style class of the step, and icon in the sprite.
 _STEP_TONES = {

@@ -30,6 +30,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from console.jobs import engine, generation, rescue
 from console.jobs.acts import retry_job
 from console.jobs.choices import EventType, JobState, StepState, UndoKind
 from console.jobs.models import Job
@@ -41,6 +42,7 @@ from console.jobs.testing import (
     crash_before,
     fail_at,
     log_of,
+    restore_points,
     run_twice,
     run_until_done,
 )
@@ -271,6 +273,27 @@ class GenericFive:
                 retry_job(job, None)
             case.finish(job)
         self._assert_undone(case, job, before)
+
+    @pytest.mark.unmeasured
+    def test_a_restored_database_touches_nothing_until_it_is_released(
+        self, case: WorkflowCase
+    ) -> None:
+        """The database goes back to before each step began; the world stays as it is now."""
+        job = case.start()
+        with restore_points(EventType.STARTED) as restores:
+            case.finish(job)
+        case.assert_succeeded(job)
+        generation.write(generation.number_of_database())
+        assert len(restores) >= len(self.steps)
+        for restore in reversed(restores):
+            restore()
+            before = case.world()
+            for _ in range(2):
+                rescue.rescue_stale_jobs()
+                engine.run_job(job.id, send=lambda *_: True)
+            job.refresh_from_db()
+            assert job.state == JobState.HELD, log_of(job)
+            assert case.world() == before
 
     def _assert_undone(self, case: WorkflowCase, job: Job, before: Any) -> None:
         assert job.state == JobState.FAILED, log_of(job)

@@ -11,6 +11,7 @@ def test_the_stored_words_are_these() -> None:
         "succeeded",
         "failed",
         "needs_attention",
+        "held",
     ]
     assert StepState.values == [
         "pending",
@@ -37,6 +38,8 @@ def test_the_stored_words_are_these() -> None:
         "retry_requested",
         "undo_requested",
         "closed",
+        "held",
+        "released",
     ]
     assert UndoKind.values == ["undo", "nothing", "irreversible"]
     assert Queue.values == ["control", "transfer"]
