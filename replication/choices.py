@@ -50,7 +50,7 @@ class FailoverOutcome(models.TextChoices):
 
 
 class FailbackState(models.TextChoices):
-    """How far one machine's failback has come, as far as its jobs alone cannot tell."""
+    """How far one machine's failback has come: what its jobs alone do not show."""
 
     UNDER_WAY = "under_way", "Pending failback"
     FAILED_BACK = "failed_back", "Failed back, not committed"

@@ -15,7 +15,7 @@ from replication.peers import wire
 
 @require_http_methods(["POST"])
 @for_peers
-def restore_targets(request: HttpRequest, pairing: Pairing) -> JsonResponse:
+def survey_rescue_machine(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Pair with a rescue machine at this core's site."""
     _require_target(pairing)
     sent = read(request, wire.RescueAddress)

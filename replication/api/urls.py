@@ -28,7 +28,7 @@ urlpatterns = [
     path(f"{_REPLICA}/<uuid:point_id>/files/<str:file_name>", views.replica_file),
     path(f"{_REPLICA}/<uuid:point_id>/commit", views.replica_commit),
     # From the owner of a machine to its source core, during a failback
-    path("api/v1/restore-targets", failback_views.restore_targets),
+    path("api/v1/restore-targets", failback_views.survey_rescue_machine),
     path(f"{_MACHINE}/points", failback_views.points),
     path(f"{_MACHINE}/restores", failback_views.restores),
     path(f"{_MACHINE}/restart", failback_views.restart),

@@ -115,7 +115,7 @@ def reserve_names(context: StepContext) -> dict[str, Any]:
 def begin_failback(context: StepContext) -> dict[str, Any]:
     """Switch the machine to failback mode, so that no other failover or failback of it can start.
 
-    Idempotent: a machine that is pending failback already is left as it is.
+    Idempotent: a machine that is already pending failback is left as it is.
     Fails with FAILBACK-NOT-FAILED-OVER, MACHINE-NOT-OWNER.
     """
     with transaction.atomic():
