@@ -25,6 +25,7 @@ class MachineState(models.TextChoices):
     RESTORING = "restoring", "Restoring"
     FAILED_BACK = "failed_back", "Failed back, not committed"
     ROLLING_BACK = "rolling_back", "Rolling back"
+    UNDOING = "undoing", "Undoing"
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
     OWNED_ELSEWHERE = "owned_elsewhere", "Runs at the other site"
     SEED_DRIVE = "seed_drive", "On a seed drive"

@@ -49,6 +49,8 @@ class MachineFailback:
     def _outcome_of_end(self, job: Job) -> FailbackOutcome:
         if job.state in STUCK:
             return FailbackOutcome.NEEDS_ATTENTION
+        if job.state == JobState.UNWINDING:
+            return FailbackOutcome.UNWINDING
         if job.kind == "failback_commit":
             return FailbackOutcome.COMMITTING
         if job.state == JobState.SUCCEEDED:

@@ -24,6 +24,7 @@ WITHOUT_LAG = (
     MachineState.PENDING_FAILBACK,
     MachineState.RESTORING,
     MachineState.ROLLING_BACK,
+    MachineState.UNDOING,
     MachineState.OWNED_ELSEWHERE,
 )
 
@@ -40,6 +41,7 @@ MACHINE_TONES = {
     MachineState.RESTORING: "busy",
     MachineState.FAILED_BACK: "warn",
     MachineState.ROLLING_BACK: "busy",
+    MachineState.UNDOING: "busy",
     MachineState.NEEDS_ATTENTION: "bad",
     MachineState.OWNED_ELSEWHERE: "warn",
     MachineState.SEED_DRIVE: "warn",
@@ -117,7 +119,9 @@ def _failback_state(job: Job) -> MachineState:
         return MachineState.NEEDS_ATTENTION
     if job.kind == "failback_commit":
         return MachineState.FAILED_BACK
-    if job.kind == "failback_roll_back" or job.state == JobState.UNWINDING:
+    if job.state == JobState.UNWINDING:
+        return MachineState.UNDOING
+    if job.kind == "failback_roll_back":
         return MachineState.ROLLING_BACK
     return (
         MachineState.RESTORING
