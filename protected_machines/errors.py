@@ -3,6 +3,7 @@
 - ProtectedMachinesError
   - NotTheOwner            another core owns the machine, so this one must not act on it
     - OwnershipDisputed    another core claims it too, with the same epoch
+  - OwnerChanged           the owner or the epoch is not the one that the job acts by
   - MachineNotLive         the machine has no agent that this core may contact
   - DelegationWrong        what arrived as a delegation of the machine is not one to this core
   - PointNotFound          the recovery point is not in this core's store
@@ -53,6 +54,22 @@ class OwnershipDisputed(NotTheOwner):
             f"{owner_core_name} claims {machine_name} with the same ownership epoch "
             f"{epoch} as this core, so neither core acts on it. Find out where the "
             "machine really runs, and run manage.py claim_machine there.",
+        )
+
+
+class OwnerChanged(ProtectedMachinesError):
+    """The machine's owner or ownership epoch is not the one by which a job may touch its VM."""
+
+    code = "MACHINE-OWNER-CHANGED"
+
+    def __init__(
+        self, machine_name: str, owner_core_name: str, epoch: int, expected_epoch: int
+    ) -> None:
+        super().__init__(
+            f"{owner_core_name} owns {machine_name} now, with ownership epoch {epoch}; this job "
+            f"acts by epoch {expected_epoch}. Its VM was not touched. Find out where "
+            f"{machine_name} really runs. If it is not to run here, power off the VM by hand, then "
+            "close the job."
         )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from protected_machines.errors import NotTheOwner, OwnershipDisputed
+from protected_machines.errors import NotTheOwner, OwnerChanged, OwnershipDisputed
 from protected_machines.models import Machine
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,33 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
         if disputes(claim, machine):
             raise OwnershipDisputed(
                 machine.name, claim.owner_core_name, claim.owned_since, claim.ownership_epoch
+            )
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """The owner and the epochs by which a job may touch a machine's VM.
+
+    An undo that takes the machine back raises the epoch, so there may be more than one.
+    """
+
+    machine_id: UUID
+    owner_core_id: str
+    epochs: tuple[int, ...]
+
+    def check(self) -> None:
+        """Look the owner up, right before the VM is touched.
+
+        Raises:
+            OwnerChanged: it is another one, or has another epoch.
+        """
+        machine = Machine.objects.get(pk=self.machine_id)
+        if (
+            str(machine.owner_core_id) != self.owner_core_id
+            or machine.ownership_epoch not in self.epochs
+        ):
+            raise OwnerChanged(
+                machine.name, machine.owner_core_name, machine.ownership_epoch, self.epochs[0]
             )
 
 

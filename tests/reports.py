@@ -19,3 +19,7 @@ class Told:
         self.progress = progress
         self.note = note
         self.check_cancel = check_cancel
+
+
+def may_act() -> None:
+    """Stand for a worker that may touch the VM."""

@@ -71,6 +71,11 @@ class RunningStep:
             self._last_note = text
             self._journal.add(EventType.NOTE, self._step.name, self._clock(), {"text": text})
 
+    def check_lease(self) -> None:
+        pulse = self._pulse
+        if not Job.objects.renew(self.job_id, pulse.owner, self._clock(), pulse.lease_seconds):
+            raise LeaseLost(f"another worker now holds job {self.job_id}")
+
     def check_cancel(self) -> None:
         self.write_note()
         self._pulse.poll()

@@ -87,6 +87,16 @@ class StepContext(Report, Protocol):
     def seconds_left(self) -> float:
         """Seconds until the step's limit is over; useful as the time-out of a call."""
 
+    def check_lease(self) -> None:
+        """Check that this worker still has the job, in the database. Call it before an outside act.
+
+        A worker that stood still, because its computer did, notices here that another one has
+        taken over and may have undone the step already.
+
+        Raises:
+            LeaseLost: another worker has the job.
+        """
+
 
 StepAction = Callable[[Any], dict[str, Any] | None]
 

@@ -1,10 +1,11 @@
 """Start a VM that was made of a recovery point, and wait for the machine in it.
 
-Step functions on ids, as in `steps`. To wait, they raise `Waiting`, which frees the worker.
+Step functions on ids, as in `steps`. To wait, they raise `Waiting`, which frees the worker. What
+touches the VM calls `check` right before, which raises if this worker may not act any more.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,8 @@ from vsphere import Vm
 
 logger = logging.getLogger(__name__)
 
+Check = Callable[[], None]
+
 
 @contextmanager
 def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
@@ -32,21 +35,23 @@ def _vm(vcenter_id: UUID | str, marker: str) -> Iterator[Vm]:
         yield vm
 
 
-def power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
+def power_on_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
     """Start the VM.
 
     Idempotent: a running VM is left alone.
     Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
+        check()
         vm.power_on()
 
 
-def undo_power_on_vm(vcenter_id: UUID | str, marker: str) -> None:
+def undo_power_on_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
     """Power the VM off, if it is there and on."""
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is not None:
+            check()
             vm.power_off()
 
 
@@ -67,7 +72,7 @@ def wait_for_guest(vcenter_id: UUID | str, marker: str) -> dict[str, Any]:
     return {"address": guest.address, "hostname": guest.hostname, "boot_id": guest.boot_id}
 
 
-def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> None:
+def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str, check: Check) -> None:
     """Ask the guest to reboot, unless it has rebooted since `boot_id_before`.
 
     Idempotent: a guest with another boot id has rebooted, and one whose tools are down is about to.
@@ -76,6 +81,7 @@ def reboot_guest(vcenter_id: UUID | str, marker: str, boot_id_before: str) -> No
     with _vm(vcenter_id, marker) as vm:
         guest = vm.guest()
         if guest.tools_running and (guest.boot_id or "") == boot_id_before:
+            check()
             vm.reboot_guest()
 
 
@@ -106,13 +112,14 @@ def wait_for_agent(
     return AnsweringAgent(host, port, description)
 
 
-def power_off_vm(vcenter_id: UUID | str, marker: str) -> None:
+def power_off_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
     """Power the VM off at once, without shutting the guest down.
 
     Idempotent: a VM that is off is left alone.
     Fails with MACHINE-VM-MISSING, VSPHERE-….
     """
     with _vm(vcenter_id, marker) as vm:
+        check()
         vm.power_off()
 
 
@@ -122,7 +129,7 @@ def is_vm_on(vcenter_id: UUID | str, marker: str) -> bool:
         return vm.is_on
 
 
-def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
+def remove_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
     """Remove the VM and its disks, if it is there. It must be off.
 
     Raises:
@@ -131,6 +138,7 @@ def remove_vm(vcenter_id: UUID | str, marker: str) -> None:
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is not None:
+            check()
             vm.destroy(marker)
 
 

@@ -10,6 +10,7 @@ from console.identity import this_core
 from console.jobs.report import Report
 from console.jobs.workflow import Waiting
 from protected_machines.exports.check import choose_controller
+from protected_machines.exports.guests import Check
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models.descriptions import read_description
@@ -53,6 +54,7 @@ def import_vm(
     options: VmOptions,
     marker: str,
     report: Report,
+    check: Check,
 ) -> dict[str, Any]:
     """Create a VM of the point in the vCenter, and upload its disks.
 
@@ -66,7 +68,9 @@ def import_vm(
             logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
             return {"vm_moid": found.moid, "vm_name": found.name}
         if found is not None:
+            check()
             _remove_half_vm(found, marker)
+        check()
         moid = session.import_vm(
             vm_spec(manifest, options),
             _uploads_of(manifest, plans),
@@ -106,11 +110,15 @@ def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
     return uploads
 
 
-def undo_import_vm(vcenter_id: UUID | str, marker: str) -> None:
-    """Power off and remove the VM with the marker, if there is one."""
+def undo_import_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
+    """Power off and remove the VM with the marker, if there is one.
+
+    check: called right before, and raises if this worker may not act any more.
+    """
     with connect(get_vcenter(vcenter_id)) as session:
         vm = session.find_vm_by_marker(marker)
         if vm is None:
             return
+        check()
         vm.power_off()
         vm.destroy(marker)

@@ -59,10 +59,15 @@ def import_vm(context: StepContext) -> dict[str, Any]:
         context.params.options,
         context.outputs["reserve_vm"]["marker"],
         context,
+        context.check_lease,
     )
 
 
 @import_vm.undo
 def undo_import_vm(context: StepContext) -> None:
     """Remove the VM."""
-    steps.undo_import_vm(context.params.options.vcenter_id, context.outputs["reserve_vm"]["marker"])
+    steps.undo_import_vm(
+        context.params.options.vcenter_id,
+        context.outputs["reserve_vm"]["marker"],
+        context.check_lease,
+    )

@@ -9,6 +9,7 @@ then stays there, off the main line. Everything can be undone until its agent an
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +23,7 @@ from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests
 from protected_machines.models import Machine
-from protected_machines.ownership import check_owner
+from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points import steps
 from replication.choices import FailbackState
@@ -103,7 +104,13 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
             f"{machine.owner_core_name}. Find out who started it, power it off, then "
             "choose Retry.",
         )
-    return {"vcenter_id": vm["vcenter_id"], "marker": vm["marker"], "vm_name": vm["vm_name"]}
+    return {
+        "vcenter_id": vm["vcenter_id"],
+        "marker": vm["marker"],
+        "vm_name": vm["vm_name"],
+        "owner_core_id": str(machine.owner_core_id),
+        "ownership_epoch": machine.ownership_epoch,
+    }
 
 
 @step(
@@ -114,10 +121,16 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
 def remove_vm(context: StepContext) -> None:
     """Remove the VM at this site, with its disks.
 
-    Fails with VSPHERE-….
+    Fails with VSPHERE-…, MACHINE-OWNER-CHANGED.
     """
-    vm = context.outputs["check_failed_back"]
-    guests.remove_vm(vm["vcenter_id"], vm["marker"])
+    checked = context.outputs["check_failed_back"]
+
+    def check() -> None:
+        context.check_lease()
+        epochs = (checked["ownership_epoch"],)
+        Tenure(context.subject_id, checked["owner_core_id"], epochs).check()
+
+    guests.remove_vm(checked["vcenter_id"], checked["marker"], check)
 
 
 @step("Make the machine a replica again", nothing_to_undo="the VM is gone", limit_seconds=60)
@@ -191,14 +204,14 @@ def refuse_source(context: StepContext) -> dict[str, Any]:
 @step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on_vm(context: StepContext) -> None:
     vm = _get_entry(context).vm
-    guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+    guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
 
 
 @power_on_vm.undo
 def undo_power_on_vm(context: StepContext) -> None:
     """Power the VM off."""
     vm = _get_entry(context).vm
-    guests.undo_power_on_vm(vm["vcenter_id"], vm["marker"])
+    guests.undo_power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
 
 
 @step(
@@ -259,3 +272,10 @@ def _owner_changed(machine: Machine) -> StepFailed:
 
 def _get_entry(context: StepContext) -> FailbackMachine:
     return FailbackMachine.objects.get(pk=context.params.entry_id)
+
+
+def _check_may_act(context: StepContext) -> None:
+    """Check that this worker still runs the rollback, and that this core owns the machine by it."""
+    context.check_lease()
+    epoch = context.outputs["take_ownership"]["ownership_epoch"]
+    Tenure(context.subject_id, this_core().id, (epoch,)).check()

@@ -13,6 +13,7 @@ the machine is live at its source, and only Roll back returns to the VM, until t
 
 import datetime
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,7 +29,7 @@ from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.exports import guests
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.ownership import check_owner
+from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points.steps import take_point
 from protected_machines.points.store import open_store
@@ -131,7 +132,7 @@ def begin_failback(context: StepContext) -> dict[str, Any]:
         vm = describe_vm(machine)
         FailbackMachine.objects.filter(pk=context.params.entry_id).update(vm=vm)
         Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PENDING_FAILBACK)
-    return vm
+    return {**vm, "ownership_epoch": machine.ownership_epoch}
 
 
 @begin_failback.undo
@@ -323,13 +324,13 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
         first_id = context.outputs["reserve_names"]["final_point_id"]
         held = final_points.hold_frozen(context, entry, first_id)
         try:
-            guests.power_off_vm(vm["vcenter_id"], vm["marker"])
+            guests.power_off_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
         except BaseException:
             final_points.thaw(context)
             raise
     if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
         # It is off, but not provably in time: it must continue where it stopped.
-        guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+        guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
         raise StepFailed(
             "FAILBACK-HOLD-LOST",
             "The VM was not off in time: its file systems thawed, or someone powered it "
@@ -344,7 +345,7 @@ def undo_power_off_vm(context: StepContext) -> None:
     """Power on the VM, which continues where it stopped."""
     vm = context.outputs["begin_failback"]
     _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
-    guests.power_on_vm(vm["vcenter_id"], vm["marker"])
+    guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
 
 
 @step(
@@ -594,3 +595,11 @@ def _get_entry(context: StepContext) -> FailbackMachine:
 
 def _get_entry_row(context: StepContext) -> Any:
     return FailbackMachine.objects.filter(pk=context.params.entry_id)
+
+
+def _check_may_act(context: StepContext) -> None:
+    """Check that this worker still runs the job, and that this core owns the machine by it."""
+    context.check_lease()
+    epoch = context.outputs["begin_failback"]["ownership_epoch"]
+    # Handing the machine over raises the epoch by one, and taking it back by another.
+    Tenure(context.subject_id, this_core().id, (epoch, epoch + 2)).check()

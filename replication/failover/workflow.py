@@ -8,6 +8,7 @@ forced snapshots then show that it is protected.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,7 +23,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.exports import guests, steps
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
-from protected_machines.ownership import check_owner
+from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points import proofs
 from protected_machines.points.steps import force_snapshot, get_machine
@@ -148,24 +149,27 @@ def export_vm(context: StepContext) -> dict[str, Any]:
         context.params.options,
         _marker(context),
         context,
+        partial(_check_may_act, context),
     )
 
 
 @export_vm.undo
 def undo_export_vm(context: StepContext) -> None:
     """Remove the VM."""
-    steps.undo_import_vm(_vcenter_id(context), _marker(context))
+    steps.undo_import_vm(_vcenter_id(context), _marker(context), partial(_check_may_act, context))
 
 
 @step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on(context: StepContext) -> None:
-    guests.power_on_vm(_vcenter_id(context), _marker(context))
+    guests.power_on_vm(_vcenter_id(context), _marker(context), partial(_check_may_act, context))
 
 
 @power_on.undo
 def undo_power_on(context: StepContext) -> None:
     """Power off the VM."""
-    guests.undo_power_on_vm(_vcenter_id(context), _marker(context))
+    guests.undo_power_on_vm(
+        _vcenter_id(context), _marker(context), partial(_check_may_act, context)
+    )
 
 
 @step(
@@ -194,7 +198,10 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
 def reboot_guest(context: StepContext) -> None:
     """Reboot the guest, so that it comes up with the drivers it has just set up."""
     guests.reboot_guest(
-        _vcenter_id(context), _marker(context), context.outputs["wait_for_guest"]["guest_boot_id"]
+        _vcenter_id(context),
+        _marker(context),
+        context.outputs["wait_for_guest"]["guest_boot_id"],
+        partial(_check_may_act, context),
     )
 
 
@@ -300,6 +307,13 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
         raise Waiting(
             f"The guest runs at {host}. Its agent is not responding on port {machine.port} yet."
         ) from error
+
+
+def _check_may_act(context: StepContext) -> None:
+    """Check that this worker still runs the job, and that this core owns the machine by it."""
+    context.check_lease()
+    epoch = context.outputs["take_ownership"]["ownership_epoch"]
+    Tenure(context.subject_id, this_core().id, (epoch,)).check()
 
 
 def _marker(context: StepContext) -> str:

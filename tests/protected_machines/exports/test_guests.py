@@ -21,6 +21,7 @@ from protected_machines.models import Machine, VCenter
 from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
 from tests.places.agent import RunningAgent
+from tests.reports import may_act
 from vsphere.machine import read_vm
 
 pytestmark = pytest.mark.django_db
@@ -80,10 +81,10 @@ def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
     )
     marker = reserve_vm()["marker"]
     prove_chain(machine.pk, point.pk)
-    import_vm(machine.pk, point.pk, options, marker, SILENCE)
+    import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
     yield Guest(vcenter, marker)
     for _ in range(2):
-        undo_import_vm(vcenter.pk, marker)
+        undo_import_vm(vcenter.pk, marker, may_act)
 
 
 def is_on(guest: Guest) -> bool:
@@ -95,22 +96,22 @@ def is_on(guest: Guest) -> bool:
 
 def test_a_vm_is_started_and_stopped_once_however_often_it_is_asked(guest: Guest) -> None:
     for _ in range(2):
-        guests.power_on_vm(guest.vcenter.pk, guest.marker)
+        guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
         assert is_on(guest)
     for _ in range(2):
-        guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
+        guests.undo_power_on_vm(guest.vcenter.pk, guest.marker, may_act)
         assert not is_on(guest)
 
 
 def test_a_vm_that_someone_removed_is_named(guest: Guest) -> None:
-    undo_import_vm(guest.vcenter.pk, guest.marker)
-    guests.undo_power_on_vm(guest.vcenter.pk, guest.marker)
+    undo_import_vm(guest.vcenter.pk, guest.marker, may_act)
+    guests.undo_power_on_vm(guest.vcenter.pk, guest.marker, may_act)
     with pytest.raises(VmMissing, match="someone removed it"):
-        guests.power_on_vm(guest.vcenter.pk, guest.marker)
+        guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
 
 
 def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
-    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
     with pytest.raises(Waiting, match="VMware Tools is not reporting"):
         guests.wait_for_guest(guest.vcenter.pk, guest.marker)
     guest.report(**{"SET.guest.toolsRunningStatus": "guestToolsRunning"})
@@ -122,13 +123,13 @@ def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
 
 
 def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -> None:
-    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
     guest.is_up("boot-1")
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
     assert guest.reboot_requests() == "1"
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
     guest.is_up("boot-2")
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1")
+    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
     assert guest.reboot_requests() == "1"
 
 
@@ -138,7 +139,7 @@ def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     def wait(boot_id_before: str = "") -> AnsweringAgent:
         return guests.wait_for_agent(machine.pk, guest.vcenter.pk, guest.marker, boot_id_before)
 
-    guests.power_on_vm(guest.vcenter.pk, guest.marker)
+    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
     guest.is_up("boot-1")
     with pytest.raises(Waiting, match="not rebooted yet"):
         wait("boot-1")

@@ -19,6 +19,7 @@ from protected_machines.exports.vcenters import add_vcenter, connect
 from protected_machines.models import Machine, VCenter
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
+from tests.reports import may_act
 
 pytestmark = pytest.mark.django_db
 
@@ -99,7 +100,7 @@ def test_a_half_vm_is_waited_for_and_replaced(
     deadline = time.monotonic() + 60
     while True:
         try:
-            output = import_vm(machine.pk, point.pk, options, marker, SILENCE)
+            output = import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
             break
         except Waiting:
             assert time.monotonic() < deadline
@@ -109,4 +110,4 @@ def test_a_half_vm_is_waited_for_and_replaced(
         vm = session.get_vm(output["vm_moid"])
         assert vm.name == "db-01"
         assert len(vm.hardware().disks) == 2
-    undo_import_vm(vcenter.pk, marker)
+    undo_import_vm(vcenter.pk, marker, may_act)

@@ -30,6 +30,7 @@ from replication.peers.wire import SentMachine, TakeOver
 from replication.transfer import receiving
 from tests.places.agent import RESCUE_CODE
 from tests.places.peer_core import PeerCore
+from tests.reports import may_act
 
 
 @dataclass
@@ -50,7 +51,7 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     point = machine.points.order_by("-taken_at").first()
     assert point is not None
     marker = steps.reserve_vm()["marker"]
-    made = steps.import_vm(machine.pk, point.pk, options, marker, SILENCE)
+    made = steps.import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
     with connect(vcenters.get_vcenter(options.vcenter_id)) as session:
         session.get_vm(made["vm_moid"]).power_on()
     Machine.objects.filter(pk=machine.pk).update(

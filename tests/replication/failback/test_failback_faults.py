@@ -472,3 +472,26 @@ def test_a_failback_that_was_cancelled_or_failed_can_be_tried_again(
     assert_as_before(failed_over, guests)
     last = run_until_done(retry_job(again, None), limit_seconds=60)
     assert last.state == JobState.SUCCEEDED, log_of(last)
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [("power_off_vm", "db-01 poweredOn"), ("send_final_point", "db-01 poweredOff")],
+)
+def test_no_vm_is_powered_once_another_core_owns_the_machine(
+    failed_over: FailedOver, rescue: RunningAgent, guests: Guests, step: str, left: str
+) -> None:
+    """Not off by the step, and not on by its undo: the machine may run elsewhere."""
+    machines = Machine.objects.filter(pk=failed_over.machine.pk)
+    elsewhere = {"owner_core_id": uuid.uuid4(), "owner_core_name": "Third site"}
+
+    def take() -> None:
+        machines.update(**elsewhere, ownership_epoch=70)
+
+    with before(step, take):
+        job = run(failed_over, rescue)
+    assert guests.names() == [left]
+    assert machines.get().ownership_epoch == 70
+    assert job.state in (JobState.FAILED, JobState.NEEDS_ATTENTION), log_of(job)
+    codes = set(job.steps.exclude(error_code="").values_list("error_code", flat=True))
+    assert codes & {"MACHINE-OWNER-CHANGED", "REPLICATION-OWNED-ELSEWHERE"}

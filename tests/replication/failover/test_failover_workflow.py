@@ -2,10 +2,13 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from console.jobs import engine
 from console.jobs.acts import cancel_job, retry_job, start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
@@ -18,6 +21,7 @@ from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.guests import Guests
+from tests.places.waiting import wait_until
 from tests.replication.failback.failbacks import before
 from tests.replication.rivals import just_before_update
 from tests.replication.rows import hand_over
@@ -186,3 +190,67 @@ def test_a_break_in_the_history_is_said_and_the_machine_stays_protected(
     assert job.error_code == "FAILOVER-HISTORY-BROKEN"
     assert "the second forced snapshot does not build on the first" in job.error_text
     assert Machine.objects.get(pk=replica.machine_id).kind == MachineKind.FAILED_OVER
+
+
+def taken_elsewhere(machine_id: uuid.UUID) -> None:
+    """Have another core own the machine, as this one learns from it in the middle of a job."""
+    Machine.objects.filter(pk=machine_id).update(
+        owner_core_id=uuid.uuid4(), owner_core_name="Third site", ownership_epoch=70
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        ("export_vm", []),
+        ("power_on", ["db-01 poweredOff"]),
+        ("reboot_guest", ["db-01 poweredOn"]),
+        ("protect_here", ["db-01 poweredOn"]),
+    ],
+)
+def test_nothing_is_touched_once_another_core_owns_the_machine(
+    replica: ReplicatedMachine,
+    start: Callable[[], Job],
+    guests: Guests,
+    step: str,
+    left: list[str],
+) -> None:
+    """Neither by the step nor by the undo of those before it; a person decides."""
+    with before(step, lambda: taken_elsewhere(replica.machine_id)):
+        job = run_until_done(start())
+    assert guests.names() == left
+    assert Machine.objects.get(pk=replica.machine_id).ownership_epoch == 70
+    if left:
+        assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+        stuck = job.steps.get(name=job.current_step)
+        assert stuck.error_code in ("MACHINE-OWNER-CHANGED", "MACHINE-NOT-OWNER")
+        assert "Third site" in stuck.error_text
+    else:
+        assert (job.state, job.error_code) == (JobState.FAILED, "MACHINE-OWNER-CHANGED")
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [
+        ("export_vm", []),
+        ("power_on", ["db-01 poweredOff"]),
+        ("reboot_guest", ["db-01 poweredOn"]),
+    ],
+)
+def test_a_worker_that_stood_still_touches_nothing_after_its_successor_took_over(
+    start: Callable[[], Job], guests: Guests, step: str, left: list[str]
+) -> None:
+    job = start()
+
+    def take_over() -> None:
+        until = timezone.now() + timedelta(hours=1)
+        Job.objects.filter(pk=job.pk).update(lease_owner="successor", lease_until=until)
+
+    def is_taken_over() -> bool:
+        engine.run_job(job.pk, send=lambda *_: True)
+        job.refresh_from_db()
+        return job.lease_owner == "successor"
+
+    with before(step, take_over):
+        wait_until(is_taken_over, "the worker to lose its job", detail=lambda: log_of(job))
+    assert guests.names() == left
