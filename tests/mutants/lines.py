@@ -195,7 +195,10 @@ def _agent() -> Iterator[Mutant]:
         "context.num_tickets = 0",
     )
     yield from left_out(
-        "agent/state.py", AGENT, "os.fsync(file.fileno())", "sync_path(self.folder)"
+        "agent/state.py",
+        f"{AGENT}/test_power_cut.py {AGENT}/test_state.py",
+        "os.fsync(file.fileno())",
+        "sync_path(self.folder)",
     )
     yield from instead(
         "agent/providers/hold.py",
