@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from agent.client import ParentDisk
+from agent.client import ParentDisk, SnapshotResult
 from agent.errors import (
     AgentBusy,
     AgentGone,
     AgentRefusedCore,
     AgentUnreachable,
+    HoldLost,
     ProtocolBroken,
     SnapshotFailed,
 )
@@ -61,7 +62,13 @@ begin = control(**BEGIN)
 begin_delta = control(**{**BEGIN, "has_parent": True})
 
 
-def take(folder: Path, core: Core, *frames: Frames, parents: tuple[ParentDisk, ...] = ()) -> None:
+def take(
+    folder: Path,
+    core: Core,
+    *frames: Frames,
+    parents: tuple[ParentDisk, ...] = (),
+    hold_seconds: int = 0,
+) -> SnapshotResult:
     """Take a point from an agent that sends these frames once it is asked."""
 
     def script(channel: Channel) -> None:
@@ -73,7 +80,9 @@ def take(folder: Path, core: Core, *frames: Frames, parents: tuple[ParentDisk, .
         channel.receive()
 
     with hostile_agent(folder, core, script) as client:
-        client.take_snapshot(FolderSink(folder / "point"), parents)
+        return client.take_snapshot(
+            FolderSink(folder / "point"), parents, hold_seconds=hold_seconds
+        )
 
 
 LIES = {
@@ -199,6 +208,27 @@ def test_a_connection_cut_in_mid_stream_is_an_agent_gone(source: Core, tmp_path:
 
     with pytest.raises(AgentGone):
         take(tmp_path, source, begin, data(0, b"12345"), cut)
+
+
+def test_a_final_point_of_an_agent_that_holds_nothing_is_not_believed(
+    source: Core, tmp_path: Path
+) -> None:
+    """As from an agent that is too old to know what a hold is."""
+    frames = (begin, finish(0, blake3(b"").hexdigest()))
+    with pytest.raises(HoldLost, match="cannot keep file systems frozen"):
+        take(tmp_path, source, *frames, control(type="snapshot_done"), hold_seconds=60)
+
+
+def test_an_agent_that_cannot_watch_is_why_whole_disks_are_read(
+    source: Core, tmp_path: Path
+) -> None:
+    frames = (begin, finish(0, blake3(b"").hexdigest()))
+    done = control(type="snapshot_done", is_held=True)
+
+    result = take(tmp_path, source, *frames, done, hold_seconds=60)
+
+    assert result.is_held
+    assert result.why_whole == "the agent is from an older release"
 
 
 def test_an_agent_of_another_protocol_is_named(source: Core, tmp_path: Path) -> None:

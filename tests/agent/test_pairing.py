@@ -1,5 +1,7 @@
 """Pairing: the code, its tries, and whom the agent answers afterwards."""
 
+from pathlib import Path
+
 import pytest
 
 from agent.client import AgentClient, pair_with_agent
@@ -10,7 +12,8 @@ from agent.errors import (
     PairingClosed,
     WrongPairingCode,
 )
-from agent.pairing import MAX_WRONG_TRIES
+from agent.pairing import MAX_WRONG_TRIES, Pairing
+from agent.state import AgentState
 from agent.version import VERSION
 from tests.places.agent import Core, RunningAgent, make_core
 
@@ -59,6 +62,16 @@ def test_a_used_code_is_used_up(agent: RunningAgent, source: Core, target: Core)
 
     with pytest.raises(PairingClosed, match="code was used at"):
         target.pair(agent)
+
+
+def test_a_code_that_was_replaced_in_the_meantime_counts_no_try(tmp_path: Path) -> None:
+    pairing = Pairing(AgentState(tmp_path), "FIRST-CODE-1")
+    pairing.open("SECOND-CODE-2")
+
+    with pytest.raises(PairingClosed, match="just been replaced"):
+        pairing.count_try("FIRST-CODE-1")
+
+    assert "5 tries left" in str(pairing.refuse())
 
 
 def test_an_unknown_core_is_refused(agent: RunningAgent, source: Core, target: Core) -> None:

@@ -149,7 +149,7 @@ def _store() -> Iterator[Mutant]:
 def _agent() -> Iterator[Mutant]:
     yield from never(
         "agent/service.py",
-        f"{AGENT}/test_pairing.py {AGENT}/test_snapshot.py {AGENT}/test_hold.py",
+        f"{AGENT}/test_pairing.py {AGENT}/test_strangers.py {AGENT}/test_hold.py",
         'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
         "self._core is None",
         "self._known is not None",
@@ -163,13 +163,13 @@ def _agent() -> Iterator[Mutant]:
     )
     yield from never(
         "agent/pairing.py",
-        f"{AGENT}/test_pairing.py",
+        f"{AGENT}/test_pairing.py {AGENT}/test_command_line.py",
         "self.get_code() != code",
         "len(normal_code(code)) < _SHORTEST_CODE",
     )
     yield from never(
         "agent/client/client.py",
-        f"{AGENT}/test_pairing.py {AGENT}/test_lying_agent.py {AGENT}/test_hold.py",
+        f"{AGENT}/test_strangers.py {AGENT}/test_lying_agent.py {AGENT}/test_pairing.py",
         'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
         "hold_seconds and not is_held",
         "certificate_der != self._certificate_der",
