@@ -63,7 +63,7 @@ def test_two_pieces_of_a_grain_are_one_grain_and_neighbours_one_run() -> None:
 
 
 @pytest.mark.parametrize("count", [1, ENTRIES_OF_AREA - 1, ENTRIES_OF_AREA, ENTRIES_OF_AREA + 1])
-def test_a_list_goes_on_in_the_next_area(count: int) -> None:
+def test_a_list_continues_in_the_next_area(count: int) -> None:
     store = store_of(list(range(count)))
     assert grains(store, 4096 * GRAIN_BYTES) == [(0, (count + 1) // 2)]
 

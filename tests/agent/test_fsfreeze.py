@@ -1,4 +1,4 @@
-"""`fsfreeze` on a real file system: it stands still while its disk is read, and never for ever."""
+"""`fsfreeze` on a real file system: it stays frozen while its disk is read, but never forever."""
 
 import subprocess
 import time
@@ -89,7 +89,7 @@ def is_frozen(mounted: Mounted) -> bool:
     return done.returncode != 0
 
 
-def test_it_stands_still_while_it_is_read_and_goes_on_then(
+def test_it_stays_frozen_while_it_is_read_and_is_thawed_then(
     mounted: Mounted, tmp_path: Path
 ) -> None:
     # The kernel keeps what it reads here, and file systems write past that.
@@ -117,7 +117,7 @@ def test_it_stands_still_while_it_is_read_and_goes_on_then(
     assert "later" not in run("debugfs", "-R", "ls", copy)
 
 
-def test_it_goes_on_when_reading_takes_longer_than_the_limit(mounted: Mounted) -> None:
+def test_it_is_thawed_when_reading_takes_longer_than_the_limit(mounted: Mounted) -> None:
     def read_for_long() -> None:
         with mounted.provider(limit_seconds=1).open_view():
             wait_until(lambda: not is_frozen(mounted), "the watchdog to thaw")
@@ -126,7 +126,7 @@ def test_it_goes_on_when_reading_takes_longer_than_the_limit(mounted: Mounted) -
         read_for_long()
 
 
-def test_it_goes_on_when_reading_fails(mounted: Mounted) -> None:
+def test_it_is_thawed_when_reading_fails(mounted: Mounted) -> None:
     with pytest.raises(ZeroDivisionError), mounted.provider().open_view():
         raise ZeroDivisionError
     assert not is_frozen(mounted)

@@ -240,7 +240,7 @@ def test_while_held_ordinary_points_pairing_and_trust_have_to_wait(
     assert client.extend_hold()
 
 
-def test_a_final_point_may_be_taken_anew_by_the_same_core_only(
+def test_a_final_point_may_be_taken_again_by_the_same_core_only(
     agent: RunningAgent, client: AgentClient, sink: FolderSink, tmp_path: Path
 ) -> None:
     other = trusted_core(agent, client, tmp_path)

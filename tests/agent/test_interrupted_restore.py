@@ -86,7 +86,7 @@ def in_background(act: Callable[[], object]) -> Callable[[], list[BaseException]
 
 
 @pytest.mark.parametrize("cut_after_kib", [1, 40, 400, 1200, 2600, 3300])
-def test_a_cut_link_goes_on_where_it_stopped(
+def test_a_cut_link_resumes_where_it_stopped(
     cut_after_kib: int,
     rescue: RunningAgent,
     source: Core,
@@ -108,7 +108,7 @@ def test_a_cut_link_goes_on_where_it_stopped(
 
     reached = state.disks[0].next_grain if state.is_known else 0
     assert plan.asked_from == [reached]
-    # What had arrived is kept too, so no more is sent anew than the run that was cut.
+    # What has arrived is kept, so only the run that was cut is sent again.
     sent_bytes = sum(run.data_bytes for run in plan.runs) - plan.left_bytes(reached)
     assert sent_bytes >= (cut_after_kib - 2 * 256 - 64) * 1024
     assert_becomes(client, rescue.disks["first"], image)
@@ -153,7 +153,7 @@ def test_a_link_cut_again_and_again_comes_to_an_end(
     assert_becomes(rescue.client(source, paired), rescue.disks["first"], image)
 
 
-def test_a_cancelled_restore_goes_on_later(
+def test_a_cancelled_restore_resumes_later(
     rescue: RunningAgent, client: AgentClient, image: Path
 ) -> None:
     calls = 0
@@ -173,7 +173,7 @@ def test_a_cancelled_restore_goes_on_later(
     assert_becomes(client, rescue.disks["first"], image)
 
 
-def test_a_delta_that_was_cut_goes_on(
+def test_a_delta_that_was_cut_is_resumed(
     rescue: RunningAgent, client: AgentClient, image: Path, tmp_path: Path
 ) -> None:
     newer = tmp_path / "newer.raw"
@@ -190,7 +190,7 @@ def test_a_delta_that_was_cut_goes_on(
     assert_becomes(client, rescue.disks["first"], newer)
 
 
-def test_a_link_cut_during_a_delta_goes_on(
+def test_a_link_cut_during_a_delta_is_resumed(
     rescue: RunningAgent,
     source: Core,
     paired: PairedAgent,
@@ -278,12 +278,12 @@ def test_after_a_delta_that_was_cut_the_old_point_is_written_whole(
     assert_becomes(client, rescue.disks["first"], image)
 
 
-def test_an_agent_that_was_killed_goes_on_after_its_start(
+def test_an_agent_that_was_killed_resumes_after_its_start(
     rescue: RunningAgent, client: AgentClient, image: Path
 ) -> None:
     def kill(first_grain: int) -> None:
         if first_grain >= 64 and rescue.process is not None:
-            # Known to be on the disk, so that there is something to go on from.
+            # On the disk for certain, so that the restore can resume.
             wait_until(lambda: client.restore_state("point").disks[0].next_grain > 0)
             rescue.stop(signal.SIGKILL)
 
@@ -298,7 +298,7 @@ def test_an_agent_that_was_killed_goes_on_after_its_start(
     assert_becomes(client, rescue.disks["first"], image)
 
 
-def test_after_a_power_loss_everything_is_sent_anew(
+def test_after_a_power_loss_everything_is_sent_again(
     rescue: RunningAgent, source: Core, client: AgentClient, image: Path
 ) -> None:
     with pytest.raises(Cancelled):
@@ -318,7 +318,7 @@ def test_after_a_power_loss_everything_is_sent_anew(
 
 
 def lose_power(rescue: RunningAgent) -> None:
-    """Start the machine anew: its memory is gone, and the disk holds half of a flush."""
+    """Restart the machine: its memory is lost, and the disk holds half of a flush."""
     rescue.stop(signal.SIGKILL)
     shutil.rmtree(rescue.folder / "state")
     with rescue.disks["first"].open("r+b") as disk:

@@ -1,4 +1,4 @@
-"""Agent or core die while a point is taken; somebody asks for a second one meanwhile."""
+"""The agent or the core dies while a point is taken, or a second point is requested."""
 
 import os
 import signal

@@ -53,16 +53,16 @@ def test_the_agents_state_is_the_old_one_or_the_new_one(
     state = AgentState(folder)
     known: list[object] = []
 
-    def look(state: AgentState) -> object:
+    def known_by(state: AgentState) -> object:
         names = [core.name for core in state.trusted_cores()]
         return names, state.find_pairing(), state.find_restores()
 
     def check() -> None:
         for left in left_by_cuts(platter, after):
-            assert look(AgentState(left)) in known
+            assert known_by(AgentState(left)) in known
 
     def save(act: Callable[[], object], expected: object) -> None:
-        known[:] = [look(state), expected]
+        known[:] = [known_by(state), expected]
         with platter.recording(check):
             act()
         # It returned, so nothing older may come back.

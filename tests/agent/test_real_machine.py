@@ -1,4 +1,4 @@
-"""The device-mapper layer in a real guest: one instant over its disks while it goes on writing."""
+"""The device-mapper layer in a real guest: all disks at one instant while the guest writes."""
 
 import hashlib
 import shutil
@@ -41,7 +41,7 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, source: Core) -> Iterator[Machine]:
-    """A machine that was booted before and goes on from there."""
+    """A machine that is resumed after an earlier boot."""
     image = ensure_suspended("db-01")
     running = SourceMachine(get_machine("db-01"), tmp_path, agent_port=0)
     address = running.machine.address
@@ -73,7 +73,7 @@ def pair_when_up(running: SourceMachine, code: str, core: Core) -> PairedAgent:
             time.sleep(1)
 
 
-def test_points_of_a_machine_that_goes_on_writing(machine: Machine) -> None:
+def test_points_of_a_machine_that_keeps_writing(machine: Machine) -> None:
     """One guest for all, since the first point reads all of its disks."""
     incremental = assert_clean_at_one_instant(machine)
     assert_a_hold_ends(machine, incremental)
@@ -98,7 +98,7 @@ def assert_clean_at_one_instant(machine: Machine) -> FolderSink:
 
 
 def assert_a_hold_ends(machine: Machine, parent: FolderSink) -> None:
-    """Without a watch all is read, and a machine that is released goes on."""
+    """Without a watch, everything is read; a machine that is released keeps running."""
     final = FolderSink(machine.folder / "first-final", parent)
     result = machine.client.take_snapshot(final, final.parent_disks(), hold_seconds=60)
     assert result.is_held

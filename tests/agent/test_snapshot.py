@@ -72,7 +72,7 @@ def test_an_incremental_of_an_unchanged_disk_holds_no_grain(
     assert incremental.disks[0].path.stat().st_size < 128 * 1024
 
 
-def test_a_grown_disk_goes_on_from_its_parent(
+def test_a_grown_disk_continues_from_its_parent(
     agent: RunningAgent, source: Core, base: FolderSink
 ) -> None:
     with agent.disks["data"].open("r+b") as image:

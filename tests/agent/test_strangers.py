@@ -1,4 +1,4 @@
-"""Who does not know the code gets nothing: neither a core from an agent nor the other way round."""
+"""Without the code, a core gets nothing from an agent, nor an agent from a core."""
 
 from pathlib import Path
 
@@ -93,10 +93,10 @@ def test_a_request_to_pair_that_is_wrong_costs_no_try(
     assert source.pair(agent).fingerprint
 
 
-def test_somebody_between_the_two_pairs_with_neither(
+def test_a_relay_between_the_two_pairs_with_neither(
     agent: RunningAgent, source: Core, tmp_path: Path
 ) -> None:
-    """Whoever passes everything on shows another certificate, and the proofs are over that."""
+    """A relay shows its own certificate, which the proofs cover."""
 
     def script(channel: Channel) -> None:
         channel.send_control(STRANGER_HELLO)

@@ -61,7 +61,7 @@ def take_final(
 
 
 def assert_reads_all(agent: RunningAgent, final: FolderSink) -> None:
-    """What nobody told of is in it."""
+    """Unreported writes are in it too."""
     for disk in final.disks.values():
         assert_same_disk(disk.path, agent.disks[disk.key])
 
@@ -90,7 +90,7 @@ def test_what_is_not_named_is_the_parents_by_definition(
 ) -> None:
     before = tmp_path / "before.raw"
     shutil.copy(watching.disks["boot"], before)
-    write(watching, "boot", 7, b"nobody told of it", is_noted=False)
+    write(watching, "boot", 7, b"not reported", is_noted=False)
 
     final, _ = take_final(client, running_point)
 
@@ -112,7 +112,7 @@ def test_nothing_written_is_a_point_without_grains(
 def test_a_watch_that_was_lost_has_all_read_and_says_so(
     watching: RunningAgent, client: AgentClient, running_point: FolderSink
 ) -> None:
-    write(watching, "boot", 7, b"nobody told of it", is_noted=False)
+    write(watching, "boot", 7, b"not reported", is_noted=False)
     Path(f"{watching.disks['data']}.lost").touch()
 
     final, result = take_final(client, running_point)
@@ -122,12 +122,12 @@ def test_a_watch_that_was_lost_has_all_read_and_says_so(
     assert not is_watched(watching)
 
 
-def test_an_agent_that_was_started_anew_has_all_read(
+def test_an_agent_that_was_restarted_has_all_read(
     watching: RunningAgent, client: AgentClient, running_point: FolderSink
 ) -> None:
     watching.restart()
     assert not is_watched(watching)
-    write(watching, "boot", 7, b"nobody told of it", is_noted=False)
+    write(watching, "boot", 7, b"not reported", is_noted=False)
 
     final, result = take_final(client, running_point)
 
@@ -174,7 +174,7 @@ def test_another_parent_has_all_read(
     client.take_snapshot(older)
     running = FolderSink(tmp_path / "running", older)
     client.take_snapshot(running, running.parent_disks(), watch_seconds=600)
-    write(watching, "boot", 7, b"nobody told of it", is_noted=False)
+    write(watching, "boot", 7, b"not reported", is_noted=False)
     final = FolderSink(tmp_path / "final", older if parent_name == "older" else running)
     parents = {
         "none": [],
@@ -238,7 +238,7 @@ def test_a_point_that_breaks_off_leaves_no_watch(
     wait_until(lambda: not is_watched(watching))
 
 
-def test_a_final_point_that_breaks_off_ends_the_watch_and_is_taken_anew(
+def test_a_final_point_that_breaks_off_ends_the_watch_and_is_taken_again(
     watching: RunningAgent, client: AgentClient, running_point: FolderSink
 ) -> None:
     break_off(client, running_point, hold_seconds=60)
@@ -246,14 +246,14 @@ def test_a_final_point_that_breaks_off_ends_the_watch_and_is_taken_anew(
     write(watching, "boot", 7, b"after the thaw", is_noted=False)
     taken: list[FolderSink] = []
 
-    def take_anew() -> bool:
+    def take_again() -> bool:
         try:
             taken.append(take_final(client, running_point)[0])
         except AgentBusy:  # with letting go of the one that broke off
             return False
         return True
 
-    wait_until(take_anew)
+    wait_until(take_again)
     assert_reads_all(watching, taken[0])
 
 

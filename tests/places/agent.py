@@ -103,7 +103,7 @@ class RunningAgent:
         self.start()
 
     def reinstall(self) -> None:
-        """Start it as a fresh installation at the same port: another certificate, nobody paired."""
+        """Start it as a fresh installation at the same port: another certificate, no cores."""
         self.kill()
         shutil.rmtree(self.folder / "state")
         self.start()
@@ -125,7 +125,7 @@ class RunningAgent:
         path.write_text(json.dumps(kept))
 
     def new_code(self) -> str:
-        """Make a new pairing code, as who stands before the machine can."""
+        """Make a new pairing code, as a person at the machine can."""
         words = ("new-code", "--configuration", str(self.configuration))
         made = subprocess.run(
             [sys.executable, "-m", "agent", *words],

@@ -121,6 +121,6 @@ def test_a_module_that_cannot_be_loaded_is_named(modprobe: Path, tmp_path: Path)
     modprobe.write_text('#!/bin/sh\necho "FATAL: Module $1 not found" >&2\nexit 1\n')
     with pytest.raises(SnapshotFailed, match="FATAL: Module dm_snapshot not found"):
         ensure_modules(tmp_path / "sys")
-    modprobe.write_text("")  # which is no program
+    modprobe.write_text("")  # not a program
     with pytest.raises(SnapshotFailed, match="Exec format error"):
         ensure_modules(tmp_path / "sys")

@@ -25,7 +25,7 @@ def pairing(tmp_path: Path) -> Pairing:
 
 
 class Terminal:
-    """A terminal that somebody looks at."""
+    """A terminal that a person is reading."""
 
     def __init__(self) -> None:
         self._screen, self._line = os.openpty()

@@ -15,7 +15,7 @@ GRAIN_BYTES = 64 * 1024
 
 
 class CoreIsGone(Exception):
-    """What a report raises when nobody is there any more."""
+    """What a report raises when the core is gone."""
 
 
 def compressed(*grains: bytes) -> list[memoryview]:
@@ -150,7 +150,7 @@ def test_a_head_that_cannot_be_written_names_the_disk() -> None:
         write_head(Path("/dev/full"), b"boot sector")
 
 
-def test_reports_come_while_it_goes_on_and_only_ascend(tmp_path: Path) -> None:
+def test_reports_come_while_it_runs_and_only_ascend(tmp_path: Path) -> None:
     disk = blank_disk(tmp_path / "disk", 128 * MIB)
     seen: list[int] = []
     grain = deflate(b"abcd" * (GRAIN_BYTES // 4))
