@@ -6,8 +6,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
 POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
 # A file's tests share their places, and stay in one worker. Workers wait now and then, for a
-# machine to boot or a job to be taken; one more than there are processors keeps all of them busy.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# machine to boot or a job to be taken; two more than there are processors keep all of them busy.
+WORKERS ?= $(shell expr $$(nproc) + 2)
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What the installer copies to a machine, whose Python may be as old as 3.9.
 ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recovery_store/vmdk

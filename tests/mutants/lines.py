@@ -279,7 +279,7 @@ def _jobs() -> Iterator[Mutant]:
         "console/jobs/plan.py",
         PLAN,
         "event.number != history.last_number + 1",
-        "step is None or after is None or not _is_in_turn(history, event)",
+        "step is None or after is None or history.is_held or not _is_in_turn(history, event)",
         "step.undo_failures >= UNDO_ATTEMPTS",
         "history.is_closed",
         "state not in (JobState.QUEUED, JobState.RUNNING) or history.is_past_return",
