@@ -4,19 +4,20 @@ from uuid import uuid4
 
 from django import forms
 
-from replication.failback.order import COMMIT_DAYS, COMMIT_DAYS_LIMIT
+from replication.failback.order import COMMIT_DAYS_LIMIT
 
 
 class FailbackForm(forms.Form):
     """What all machines of one failback share."""
 
     commit_days = forms.IntegerField(
+        required=False,
         min_value=1,
         max_value=COMMIT_DAYS_LIMIT,
-        initial=COMMIT_DAYS,
-        label="Commit after (days)",
+        label="Commit automatically after (days)",
         help_text=(
-            "Until then, the VMs are kept here, powered off, and you can roll back the failback."
+            "Empty: someone has to commit. Until then, the VMs are kept here, powered off, and you "
+            "can roll back the failback."
         ),
     )
     reason = forms.CharField(

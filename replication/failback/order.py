@@ -6,7 +6,6 @@
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
-COMMIT_DAYS = 7
 COMMIT_DAYS_LIMIT = 90
 
 
@@ -31,12 +30,13 @@ class MachineOrder:
 class FailbackOrder:
     """Machines to fail back to one source core together.
 
-    commit_days: how long their VMs stay here and the failback can be rolled back.
+    commit_days: commit automatically after this many days; None: wait until someone commits. Until
+        then their VMs stay here and the failback can be rolled back.
     request_id: repeating an order with the same ID starts nothing.
     """
 
     pairing_id: UUID
     machines: tuple[MachineOrder, ...]
-    commit_days: int = COMMIT_DAYS
+    commit_days: int | None = None
     reason: str = ""
     request_id: UUID = field(default_factory=uuid4)

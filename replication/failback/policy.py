@@ -91,9 +91,9 @@ def _rescue_findings(facts: FailbackFacts) -> Iterable[Finding]:
     yield from facts.rescue_findings
 
 
-def refuse_days(commit_days: int) -> str:
+def refuse_days(commit_days: int | None) -> str:
     """Return why this many days until the commit are not allowed; empty if they are."""
-    if 1 <= commit_days <= COMMIT_DAYS_LIMIT:
+    if commit_days is None or 1 <= commit_days <= COMMIT_DAYS_LIMIT:
         return ""
     return f"A failback can be committed after 1 to {COMMIT_DAYS_LIMIT} days, not {commit_days}."
 

@@ -24,8 +24,9 @@ class Failback(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True
     )
     reason = models.TextField(blank=True, default="")
-    # After this many days, a failback that nobody rolled back is committed automatically.
-    commit_days = models.PositiveSmallIntegerField(default=7)
+    # After this many days, a failback that nobody rolled back is committed automatically; null:
+    # never, since the commit removes the VM, which is the way back.
+    commit_days = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -77,10 +78,11 @@ class FailbackMachine(models.Model):
 
     @property
     def commit_at(self) -> datetime.datetime | None:
-        """When the commit is due; none until the machine has failed back."""
-        if self.failed_back_at is None:
+        """When it is committed automatically; none if someone has to commit it, or not yet."""
+        days = self.failback.commit_days
+        if self.failed_back_at is None or days is None:
             return None
-        return self.failed_back_at + datetime.timedelta(days=self.failback.commit_days)
+        return self.failed_back_at + datetime.timedelta(days=days)
 
     def move(self, before: FailbackState, after: FailbackState, **changes: Any) -> bool:
         """Change the state by compare-and-set; return whether this call changed it."""

@@ -11,7 +11,7 @@ from console.jobs.errors import JobConflict
 from console.wording import bytes_human, duration_human
 from replication.errors import FailbackRefused
 from replication.failback.check import FailbackCheck, check_failback
-from replication.failback.order import COMMIT_DAYS, FailbackOrder, MachineOrder, RescueAddress
+from replication.failback.order import FailbackOrder, MachineOrder, RescueAddress
 from replication.failback.start import start_failback
 from replication.models import Pairing
 
@@ -34,7 +34,12 @@ class Command(BaseCommand):
             metavar="NAME=ADDRESS[:PORT]",
             help="a machine that runs here, and its rescue machine",
         )
-        parser.add_argument("--commit-days", type=int, default=COMMIT_DAYS)
+        parser.add_argument(
+            "--commit-days",
+            type=int,
+            metavar="N",
+            help="commit automatically after N days (default: wait until someone commits)",
+        )
         parser.add_argument("--reason", default="", help="shown with the failback")
         parser.add_argument(
             "--check", action="store_true", help="print the estimate and the findings only"

@@ -159,7 +159,20 @@ def test_a_vm_that_somebody_started_is_not_removed(
     assert entry.state == "failed_back"
 
 
+def set_days(entry: FailbackMachine) -> None:
+    """Have the failback be committed automatically after a week."""
+    entry.failback.commit_days = 7
+    entry.failback.save(update_fields=["commit_days"])
+
+
+def test_a_failback_waits_until_someone_commits_it(entry: FailbackMachine, guests: Guests) -> None:
+    assert entry.commit_at is None
+    assert commit_due_failbacks(timezone.now() + timedelta(days=3650)) == 0
+    assert guests.names() == ["db-01 poweredOff"]
+
+
 def test_the_days_that_were_set_commit_it_once(entry: FailbackMachine) -> None:
+    set_days(entry)
     now = timezone.now()
     assert entry.commit_at is not None
     assert commit_due_failbacks(now) == 0
@@ -175,6 +188,7 @@ def test_the_days_that_were_set_commit_it_once(entry: FailbackMachine) -> None:
 def test_a_due_commit_that_fails_is_tried_again_after_an_hour(
     failed_over: FailedOver, entry: FailbackMachine
 ) -> None:
+    set_days(entry)
     machine = failed_over.fresh()
     assert machine.vcenter is not None
     with connect(machine.vcenter) as session:

@@ -103,7 +103,7 @@ def test_the_dialog_refuses_exactly_what_an_order_is_refused_for(
         f"{key}-host": rescue.host,
         f"{key}-port": str(rescue.port),
         f"{key}-code": rescue.code,
-        "commit_days": str(order.commit_days),
+        "commit_days": str(order.commit_days or ""),
         "reason": order.reason,
         "request_id": str(order.request_id),
     }
