@@ -75,7 +75,8 @@ class Pairing(models.Model):
 
     @property
     def is_reachable(self) -> bool:
-        return self.connection_state == ConnectionState.ONLINE
+        """Whether the last call to the peer was answered."""
+        return self.connection_state == ConnectionState.ONLINE and not self.connection_error
 
     def note_seen(self, now: datetime.datetime, *, force: bool = False) -> None:
         """Record that the two cores have just talked; written at most every few seconds."""
@@ -97,17 +98,22 @@ class Pairing(models.Model):
         )
 
     def note_heard(self, now: datetime.datetime) -> None:
-        """Record that the peer has just called this core."""
+        """Record that the peer has just called this core. Says nothing of calls to the peer."""
         recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
-        if self.heard_at is None or self.heard_at < recent:
-            Pairing.objects.filter(pk=self.pk).update(heard_at=now)
-            self.heard_at = now
-        self.note_seen(now)
+        is_fresh = self.heard_at is not None and self.heard_at > recent
+        if is_fresh and self.connection_state == ConnectionState.ONLINE:
+            return
+        self.heard_at = self.last_seen_at = now
+        self.connection_state = ConnectionState.ONLINE
+        self.unreachable_since = None
+        self.save(
+            update_fields=["heard_at", "last_seen_at", "connection_state", "unreachable_since"]
+        )
 
     def note_unreachable(self, text: str, now: datetime.datetime) -> None:
         """Record that the peer does not answer; the time of the first failure is kept.
 
-        A source core behind a firewall may still call this core; then it counts as reachable.
+        A source core behind a firewall may still call this core; then it is not unreachable.
         """
         since = now - datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
         if not self.is_outgoing and Pairing.objects.filter(pk=self.pk, heard_at__gt=since).exists():

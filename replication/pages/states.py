@@ -73,8 +73,10 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
         return State(
             "off", "Not seen yet", "The two cores have not been in contact since they were paired."
         )
-    # A peer that calls but cannot be called back is online too; the reason says what is wrong.
-    return State("ok", "Online", pairing.connection_error)
+    if pairing.connection_error:
+        # The site was lost a moment ago, or a firewall lets only its calls through.
+        return State("warn", "Not responding", pairing.connection_error)
+    return State("ok", "Online")
 
 
 def machine_state(

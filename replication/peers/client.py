@@ -15,6 +15,7 @@ import httpx
 from msgspec import UNSET
 
 from console.identity import fingerprint_of
+from console.wording import reason_of
 from replication.errors import (
     DamagedOnArrival,
     FailbackRefused,
@@ -59,8 +60,8 @@ def fetch_certificate(host: str, port: int) -> str:
         return ssl.get_server_certificate((host, port), timeout=CONNECT_TIMEOUT_SECONDS)
     except (OSError, ValueError) as error:
         raise PeerUnreachable(
-            f"No core responds at {host}:{port}: {error}. Check the address and the port, "
-            "and that the core interface is running there."
+            f"No core responds at {host}:{port}: {reason_of(error)}. Check the address and the "
+            "port, and that the core interface is running there."
         ) from error
 
 
@@ -280,7 +281,7 @@ class PeerClient:
                     "pairing. If the core was reinstalled, remove the pairing and pair "
                     "again."
                 ) from error
-            raise PeerUnreachable(f"{self._peer} is not responding: {error}.") from error
+            raise PeerUnreachable(f"{self._peer} is not responding: {reason_of(error)}.") from error
 
     def _error_of(self, status: int, refusal: wire.Refusal) -> Exception:
         if refusal.code == OwnedElsewhere.code and refusal.claim is not None:

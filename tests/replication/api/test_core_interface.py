@@ -2,16 +2,19 @@
 
 import json
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from agent.version import VERSION
 from console.identity import this_core
 from protected_machines.models import Machine
 from replication.models import Pairing
+from replication.pages.states import core_state
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replica, make_replicated
 
 
@@ -204,12 +207,35 @@ def _pair(credentials: str) -> Any:
     )
 
 
-def test_a_source_that_calls_but_cannot_be_dialled_is_reachable(pairing: Pairing) -> None:
+def test_the_first_call_that_fails_shows_though_the_source_has_just_called(
+    pairing: Pairing,
+) -> None:
     from replication.heartbeat import refresh_core
 
     assert call("GET", "/status", pairing).status_code == 200
     pairing.refresh_from_db()
+    assert core_state(pairing, timezone.now()).text == "Online"
+    for _ in range(2):
+        assert not refresh_core(pairing)
+        pairing.refresh_from_db()
+        state = core_state(pairing, timezone.now())
+        assert (state.tone, state.text) == ("warn", "Not responding")
+        assert state.reason.endswith("is not responding: it refuses connections.")
+        assert not pairing.is_reachable
+        # It calls again: a firewall may let only its calls through. That says nothing of ours.
+        Pairing.objects.update(heard_at=timezone.now() - timedelta(seconds=20))
+        assert call("GET", "/status", pairing).status_code == 200
+        pairing.refresh_from_db()
+        assert core_state(pairing, timezone.now()).text == "Not responding"
+    pairing.note_seen(timezone.now())
+    assert core_state(pairing, timezone.now()).text == "Online"
+
+
+def test_a_source_that_neither_answers_nor_calls_is_unreachable(pairing: Pairing) -> None:
+    from replication.heartbeat import refresh_core
+
+    Pairing.objects.update(heard_at=timezone.now() - timedelta(seconds=60))
+    pairing.refresh_from_db()
     assert not refresh_core(pairing)
     pairing.refresh_from_db()
-    assert pairing.connection_state == "online"
-    assert "is not responding" in pairing.connection_error
+    assert core_state(pairing, timezone.now()).text == "Unreachable"
