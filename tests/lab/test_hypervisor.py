@@ -147,6 +147,7 @@ def import_machine(
     )
 
 
+@pytest.mark.full
 def test_a_machine_lives_from_power_on_to_removal(
     session: vsphere.Session, hypervisor: HypervisorProcess, agent_port: int, stream: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_machine_lives_from_power_on_to_removal(
     assert hypervisor.process.poll() is None
 
 
+@pytest.mark.full
 def test_a_machine_survives_a_simulator_that_forgets_it(
     session: vsphere.Session, vcsim: Vcsim, hypervisor: HypervisorProcess, stream: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_it_is_built_once(medium: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.guests
+@pytest.mark.full
 def test_a_blank_machine_waits_with_a_code_until_it_has_a_system(
     machine: SourceMachine, credentials: CoreCredentials
 ) -> None:
