@@ -82,6 +82,8 @@ def peer(running_peer: PeerCore) -> PeerCore:
         running_peer.start()
     if running_peer.worker is None:
         running_peer.start_worker()
+    assert running_peer.worker is not None
+    assert running_peer.worker.poll() is None, running_peer.home / "worker.log"
     running_peer.forget_everything()
     shutil.rmtree(running_peer.home / "store", ignore_errors=True)
     return running_peer
