@@ -17,13 +17,21 @@ from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from console.jobs import plan
 from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.context import RunningStep
 from console.jobs.doors import doors
-from console.jobs.errors import JobCancelled, LeaseLost, StepFailed, StepTimedOut, UnknownWorkflow
+from console.jobs.errors import (
+    DatabaseAway,
+    JobCancelled,
+    LeaseLost,
+    StepFailed,
+    StepTimedOut,
+    UnknownWorkflow,
+)
 from console.jobs.hold import hold_if_restored
 from console.jobs.journal import Journal, LogMoved
 from console.jobs.models import Job
@@ -38,6 +46,10 @@ INTERNAL = "INTERNAL"
 _AWAY_SECONDS = 60
 _UNKNOWN_PLAN_AGAIN_SECONDS = 60
 _RIVAL_AGAIN_SECONDS = 1.0
+
+# A lock that was not released in time, a server that restarts. The next worker looks at what the
+# step did outside; counted as the step's failure, it would be undone.
+_DATABASE_ERRORS = (OperationalError, InterfaceError)
 
 Clock = Callable[[], datetime.datetime]
 Sender = Callable[[Job, float], bool]
@@ -144,6 +156,8 @@ class _Worker:
             output = self._call(step, step.action, is_undo=False)
         except Waiting as waiting:
             return self._wait(step, waiting)
+        except _DATABASE_ERRORS as error:
+            raise DatabaseAway(f"step {step.name} of job {self.job.id}: {error}") from error
         except Exception as error:
             # The one place that may catch everything: whatever a step raises is its result.
             self._add(EventType.FAILED, step, self._failure(step, error))
@@ -167,6 +181,8 @@ class _Worker:
         self._add(EventType.UNDO_STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
         try:
             self._call(step, step.undo_action, is_undo=True)
+        except _DATABASE_ERRORS as error:
+            raise DatabaseAway(f"undo of {step.name} of job {self.job.id}: {error}") from error
         except Exception as error:
             self._add(EventType.UNDO_FAILED, step, self._failure(step, error))
             return None

@@ -8,6 +8,7 @@ JobError                  has a stable code and a text
     IllegalEvent          an event that the log does not allow: a bug in this program
     UnknownWorkflow       no such kind or version is registered here
 DatabaseRestored          the database is older than the world; its jobs have to be held first
+DatabaseAway              the database failed inside a step, which counts as a lost worker
 LeaseLost                 another worker holds the job now; steps must not catch it
 """
 
@@ -76,6 +77,10 @@ class LeaseLost(BaseException):
     Not an `Exception`, so that a step's clean-up, which would remove what the other worker is
     building, does not run.
     """
+
+
+class DatabaseAway(LeaseLost):
+    """The database failed inside a step: what the step did outside is not its failure."""
 
 
 class DatabaseRestored(LeaseLost):

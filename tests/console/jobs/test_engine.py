@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from console.jobs import engine, journal, plan
@@ -380,3 +380,32 @@ def test_a_job_takes_the_parameters_of_its_own_workflow_only() -> None:
     with pytest.raises(TypeError, match="demo needs"):
         start_job("demo", uuid4(), "Parcel", {"folder": "/tmp"})
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("is_undo", [False, True])
+def test_a_database_error_inside_a_step_is_a_lost_worker_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_undo: bool
+) -> None:
+    """Another process held the lock too long: what the step did outside is not undone for it."""
+    failures: list[str] = []
+    previous = doors.call
+
+    def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
+        result = previous(running, action, context, undo)
+        if running.name == "copy" and undo == is_undo and not failures:
+            failures.append(running.name)
+            raise OperationalError("database is locked")
+        return result
+
+    monkeypatch.setattr(doors, "call", call)
+    job = start_demo(tmp_path, slices=2)
+    if is_undo:
+        with fail_at("wait_for_courier"):
+            run_until_done(job)
+    else:
+        run_until_done(job)
+    assert failures == ["copy"]
+    assert job.state == (JobState.FAILED if is_undo else JobState.SUCCEEDED), log_of(job)
+    of_copy = job.events.filter(step="copy")
+    assert of_copy.filter(type=EventType.WORKER_LOST).count() == 1
+    assert not of_copy.filter(type__in=[EventType.FAILED, EventType.UNDO_FAILED]).exists()
