@@ -7,6 +7,7 @@
   - MachineNotLive         the machine has no agent that this core may contact
   - DelegationWrong        what arrived as a delegation of the machine is not one to this core
   - PointNotFound          the recovery point is not in this core's store
+  - PointForeign           another machine has a recovery point with that id
   - VmMissing              the VM that a job made is gone
   - ExportRefused          a finding prevents the export
   - NotARescueMachine      the machine there runs its own system, so nothing is written to it
@@ -89,6 +90,12 @@ class PointNotFound(ProtectedMachinesError):
     """The recovery point is not in this core's store."""
 
     code = "MACHINE-POINT-NOT-FOUND"
+
+
+class PointForeign(ProtectedMachinesError):
+    """Another machine of this core has a recovery point with that id; it is left alone."""
+
+    code = "MACHINE-POINT-FOREIGN"
 
 
 class VmMissing(ProtectedMachinesError):

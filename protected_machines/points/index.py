@@ -11,6 +11,7 @@ from django.db import transaction
 
 from console.identity import this_core
 from protected_machines.choices import MachineKind, PointState
+from protected_machines.errors import PointForeign, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
@@ -25,7 +26,8 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
     """Add a complete point of the store to the index. Idempotent.
 
     Raises:
-        ValueError: the manifest belongs to another machine.
+        ValueError: the manifest belongs to another machine, or its owner's id is not an id.
+        PointForeign: another machine has a point with that id.
     """
     if manifest.machine_id != str(machine.pk):
         raise ValueError(
@@ -45,6 +47,11 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
     }
     with transaction.atomic():
         point, _ = RecoveryPoint.objects.get_or_create(pk=UUID(manifest.point_id), defaults=facts)
+    if point.machine_id != machine.pk:
+        raise PointForeign(
+            f"A recovery point of {machine.name} has the id {manifest.point_id}, which is that of "
+            f"a point of {point.machine.name}. It is not used."
+        )
     if point.state == PointState.DAMAGED and point.damage_text == MISSING_TEXT:
         # It is back. A new proof decides whether it is intact.
         RecoveryPoint.objects.filter(pk=point.pk, damage_text=MISSING_TEXT).update(
@@ -93,7 +100,11 @@ def reindex_store(store: Store) -> ReindexReport:
         report.unreadable.append("the store is empty, although points are known")
         return report
     for each_id in sorted(on_disk | known.keys()):
-        _reindex_machine(store, each_id, known.get(each_id, set()), report)
+        try:
+            _reindex_machine(store, each_id, known.get(each_id, set()), report)
+        except (ValueError, ProtectedMachinesError) as error:
+            # One machine's fault is no reason to leave out the others.
+            report.unreadable.append(f"machine {each_id} cannot be indexed: {error}")
     if report.indexed or report.missing or report.unreadable:
         logger.warning(
             "reindex store indexed=%s missing=%s unreadable=%s",
@@ -116,7 +127,11 @@ def _reindex_machine(
     if new:
         machine = ensure_machine(new[-1])
         for manifest in new:
-            index_point(machine, manifest)
+            try:
+                index_point(machine, manifest)
+            except (ValueError, PointForeign) as error:
+                report.unreadable.append(f"point {manifest.point_id} cannot be indexed: {error}")
+                continue
             report.indexed.append(manifest.point_id)
     missing = known_ids - manifests.keys()
     for point in RecoveryPoint.objects.filter(pk__in=missing).exclude(damage_text=MISSING_TEXT):

@@ -20,6 +20,7 @@ from protected_machines.ownership import accepts_claim, record_owner
 from protected_machines.points.index import MISSING_TEXT, index_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import OffsetDiffers, PointInUse, PointMissing
+from recovery_store.manifest import Manifest
 from recovery_store.replica import Replica
 from replication.errors import (
     OffsetMismatch,
@@ -113,8 +114,10 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
     """Begin or resume a point; return how many bytes of each file are already here.
 
     Raises:
+        PeerFaulty: the manifest cannot be indexed here.
         StoreError: the manifest is damaged, or the parent is not here.
     """
+    _judge(pairing, machine, manifest_bytes)
     replica = open_store().begin_replica(str(machine.pk), manifest_bytes)
     manifest = replica.manifest
     held_bytes = {disk.file: replica.offset_bytes(disk.file) for disk in manifest.disks}
@@ -126,6 +129,26 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
         sum(held_bytes.values()),
     )
     return held_bytes
+
+
+def _judge(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> None:
+    """Reject a point before anything of it is kept, if the index could not take it."""
+    manifest = Manifest.from_bytes(manifest_bytes)
+    foreign = RecoveryPoint.objects.filter(pk=manifest.point_id).exclude(machine=machine)
+    if foreign.exists():
+        raise PeerFaulty(
+            f"{pairing.peer_name} sent a recovery point of {machine.name} with the id of a point "
+            "of another machine."
+        )
+    if manifest.owner_core_id and not _is_id(manifest.owner_core_id):
+        raise PeerFaulty(f"{pairing.peer_name} sent a recovery point whose owner has no valid id.")
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return bool(uuid.UUID(text))
+    except ValueError:
+        return False
 
 
 def append_slice(

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from protected_machines.choices import MachineKind, PointKind, PointState
+from protected_machines.errors import PointForeign
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import MISSING_TEXT, index_point, reindex_store
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
 from tests.places.agent import MIB, write_disk
+from tests.recovery_store.disks import add_point
 
 pytestmark = pytest.mark.django_db
 
@@ -129,3 +131,29 @@ def test_points_of_machines_that_only_the_database_knows_are_looked_for(
 ) -> None:
     lost = make_recovery_point()
     assert reindex_store(store).missing == [str(lost.pk)]
+
+
+def test_a_point_with_the_id_of_another_machine_s_point_leaves_that_one_alone(
+    points: list[RecoveryPoint], store: Store
+) -> None:
+    machine, taken = points[0].machine, points[1]
+    taken.delete()
+    other = make_recovery_point(id=taken.pk, state=PointState.PROVEN)
+    with pytest.raises(PointForeign, match=other.machine.name):
+        index_point(machine, store.get_point(str(machine.pk), str(taken.pk)))
+    other.refresh_from_db()
+    assert (other.state, other.damage_text) == (PointState.PROVEN, "")
+
+
+def test_what_cannot_be_indexed_of_one_machine_keeps_out_no_other(
+    points: list[RecoveryPoint], store: Store
+) -> None:
+    """A foreign id, and an owner whose id is not one, beside two sound points of a machine."""
+    RecoveryPoint.objects.all().delete()
+    make_recovery_point(id=points[1].pk)
+    odd = add_point(store, {0: 1})
+    report = reindex_store(store)
+    assert str(points[0].pk) in report.indexed
+    assert len(report.unreadable) == 2
+    assert any(odd.point_id in text for text in report.unreadable)
+    assert any(str(points[1].pk) in text for text in report.unreadable)

@@ -10,8 +10,10 @@ from console.identity import this_core
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.errors import OffsetMismatch, OwnedElsewhere, PeerFaulty
-from replication.models import Pairing
+from replication.models import Pairing, ReplicatedMachine
 from replication.transfer import receiving
+from tests.factories import NOON, make_recovery_point
+from tests.recovery_store.disks import send_disk
 from tests.replication.rows import hand_over
 
 
@@ -85,3 +87,33 @@ def test_a_point_that_never_began_is_refused(incoming: Pairing, machine: Machine
         receiving.append_slice(machine, uuid.uuid4(), "disk0.vmdk", 0, b"x")
     with pytest.raises(PeerFaulty, match="Send its manifest first"):
         receiving.commit_replica(incoming, machine, uuid.uuid4())
+
+
+def test_a_point_with_the_id_of_another_machine_s_point_is_refused_before_a_byte_of_it(
+    replica: ReplicatedMachine, incoming: Pairing, store: Store
+) -> None:
+    machine = replica.machine
+    taken = machine.points.order_by("-taken_at").first()
+    assert taken is not None
+    manifest = store.get_point(str(machine.pk), str(taken.pk)).to_bytes()
+    store.delete_point(str(machine.pk), str(taken.pk))
+    taken.delete()
+    other = make_recovery_point(id=taken.pk)
+    with pytest.raises(PeerFaulty, match="of another machine"):
+        receiving.begin_replica(incoming, machine, manifest)
+    other.refresh_from_db()
+    assert other.state == "unproven"
+
+
+def test_a_point_whose_owner_has_no_id_is_refused_before_a_byte_of_it(
+    replica: ReplicatedMachine, incoming: Pairing, store: Store
+) -> None:
+    machine = replica.machine
+    with store.begin_point(
+        str(machine.pk), machine.name, str(uuid.uuid4()), taken_at=NOON
+    ) as writer:
+        send_disk(writer, 0, {0: 1}, 65536)
+        manifest = writer.commit({}, "crash", "nobody", "Headquarters", 1)
+    store.delete_point(str(machine.pk), manifest.point_id)
+    with pytest.raises(PeerFaulty, match="no valid id"):
+        receiving.begin_replica(incoming, machine, manifest.to_bytes())
