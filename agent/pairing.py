@@ -18,7 +18,8 @@ from agent.state import AgentState, PairingState, now_text
 
 MAX_WRONG_TRIES = 5
 NONCE_BYTES = 32
-_SHORTEST_CODE = 8
+# Whoever was dialled once with a wrong code can search it offline; 16 letters take too long.
+_SHORTEST_CODE = 16
 _CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CONTEXT = b"understudy pairing 1"
 

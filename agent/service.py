@@ -34,6 +34,7 @@ from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_int, get_text
 from agent.rescue.console import RescueConsole
 from agent.rescue.duty import RescueDuty
 from agent.state import AgentState, TrustedCore, now_text
+from agent.strangers import Strangers
 from agent.tls import (
     MAX_CERTIFICATE_CHARACTERS,
     agent_context,
@@ -45,7 +46,7 @@ from agent.version import VERSION
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 32
+MAX_CONNECTIONS = 32  # of trusted cores
 _HANDSHAKE_SECONDS = 20
 _UNPAIRED_SILENCE_SECONDS = 20
 _SILENCE_SECONDS = 120
@@ -85,6 +86,7 @@ class Service:
             if configuration.mode == "restore"
             else ProtectDuty(configuration, self)
         )
+        self._strangers = Strangers()
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._is_stopping = False
         threading.stack_size(_THREAD_STACK_BYTES)
@@ -113,10 +115,6 @@ class Service:
                 log.warning("accept failed error=%s", error)
                 time.sleep(0.2)  # out of descriptors, until connections end
                 continue
-            if not self._connections.acquire(blocking=False):
-                log.warning("connection refused peer=%s reason=too-many", address[0])
-                connection.close()
-                continue
             threading.Thread(
                 target=self._handle, args=(connection, address[0]), name="connection", daemon=True
             ).start()
@@ -135,13 +133,19 @@ class Service:
             _keep_alive(connection)
             connection.settimeout(_HANDSHAKE_SECONDS)
             known = self._known or self._read_known()
-            with known.context.wrap_socket(connection, server_side=True) as tls_socket:
-                self._converse(tls_socket, peer, known)
+            with known.context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            ) as tls_socket:
+                self._strangers.admit(tls_socket)
+                try:
+                    tls_socket.do_handshake()
+                    self._converse(tls_socket, peer, known)
+                finally:
+                    self._strangers.leave(tls_socket)
         except (AgentError, OSError) as error:
             log.info("connection ended peer=%s reason=%s", peer, error)
         finally:
             connection.close()
-            self._connections.release()
 
     def _read_known(self) -> _Known:
         cores = self._state.trusted_cores()
@@ -154,6 +158,20 @@ class Service:
     def _converse(self, tls_socket: ssl.SSLSocket, peer: str, known: _Known) -> None:
         certificate_der = tls_socket.getpeercert(binary_form=True)
         core = self._find_core(tls_socket, certificate_der, known) if certificate_der else None
+        if core is None:
+            self._greet(tls_socket, peer, None)
+            return
+        self._strangers.leave(tls_socket)
+        if not self._connections.acquire(blocking=False):
+            log.warning("connection refused peer=%s core=%s reason=too-many", peer, core.name)
+            return
+        try:
+            self._greet(tls_socket, peer, core)
+        finally:
+            self._connections.release()
+
+    def _greet(self, tls_socket: ssl.SSLSocket, peer: str, core: TrustedCore | None) -> None:
+        """Tell a caller whether it is trusted, and answer what it asks."""
         silence_seconds = _SILENCE_SECONDS if core else _UNPAIRED_SILENCE_SECONDS
         channel = Channel(tls_socket, silence_seconds, CoreGone)
         channel.send_control(

@@ -1,5 +1,7 @@
 """Without the code, a core gets nothing from an agent, nor an agent from a core."""
 
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,15 @@ from agent.client import pair_with_agent
 from agent.client.connection import connected, receive_message
 from agent.errors import AgentRefusedCore, ProtocolBroken, WrongPairingCode
 from agent.protocol import Channel, Message
+from agent.strangers import MAX_STRANGERS
+from agent.tls import fingerprint_of
 from tests.agent.hostile_agent import HELLO, answering_once
 from tests.places.agent import CODE, Core, RunningAgent
+from tests.places.waiting import wait_until
 
 STRANGER_HELLO = {**HELLO, "is_trusted": False}
 CHALLENGE = {"type": "pair_challenge", "salt": "00" * 16, "nonce": "11" * 32}
+CLIENT_HELLO_BEGINS = bytes.fromhex("160301020001")
 PROTECTING = ("take_snapshot", "extend_hold", "release_hold", "end_watch")
 RESTORING = ("restore_disk", "restore_state", "finish_restore", "restart_from_disk")
 
@@ -113,3 +119,18 @@ def test_a_relay_between_the_two_pairs_with_neither(
     ):
         pair_with_agent("127.0.0.1", port, CODE, source.credentials, source.name)
     assert [core.name for core in source.pair(agent).description.trusted_cores] == [source.name]
+
+
+@pytest.mark.parametrize("first_bytes", [b"", CLIENT_HELLO_BEGINS], ids=["silent", "half a hello"])
+def test_silent_strangers_keep_no_core_out(
+    agent: RunningAgent, source: Core, first_bytes: bytes
+) -> None:
+    paired = source.pair(agent)
+    with ExitStack() as stack:
+        for _ in range(4 * MAX_STRANGERS):
+            stranger = socket.create_connection(("127.0.0.1", agent.port), timeout=30)
+            stack.enter_context(stranger)
+            stranger.sendall(first_bytes)
+            client = agent.client(source, paired)
+            assert client.describe().trusts(fingerprint_of(source.certificate_pem))
+        wait_until(lambda: "connection ended" in agent.log(), "the oldest strangers to go")

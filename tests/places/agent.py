@@ -16,7 +16,7 @@ from typing import IO
 
 from agent.client import AgentClient, CoreCredentials, PairedAgent, pair_with_agent
 
-CODE = "QUIET-RIVER-4711"
+CODE = "QUIET-RIVER-4711-BEND"
 RESCUE_CODE = "SHIP-LEFT-BELL-2317"
 MIB = 1024 * 1024
 
