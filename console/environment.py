@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -88,13 +88,51 @@ def env_secret(name: str, fallback_file: Path) -> str:
         raise ImproperlyConfigured(f"{name}: the file {file} cannot be read: {error}") from error
 
 
+def private_folder(path: Path) -> Path:
+    """Return a folder that only this user may enter; make it if it is not there.
+
+    Raises:
+        ImproperlyConfigured: others can read it, and that cannot be changed.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.stat().st_mode & 0o077:
+        try:
+            path.chmod(0o700)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"UNDERSTUDY_HOME: other users can read {path}, which holds keys and the disks of "
+                f"machines, and its mode cannot be changed: {error}"
+            ) from error
+    return path
+
+
+# What libpq takes in a URL, besides where the database is.
+_POSTGRESQL_OPTIONS = (
+    "application_name",
+    "connect_timeout",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+)
+
+
 def database_from_url(url: str) -> dict[str, object]:
     """Return Django's database settings for a `sqlite://` or `postgresql://` URL.
 
     Raises:
-        ImproperlyConfigured: the URL has another scheme.
+        ImproperlyConfigured: the URL has another scheme, or an option that is not known.
     """
     parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = _POSTGRESQL_OPTIONS if parts.scheme != "sqlite" else ()
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise ImproperlyConfigured(
+            f"DATABASE_URL has the option {unknown[0]}; "
+            f"expected {', '.join(known) or 'none with sqlite://'}"
+        )
     if parts.scheme == "sqlite":
         return {
             "ENGINE": "django.db.backends.sqlite3",
@@ -116,6 +154,7 @@ def database_from_url(url: str) -> dict[str, object]:
             "PASSWORD": unquote(parts.password or ""),
             "HOST": parts.hostname or "",
             "PORT": str(parts.port or ""),
+            "OPTIONS": options,
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
         }

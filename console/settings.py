@@ -12,12 +12,14 @@ from console.environment import (
     env_paths,
     env_secret,
     env_str,
+    private_folder,
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-UNDERSTUDY_HOME = Path(env_str("UNDERSTUDY_HOME", str(BASE_DIR / ".understudy"))).resolve()
-UNDERSTUDY_HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
+UNDERSTUDY_HOME = private_folder(
+    Path(env_str("UNDERSTUDY_HOME", str(BASE_DIR / ".understudy"))).resolve()
+)
 UNDERSTUDY_CORE_NAME = env_str("UNDERSTUDY_CORE_NAME", "This core")
 # How other cores reach this one: its address, and the TLS port of the core interface.
 UNDERSTUDY_ADDRESS = env_str("UNDERSTUDY_ADDRESS", "127.0.0.1")
@@ -246,6 +248,7 @@ SESSION_COOKIE_HTTPONLY = True
 if env_bool("UNDERSTUDY_HTTPS", False):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
 SESSION_COOKIE_AGE = 12 * 3600
 # Cookies ignore ports, and two consoles on one host must not sign each other out.
 _core_mark = hashlib.sha256(SECRET_KEY.encode()).hexdigest()[:8]

@@ -97,3 +97,33 @@ def test_several_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_database_url(url: str, expected: dict[str, str]) -> None:
     database = environment.database_from_url(url)
     assert {name: database[name] for name in expected} == expected
+
+
+def test_the_options_of_a_database_url_are_passed_on() -> None:
+    url = "postgresql://core:secret@db.example/core?sslmode=verify-full&sslrootcert=/etc/ca.pem"
+    options = {"sslmode": "verify-full", "sslrootcert": "/etc/ca.pem"}
+    assert environment.database_from_url(url)["OPTIONS"] == options
+
+
+@pytest.mark.parametrize("url", ["postgresql://db/core?sslmod=require", "sqlite:///core?mode=ro"])
+def test_an_option_of_a_database_url_that_is_not_known_is_refused(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL has the option"):
+        environment.database_from_url(url)
+
+
+def test_a_home_that_others_can_read_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    load_settings(home, monkeypatch)
+    assert home.stat().st_mode & 0o077 == 0
+
+
+def test_browsers_keep_to_https_once_it_is_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "SECURE_HSTS_SECONDS" not in load_settings(tmp_path, monkeypatch)
+    monkeypatch.setenv("UNDERSTUDY_HTTPS", "1")
+    assert load_settings(tmp_path, monkeypatch)["SECURE_HSTS_SECONDS"] == 365 * 24 * 3600
