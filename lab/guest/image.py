@@ -190,4 +190,4 @@ def _make_it_the_machine(
 
 
 def _new_pairing_code() -> str:
-    return "-".join(secrets.token_hex(2) for _ in range(3))
+    return "-".join(secrets.token_hex(2) for _ in range(4))

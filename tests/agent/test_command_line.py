@@ -29,10 +29,13 @@ def test_the_code_is_made_once_and_shown_again(tmp_path: Path) -> None:
 
 
 def test_the_configured_code_is_shown_until_a_new_one_is_made(tmp_path: Path) -> None:
-    assert run_agent(tmp_path, "show-code", pairing_code="GIVEN-CODE-1").stdout == "GIVEN-CODE-1\n"
-    new = run_agent(tmp_path, "new-code", pairing_code="GIVEN-CODE-1").stdout
-    assert new != "GIVEN-CODE-1\n"
-    assert run_agent(tmp_path, "show-code", pairing_code="GIVEN-CODE-1").stdout == new
+    assert (
+        run_agent(tmp_path, "show-code", pairing_code="GIVEN-CODE-1000000").stdout
+        == "GIVEN-CODE-1000000\n"
+    )
+    new = run_agent(tmp_path, "new-code", pairing_code="GIVEN-CODE-1000000").stdout
+    assert new != "GIVEN-CODE-1000000\n"
+    assert run_agent(tmp_path, "show-code", pairing_code="GIVEN-CODE-1000000").stdout == new
 
 
 @pytest.mark.parametrize(

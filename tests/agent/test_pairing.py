@@ -31,7 +31,7 @@ def test_a_core_with_the_code_is_answered_from_then_on(agent: RunningAgent, sour
 
 
 def test_case_dashes_and_spaces_of_a_code_do_not_matter(agent: RunningAgent, source: Core) -> None:
-    assert source.pair(agent, "quiet river4711").fingerprint
+    assert source.pair(agent, "quiet river4711 bend").fingerprint
 
 
 def test_a_wrong_code_is_refused_and_the_right_one_still_works(
@@ -65,11 +65,11 @@ def test_a_used_code_is_used_up(agent: RunningAgent, source: Core, target: Core)
 
 
 def test_a_code_that_was_replaced_in_the_meantime_counts_no_try(tmp_path: Path) -> None:
-    pairing = Pairing(AgentState(tmp_path), "FIRST-CODE-1")
-    pairing.open("SECOND-CODE-2")
+    pairing = Pairing(AgentState(tmp_path), "FIRST-CODE-1000000")
+    pairing.open("SECOND-CODE-200000")
 
     with pytest.raises(PairingClosed, match="just been replaced"):
-        pairing.count_try("FIRST-CODE-1")
+        pairing.count_try("FIRST-CODE-1000000")
 
     assert "5 tries left" in str(pairing.refuse())
 

@@ -20,6 +20,9 @@ from tests.agent.test_fsfreeze import Mounted, is_frozen, run
 from tests.places.agent import MIB
 from tests.places.waiting import wait_until
 
+# Memory is locked, which takes a second or more in a process as large as that of all tests.
+pytestmark = pytest.mark.slow
+
 SECTORS = 2 * MIB // 512
 CHUNK_BYTES = 32 * 1024
 LAYERS = ("understudy-sda", "understudy-sdb")

@@ -48,7 +48,7 @@ from tests.replication.failback.failbacks import (
 )
 from tests.replication.rivals import just_before_update
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 
 @pytest.fixture
@@ -318,7 +318,6 @@ def run_with(
 
 # A socket whose peer dies between connecting and the handshake is left to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket")
-@pytest.mark.unmeasured
 @all_or_one(KILLS)
 def test_a_source_core_that_is_killed_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, source: PeerCore, steps: list[str]
@@ -337,7 +336,6 @@ def test_a_source_core_that_is_killed_costs_time_only(
     revivals[-1].join()
 
 
-@pytest.mark.unmeasured
 @all_or_one(CUTS)
 def test_a_link_that_is_cut_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, link: Link, steps: list[str]
@@ -352,7 +350,6 @@ def test_a_link_that_is_cut_costs_time_only(
     assert link.cuts == len(steps)
 
 
-@pytest.mark.unmeasured
 @all_or_one(RESTORES)
 def test_a_cut_between_the_source_core_and_the_blank_machine_costs_time_only(
     failed_over: FailedOver, rescue: RunningAgent, running_agent: RunningAgent, steps: list[str]

@@ -96,9 +96,10 @@ def test_a_point_with_the_id_of_another_machine_s_point_is_refused_before_a_byte
     taken = machine.points.order_by("-taken_at").first()
     assert taken is not None
     manifest = store.get_point(str(machine.pk), str(taken.pk)).to_bytes()
-    store.delete_point(str(machine.pk), str(taken.pk))
+    taken_id = taken.pk
+    store.delete_point(str(machine.pk), str(taken_id))
     taken.delete()
-    other = make_recovery_point(id=taken.pk)
+    other = make_recovery_point(id=taken_id)
     with pytest.raises(PeerFaulty, match="of another machine"):
         receiving.begin_replica(incoming, machine, manifest)
     other.refresh_from_db()
