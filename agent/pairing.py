@@ -35,6 +35,18 @@ def normal_code(code: str) -> str:
     return "".join(letter for letter in code.upper() if letter.isalnum())
 
 
+def check_code(code: str) -> None:
+    """Check that a code that was set by hand resists a search.
+
+    Raises:
+        ConfigurationWrong: it is too short.
+    """
+    if len(normal_code(code)) < _SHORTEST_CODE:
+        raise ConfigurationWrong(
+            f"The pairing code needs at least {_SHORTEST_CODE} letters and digits"
+        )
+
+
 def code_key(code: str, salt: bytes) -> bytes:
     """Return the key for the proofs; deliberately takes a tenth of a second and 16 MiB."""
     return hashlib.scrypt(normal_code(code).encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
@@ -75,10 +87,7 @@ class Pairing:
         Raises:
             ConfigurationWrong: the code is too short to resist guessing.
         """
-        if len(normal_code(code)) < _SHORTEST_CODE:
-            raise ConfigurationWrong(
-                f"The pairing code needs at least {_SHORTEST_CODE} letters and digits"
-            )
+        check_code(code)
         self._state.save_pairing(PairingState(code=code))
 
     def find_code(self) -> str | None:

@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 from agent.errors import AgentError
+from agent.pairing import check_code
 from agent.protocol import DEFAULT_PORT
 
 _PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -59,7 +60,10 @@ def install_into(
 
     Raises:
         InstallFailed: the tree lacks Python 3.9 or newer, or a part of the agent is missing here.
+        ConfigurationWrong: the code is too short.
     """
+    if pairing_code is not None:
+        check_code(pairing_code)
     _install_program(root_tree)
     for source in sorted(_ROOT_FILES.rglob("*")):
         if source.is_file():

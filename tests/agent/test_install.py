@@ -40,7 +40,7 @@ def run_installed(tree: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_installed_agent_imports_nothing_from_elsewhere(tree: Path) -> None:
-    install_into(tree, "INSTALL-CODE-1")
+    install_into(tree, "INSTALL-CODE-100000")
 
     script = (
         "import agent.__main__, recovery_store.vmdk.imaging, recovery_store.vmdk.deflate as d\n"
@@ -74,13 +74,13 @@ def test_a_machine_gets_every_module_but_those_that_only_a_core_uses(tree: Path)
 
 
 def test_the_configuration_is_private_and_the_service_enabled(tree: Path) -> None:
-    install_into(tree, "INSTALL-CODE-1", port=8123, provider="fsfreeze")
+    install_into(tree, "INSTALL-CODE-100000", port=8123, provider="fsfreeze")
 
     configuration = tree / "etc/understudy-agent/agent.json"
     assert configuration.stat().st_mode & 0o777 == 0o600
     assert json.loads(configuration.read_text()) == {
         "port": 8123,
-        "pairing_code": "INSTALL-CODE-1",
+        "pairing_code": "INSTALL-CODE-100000",
         "provider": "fsfreeze",
     }
     wanted = tree / "etc/systemd/system/multi-user.target.wants/understudy-agent.service"
@@ -90,13 +90,13 @@ def test_the_configuration_is_private_and_the_service_enabled(tree: Path) -> Non
 
 
 def test_installing_again_replaces_the_agent_and_keeps_its_state(tree: Path) -> None:
-    install_into(tree, "INSTALL-CODE-1")
+    install_into(tree, "INSTALL-CODE-100000")
     state = tree / "var/lib/understudy-agent/trusted-cores.json"
     state.write_text("[]")
     leftover = tree / "opt/understudy-agent/agent/from_an_older_release.py"
     leftover.touch()
 
-    install_into(tree, "INSTALL-CODE-2")
+    install_into(tree, "INSTALL-CODE-200000")
 
     assert state.read_text() == "[]"
     assert not leftover.exists()
@@ -104,7 +104,7 @@ def test_installing_again_replaces_the_agent_and_keeps_its_state(tree: Path) -> 
 
 def test_a_tree_without_python_is_refused_untouched(tmp_path: Path) -> None:
     with pytest.raises(InstallFailed, match="python3 is missing"):
-        install_into(tmp_path, "INSTALL-CODE-1")
+        install_into(tmp_path, "INSTALL-CODE-100000")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -114,12 +114,12 @@ def test_a_python_that_is_too_old_is_refused(tree: Path) -> None:
     (tree / "usr/bin/python3").symlink_to("python3.7")
 
     with pytest.raises(InstallFailed, match=r"python3\.7"):
-        install_into(tree, "INSTALL-CODE-1")
+        install_into(tree, "INSTALL-CODE-100000")
 
 
 @pytest.mark.parametrize("script", ["hooks/understudy", "scripts/local-top/understudy"])
 def test_the_initramfs_scripts_are_shell_and_name_what_they_need(tree: Path, script: str) -> None:
-    install_into(tree, "INSTALL-CODE-1")
+    install_into(tree, "INSTALL-CODE-100000")
     path = tree / "etc/initramfs-tools" / script
 
     subprocess.run(["dash", "-n", str(path)], check=True, timeout=30)
@@ -141,7 +141,7 @@ def run_installer(*arguments: str, **environment: str) -> subprocess.CompletedPr
 
 
 def test_the_command_installs_and_says_what_is_left_to_do(tree: Path) -> None:
-    done = run_installer(str(tree), "--code", "INSTALL-CODE-1", "--port", "8123")
+    done = run_installer(str(tree), "--code", "INSTALL-CODE-100000", "--port", "8123")
     assert done.returncode == 0, done.stderr
     assert "update-initramfs -u -k all" in done.stdout
     configuration = json.loads((tree / "etc/understudy-agent/agent.json").read_text())
@@ -210,3 +210,12 @@ def test_packages_that_cannot_be_had_are_named(tree: Path, tmp_path: Path) -> No
     assert done.returncode == 1
     assert done.stderr.startswith("AGENT-INSTALL-FAILED: Downloading isal==")
     assert not (tree / "opt/understudy-agent").exists()
+
+
+def test_a_code_that_the_agent_would_not_start_with_is_refused_before_anything_is_copied(
+    tmp_path: Path,
+) -> None:
+    done = run_installer(str(tmp_path), "--code", "SHORT-CODE-1")
+    assert done.returncode == 1
+    assert "at least 16 letters" in done.stderr
+    assert list(tmp_path.iterdir()) == []
