@@ -33,6 +33,8 @@ _UNIT = "understudy-agent.service"
 _WHEELS = ("isal", "blake3")
 _WHEEL_SOURCE = _PROJECT / "requirements.txt"
 _DOWNLOAD_SECONDS = 300
+_DEFAULTS = {"port": DEFAULT_PORT, "pairing_code": None, "provider": "auto"}
+_MAX_LINKS = 40  # as many as Linux follows
 _COMMAND = Path("usr/local/bin/understudy-agent")
 _EXECUTABLE = (
     "etc/initramfs-tools/hooks/understudy",
@@ -50,16 +52,20 @@ class InstallFailed(AgentError):
 def install_into(
     root_tree: Path,
     pairing_code: str | None = None,
-    port: int = DEFAULT_PORT,
-    provider: str = "auto",
+    port: int | None = None,
+    provider: str | None = None,
 ) -> None:
-    """Install the agent into a tree. It replaces an older agent and keeps its state.
+    """Install the agent into a tree. It replaces an older agent; its state and settings stay.
+
+    Links in the tree are followed as the machine itself would, and never lead out of it.
 
     pairing_code: the one-time code. Without one, the agent makes a code at its first start, and
         `understudy-agent show-code` prints it on the machine.
+    port, provider: None: as they are set already, or the defaults.
 
     Raises:
-        InstallFailed: the tree lacks Python 3.9 or newer, or a part of the agent is missing here.
+        InstallFailed: the tree lacks Python 3.9 or newer, a part of the agent is missing here, or
+            the settings of an older agent cannot be read.
         ConfigurationWrong: the code is too short.
     """
     if pairing_code is not None:
@@ -84,7 +90,7 @@ def install_rescue(root_tree: Path) -> None:
 
 def _install_program(root_tree: Path) -> None:
     version = _python_version(root_tree)
-    folder = root_tree / _AGENT_FOLDER
+    folder = _inside(root_tree, _AGENT_FOLDER)
     new_folder = folder.with_name(folder.name + ".new")
     shutil.rmtree(new_folder, ignore_errors=True)
     new_folder.mkdir(parents=True)
@@ -97,7 +103,7 @@ def _install_program(root_tree: Path) -> None:
 
 def _python_version(root_tree: Path) -> tuple[int, int]:
     try:
-        name = (root_tree / "usr/bin/python3").readlink().name
+        name = (_inside(root_tree, Path("usr/bin")) / "python3").readlink().name
     except OSError as error:
         raise InstallFailed(
             f"Installing into {root_tree}: usr/bin/python3 is missing. "
@@ -170,25 +176,70 @@ def _compile(folder: Path, version: tuple[int, int]) -> None:
 
 
 def _copy_root_file(root_tree: Path, name: Path) -> None:
-    (root_tree / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_ROOT_FILES / name, root_tree / name)
-    (root_tree / name).chmod(0o755 if str(name) in _EXECUTABLE else 0o644)
+    folder = _inside(root_tree, name.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name.name
+    path.unlink(missing_ok=True)  # it may be a link
+    shutil.copyfile(_ROOT_FILES / name, path)
+    path.chmod(0o755 if str(name) in _EXECUTABLE else 0o644)
 
 
 def _write_configuration(
-    root_tree: Path, pairing_code: str | None, port: int, provider: str
+    root_tree: Path, pairing_code: str | None, port: int | None, provider: str | None
 ) -> None:
-    path = root_tree / _CONFIGURATION
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    entries = {"port": port, "pairing_code": pairing_code, "provider": provider}
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    folder = _inside(root_tree, _CONFIGURATION.parent)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / _CONFIGURATION.name
+    given = {"port": port, "pairing_code": pairing_code, "provider": provider}
+    entries = {
+        **_DEFAULTS,
+        **_read_configuration(path),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    new_path = path.with_name(path.name + ".new")
+    new_path.unlink(missing_ok=True)
+    descriptor = os.open(new_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(entries, file, indent=1)
-    (root_tree / _STATE_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+    new_path.replace(path)
+    _inside(root_tree, _STATE_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _read_configuration(path: Path) -> dict[str, object]:
+    """Return the settings of the agent that is installed already; none if there is none."""
+    if path.is_symlink() or not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InstallFailed(f"Reading the settings in {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise InstallFailed(f"Reading the settings in {path}: expected a JSON object")
+    return found
+
+
+def _inside(root_tree: Path, name: Path) -> Path:
+    """Return where a folder of the machine is in its tree, whatever links lead to it."""
+    place, parts, links = root_tree, list(reversed(name.parts)), 0
+    while parts:
+        part = parts.pop()
+        if part == "..":
+            place = place.parent if place != root_tree else root_tree
+        elif (place / part).is_symlink():
+            links += 1
+            if links > _MAX_LINKS:
+                raise InstallFailed(f"Installing into {root_tree}: the links of {name} never end")
+            target = (place / part).readlink()
+            if target.is_absolute():
+                place = root_tree
+            parts += [step for step in reversed(target.parts) if step != target.anchor]
+        else:
+            place /= part
+    return place
 
 
 def _enable(root_tree: Path) -> None:
-    wants = root_tree / "etc/systemd/system/multi-user.target.wants"
+    wants = _inside(root_tree, Path("etc/systemd/system/multi-user.target.wants"))
     wants.mkdir(parents=True, exist_ok=True)
     link = wants / _UNIT
     link.unlink(missing_ok=True)

@@ -17,8 +17,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m agent.install", description=__doc__)
     parser.add_argument("root", type=Path, help="root tree of the machine; / for this machine")
     parser.add_argument("--code", help="one-time pairing code; by default, the agent makes one")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
-    parser.add_argument("--provider", choices=PROVIDERS, default="auto")
+    parser.add_argument("--port", type=int, help=f"by default as before, or {DEFAULT_PORT}")
+    parser.add_argument("--provider", choices=PROVIDERS, help="by default as before, or auto")
     parser.add_argument(
         "--rescue",
         action="store_true",

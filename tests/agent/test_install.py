@@ -219,3 +219,57 @@ def test_a_code_that_the_agent_would_not_start_with_is_refused_before_anything_i
     assert done.returncode == 1
     assert "at least 16 letters" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_installing_again_keeps_the_settings_that_are_not_given(tree: Path) -> None:
+    install_into(tree, "INSTALL-CODE-100000", port=8123, provider="fsfreeze")
+    path = tree / "etc/understudy-agent/agent.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "left_out_disks": ["sdc"]}))
+
+    install_into(tree)
+    assert json.loads(path.read_text()) == {
+        "port": 8123,
+        "pairing_code": "INSTALL-CODE-100000",
+        "provider": "fsfreeze",
+        "left_out_disks": ["sdc"],
+    }
+    install_into(tree, port=8124)
+    assert json.loads(path.read_text())["port"] == 8124
+
+
+def test_settings_that_cannot_be_read_are_not_replaced(tree: Path) -> None:
+    install_into(tree)
+    path = tree / "etc/understudy-agent/agent.json"
+    path.write_text("{cut off")
+
+    with pytest.raises(InstallFailed, match="Reading the settings"):
+        install_into(tree)
+    assert path.read_text() == "{cut off"
+
+
+def test_links_never_lead_out_of_the_tree(tree: Path, tmp_path: Path) -> None:
+    """Installed as root into a machine's tree, a link to /srv means the machine's own /srv."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tree / "opt").symlink_to("/srv/programs")
+    (tree / "var").mkdir()
+    (tree / "var/lib").symlink_to("../../../../../../.." + str(outside))
+    (tree / "etc").mkdir(exist_ok=True)
+    (tree / "etc/understudy-agent").symlink_to(outside)
+    (tree / "usr/local/bin").mkdir(parents=True)
+    (tree / "usr/local/bin/understudy-agent").symlink_to(outside / "command")
+
+    install_into(tree, "INSTALL-CODE-100000")
+
+    assert list(outside.iterdir()) == []
+    assert (tree / "srv/programs/understudy-agent/agent/__main__.py").is_file()
+    assert (tree / str(outside).lstrip("/") / "agent.json").is_file()
+    assert not (tree / "usr/local/bin/understudy-agent").is_symlink()
+
+
+def test_links_in_a_circle_are_refused(tree: Path) -> None:
+    (tree / "opt").symlink_to("there")
+    (tree / "there").symlink_to("opt")
+
+    with pytest.raises(InstallFailed, match="never end"):
+        install_into(tree)
