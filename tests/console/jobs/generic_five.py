@@ -16,7 +16,8 @@ A room writes a class and a fixture, and gets all of them:
         )
 
 `world` leaves out jobs and clocks, and holds whatever the workflow's steps touch; what it returns
-is compared with `==`. A fault is injected into all steps in one run where that is possible. A failure
+is compared with `==`. A fault is injected into all steps in one run where that is possible. A
+failure
 ends the run, so here only the last step that unwinds fails. One run for each step is left to
 `make test-all`.
 """
