@@ -7,6 +7,8 @@ from typing import Generic, Protocol, TypeVar
 from django import forms
 
 from console.findings import Finding
+from console.jobs.choices import JobState
+from console.jobs.models import Job
 from protected_machines.choices import MachineKind
 from replication.models import Pairing, ReplicatedMachine
 
@@ -88,3 +90,11 @@ def find_candidates(
     wanted = pairing.machines.select_related("machine", "pairing").order_by("machine__name", "pk")
     wanted = wanted.filter(machine__kind=kind) if only is None else wanted.filter(pk=only.pk)
     return list(wanted[:MACHINES_SHOWN]), max(0, wanted.count() - MACHINES_SHOWN)
+
+
+def open_job_text(job: Job) -> str:
+    """Return why an open job of a machine is in the way, and what to do."""
+    what = f"{job.title} of {job.subject_name}, started by {job.requested_by_name},"
+    if job.state == JobState.HELD:
+        return f"{what} is held, since this core's database was restored. Release or close it."
+    return f"{what} is still running. Wait until it has finished."

@@ -68,9 +68,11 @@ def _path() -> Path:
 def number_of_file() -> int:
     """Return the number beside the identity; 0 if there is none that can be read."""
     try:
-        return int(_path().read_text())
+        text = _path().read_text()
     except FileNotFoundError:
         return 0
+    try:
+        return int(text or 0)
     except ValueError:
         # Cut off by a power cut.
         logger.warning("generation file unreadable path=%s", _path())

@@ -47,19 +47,19 @@ def move_of_held(job: Job) -> str:
     history = Journal(job.id, job.workflow).history
     move = plan.move_of_released(history)
     if isinstance(move, plan.Finish):
-        return "It would end at once."
+        return "Released, it would end at once."
     if isinstance(move, plan.Undo):
         undone = [
             step.step.title
             for step in reversed(history.steps.values())
             if step.has_undo and step.state in plan.TO_UNDO
         ]
-        return f"It would undo, one after the other: {_quoted(undone)}."
+        return f"Released, it would undo, one after the other: {_quoted(undone)}."
     names = list(history.steps)
     rest = [history.steps[name].step.title for name in names[names.index(move.step.name) :]]
     return (
-        f"It would run, one after the other: {_quoted(rest)}. If one of them fails, it would undo "
-        "what it had done when the backup was made."
+        f"Released, it would run, one after the other: {_quoted(rest)}. If one of them fails, it "
+        "would undo what it had done when the backup was made."
     )
 
 

@@ -24,7 +24,7 @@ from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import RecoveryPoint
 from protected_machines.points.proofs import get_manifest
 from protected_machines.restores.mapping import DiskMapping, map_disks
-from replication.drafts import refusal_of
+from replication.drafts import open_job_text, refusal_of
 from replication.errors import (
     FailbackRefused,
     PeerCertificateChanged,
@@ -246,7 +246,7 @@ def _judge(
             source_name=machine.replicated.pairing.peer_name,
             is_agent_online=row.connection_state == ConnectionState.ONLINE,
             agent_trouble=row.connection_error,
-            open_job_text=_open_job_text(job) if job is not None else "",
+            open_job_text=open_job_text(job) if job is not None else "",
             source_trouble_text=source.trouble_text,
             has_points=machine.point is not None,
             has_common_point=machine.quote is None or machine.quote.has_common_point,
@@ -287,10 +287,3 @@ def _open_jobs(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Job]:
         state__in=OPEN,
     ).exclude(kind="snapshot")
     return {job.subject_id: job for job in found}
-
-
-def _open_job_text(job: Job) -> str:
-    return (
-        f"{job.title} of {job.subject_name}, started by {job.requested_by_name}, is still "
-        "running. Wait until it has finished."
-    )

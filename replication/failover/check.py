@@ -21,7 +21,7 @@ from protected_machines.models import RecoveryPoint, VCenter
 from protected_machines.points.proofs import get_manifest
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
-from replication.drafts import refusal_of
+from replication.drafts import open_job_text, refusal_of
 from replication.errors import FailoverRefused
 from replication.failover import policy
 from replication.failover.destination import PlacementQuestion, Survey, survey_vcenter
@@ -147,7 +147,7 @@ class FailoverFacts:
             has_agent_certificate=bool(machine.agent_certificate_pem),
             newest_taken_at=points[0].taken_at if points else None,
             behind_points=row.behind_points,
-            open_job_text="" if job is None else _open_job_text(job, machine.name),
+            open_job_text="" if job is None else open_job_text(job),
         )
 
     def findings_anywhere(
@@ -288,10 +288,3 @@ def _newest_points(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Rec
     for point in ranked:
         points.setdefault(point.machine_id, []).append(point)
     return points
-
-
-def _open_job_text(job: Job, machine_name: str) -> str:
-    return (
-        f"{job.title} of {machine_name}, started by {job.requested_by_name}, is still "
-        "running. Wait until it has finished."
-    )

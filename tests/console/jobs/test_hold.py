@@ -67,7 +67,7 @@ def test_a_job_that_was_being_undone_says_what_it_would_undo(
         restore()
     assert hold_if_restored()
     page = admin_client.get(job.get_absolute_url()).content.decode()
-    assert "It would undo, one after the other: “Pack the parcel”, “Make a box”." in page
+    assert "Released, it would undo, one after the other: “Pack the parcel”, “Make a box”." in page
 
 
 def test_a_released_job_continues_where_the_backup_left_it(
