@@ -42,6 +42,9 @@ def lab() -> Iterator[Lab]:
 def test_a_machine_runs_at_the_dr_site_and_at_its_own_again(
     lab: Lab, open_console: OpenConsole, tmp_path: Path
 ) -> None:
+    # Ready means that a disaster in this very moment could be failed over.
+    words = ("fail_over", "Headquarters", "--machine", MACHINE, "--check")
+    lab.command("manage.py", *words, site="target")
     headquarters = open_console("source")
     sent_id = headquarters.force_a_snapshot(MACHINE)
     wait_until(
