@@ -1,12 +1,14 @@
 """Whether this core's database is older than the world, because it was restored from a backup.
 
-A number rises with every change that a restored database must not undo. It is kept twice: in the
-database, and in a file beside the core's identity that no backup of the database holds. If the file
-is ahead, the database was restored, and its open jobs describe a world that has moved on: they are
-held until a person has looked at each.
+A number rises with every event of a job. It is kept twice: in the database, and in a file beside
+the core's identity that no backup of the database holds. If the file is ahead, the database was
+restored, and its open jobs describe a world that has moved on: they are held until a person has
+looked at each.
 
 The file is written after the commit and without a sync. After a power cut it may be behind, which
-harms nothing: only a file that is ahead means something.
+harms nothing: only a file that is ahead means something. SQLite does not sync each commit either
+and may lose the last ones then. If the file kept them, jobs are held though nobody restored
+anything; the database is older than the world all the same.
 """
 
 import fcntl
@@ -28,7 +30,7 @@ _DIGITS = 20
 
 
 def advance() -> None:
-    """Record a change that a restored database must not undo. Call it in the change's transaction.
+    """Raise the number. Call it in the transaction of what a restored database must not undo.
 
     Raises:
         DatabaseRestored: the database was restored from a backup, and its jobs are not held yet.

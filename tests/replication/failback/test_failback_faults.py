@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -38,6 +37,7 @@ from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.places.guests import Guests
 from tests.places.link import Link
 from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.waiting import wait_until
 from tests.replication.failback.failbacks import (
     FailedOver,
     before,
@@ -390,11 +390,8 @@ def test_a_cancel_in_mid_restore_stops_the_source_s_job(
     cancel_job(job, None)
     run_until_done(job, limit_seconds=30)
     assert job.is_cancelled
-    deadline = time.monotonic() + 20
     states = "SELECT state FROM jobs_job WHERE kind = 'restore_disks'"
-    while source.rows(states) != [("failed",)]:
-        assert time.monotonic() < deadline, source.rows(states)
-        time.sleep(0.1)
+    wait_until(lambda: source.rows(states) == [("failed",)], "the source core's job to be undone")
     assert_as_before(failed_over, guests)
 
 
