@@ -239,9 +239,9 @@ def _make_claimable(job: Job, clock: JumpingClock) -> None:
         clock.skip(rescue.LONGEST_RESEND_SECONDS)
         row = rescue.OpenJob(job.id, job.lease_until, job.wake_at, job.sent_at, job.send_count)
         assert rescue.due_wake_ups([row], clock()), "the rescuer would not wake the job"
-    elif job.wake_at is not None and job.wake_at > clock():
+    elif job.wake_at is not None and (seconds := (job.wake_at - clock()).total_seconds()) > 0:
         if job.steps.filter(state=StepState.WAITING).exists():
-            time.sleep(min(_WORLD_WAIT_SECONDS, (job.wake_at - clock()).total_seconds()))
+            time.sleep(min(_WORLD_WAIT_SECONDS, seconds))
             Job.objects.filter(id=job.id).update(wake_at=None)
         else:
             clock.skip_to(job.wake_at)
