@@ -8,11 +8,14 @@ from .errors import StoreBusy
 from .folders import WriterLock, is_being_written, is_replica, remove_folder
 from .inventory import Inventory, find_culprits
 from .manifest import Manifest
-from .proof import Fault, Progress, Report, prove_files
+from .proof import Fault, NeedsContent, Progress, Report, every_point, prove_files
 
 
 def check(
-    inventory: Inventory, progress: Progress | None = None, machine_id: str | None = None
+    inventory: Inventory,
+    progress: Progress | None = None,
+    machine_id: str | None = None,
+    needs_content: NeedsContent = every_point,
 ) -> Report:
     """Read every point of all machines or of one, and report; changes nothing."""
     machine_ids = inventory.machine_ids() if machine_id is None else [machine_id]
@@ -26,7 +29,7 @@ def check(
         points += [point for _, point in readable]
         findings += damaged
         leftovers += _leftovers(inventory, each_id)
-    findings += prove_files(pairs, progress)
+    findings += prove_files(pairs, progress, needs_content)
     bad = {finding.point_id for finding in findings}
     culprits = find_culprits(points, bad)
     findings += _missing_parents(points, bad)

@@ -18,7 +18,8 @@ from .errors import DiskMissing, ManifestDamaged
 from .vmdk.layout import CAPACITY_LIMIT_BYTES, FILE_LIMIT_SECTORS, SECTOR_BYTES
 
 MANIFEST_FILE: Final = "manifest.json"
-FORMAT: Final = 1
+# Format 1 has no content digests: points taken before 0.2.
+_FORMATS: Final = (1, 2)
 BASE_IMAGE: Final = "base_image"
 INCREMENTAL: Final = "incremental"
 MANIFEST_LIMIT_BYTES: Final = 64 << 20
@@ -37,6 +38,7 @@ class DiskEntry:
     key: a stable identity, which links the disks of successive points.
     range_digests: one for each `range_bytes` of the file; the last range may be shorter.
     parent: point id and disk number of the disk that this file is a delta of.
+    content_digest: of the file's grains, inflated; none for a point of format 1.
     """
 
     number: int
@@ -49,6 +51,7 @@ class DiskEntry:
     range_digests: tuple[str, ...]
     cid: str
     parent: tuple[str, int] | None = None
+    content_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the content of the file; equal manifests give equal bytes."""
-        whole = {"format": FORMAT, "digest": self.digest, **self._fields()}
+        whole = {"format": self._format, "digest": self.digest, **self._fields()}
         return json.dumps(whole, indent=1, ensure_ascii=True, allow_nan=False).encode() + b"\n"
 
     @classmethod
@@ -119,8 +122,8 @@ class Manifest:
             whole = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ManifestDamaged(f"The manifest is not JSON: {error}") from error
-        if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-            raise ManifestDamaged(f"The manifest does not have format {FORMAT}")
+        if not isinstance(whole, dict) or whole.get("format") not in _FORMATS:
+            raise ManifestDamaged(f"The manifest does not have format {_FORMATS[-1]} or earlier")
         try:
             manifest = _parse(whole)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -130,6 +133,10 @@ class Manifest:
         if manifest.to_bytes() != data or manifest.sealed().digest != manifest.digest:
             raise ManifestDamaged("The manifest does not match its digest")
         return manifest
+
+    @property
+    def _format(self) -> int:
+        return 2 if any(disk.content_digest for disk in self.disks) else 1
 
     def _fields(self) -> dict[str, Any]:
         return {
@@ -145,22 +152,25 @@ class Manifest:
             "owner_core_name": self.owner_core_name,
             "ownership_epoch": self.ownership_epoch,
             "description": self.description,
-            "disks": [
-                {
-                    "number": disk.number,
-                    "key": disk.key,
-                    "capacity_bytes": disk.capacity_bytes,
-                    "file": disk.file,
-                    "file_bytes": disk.file_bytes,
-                    "digest": disk.digest,
-                    "cid": disk.cid,
-                    "parent": list(disk.parent) if disk.parent else None,
-                    "range_bytes": disk.range_bytes,
-                    "range_digests": list(disk.range_digests),
-                }
-                for disk in self.disks
-            ],
+            "disks": [_disk_fields(disk) for disk in self.disks],
         }
+
+
+def _disk_fields(disk: DiskEntry) -> dict[str, Any]:
+    content = {"content_digest": disk.content_digest} if disk.content_digest else {}
+    return {
+        "number": disk.number,
+        "key": disk.key,
+        "capacity_bytes": disk.capacity_bytes,
+        "file": disk.file,
+        "file_bytes": disk.file_bytes,
+        "digest": disk.digest,
+        **content,
+        "cid": disk.cid,
+        "parent": list(disk.parent) if disk.parent else None,
+        "range_bytes": disk.range_bytes,
+        "range_digests": list(disk.range_digests),
+    }
 
 
 def disk_file_name(number: int) -> str:
@@ -253,6 +263,7 @@ def _parse_disk(disk: dict[str, Any]) -> DiskEntry:
         range_digests=tuple(_hex(digest) for digest in disk["range_digests"]),
         cid=disk["cid"],
         parent=None if parent is None else (check_id(parent[0]), _number(parent[1])),
+        content_digest=_hex(disk["content_digest"]) if "content_digest" in disk else None,
     )
     if entry.file != disk_file_name(entry.number) or not _HEX_CID.fullmatch(entry.cid):
         raise ValueError(f"file or cid of disk {entry.number}")

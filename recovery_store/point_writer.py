@@ -45,6 +45,7 @@ from .manifest import (
     disk_file_name,
     range_bytes_for,
 )
+from .vmdk.contents import content_entry
 from .vmdk.imaging import DIGEST_BYTES, ZERO_DIGEST
 from .vmdk.layout import ENTRY_ABSENT, ENTRY_ZERO, GRAINS_PER_TABLE, TABLE_BYTES
 from .vmdk.reader import FilePool, StreamFile
@@ -313,7 +314,7 @@ class PointWriter:
                 f" digest {disk.digests.whole()} arrived, {length_bytes} bytes with digest"
                 f" {digest_hex} were sent"
             )
-        _check_grain_digests(disk)
+        content_digest = _check_grain_digests(disk)
         entry = DiskEntry(
             number=number,
             key=disk.key,
@@ -325,6 +326,7 @@ class PointWriter:
             range_digests=disk.digests.ranges(),
             cid=disk.cid,
             parent=(disk.parent[0].point_id, disk.parent[1].number) if disk.parent else None,
+            content_digest=content_digest,
         )
         with self._naming_faults(f"writing disk {number} of recovery point {self.point_id}"):
             os.fsync(disk.fd)
@@ -478,12 +480,13 @@ def file_hint(manifest: Manifest, disk: DiskEntry) -> str:
     return f"../{manifest.folder_name}/{disk.file}"
 
 
-def _check_grain_digests(disk: _DiskBeingWritten) -> None:
-    """Reject grain digests that contradict the grains: a later incremental would lose data.
+def _check_grain_digests(disk: _DiskBeingWritten) -> str:
+    """Reject grain digests that contradict the tables: a later incremental would lose data.
 
     A grain with a changed digest must be in the stream, and a grain with data must not have the
-    digest of zeros.
+    digest of zeros. Returns the digest that the file's grains must have when they are inflated.
     """
+    content = blake3()
     with FilePool() as pool:
         file = StreamFile(disk.path, pool)
         unseen = set(file.table_numbers)
@@ -499,11 +502,23 @@ def _check_grain_digests(disk: _DiskBeingWritten) -> None:
                         raise _digests_lie(disk, table_number * GRAINS_PER_TABLE)
                     continue
                 unseen.discard(table_number)
-                slot = _find_lie(file.table(sector), table_now, table_before)
+                entries = file.table(sector)
+                first_grain = table_number * GRAINS_PER_TABLE
+                slot = _find_lie(entries, table_now, table_before)
                 if slot is not None:
-                    raise _digests_lie(disk, table_number * GRAINS_PER_TABLE + slot)
+                    raise _digests_lie(disk, first_grain + slot)
+                content.update(_content_entries(entries, table_now, first_grain))
         if unseen:
             raise _digests_lie(disk, min(unseen) * GRAINS_PER_TABLE)
+    return content.hexdigest()
+
+
+def _content_entries(entries: Sequence[int], digests: bytes, first_grain: int) -> bytes:
+    return b"".join(
+        content_entry(first_grain + slot, digests[slot * DIGEST_BYTES : (slot + 1) * DIGEST_BYTES])
+        for slot, sector in enumerate(entries)
+        if sector > ENTRY_ZERO
+    )
 
 
 def _find_lie(entries: Sequence[int], now: bytes, before: bytes) -> int | None:

@@ -13,11 +13,26 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from .errors import VmdkDamaged
 from .manifest import DiskEntry, Manifest
+from .vmdk.contents import ContentReader
 
 # Buffers that fit into a core's own cache are read and digested fastest.
 _READ_BYTES = 256 << 10
+_CONTENT_READ_BYTES = 1 << 20
 Progress = Callable[[int, int], object]
+# Whether the grains of the point with that id have to be inflated too.
+NeedsContent = Callable[[str], bool]
+
+
+def every_point(point_id: str) -> bool:
+    """Inflate the grains of every point that is read."""
+    return True
+
+
+def no_point(point_id: str) -> bool:
+    """Inflate nothing: what is read was proven before, or is inflated when it is used."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -84,16 +99,24 @@ class _Counter:
 
 
 def prove_files(
-    points: Sequence[tuple[Path, Manifest]], progress: Progress | None = None, threads: int = 2
+    points: Sequence[tuple[Path, Manifest]],
+    progress: Progress | None = None,
+    needs_content: NeedsContent = every_point,
+    threads: int = 2,
 ) -> list[Fault]:
-    """Read every file of those points and compare each range with its digest."""
+    """Read every file of those points and compare each range with its digest.
+
+    needs_content: of which points to inflate each grain too, and compare it with its digest.
+    """
     work = [(folder, manifest, disk) for folder, manifest in points for disk in manifest.disks]
     counter = _Counter(sum(disk.file_bytes for _, _, disk in work), progress)
     findings: list[Fault] = []
     with ThreadPoolExecutor(threads, thread_name_prefix="prove") as pool:
         try:
             for folder, manifest, disk in work:
-                findings += _prove_file(pool, threads, folder / disk.file, manifest, disk, counter)
+                read = _read_content if needs_content(manifest.point_id) else _read_ranges
+                path = folder / disk.file
+                findings += _prove_file(pool, threads, path, manifest, disk, counter, read)
         finally:
             counter.is_cancelled = True
     counter.tell()
@@ -107,6 +130,7 @@ def _prove_file(
     manifest: Manifest,
     disk: DiskEntry,
     counter: _Counter,
+    read: "_Read",
 ) -> list[Fault]:
     def finding(code: str, what: str) -> Fault:
         return Fault(
@@ -129,13 +153,10 @@ def _prove_file(
         length_bytes = os.fstat(fd).st_size
         if length_bytes != disk.file_bytes:
             return [finding("damaged", f"{length_bytes} bytes long, expected {disk.file_bytes}")]
-        futures = [
-            pool.submit(_bad_ranges, fd, disk, first, threads, counter) for first in range(threads)
-        ]
-        bad: list[int] = []
-        for future in futures:
-            bad += future.result()
-            counter.tell()
+        bad = read(pool, threads, fd, disk, counter)
+    except VmdkDamaged as error:
+        what = f"its digests match, but it cannot be restored: {error}"
+        return [finding("damaged", what)]
     except OSError as error:
         return [finding("damaged", f"the file cannot be read: {error.strerror}")]
     finally:
@@ -149,6 +170,62 @@ def _prove_file(
             f" their digests, the first at byte {min(bad) * disk.range_bytes}",
         )
     ]
+
+
+_Read = Callable[[ThreadPoolExecutor, int, int, DiskEntry, _Counter], list[int]]
+
+
+def _read_ranges(
+    pool: ThreadPoolExecutor, threads: int, fd: int, disk: DiskEntry, counter: _Counter
+) -> list[int]:
+    """Check every range; return those that do not match their digests."""
+    futures = [
+        pool.submit(_bad_ranges, fd, disk, first, threads, counter) for first in range(threads)
+    ]
+    bad: list[int] = []
+    for future in futures:
+        bad += future.result()
+        counter.tell()
+    return bad
+
+
+def _read_content(
+    pool: ThreadPoolExecutor, threads: int, fd: int, disk: DiskEntry, counter: _Counter
+) -> list[int]:
+    """Check every range, and inflate every grain, in one pass; return the bad ranges.
+
+    Raises:
+        VmdkDamaged: the ranges are good, but a grain does not inflate or has other content.
+    """
+    content = ContentReader(pool)
+    bad = []
+    for number, expected in enumerate(disk.range_digests):
+        digest = blake3()
+        start = number * disk.range_bytes
+        end = min(start + disk.range_bytes, disk.file_bytes)
+        while start < end and (data := os.pread(fd, min(_CONTENT_READ_BYTES, end - start), start)):
+            digest.update(data)
+            content.feed(data)
+            start += len(data)
+            counter.add(len(data))
+            counter.tell()
+        if digest.hexdigest() != expected:
+            bad.append(number)
+            content.stop(VmdkDamaged("a range does not match its digest"))
+    if not bad:
+        check_content(content, disk)
+    return bad
+
+
+def check_content(content: ContentReader, disk: DiskEntry) -> None:
+    """Compare the content of a file that was fed completely with its digest.
+
+    Raises:
+        VmdkDamaged: a grain does not inflate, or the grains have other content.
+    """
+    digest = content.hexdigest()
+    if disk.content_digest not in (None, digest):
+        raise VmdkDamaged("its grains inflate to other content than the machine had")
 
 
 def _bad_ranges(fd: int, disk: DiskEntry, first: int, step: int, counter: _Counter) -> list[int]:

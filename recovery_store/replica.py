@@ -1,18 +1,27 @@
 """Receive a recovery point from another core in slices, resumable after any interruption.
 
 Every range is verified as soon as it is complete, so damage in transit costs one range. `commit`
-verifies all of it again, and that every file is a valid VMDK stream, before the point exists.
+verifies all of it again, that every file is a valid VMDK stream, and that every grain inflates to
+what its digest says, before the point exists: an arrived point is proven.
 """
 
 import logging
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from blake3 import blake3
 
-from .errors import OffsetDiffers, ReplicaDamaged, ReplicaRefused, StoreBusy, StreamRefused
+from .errors import (
+    OffsetDiffers,
+    ReplicaDamaged,
+    ReplicaRefused,
+    StoreBusy,
+    StreamRefused,
+    VmdkDamaged,
+)
 from .folders import (
     WriterLock,
     ensure_folder,
@@ -26,7 +35,8 @@ from .folders import (
 )
 from .manifest import MANIFEST_FILE, DiskEntry, Manifest
 from .point_writer import StoreAccess, file_hint, put_in_place
-from .proof import digest_range
+from .proof import check_content, digest_range
+from .vmdk.contents import ContentReader
 from .vmdk.validator import StreamValidator
 
 log = logging.getLogger(__name__)
@@ -118,7 +128,7 @@ class Replica:
 
         Raises:
             ReplicaDamaged: a file does not match its digest; the damaged part is dropped, so that
-                the sender can resume there.
+                the sender can resume there. Or a grain does not: the sender's own is damaged.
             ReplicaRefused: a file is incomplete or not the VMDK stream that its manifest says, or
                 the parent was deleted in the meantime.
         """
@@ -128,7 +138,8 @@ class Replica:
         with self._locked(), full_store_named(self._access.root, doing):
             parent = self._load_parent()
             for disk in self.manifest.disks:
-                self._prove(disk, parent)
+                with ThreadPoolExecutor(2, thread_name_prefix="replica") as pool:
+                    self._prove(disk, parent, ContentReader(pool))
                 sync_file(self._folder / disk.file)
             sync_folder(self._folder)
             with machine_lock(self._access.machine_folder):
@@ -193,11 +204,11 @@ class Replica:
             )
         return parent
 
-    def _prove(self, disk: DiskEntry, parent: Manifest | None) -> None:
-        """Read a file once; check its ranges, its digest, and that it is the stream it should be.
+    def _prove(self, disk: DiskEntry, parent: Manifest | None, content: ContentReader) -> None:
+        """Read a file once; check its ranges, its digest, its grains, and that it is a stream.
 
-        Damage is reported as a wrong digest; faults of the stream itself count only if all digests
-        are right.
+        Damage is reported as a wrong digest; faults of the stream itself and of its grains count
+        only if all digests are right.
         """
         path = self._folder / disk.file
         have_bytes = self.offset_bytes(disk.file)
@@ -218,6 +229,7 @@ class Replica:
                     part.update(data)
                     whole.update(data)
                     judge.feed(data)
+                    content.feed(data)
                 if part.hexdigest() != expected:
                     file.truncate(start)
                     raise ReplicaDamaged(
@@ -231,6 +243,13 @@ class Replica:
                 " send it again"
             )
         judge.finish(f"{disk.file} of recovery point {self.manifest.point_id}")
+        try:
+            check_content(content, disk)
+        except VmdkDamaged as error:
+            raise ReplicaDamaged(
+                f"{disk.file} of recovery point {self.manifest.point_id} arrived as it was sent,"
+                f" but cannot be restored: {error}"
+            ) from error
 
     def _disk(self, name: str) -> DiskEntry:
         for disk in self.manifest.disks:

@@ -41,7 +41,16 @@ from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, tabl
 from .inventory import Inventory, points_since, refusal
 from .manifest import DiskEntry, Manifest, check_id
 from .point_writer import PointWriter, StoreAccess, new_draft
-from .proof import Fault, Progress, Proof, Report, prove_files
+from .proof import (
+    Fault,
+    NeedsContent,
+    Progress,
+    Proof,
+    Report,
+    every_point,
+    no_point,
+    prove_files,
+)
 from .replica import Replica
 from .vmdk.descriptor import NO_PARENT
 from .vmdk.disk import MergedDisk
@@ -179,10 +188,17 @@ class Store(Inventory):
 
     # Check
 
-    def prove(self, machine_id: str, point_id: str, progress: Progress | None = None) -> Proof:
+    def prove(
+        self,
+        machine_id: str,
+        point_id: str,
+        progress: Progress | None = None,
+        needs_content: NeedsContent = every_point,
+    ) -> Proof:
         """Verify a point: read every file of its chain and compare it with its digests.
 
         progress(done_bytes, total_bytes): may raise to stop.
+        needs_content: of which points to inflate each grain too, and compare it with its digest.
 
         Raises:
             PointMissing, ChainBroken: see `chain`.
@@ -196,16 +212,23 @@ class Store(Inventory):
         except KeyError as error:
             raise PointMissing(f"Recovery point {error} was deleted in the meantime") from error
         except ChainBroken as error:
-            raise self._with_proven_points(error, machine_id, point_id, progress) from error
-        findings = prove_files(points, progress)
+            raise self._with_proven_points(
+                error, machine_id, point_id, progress, needs_content
+            ) from error
+        findings = prove_files(points, progress, needs_content)
         if findings:
             fault = ChainDamaged("", findings)
-            raise self._with_proven_points(fault, machine_id, point_id, progress)
+            raise self._with_proven_points(fault, machine_id, point_id, progress, needs_content)
         return Proof(tuple(chain), sum(point.stored_bytes for point in chain))
 
-    def check(self, progress: Progress | None = None, machine_id: str | None = None) -> Report:
+    def check(
+        self,
+        progress: Progress | None = None,
+        machine_id: str | None = None,
+        needs_content: NeedsContent = every_point,
+    ) -> Report:
         """Read every point of all machines or of one, and report; changes nothing."""
-        return check(self, progress, machine_id)
+        return check(self, progress, machine_id, needs_content)
 
     def clean(self, report: Report) -> list[Path]:
         """Remove the leftovers named in the report, except those now being written."""
@@ -244,7 +267,8 @@ class Store(Inventory):
     ) -> None:
         """Verify a point and write one of its disks as a full VMDK; a failure leaves nothing.
 
-        Verifying and copying run in parallel; the file gets its name when both are done.
+        Verifying and copying run in parallel; the file gets its name when both are done. Grains are
+        copied as they are: call `prove` first if they have not been inflated yet.
 
         Raises:
             ChainDamaged: see `prove`; also whatever `plan_export` and `ExportPlan.write_to` raise.
@@ -252,7 +276,7 @@ class Store(Inventory):
         try:
             plan = self.plan_export(machine_id, point_id, disk_number)
         except ChainFault as error:
-            raise self._with_proven_points(error, machine_id, point_id, None) from error
+            raise self._with_proven_points(error, machine_id, point_id, None, no_point) from error
         given_up = threading.Event()
 
         def stop_if_given_up(*_: object) -> None:
@@ -260,7 +284,7 @@ class Store(Inventory):
                 raise CancelledError
 
         with plan, ThreadPoolExecutor(1, thread_name_prefix="export") as pool:
-            proof = pool.submit(self.prove, machine_id, point_id, stop_if_given_up)
+            proof = pool.submit(self.prove, machine_id, point_id, stop_if_given_up, no_point)
 
             def tell(done_bytes: int, total_bytes: int) -> None:
                 if proof.done():
@@ -318,10 +342,16 @@ class Store(Inventory):
     # Inside
 
     def _with_proven_points(
-        self, fault: ChainFault, machine_id: str, point_id: str, progress: Progress | None
+        self,
+        fault: ChainFault,
+        machine_id: str,
+        point_id: str,
+        progress: Progress | None,
+        needs_content: NeedsContent,
     ) -> ChainFault:
         """Return the same fault with the machine's points that pass a full check."""
-        good_point_ids = [point.point_id for point in self.check(progress, machine_id).good_points]
+        report = self.check(progress, machine_id, needs_content)
+        good_point_ids = [point.point_id for point in report.good_points]
         text = refusal(point_id, fault.findings, good_point_ids)
         return type(fault)(text, fault.findings, good_point_ids)
 

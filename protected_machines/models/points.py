@@ -42,7 +42,8 @@ class RecoveryPoint(models.Model):
 
     States::
 
-        unproven → proven    (every file of the chain was read and matches its digests)
+        unproven → proven    (every file of the chain matches its digests, and every grain of it
+                              was inflated once and is what the machine had)
         unproven, proven → damaged    (a file of the chain is missing or differs)
         damaged → proven     (it was repaired from a copy, and proven again)
     """
@@ -62,6 +63,7 @@ class RecoveryPoint(models.Model):
     manifest_digest = models.CharField(max_length=64)
 
     state = models.CharField(max_length=32, choices=PointState.choices, default=PointState.UNPROVEN)
+    # Of the last good proof. Once it is set, the grains need not be inflated again.
     proven_at = models.DateTimeField(null=True, blank=True)
     damage_text = models.TextField(blank=True)
     # Whether it is on the main line. If not, the machine continued without it at another site: it
@@ -104,7 +106,7 @@ class RecoveryPoint(models.Model):
         return f"{self.get_kind_display()} of {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
 
     def mark_proven(self, now: datetime | None = None) -> None:
-        """Save that every file of the chain was read and matches."""
+        """Save that every file of the chain was read and matches, and its grains inflate."""
         self._mark(PointState.PROVEN, now or timezone.now(), "")
 
     def mark_damaged(self, damage_text: str) -> None:

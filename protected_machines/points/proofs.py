@@ -1,5 +1,9 @@
 """Prove recovery points by reading them, and record the result in the index.
 
+Every grain of a point is inflated once and compared with its digest; only then is the point proven.
+Afterwards its files need only be compared with their digests, since those are then known to be
+those of files that can be restored.
+
 A whole chain is read before it is used, and at least once a week. In between, the background task
 reads only a new point's own files if everything it builds on was proven recently: a machine's chain
 may be terabytes, its newest incremental megabytes.
@@ -21,7 +25,7 @@ from protected_machines.models import RecoveryPoint
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, ChainDamaged
 from recovery_store.manifest import Manifest
-from recovery_store.proof import prove_files
+from recovery_store.proof import NeedsContent, prove_files
 
 # How long a chain that was proven need not be read again in the background.
 CHAIN_PROOF_HOLDS = timedelta(days=7)
@@ -46,7 +50,9 @@ def prove_whole_chain(
     """
     began_at = timezone.now()
     try:
-        proof = open_store().prove(str(machine_id), str(point_id), on_slice)
+        proof = open_store().prove(
+            str(machine_id), str(point_id), on_slice, _needs_content(machine_id)
+        )
     except (ChainBroken, ChainDamaged) as error:
         record_damage(machine_id, point_id, error, began_at)
         raise
@@ -77,11 +83,18 @@ def prove_lately(
     if not ancestors or proven_lately < len(ancestors):
         return prove_whole_chain(machine_id, point_id, on_slice)
     folder = store.get_folder(str(machine_id), str(point_id))
-    if prove_files([(folder, chain[-1])], on_slice):
+    if prove_files([(folder, chain[-1])], on_slice, _needs_content(machine_id)):
         # Read everything to find out what is still good.
         return prove_whole_chain(machine_id, point_id, on_slice)
     RecoveryPoint.objects.get(pk=point_id).mark_proven()
     return ChainProof(1, is_whole_chain=False)
+
+
+def _needs_content(machine_id: UUID | str) -> NeedsContent:
+    """Return which points of a machine have never been inflated."""
+    inflated = RecoveryPoint.objects.usable().filter(machine_id=machine_id, proven_at__isnull=False)
+    known = {str(point_id) for point_id in inflated.values_list("pk", flat=True)}
+    return lambda point_id: point_id not in known
 
 
 def _record_proof(manifests: tuple[Manifest, ...]) -> None:

@@ -61,6 +61,15 @@ def test_format_comes_first() -> None:
     assert list(json.loads(make_manifest().to_bytes()))[:2] == ["format", "digest"]
 
 
+def test_only_a_manifest_with_content_digests_has_the_new_format() -> None:
+    old, new = make_manifest(), make_manifest(disks=(make_disk(content_digest="01" * 32),))
+    for manifest, number in ((old, 1), (new, 2)):
+        whole = json.loads(manifest.to_bytes())
+        assert whole["format"] == number
+        assert ("content_digest" in whole["disks"][0]) == (number == 2)
+        assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+
+
 def test_every_flipped_byte_is_refused() -> None:
     data = make_manifest().to_bytes()
     for offset in range(len(data)):
@@ -105,6 +114,7 @@ def test_any_bytes_are_refused(data: bytes) -> None:
         {"disks": (make_disk(capacity_bytes=1 << 60),)},
         {"disks": (make_disk(file_bytes=1 << 50),)},
         {"disks": (make_disk(digest="AB" * 32),)},
+        {"disks": (make_disk(content_digest="AB" * 32),)},
         {"disks": (make_disk(range_digests=()),)},
         {"disks": (make_disk(range_bytes=1),)},
         {"disks": (make_disk(cid="1234567"),)},
@@ -147,8 +157,8 @@ def test_what_would_take_all_memory_or_stack_is_refused(data: bytes, why: str) -
 
 
 def test_a_later_format_is_refused_by_its_number() -> None:
-    data = make_manifest().to_bytes().replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(ManifestDamaged, match="not have format 1"):
+    data = make_manifest().to_bytes().replace(b'"format": 1', b'"format": 3')
+    with pytest.raises(ManifestDamaged, match="not have format 2 or earlier"):
         Manifest.from_bytes(data)
 
 

@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from blake3 import blake3
 from django.utils import timezone
 
 from protected_machines.choices import PointKind, PointState
@@ -11,12 +12,16 @@ from protected_machines.errors import PointNotFound
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.index import index_point
 from protected_machines.points.proofs import get_manifest, prove_whole_chain, record_damage
+from protected_machines.points.schedule import prove_points
 from protected_machines.points.taking import choose_parent, remove_recovery_point
 from recovery_store.errors import ChainDamaged
+from recovery_store.importing import new_cid
 from recovery_store.manifest import Manifest
 from recovery_store.store import Store
+from recovery_store.vmdk.imaging import grain_digest
+from recovery_store.vmdk.writer import StreamWriter
 from tests.factories import make_machine, make_recovery_point
-from tests.recovery_store.disks import MIB, disk_path, flip_byte, send_disk
+from tests.recovery_store.disks import MIB, compressed, content, disk_path, flip_byte, send_disk
 
 pytestmark = pytest.mark.django_db
 
@@ -137,3 +142,43 @@ def test_a_point_is_removed_and_found_by_its_own_machine_only(
         remove_recovery_point(machine.pk, point.pk)
         assert store.points(str(machine.pk)) == []
         assert not RecoveryPoint.objects.filter(pk=point.pk).exists()
+
+
+def add_spoilt(store: Store, machine: Machine) -> RecoveryPoint:
+    """Add a point with a grain that was damaged before its file was digested."""
+    middle = len(compressed(7)) // 2
+    spoilt = bytearray(compressed(7))
+    spoilt[middle] ^= 0x10
+    cid, parts = new_cid(), list[bytes]()
+    stream = StreamWriter(parts.append, 4 * MIB, cid)
+    stream.grain(3, bytes(spoilt))
+    stream.finish()
+    file = b"".join(parts)
+    with store.begin_point(
+        str(machine.pk), machine.name, str(uuid.uuid4()), taken_at=timezone.now()
+    ) as writer:
+        writer.begin_disk(0, "serial-0", 4 * MIB, cid, has_parent=False)
+        writer.write(0, file)
+        writer.put_digests(0, 3, grain_digest(content(7)))
+        writer.finish_disk(0, len(file), blake3(file).hexdigest())
+        manifest = writer.commit({"hostname": machine.name}, "crash", "", "", 1)
+    return index_point(machine, manifest)
+
+
+def test_a_point_is_not_proven_before_its_grains_were_inflated(
+    store: Store, machine: Machine
+) -> None:
+    point = add_spoilt(store, machine)
+    assert prove_points() == []
+    point.refresh_from_db()
+    assert (point.state, point.proven_at) == (PointState.DAMAGED, None)
+    assert "cannot be restored: grain 3" in point.damage_text
+
+
+def test_grains_are_inflated_once(store: Store, machine: Machine) -> None:
+    point = add_spoilt(store, machine)
+    point.mark_proven()
+    prove_whole_chain(machine.pk, point.pk)
+    point.mark_damaged("its manifest differs")
+    with pytest.raises(ChainDamaged, match="cannot be restored"):
+        prove_whole_chain(machine.pk, point.pk)
