@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from agent.version import VERSION
 from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.models import Job
-from console.sections import Link, navigation_templates, registered_tabs
+from console.sections import Link, navigation_templates, notices, registered_tabs
 
 _FIRST = (Link("Home", "console:home"),)
 _LAST = (Link("Jobs", "jobs:jobs"), Link("Settings", "console:settings"))
@@ -63,4 +63,5 @@ def frame(request: HttpRequest) -> dict[str, object]:
         "tabs": lambda: tabs(current_path(request)),
         "job_counts": cache(job_counts),
         "navigation_templates": navigation_templates,
+        "notices": notices,
     }

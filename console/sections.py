@@ -49,6 +49,30 @@ _starts: dict[str, Link] = {}
 _navigation_templates: list[str] = []
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What every page shows above its content. `tone` is warn or bad; `code` is stable."""
+
+    tone: str
+    title: str
+    text: str
+    code: str = ""
+
+
+_notices: list[Callable[[], Notice | None]] = []
+
+
+def register_notice(notice: Callable[[], Notice | None]) -> None:
+    """Have every page ask whether there is something to notice. It has to be cheap."""
+    if notice not in _notices:
+        _notices.append(notice)
+
+
+def notices() -> list[Notice]:
+    """Return what every page has to show now."""
+    return [found for ask in _notices if (found := ask()) is not None]
+
+
 def register_tab(link: Link) -> Link:
     """Add a tab to the header, between Home and Jobs."""
     _tabs[link.url_name] = link

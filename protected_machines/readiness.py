@@ -10,6 +10,7 @@ from django.db.models import OuterRef, Subquery
 from console.readiness import Readiness, ReadinessState
 from protected_machines.choices import VM_KINDS, ConnectionState, PointState
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.own_store import store_trouble
 
 # The newest point is late once it is older than this many intervals.
 LATE_AFTER_INTERVALS = 3
@@ -30,6 +31,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
         )
         .defer("agent_certificate_pem", "description")
     )
+    trouble = store_trouble()
     for machine in machines:
         facts: Any = machine
         points = KnownPoints(
@@ -37,28 +39,34 @@ def readiness(now: datetime) -> Iterator[Readiness]:
             newest_state=facts.newest_point_state or "",
             newest_proven_at=facts.newest_proven_at,
             last_proof_at=facts.last_proof_at,
+            store_trouble=trouble,
         )
         yield machine_readiness(machine, points, now)
 
 
 @dataclass(frozen=True)
 class KnownPoints:
-    """What is known about a machine's points."""
+    """What is known about a machine's points. `store_trouble`: why none of them can be read."""
 
     newest_at: datetime | None
     newest_state: str
     newest_proven_at: datetime | None
     last_proof_at: datetime | None
+    store_trouble: str = ""
 
     @property
     def newest_is_damaged(self) -> bool:
         return self.newest_state == PointState.DAMAGED
 
+    @property
+    def has_only_damage(self) -> bool:
+        return self.newest_proven_at is None and self.newest_is_damaged
+
 
 def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> Readiness:
     """Judge one machine by its row and its points. Pure."""
     reasons = tuple(_reasons(machine, points, now))
-    if points.newest_at is None or (points.newest_proven_at is None and points.newest_is_damaged):
+    if points.newest_at is None or points.store_trouble or points.has_only_damage:
         state, headline = ReadinessState.NOT_READY, "Cannot be recovered"
     elif reasons:
         state, headline = ReadinessState.AT_RISK, "Recoverable, but at risk"
@@ -81,6 +89,8 @@ def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> R
 
 
 def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[str]:
+    if points.store_trouble:
+        yield points.store_trouble
     if points.newest_at is None:
         yield "No recovery points have been taken yet."
     elif points.newest_is_damaged:

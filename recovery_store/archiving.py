@@ -116,6 +116,7 @@ def withdraw(store: Store, machine_id: str, point_ids: Collection[str]) -> list[
     Raises:
         StoreBusy: points of that machine are being copied there now.
     """
+    store.check_identity()
     folder = store.root / "machines" / machine_id
     unfinished = folder / "unfinished"
     doing = "removing copied recovery points"
@@ -177,6 +178,7 @@ def _copy(
         for machine_id, chosen in wanted.items()
         for point in _check_source(source, target, machine_id, chosen)
     ]
+    target.check_identity()
     missing = [point for point in points if not _is_there(target, point)]
     total_bytes = sum(point.stored_bytes for point in missing)
     target.check_space(total_bytes, doing)

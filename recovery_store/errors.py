@@ -7,6 +7,7 @@
             StreamRefused       an incoming stream contradicts itself
         SourceUnreadable        a disk image or device cannot be read
         StoreUnusable           the store's folder cannot be read or written
+        StoreMissing            the folder is not the store that it should be
         StoreBusy               another process is writing there now
         StoreFull               no space left, apart from the reserve
         MachineMissing          the store has no such machine, or several with that name
@@ -62,6 +63,10 @@ class SourceUnreadable(StoreError):
 
 class StoreUnusable(StoreError):
     code = "STORE-UNUSABLE"
+
+
+class StoreMissing(StoreError):
+    code = "STORE-MISSING"
 
 
 class StoreBusy(StoreError):

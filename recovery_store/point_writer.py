@@ -82,6 +82,7 @@ class StoreAccess:
     points: Path
     unfinished: Path
     space: Space
+    check_identity: Callable[[], None]
     open_table: Callable[[Manifest, DiskEntry], GrainTable]
     find_folder: Callable[[str], Path | None]
     load_parent: Callable[[], Manifest | None]
@@ -460,7 +461,9 @@ def put_in_place(access: StoreAccess, folder: Path, manifest: Manifest) -> None:
 
     Raises:
         PointExists: a point with that id exists.
+        StoreMissing: the folder is no longer the store that it was at the beginning.
     """
+    access.check_identity()
     if access.find_folder(manifest.point_id) is not None:
         raise PointExists(f"Recovery point {manifest.point_id} is already in the store")
     ensure_folder(access.points)

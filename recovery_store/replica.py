@@ -259,6 +259,7 @@ class Replica:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
+        self._access.check_identity()
         ensure_folder(self._access.unfinished)
         deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:

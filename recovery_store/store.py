@@ -7,7 +7,7 @@ at once; reading needs no lock, since the files of a point never change.
 import json
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import datetime
 from itertools import zip_longest
@@ -69,10 +69,18 @@ class Store(Inventory):
 
     root: created by the first write.
     reserve_bytes: what stays free on the file system; none means 256 MiB, or 2 % of a small one.
+    check_identity: called before anything is written; raises if this is not the expected store.
+        None accepts any folder, as a shell does.
     """
 
-    def __init__(self, root: Path, reserve_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        reserve_bytes: int | None = None,
+        check_identity: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(root)
+        self.check_identity = check_identity or _accept_any_folder
         self._space = Space(self.root, reserve_bytes)
         self._rebuilding = threading.Lock()
 
@@ -100,6 +108,7 @@ class Store(Inventory):
         """
         check_id(machine_id)
         check_id(point_id)
+        self.check_identity()
         if taken_at.tzinfo is None:
             raise ValueError("taken_at has no time zone")
         parent = None
@@ -128,6 +137,7 @@ class Store(Inventory):
             PointExists: a different point with that id is here.
             StoreFull: it does not fit.
         """
+        self.check_identity()
         manifest = Manifest.from_bytes(manifest_bytes)
         if manifest.machine_id != machine_id:
             raise ReplicaRefused(
@@ -153,6 +163,7 @@ class Store(Inventory):
             PointMissing: it has not begun to arrive.
             ManifestDamaged: its manifest is damaged here; begin it again.
         """
+        self.check_identity()
         manifest = self.find_arriving(machine_id, point_id)
         is_complete = manifest is None
         if manifest is None:
@@ -174,6 +185,7 @@ class Store(Inventory):
             PointMissing: the store has no such point.
             PointInUse: it has a child, which may still be being written.
         """
+        self.check_identity()
         folder = self.get_folder(machine_id, point_id)
         access = self._access(machine_id, None)
         ensure_folder(access.unfinished)
@@ -373,6 +385,7 @@ class Store(Inventory):
             points=machine_folder / "points",
             unfinished=machine_folder / "unfinished",
             space=self._space,
+            check_identity=self.check_identity,
             open_table=self._open_table,
             find_folder=lambda point_id: self.folders(machine_id).get(point_id),
             load_parent=load_parent,
@@ -445,6 +458,10 @@ class Store(Inventory):
             raise PointInUse(
                 f"Recovery point {point_id} cannot be deleted: {', '.join(children)} needs it"
             )
+
+
+def _accept_any_folder() -> None:
+    pass
 
 
 def _disk_layers(chain: Sequence[Manifest], disk_number: int) -> list[_DiskLayer]:

@@ -100,6 +100,16 @@ def new_generation() -> None:
     Path(_home, "generation").unlink(missing_ok=True)
 
 
+@pytest.fixture(autouse=True)
+def known_store() -> None:
+    """Each test has a core that has written to its store before."""
+    from protected_machines.own_store import adopt_store
+
+    home = Path(_home)
+    if not all((home / folder / "store.json").exists() for folder in ("identity", "store")):
+        adopt_store()
+
+
 @pytest.fixture
 def core_home() -> Path:
     """The UNDERSTUDY_HOME of this test run."""

@@ -91,6 +91,7 @@ def reindex_store(store: Store) -> ReindexReport:
     for point_id, machine_id in RecoveryPoint.objects.values_list("pk", "machine_id"):
         known.setdefault(str(machine_id), set()).add(str(point_id))
     try:
+        store.check_identity()
         on_disk = set(store.machine_ids())
     except (OSError, StoreError) as error:
         report.unreadable.append(f"the store cannot be read: {error}")

@@ -22,6 +22,7 @@ from console.jobs.report import SILENCE, Report, at_each_slice
 from protected_machines.choices import PointState
 from protected_machines.errors import PointNotFound
 from protected_machines.models import RecoveryPoint
+from protected_machines.own_store import check_own_store
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, ChainDamaged
 from recovery_store.manifest import Manifest
@@ -127,7 +128,9 @@ def get_manifest(machine_id: UUID | str, point_id: UUID | str) -> Manifest:
 
     Raises:
         PointNotFound: the store does not hold it.
+        StoreMissing: the folder is not this core's store; says where it is expected.
     """
+    check_own_store()
     manifest = open_store().find_point(str(machine_id), str(point_id))
     if manifest is None:
         raise PointNotFound(

@@ -1,6 +1,5 @@
 """Fixtures of this room's tests: a store, a real agent process, a real vcsim."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from protected_machines.models import Machine, VCenter
 from protected_machines.points.store import open_store
 from recovery_store.store import Store
 from tests.places.agent import CODE, MIB, RESCUE_CODE, RunningAgent
+from tests.places.own_store import empty_store
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def admin_user(db: None) -> User:
 @pytest.fixture
 def store(core_home: Path) -> Iterator[Store]:
     """This core's store, empty before and after."""
-    shutil.rmtree(core_home / "store", ignore_errors=True)
+    empty_store(core_home)
     yield open_store()
-    shutil.rmtree(core_home / "store", ignore_errors=True)
+    empty_store(core_home)
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def vcenter(db: None, vcsim: Vcsim) -> VCenter:
 
 @pytest.fixture
 def files(store: Store) -> Callable[[], set[str]]:
-    """The files in the store by relative path, without digest caches and locks."""
+    """The files of points in the store by relative path, without digest caches and locks."""
 
     def look() -> set[str]:
         return {
             str(path.relative_to(store.root))
-            for path in store.root.rglob("*")
+            for path in store.root.rglob("machines/**/*")
             if path.is_file() and path.suffix in (".vmdk", ".json")
         }
 

@@ -1,6 +1,5 @@
 """Places of these tests: a second core that runs, an agent, a store, a vSphere with guests."""
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.browser import chromium, page_of
 from tests.factories import make_vcenter
 from tests.places.agent import CODE, MIB, RESCUE_CODE, RunningAgent
 from tests.places.guests import Guests
+from tests.places.own_store import empty_store
 from tests.places.peer_core import ADMINISTRATOR, PeerCore
 from tests.places.ports import free_port
 from tests.replication.rows import hand_over, make_replicated
@@ -60,9 +60,9 @@ def signed_in(admin: User) -> Client:
 @pytest.fixture
 def store(core_home: Path) -> Iterator[Store]:
     """This core's store, empty before and after."""
-    shutil.rmtree(core_home / "store", ignore_errors=True)
+    empty_store(core_home)
     yield open_store()
-    shutil.rmtree(core_home / "store", ignore_errors=True)
+    empty_store(core_home)
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def peer(running_peer: PeerCore) -> PeerCore:
     assert running_peer.worker is not None
     assert running_peer.worker.poll() is None, running_peer.home / "worker.log"
     running_peer.forget_everything()
-    shutil.rmtree(running_peer.home / "store", ignore_errors=True)
+    empty_store(running_peer.home)
     return running_peer
 
 

@@ -54,12 +54,12 @@ def make_archived(folder: Path, name: str = "db-01") -> Archived:
 def forget(machine_id: uuid.UUID) -> None:
     """Leave this core as one that never knew the machine."""
     Machine.objects.filter(pk=machine_id).delete()
-    shutil.rmtree(open_store().root)
+    shutil.rmtree(open_store().root / "machines")
 
 
 def files_below(folder: Path) -> set[str]:
-    """Return the files there by relative path, without locks and empty folders."""
-    files = (path for path in folder.rglob("*") if path.suffix in (".vmdk", ".json"))
+    """Return the files of points there by relative path, without locks and empty folders."""
+    files = (path for path in folder.rglob("machines/**/*") if path.suffix in (".vmdk", ".json"))
     return {str(path.relative_to(folder)) for path in files}
 
 
