@@ -213,6 +213,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 120.0,
         "options": {"queue": "transfer", "expires": 60},
     },
+    "protected_machines.expire_unfinished": {
+        "task": "protected_machines.expire_unfinished",
+        "schedule": 3600.0,
+        "options": {"queue": "transfer", "expires": 3600},
+    },
     "replication.start_due_replications": {
         "task": "replication.start_due_replications",
         "schedule": 10.0,

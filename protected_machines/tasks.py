@@ -80,6 +80,16 @@ def prove_points() -> None:
 
 
 @shared_task(
+    name="protected_machines.expire_unfinished",
+    ignore_result=True,
+    soft_time_limit=600,
+    time_limit=660,
+)
+def expire_unfinished() -> None:
+    schedule.expire_unfinished()
+
+
+@shared_task(
     name="protected_machines.reindex_store",
     ignore_result=True,
     soft_time_limit=600,

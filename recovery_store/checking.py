@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from .errors import StoreBusy
+from .errors import StoreBusy, StoreError
 from .folders import WriterLock, is_being_written, is_replica, remove_folder
 from .inventory import Inventory, find_culprits
 from .manifest import Manifest
@@ -52,6 +54,56 @@ def clean(report: Report) -> list[Path]:
         with suppress(StoreBusy), WriterLock(path.parent, path.name):
             remove_folder(path)
             removed.append(path)
+    return removed
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A point that is half here: arriving, being written, or left by a process that died.
+
+    announced_bytes: what its manifest says that it will take; 0 if that cannot be read.
+    changed_at: when something last arrived.
+    """
+
+    path: Path
+    announced_bytes: int
+    changed_at: datetime
+
+
+def unfinished(inventory: Inventory, machine_id: str) -> list[Unfinished]:
+    """Return what is half here of a machine; changes nothing."""
+    found = []
+    for path in sorted((inventory.root / "machines" / machine_id).glob("unfinished/*")):
+        if not path.is_dir():
+            continue
+        point_id = path.name[-36:]
+        manifest = None
+        with suppress(StoreError):
+            manifest = inventory.find_arriving(machine_id, point_id)
+        with suppress(FileNotFoundError):  # finished meanwhile
+            seconds = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+            found.append(
+                Unfinished(
+                    path,
+                    manifest.stored_bytes if manifest is not None else 0,
+                    datetime.fromtimestamp(seconds, UTC),
+                )
+            )
+    return found
+
+
+def expire(inventory: Inventory, machine_id: str, before: datetime) -> list[Path]:
+    """Remove what is half here of a machine and to which nothing was added since then.
+
+    What is being written now stays, whatever its age.
+    """
+    removed = []
+    for each in unfinished(inventory, machine_id):
+        if each.changed_at >= before:
+            continue
+        with suppress(StoreBusy), WriterLock(each.path.parent, each.path.name):
+            remove_folder(each.path)
+            removed.append(each.path)
     return removed
 
 

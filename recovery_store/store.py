@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from .checking import check, clean
+from .checking import check, clean, expire, unfinished
 from .errors import (
     ChainBroken,
     ChainDamaged,
@@ -35,6 +35,7 @@ from .folders import (
     held_parents,
     machine_lock,
     remove_folder,
+    replica_name,
     sync_folder,
 )
 from .grain_table import GrainTable, TableOwner, TableUnfit, rebuild_table, table_file_name
@@ -245,6 +246,19 @@ class Store(Inventory):
     def clean(self, report: Report) -> list[Path]:
         """Remove the leftovers named in the report, except those now being written."""
         return clean(report)
+
+    def announced_bytes(self, machine_id: str, except_point_id: str = "") -> int:
+        """Return what the points of a machine that are arriving will take, but for one."""
+        return sum(
+            each.announced_bytes
+            for each in unfinished(self, machine_id)
+            if each.path.name != replica_name(except_point_id)
+        )
+
+    def expire(self, machine_id: str, before: datetime) -> list[Path]:
+        """Remove points of a machine that are half here and grew no more since then."""
+        self.check_identity()
+        return expire(self, machine_id, before)
 
     # Use
 

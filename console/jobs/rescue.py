@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
+from console.isolation import each_alone
 from console.jobs.hold import hold_if_restored
 from console.jobs.models import Job
 from console.jobs.wake import send_wake_up
@@ -74,11 +75,17 @@ def rescue_stale_jobs() -> int:
         "id", "lease_until", "wake_at", "sent_at", "send_count"
     )
     wake_ups = due_wake_ups((OpenJob(*row) for row in rows), now)
-    for wake_up in wake_ups:
+    is_broker_there = True
+
+    def wake(wake_up: WakeUp) -> None:
+        nonlocal is_broker_there
+        if not is_broker_there:
+            return
         job = Job.objects.get(id=wake_up.job_id)
         # Before sending, so that it cannot overwrite what a quick worker writes.
         Job.objects.filter(id=job.id).update(sent_at=now, send_count=F("send_count") + 1)
         logger.info("job woken job=%s kind=%s because=%s", job.id, job.kind, wake_up.reason)
-        if not send_wake_up(job):
-            break
+        is_broker_there = send_wake_up(job)
+
+    each_alone(wake_ups, wake, "rescue_stale_jobs")
     return len(wake_ups)

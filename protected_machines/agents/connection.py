@@ -20,6 +20,7 @@ from agent.errors import (
     AgentUnreachable,
 )
 from console.identity import this_core
+from console.isolation import alone, each_alone
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine
 
@@ -171,8 +172,7 @@ def refresh_connections(now: datetime | None = None) -> int:
         ),
     )
     if connection.in_atomic_block or len(machines) < 2:
-        for machine in machines:
-            refresh_connection(machine)
+        each_alone(machines, refresh_connection, "refresh_connections")
         return len(machines)
     with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
         list(pool.map(_refresh_in_thread, machines))
@@ -181,7 +181,7 @@ def refresh_connections(now: datetime | None = None) -> int:
 
 def _refresh_in_thread(machine: Machine) -> None:
     try:
-        refresh_connection(machine)
+        alone(machine, refresh_connection, "refresh_connections")
     finally:
         close_old_connections()
         connection.close()

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from console.identity import this_core
+from console.isolation import each_alone
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.errors import PointForeign, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
@@ -100,12 +101,14 @@ def reindex_store(store: Store) -> ReindexReport:
         # If points are known but the folder is empty, the store is probably not mounted.
         report.unreadable.append("the store is empty, although points are known")
         return report
-    for each_id in sorted(on_disk | known.keys()):
+
+    def compare(machine_id: str) -> None:
         try:
-            _reindex_machine(store, each_id, known.get(each_id, set()), report)
+            _reindex_machine(store, machine_id, known.get(machine_id, set()), report)
         except (ValueError, ProtectedMachinesError) as error:
-            # One machine's fault is no reason to leave out the others.
-            report.unreadable.append(f"machine {each_id} cannot be indexed: {error}")
+            report.unreadable.append(f"machine {machine_id} cannot be indexed: {error}")
+
+    each_alone(sorted(on_disk | known.keys()), compare, "reindex_store")
     if report.indexed or report.missing or report.unreadable:
         logger.warning(
             "reindex store indexed=%s missing=%s unreadable=%s",

@@ -3,13 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from console.isolation import each_alone
 from console.jobs.acts import start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -18,6 +20,7 @@ from protected_machines.choices import PointKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import policy
 from protected_machines.points.proofs import prove_lately
+from protected_machines.points.store import open_store
 from protected_machines.points.workflow import SnapshotParams
 from recovery_store.errors import StoreError
 
@@ -27,13 +30,21 @@ logger = logging.getLogger(__name__)
 PROVE_SECONDS_PER_RUN = 60
 POINTS_READ = 2000
 KEEP_ALIVE_SECONDS = 10
+# A source core that was off for longer than this begins the point that it was sending again.
+UNFINISHED_KEPT = timedelta(days=7)
 
 
 def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
     """Start a snapshot job for every machine whose snapshot is due; return those machines."""
     now = now or timezone.now()
-    started = []
-    for machine_id in policy.due_machines(_schedule_facts(), now):
+    started: list[UUID] = []
+    due: list[policy.ScheduleFacts] = []
+
+    def judge(facts: policy.ScheduleFacts) -> None:
+        if policy.is_snapshot_due(facts, now):
+            due.append(facts)
+
+    def start(machine_id: UUID) -> None:
         machine = Machine.objects.get(pk=machine_id)
         kind = PointKind.INCREMENTAL if machine.points.exists() else PointKind.BASE_IMAGE
         Machine.objects.filter(pk=machine_id).update(snapshot_tried_at=now)
@@ -41,8 +52,11 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
             start_job("snapshot", machine.pk, machine.name, SnapshotParams(kind=kind))
         except JobConflict as error:
             logger.info("snapshot not started machine_id=%s reason=%s", machine_id, error)
-            continue
+            return
         started.append(machine_id)
+
+    each_alone(_schedule_facts(), judge, "start_due_snapshots")
+    each_alone(policy.due_machines(due, now), start, "start_due_snapshots")
     return started
 
 
@@ -83,18 +97,42 @@ def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
             told = time.monotonic()
             keep_alive()
 
-    proven = []
-    for point_id, machine_id in _newest_unproven():
+    proven: list[UUID] = []
+
+    def prove(ids: tuple[UUID, UUID]) -> None:
         if time.monotonic() - started > PROVE_SECONDS_PER_RUN:
-            break
+            return
+        point_id, machine_id = ids
         try:
             prove_lately(machine_id, point_id, on_progress)
         except StoreError as error:
             # A damaged point has been marked; a missing one is left to `reindex_store`.
             logger.warning("prove point_id=%s error_code=%s error=%s", point_id, error.code, error)
-            continue
+            return
         proven.append(point_id)
+
+    each_alone(_newest_unproven(), prove, "prove_points")
     return proven
+
+
+def expire_unfinished(now: datetime | None = None) -> list[Path]:
+    """Remove points that are half here and to which nothing was added for a week."""
+    before = (now or timezone.now()) - UNFINISHED_KEPT
+    store = open_store()
+    removed: list[Path] = []
+    try:
+        machine_ids = store.machine_ids()
+    except StoreError as error:
+        logger.warning("expire unfinished error_code=%s error=%s", error.code, error)
+        return removed
+    each_alone(
+        machine_ids,
+        lambda machine_id: removed.extend(store.expire(machine_id, before)),
+        "expire_unfinished",
+    )
+    for path in removed:
+        logger.info("unfinished point expired path=%s", path)
+    return removed
 
 
 def _newest_unproven() -> list[tuple[UUID, UUID]]:

@@ -6,6 +6,7 @@ import uuid
 
 from django.db.models import F
 
+from console.isolation import each_alone
 from console.jobs.acts import User, close_job, start_job
 from console.jobs.choices import JobState
 from console.jobs.errors import JobConflict
@@ -60,18 +61,23 @@ def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -
 def commit_due_failbacks(now: datetime.datetime) -> int:
     """Commit failbacks whose deadline has passed; return how many commits were started."""
     started = 0
-    waiting = FailbackMachine.objects.filter(
-        state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK
-    )
-    for entry in waiting.select_related("failback", "machine").order_by(F("failed_back_at")):
+
+    def commit(entry: FailbackMachine) -> None:
+        nonlocal started
         if entry.commit_at is None or entry.commit_at > now or _was_tried_lately(entry, now):
-            continue
+            return
         try:
             end_failback(entry, COMMIT)
         except JobConflict as conflict:
             logger.info("failback not committed entry_id=%s reason=%s", entry.pk, conflict)
-            continue
+            return
         started += 1
+
+    waiting = FailbackMachine.objects.filter(
+        state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK
+    )
+    entries = waiting.select_related("failback", "machine").order_by(F("failed_back_at"))
+    each_alone(entries, commit, "commit_due_failbacks")
     return started
 
 

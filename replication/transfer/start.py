@@ -2,11 +2,13 @@
 
 import logging
 import uuid
+from contextlib import suppress
 
 from django.db import transaction
 from django.utils import timezone
 
 from console.identity import this_core
+from console.isolation import each_alone
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -106,16 +108,18 @@ def start_due_replications() -> int:
         Job.objects.filter(kind="replicate", state__in=OPEN).values_list("subject_id", flat=True)
     )
     started = 0
-    for replicated in rows:
-        if replicated.pk in busy or not _has_something_to_send(replicated):
-            continue
-        if started == _STARTED_PER_RUN:
-            break
-        try:
+
+    def start_due(replicated: ReplicatedMachine) -> None:
+        nonlocal started
+        if started == _STARTED_PER_RUN or replicated.pk in busy:
+            return
+        if not _has_something_to_send(replicated):
+            return
+        with suppress(JobConflict):
             start_replication(replicated)
-        except JobConflict:
-            continue
-        started += 1
+            started += 1
+
+    each_alone(rows, start_due, "start_due_replications")
     return started
 
 

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from protected_machines.points import schedule
 from protected_machines.points.proofs import ChainProof, prove_lately
 from protected_machines.points.taking import take_recovery_point
 from protected_machines.tasks import alone
+from recovery_store.folders import WriterLock
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
 from tests.places.agent import RunningAgent, overwrite
@@ -32,6 +33,38 @@ def test_the_first_snapshot_is_a_base_image_then_come_incrementals() -> None:
     kinds = {job.subject_id: job.params["kind"] for job in Job.objects.all()}
     assert kinds == {new.pk: "base_image", old.pk: "incremental"}
     assert {job.queue for job in Job.objects.all()} == {"transfer"}
+
+
+def test_a_machine_that_cannot_be_judged_keeps_no_other_from_its_snapshot() -> None:
+    broken, sound = make_machine(), make_machine()
+    make_recovery_point(broken, taken_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    assert schedule.start_due_snapshots() == [sound.pk]
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_an_agent_whose_certificate_cannot_be_read_keeps_out_no_other(machines: int) -> None:
+    for port in range(2, machines + 2):
+        make_machine(host="127.0.0.1", port=port, agent_certificate_pem="nonsense")
+    sound = make_machine(host="127.0.0.1", port=1, agent_certificate_pem=_some_certificate())
+    assert connection.refresh_connections() == machines + 1
+    sound.refresh_from_db()
+    assert sound.connection_state == ConnectionState.UNREACHABLE
+
+
+def test_what_is_half_here_goes_after_a_week_without_growth(store: Store) -> None:
+    machine = make_machine()
+    unfinished = store.root / "machines" / str(machine.pk) / "unfinished"
+    paths = [unfinished / f"{kind}{uuid.uuid4()}" for kind in ("replica-", "", "gone-", "replica-")]
+    for path in paths:
+        path.mkdir(parents=True)
+        (path / "disk0.vmdk").write_bytes(b"half")
+    now = timezone.now()
+    assert schedule.expire_unfinished(now + timedelta(days=6)) == []
+    later = now + timedelta(days=8)
+    with WriterLock(unfinished, paths[0].name):
+        assert set(schedule.expire_unfinished(later)) == set(paths[1:])
+    assert schedule.expire_unfinished(later) == paths[:1]
+    assert not list(unfinished.iterdir())
 
 
 def test_a_machine_with_an_open_job_is_not_started_again() -> None:
