@@ -24,6 +24,7 @@ NAMES = (
     "store_incremental",
     "store_sparse",
     "store_restore",
+    "store_lookup",
     "agent_restore",
     "replication_wire",
     "failback_wire",

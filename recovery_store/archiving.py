@@ -259,9 +259,10 @@ def _parents_first(points: Sequence[Manifest]) -> list[Manifest]:
 
 
 def _is_there(target: Store, point: Manifest) -> bool:
-    if point.point_id not in target.folders(point.machine_id):
+    here = target.find_point(point.machine_id, point.point_id)
+    if here is None:
         return False
-    if target.get_point(point.machine_id, point.point_id).digest != point.digest:
+    if here.digest != point.digest:
         raise PointExists(
             f"Recovery point {point.point_id} is already in {target.root}, with different content"
         )

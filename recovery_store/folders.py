@@ -14,11 +14,13 @@ import logging
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import StoreBusy, StoreError, StoreFull, StoreUnusable
 
@@ -92,6 +94,20 @@ def full_store_named(root: Path, doing: str) -> Iterator[None]:
                 " Free space there or delete recovery points, then try again"
             ) from error
         raise StoreUnusable(f"The store {root} cannot be used while {doing}: {error}") from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; a store on a carried disk is untrusted, so no links and no pipes.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    # O_NONBLOCK, or opening a pipe would wait for a writer.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(fd, "rb")
 
 
 def sync_folder(path: Path) -> None:
@@ -213,7 +229,7 @@ class WriterLock:
 def is_being_written(unfinished: Path, name: str) -> bool:
     """Return whether a process holds that name now; changes nothing."""
     try:
-        fd = os.open(unfinished / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(unfinished / f"{name}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:
@@ -227,7 +243,7 @@ def held_parents(unfinished: Path) -> dict[str, str]:
     parents = {}
     for path in unfinished.glob("*.lock"):
         with suppress(FileNotFoundError, ValueError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 if _try_flock(fd):
                     continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from .errors import StoreUnusable
-from .folders import ensure_folder, full_store_named, sync_folder, write_synced
+from .folders import ensure_folder, full_store_named, open_regular, sync_folder, write_synced
 from .manifest import check_id
 
 IDENTITY_FILE: Final = "store.json"
@@ -27,7 +27,7 @@ def find_store_id(root: Path) -> str | None:
     """
     path = root / IDENTITY_FILE
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             whole = json.loads(file.read(_LIMIT_BYTES))
         return check_id(whole["id"])
     except (FileNotFoundError, NotADirectoryError):

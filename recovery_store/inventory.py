@@ -21,7 +21,7 @@ from .errors import (
     PointUnrelated,
     StoreUnusable,
 )
-from .folders import replica_name
+from .folders import open_regular, replica_name
 from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest, is_point_file
 from .proof import Fault
 
@@ -104,7 +104,7 @@ class Inventory:
         Raises:
             ManifestDamaged: it exists, but its manifest is damaged.
         """
-        folder = self.folders(machine_id).get(point_id)
+        folder = self.find_folder(machine_id, point_id)
         return None if folder is None else _read_point(folder, machine_id, point_id)
 
     def find_machine_of(self, point_id: str) -> str | None:
@@ -187,10 +187,27 @@ class Inventory:
 
     def get_folder(self, machine_id: str, point_id: str) -> Path:
         """Return the folder with that point's files; raises PointMissing."""
-        folder = self.folders(machine_id).get(point_id)
+        folder = self.find_folder(machine_id, point_id)
         if folder is None:
             raise PointMissing(f"The store {self.root} holds no recovery point {point_id}")
         return folder
+
+    def find_folder(self, machine_id: str, point_id: str) -> Path | None:
+        """Return the folder with that point's files, or none.
+
+        Lists only that machine's points, and parses none of their names.
+        """
+        if not (_is_id(machine_id) and _is_id(point_id)):
+            return None
+        points = self.root / "machines" / machine_id / "points"
+        try:
+            with os.scandir(points) as entries:
+                name = next((each.name for each in entries if each.name.endswith(point_id)), None)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnusable(f"The store {self.root} cannot be read: {error}") from error
+        return None if name is None else points / name
 
     def files(self, machine_id: str, point_id: str) -> list[PointFile]:
         """Return the files of the point, in the order in which to send them."""
@@ -313,7 +330,7 @@ def _read_point(folder: Path, machine_id: str, point_id: str) -> Manifest:
 def _read_manifest(folder: Path, machine_id: str, point_id: str) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # One byte above the limit is enough to reject it.
             manifest = Manifest.from_bytes(file.read(MANIFEST_LIMIT_BYTES + 1))
     except OSError as error:

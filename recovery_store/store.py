@@ -401,7 +401,7 @@ class Store(Inventory):
             space=self._space,
             check_identity=self.check_identity,
             open_table=self._open_table,
-            find_folder=lambda point_id: self.folders(machine_id).get(point_id),
+            find_folder=lambda point_id: self.find_folder(machine_id, point_id),
             load_parent=load_parent,
         )
 

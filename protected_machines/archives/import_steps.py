@@ -33,6 +33,9 @@ from recovery_store.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
+# How many points are listed in one transaction.
+_LOT = 100
+
 
 @dataclass(frozen=True)
 class ArchivedMachine:
@@ -251,21 +254,28 @@ def copy_points(
 def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, Any]:
     """List the points as proven: every byte was compared with its digest on arrival.
 
+    Reads the store first and writes in small lots, so that no other writer of the database waits
+    for a store with thousands of points.
+
     Idempotent: a point that is listed already is left alone.
     Fails with STORE-MANIFEST-DAMAGED.
     """
     store = open_store()
     machine = Machine.objects.get(pk=machine_id)
-    with transaction.atomic():
-        for point_id in point_ids:
-            point = index_point(machine, store.get_point(str(machine_id), point_id))
-            if point.state == PointState.UNPROVEN and _is_parent_proven(point):
-                point.mark_proven()
-        known = machine.points.values_list("pk", "parent_id", "ownership_epoch", "taken_at")
-        strays = points_beside_history([HistoryPoint(*facts) for facts in known])
-        machine.points.filter(pk__in=strays & {UUID(each) for each in point_ids}).update(
-            is_carried_on=False
-        )
+    for start in range(0, len(point_ids), _LOT):
+        lot = point_ids[start : start + _LOT]
+        manifests = [store.get_point(str(machine_id), point_id) for point_id in lot]
+        with transaction.atomic():
+            for manifest in manifests:
+                point = index_point(machine, manifest)
+                if point.state == PointState.UNPROVEN and _is_parent_proven(point):
+                    point.mark_proven()
+    known = machine.points.values_list("pk", "parent_id", "ownership_epoch", "taken_at")
+    strays = points_beside_history([HistoryPoint(*facts) for facts in known])
+    beside = sorted(strays & {UUID(each) for each in point_ids})
+    for start in range(0, len(beside), _LOT):
+        lot_ids = beside[start : start + _LOT]
+        machine.points.filter(pk__in=lot_ids).update(is_carried_on=False)
     newest = RecoveryPoint.objects.filter(pk__in=point_ids).newest_first().first()
     if newest is not None:
         hooks.run_hooks(machine, newest)

@@ -65,7 +65,8 @@ class FilePool:
         if len(self._open) >= self._limit:
             os.close(self._open.popitem(last=False)[1])
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # O_NONBLOCK, or opening a pipe would wait for a writer.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise VmdkDamaged(f"{path} cannot be opened: {error.strerror}") from error
         self._open[path] = fd

@@ -383,3 +383,19 @@ def test_a_kill_in_mid_consume(store: Store, other: Store, folder: Path) -> None
     assert told[0] == 8 * MIB
     assert points_state(other.root) == points_state(store.root)
     assert unfinished(other) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "disk0.vmdk"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_neither_pipes_nor_links_on_a_carried_disk_hold_an_import_up(
+    store: Store, tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    point = add_chain(store, {0: 1})[0]
+    path = disk_path(store, point).with_name(name)
+    path.unlink()
+    make(path)
+    target = Store(tmp_path / "target", reserve_bytes=0)
+    with pytest.raises(ChainBroken):
+        consume(target, store.root)
+    assert not store.check().is_good
+    assert target.machine_ids() == []

@@ -6,17 +6,23 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from console.jobs.acts import start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
-from protected_machines.archives.import_steps import HistoryPoint, points_beside_history
+from protected_machines.archives.import_steps import (
+    HistoryPoint,
+    index_points,
+    points_beside_history,
+)
 from protected_machines.archives.import_workflow import ImportParams, import_archive
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
-from recovery_store.archiving import archive
+from protected_machines.points.index import ensure_machine
+from recovery_store.archiving import archive, consume
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.factories import NOON
@@ -27,6 +33,7 @@ from tests.protected_machines.archives.archived import (
     forget,
     make_archived,
 )
+from tests.recovery_store.reading import seen_below
 
 pytestmark = pytest.mark.django_db
 
@@ -187,3 +194,19 @@ def test_points_that_the_owner_did_not_go_on_from_are_told_apart() -> None:
     assert points_beside_history(points) == {stray}
     assert points_beside_history(points[:3]) == set()
     assert points_beside_history([]) == set()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_store_is_read_while_the_database_is_free(
+    machine_id: uuid.UUID, points: list[RecoveryPoint], folder: Path, store: Store
+) -> None:
+    consume(store, folder)
+    ensure_machine(store.points(str(machine_id))[-1])
+    is_database_held: list[bool] = []
+    with seen_below(
+        store.root, lambda path: is_database_held.append(connection.in_atomic_block)
+    ) as seen:
+        index_points(machine_id, [str(point.pk) for point in points])
+    assert sum(path.name == "manifest.json" for path in seen) == len(points)
+    assert True not in is_database_held
+    assert Machine.objects.get().points.filter(state=PointState.PROVEN).count() == len(points)
