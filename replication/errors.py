@@ -8,6 +8,7 @@
         - PeerRefusedAdministrator
         - PeerPausedReplication
         - PeerStoreFull
+        - QuotaReached
         - PeerFaulty
     - OwnedElsewhere
     - OffsetMismatch
@@ -71,6 +72,12 @@ class PeerStoreFull(PeerError):
     """The peer's store has no space for what is being sent."""
 
     code = "REPLICATION-PEER-STORE-FULL"
+
+
+class QuotaReached(PeerError):
+    """The source core may not fill more of the target core's store."""
+
+    code = "REPLICATION-QUOTA-REACHED"
 
 
 class PeerFaulty(PeerError):

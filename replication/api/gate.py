@@ -22,6 +22,7 @@ from replication.errors import (
     PeerRefusedAdministrator,
     PeerRefusedSecret,
     PeerStoreFull,
+    QuotaReached,
     ReplicationError,
 )
 from replication.models import Pairing
@@ -39,6 +40,7 @@ _STATUS = {
     PeerRefusedSecret: 401,
     PeerRefusedAdministrator: 403,
     PeerStoreFull: 507,
+    QuotaReached: 507,
     PeerFaulty: 400,
     FailbackRefused: 409,
 }

@@ -24,6 +24,7 @@ from replication.pages.overview import gather_overview
 from replication.pages.states import core_state
 from replication.peers.connection import speaking_with
 from replication.peers.forms import PairingSettingsForm
+from replication.transfer.quota import find_quota_use
 from replication.transfer.start import replicate_machine, start_replications
 
 _FAILOVERS_SHOWN = 20
@@ -40,6 +41,7 @@ def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
         "core": next(core for core in overview.cores if core.pairing.pk == pairing.pk),
         "state": core_state(pairing, now),
         "fingerprint": fingerprint_of(pairing.peer_certificate_pem),
+        "quota": find_quota_use(pairing),
         "failbacks": list(
             pairing.failbacks.select_related("requested_by").prefetch_related("machines__machine")[
                 :_FAILOVERS_SHOWN
@@ -62,9 +64,10 @@ def settings(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         pairing.peer_name = form.cleaned_data["peer_name"]
         pairing.host, pairing.port = form.cleaned_data["host"], form.cleaned_data["port"]
+        pairing.quota_bytes = form.quota_bytes
         trouble = _trouble_at(pairing) if {"host", "port"} & set(form.changed_data) else ""
         if not trouble:
-            pairing.save(update_fields=["peer_name", "host", "port"])
+            pairing.save(update_fields=["peer_name", "host", "port", "quota_bytes"])
             return redirect_after(
                 request, reverse("replication:page"), toast=f"{pairing.peer_name} saved."
             )

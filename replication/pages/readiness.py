@@ -12,6 +12,7 @@ from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import RecoveryPoint, VCenter
 from replication.failover.check import FailoverFacts, propose
 from replication.models import Pairing, ReplicatedMachine
+from replication.transfer.quota import find_quota_use
 
 # The newest point is late once it is older than this many of the machine's intervals.
 LATE_AFTER_INTERVALS = 3
@@ -51,9 +52,11 @@ def readiness(now: datetime) -> Iterator[Readiness]:
             pairing.machines.select_related("machine", "pairing").filter(machine__kind__in=_KINDS)
         )
         facts = FailoverFacts(pairing, rows)
+        quota = find_quota_use(pairing)
+        warning = quota.text if quota is not None and quota.is_warned_of else ""
         for row in rows:
             held = ArrivedPoints.of(facts.points.get(row.machine_id, []))
-            yield machine_readiness(row, held, _blocks(row, facts, has_vcenter, now), now)
+            yield machine_readiness(row, held, _blocks(row, facts, has_vcenter, now), now, warning)
 
 
 def _blocks(
@@ -69,14 +72,22 @@ def _blocks(
 
 
 def machine_readiness(
-    replicated: ReplicatedMachine, points: ArrivedPoints, blocks: Sequence[str], now: datetime
+    replicated: ReplicatedMachine,
+    points: ArrivedPoints,
+    blocks: Sequence[str],
+    now: datetime,
+    quota_text: str = "",
 ) -> Readiness:
     """Return the readiness of one machine. Pure.
 
     blocks: why it could not be failed over now, in words.
+    quota_text: how much of its quota the source core has used, if that is nearly all of it.
     """
     machine = replicated.machine
     reasons = (*blocks, *_risks(replicated, points, now))
+    if quota_text:
+        text = f"{replicated.pairing.peer_name} has used {quota_text} of its quota here."
+        reasons = (*reasons, text)
     if blocks:
         state, headline = ReadinessState.NOT_READY, "Cannot be failed over"
     elif machine.kind == MachineKind.PENDING_FAILOVER:

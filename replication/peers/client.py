@@ -28,6 +28,7 @@ from replication.errors import (
     PeerRefusedSecret,
     PeerStoreFull,
     PeerUnreachable,
+    QuotaReached,
 )
 from replication.peers import wire
 
@@ -294,6 +295,7 @@ class PeerClient:
             PeerRefusedAdministrator,
             PeerPausedReplication,
             PeerStoreFull,
+            QuotaReached,
         ):
             if refusal.code == kind.code:
                 return kind(refusal.text)

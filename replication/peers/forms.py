@@ -6,6 +6,8 @@ from django import forms
 
 from replication.models import Pairing
 
+GIB = 1 << 30
+
 
 class CoreAddressForm(forms.Form):
     """The address of another core, whose certificate is shown before pairing."""
@@ -37,11 +39,28 @@ class PairingSettingsForm(forms.Form):
     peer_name = forms.CharField(max_length=200, label="Name")
     host = forms.CharField(max_length=253, label="Address")
     port = forms.IntegerField(min_value=1, max_value=65535)
+    quota_gib = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1 << 30,
+        label="Quota in GiB",
+        help_text="How much of this core's store its recovery points may take. Empty for no limit.",
+    )
 
     def __init__(self, *args: Any, pairing: Pairing, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("peer_name", "host", "port"):
             self.fields[name].initial = getattr(pairing, name)
+        if pairing.is_outgoing:
+            del self.fields["quota_gib"]
+        elif pairing.quota_bytes is not None:
+            self.fields["quota_gib"].initial = -(-pairing.quota_bytes // GIB)
+
+    @property
+    def quota_bytes(self) -> int | None:
+        """The quota that was entered; none for no limit."""
+        quota_gib = self.cleaned_data.get("quota_gib")
+        return None if quota_gib is None else quota_gib * GIB
 
 
 class SourceCoreForm(TargetCoreForm):

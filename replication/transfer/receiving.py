@@ -31,6 +31,7 @@ from replication.errors import (
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.wire import Ownership, SentMachine
 from replication.transfer.lag import note_arrived, note_local_point, record_behind
+from replication.transfer.quota import check_quota
 
 logger = logging.getLogger(__name__)
 
@@ -115,9 +116,10 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
 
     Raises:
         PeerFaulty: the manifest cannot be indexed here.
+        QuotaReached: the source core has filled as much of this core's store as it may.
         StoreError: the manifest is damaged, or the parent is not here.
     """
-    _judge(pairing, machine, manifest_bytes)
+    check_quota(pairing, _judge(pairing, machine, manifest_bytes))
     replica = open_store().begin_replica(str(machine.pk), manifest_bytes)
     manifest = replica.manifest
     held_bytes = {disk.file: replica.offset_bytes(disk.file) for disk in manifest.disks}
@@ -131,7 +133,7 @@ def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> 
     return held_bytes
 
 
-def _judge(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> None:
+def _judge(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> Manifest:
     """Reject a point before anything of it is kept, if the index could not take it."""
     manifest = Manifest.from_bytes(manifest_bytes)
     foreign = RecoveryPoint.objects.filter(pk=manifest.point_id).exclude(machine=machine)
@@ -142,6 +144,7 @@ def _judge(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> None:
         )
     if manifest.owner_core_id and not _is_id(manifest.owner_core_id):
         raise PeerFaulty(f"{pairing.peer_name} sent a recovery point whose owner has no valid id.")
+    return manifest
 
 
 def _is_id(text: str) -> bool:
