@@ -213,6 +213,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 120.0,
         "options": {"queue": "transfer", "expires": 60},
     },
+    "protected_machines.find_stray_vms": {
+        "task": "protected_machines.find_stray_vms",
+        "schedule": 300.0,
+        "options": {"queue": "control", "expires": 300},
+    },
     "protected_machines.expire_unfinished": {
         "task": "protected_machines.expire_unfinished",
         "schedule": 3600.0,

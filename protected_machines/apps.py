@@ -18,12 +18,14 @@ class ProtectedMachinesConfig(AppConfig):
             register_start,
         )
         from protected_machines.exports.settings_page import vcenter_section
+        from protected_machines.exports.strays import stray_notice
         from protected_machines.own_store import store_notice
         from protected_machines.readiness import readiness
         from protected_machines.restores.medium_views import medium_section
 
         register_provider(readiness)
         register_notice(store_notice)
+        register_notice(stray_notice)
         register_navigation("protected_machines/_navigation.html")
         register_start(
             Link("Protect a machine", "protected_machines:machine-protect", is_dialog=True)

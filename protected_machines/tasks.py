@@ -13,6 +13,7 @@ from redis.exceptions import LockError
 
 from console.identity import this_core
 from protected_machines.agents import connection
+from protected_machines.exports import strays
 from protected_machines.points import schedule
 from protected_machines.points.index import reindex_store as compare_store_and_index
 from protected_machines.points.store import open_store
@@ -77,6 +78,18 @@ def prove_points() -> None:
     with alone("prove-points") as keep_alive:
         if keep_alive is not None:
             schedule.prove_points(keep_alive=keep_alive)
+
+
+@shared_task(
+    name="protected_machines.find_stray_vms",
+    ignore_result=True,
+    soft_time_limit=240,
+    time_limit=270,
+)
+def find_stray_vms() -> None:
+    with alone("find-stray-vms") as keep_alive:
+        if keep_alive is not None:
+            strays.find_stray_vms()
 
 
 @shared_task(

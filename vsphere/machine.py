@@ -1,7 +1,7 @@
 """A virtual machine: power, guest, hardware, removal."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -220,22 +220,26 @@ def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
 
     Annotations narrow the search; the machine's own configuration decides.
     """
-    doing = f"Find the machine with marker {marker}"
+    return next((vm for vm in find_marked_vms(calls, marker) if vm.marker == marker), None)
+
+
+def find_marked_vms(calls: Calls, prefix: str) -> Iterator[Vm]:
+    """Yield the machines whose marker begins like that."""
+    doing = f"Find the machines with marker {prefix}"
     paths = {vim.VirtualMachine: ("name", "config.annotation")}
     candidates = calls.reading(
         doing,
         lambda content: [
             target._moId
             for target, of in read_inventory(content, content.rootFolder, paths)
-            if marker in of.get("config.annotation", "")
+            if prefix in of.get("config.annotation", "")
         ],
     )
     for moid in candidates:
         with contextlib.suppress(VmMissing):
             vm = get_vm(calls, moid)
-            if vm.marker == marker:
-                return vm
-    return None
+            if (vm.marker or "").startswith(prefix):
+                yield vm
 
 
 def read_vm(calls: Calls, moid: str, paths: tuple[str, ...]) -> Properties:

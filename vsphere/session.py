@@ -98,6 +98,10 @@ class Session:
         """Return the machine with the marker, or none."""
         return machine.find_vm_by_marker(self.calls, marker)
 
+    def find_marked_vms(self, prefix: str) -> list[Vm]:
+        """Return the machines whose marker begins like that."""
+        return list(machine.find_marked_vms(self.calls, prefix))
+
     def get_vm(self, moid: str) -> Vm:
         """Return a machine by its id.
 

@@ -34,6 +34,8 @@ class VCenter(models.Model):
     is_reachable = models.BooleanField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     check_text = models.TextField(blank=True)
+    # VMs that jobs left behind there, as `exports.strays` last found them.
+    stray_vms = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

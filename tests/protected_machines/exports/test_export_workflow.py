@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from console.jobs.acts import start_job
 from console.jobs.choices import JobState
@@ -16,6 +17,7 @@ from lab.vcsim.process import Vcsim
 from protected_machines.choices import PointKind, PointState
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
+from protected_machines.exports.strays import find_stray_vms, stray_notice
 from protected_machines.exports.vcenters import connect
 from protected_machines.exports.workflow import ExportParams, export
 from protected_machines.models import Machine, RecoveryPoint, VCenter
@@ -205,3 +207,46 @@ def test_another_machines_point_cannot_be_exported(
 ) -> None:
     job = start_job("export", uuid.uuid4(), "other", ExportParams(point.pk, options))
     assert run_until_done(job).error_code == "MACHINE-POINT-NOT-FOUND"
+
+
+def test_a_vm_of_a_job_that_was_undone_is_named_on_every_page(
+    point: RecoveryPoint,
+    options: VmOptions,
+    vcenter: VCenter,
+    store: Store,
+    machines_there: Callable[[], set[str]],
+    admin_client: Client,
+) -> None:
+    job = run_until_done(start(point, options))
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    find_stray_vms()
+    assert stray_notice() is None
+    # As if a worker had been paused while another one took over the job and undid it.
+    Job.objects.filter(pk=job.pk).update(state=JobState.FAILED)
+    find_stray_vms()
+    for page in ("/", "/jobs/"):
+        shown = admin_client.get(page).content.decode()
+        assert "EXPORT-VM-LEFT-BEHIND" in shown
+        assert options.vm_name in shown
+        assert str(job.pk) in shown
+    marker = job.steps.get(name="reserve_vm").output["marker"]
+    Machine.objects.filter(pk=point.machine_id).update(vm_marker=marker)
+    find_stray_vms()
+    assert stray_notice() is None
+    Machine.objects.filter(pk=point.machine_id).update(vm_marker="")
+    with connect(vcenter) as session:
+        vm = session.find_vm_by_marker(marker)
+        assert vm is not None
+        vm.destroy(marker)
+    find_stray_vms()
+    assert stray_notice() is None
+
+
+def test_an_undone_job_still_says_which_marker_its_vm_would_have(
+    point: RecoveryPoint, options: VmOptions, store: Store, vcenter: VCenter
+) -> None:
+    folder = store.get_folder(str(point.machine_id), str(point.pk))
+    (folder / "disk0.vmdk").unlink()
+    job = run_until_done(start(point, options))
+    assert job.state == JobState.FAILED
+    assert job.steps.get(name="reserve_vm").output["marker"].startswith("understudy:")
