@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
-POSTGRES_TESTS := tests/console tests/protected_machines tests/replication
+ON_POSTGRES := tests/console tests/protected_machines tests/replication
 # A file's tests share their places, and stay in one worker. Workers wait now and then, for a
 # machine to boot or a job to be taken; two more than there are processors keep all of them busy.
 WORKERS ?= $(shell expr $$(nproc) + 2)
@@ -13,9 +13,9 @@ IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recovery_store/vmdk
 # Lines and branches of each room that the tests have to run, in percent.
 COVERED ?= 90
-MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL)
+MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL) -m "not guests and not browser and not full"
 
-.PHONY: setup run test test-all test-full test-postgresql coverage check mutants bench format
+.PHONY: setup run check test test-all test-full test-postgresql coverage mutants bench format
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -40,28 +40,24 @@ check: $(STAMP)  ## style, types, arrows between the rooms, templates, migration
 	lab/vcsim/build.sh --vet
 
 test: setup  ## what judges a change: all but the tests marked `full`
-	@rm -rf .coverage
-	$(MEASURED) -m "not full" tests
-	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
+	$(VENV)/bin/pytest $(IN_PARALLEL) -m "not full" tests
 
-coverage: $(STAMP)  ## what of each room the tests run that start no virtual machines
-	@rm -rf .coverage
-	$(MEASURED) -m "not guests and not full" tests
-	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
-
-test-all: setup  ## the rest: those marked `full`, long property tests, and all on PostgreSQL
-	@$(MAKE) --no-print-directory --jobs=2 test-full test-postgresql
+test-all: setup  ## the rest: those marked `full`, long property tests, PostgreSQL, and coverage
+	@$(MAKE) --no-print-directory test-full coverage
 
 test-full:
 	$(VENV)/bin/pytest $(IN_PARALLEL) -m full tests
 	$(VENV)/bin/pytest $(IN_PARALLEL) -m hypothesis --hypothesis-profile long tests
 
-test-postgresql:  ## its output comes in one piece, when it has ended
-	@output=$$(mktemp) && { pg_virtualenv -t sh -c ' \
+test-postgresql: $(STAMP)  ## what touches the database, on PostgreSQL; measures coverage meanwhile
+	@rm -rf .coverage
+	@pg_virtualenv -t sh -c ' \
 	  DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
-	  $(VENV)/bin/pytest -q $(IN_PARALLEL) -p no:cacheprovider -m "not guests and not browser and not full" \
-	    $(POSTGRES_TESTS)' >$$output 2>&1; \
-	  status=$$?; cat $$output; rm $$output; exit $$status; }
+	  $(MEASURED) -p no:cacheprovider $(ON_POSTGRES)'
+
+coverage: test-postgresql  ## what of each room the tests run that start no virtual machines
+	$(MEASURED) $(addprefix --ignore=,$(ON_POSTGRES)) tests
+	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
 
 mutants: setup  ## break important lines one at a time; does a test notice? Takes an hour or more
 	$(RUN) -m tests.mutants
