@@ -1,7 +1,8 @@
 """Where an archive may be: a survey of the folder that a person typed, and the findings.
 
-An administrator types the path and this core's own account uses it, so this core's own files are
-out of bounds, and `UNDERSTUDY_ARCHIVE_ROOTS` can restrict archives to where disks are mounted.
+An administrator types the path and this core's own account uses it, so this core's own files, its
+program and what it serves to browsers among them, are out of bounds, and so are the system's.
+`UNDERSTUDY_ARCHIVE_ROOTS` can restrict archives to where disks are mounted.
 """
 
 import os
@@ -16,6 +17,9 @@ from console.wording import bytes_human
 # What file systems put at the top of a disk; nobody's files.
 _NO_CONTENT = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 _NAMES_SHOWN = 3
+# Where a computer keeps its system, and where web servers usually find what they serve.
+_SYSTEM_NAMES = ("bin", "boot", "dev", "etc", "lib", "lib64", "sbin", "sys", "usr")
+_SYSTEM_FOLDERS = tuple(Path("/", name) for name in (*_SYSTEM_NAMES, "var/lib", "var/www"))
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,14 @@ def _survey(path: Path) -> FolderSurvey:
     holder = path if is_folder else path.parent
     survey = FolderSurvey(
         path,
-        is_of_this_core=path.is_relative_to(home) or home.is_relative_to(path),
-        is_below_a_root=not roots or any(path.is_relative_to(root) for root in roots),
+        is_of_this_core=(
+            path.is_relative_to(home)
+            or home.is_relative_to(path)
+            or path.is_relative_to(settings.BASE_DIR)
+        ),
+        is_below_a_root=any(path.is_relative_to(root) for root in roots)
+        if roots
+        else not any(path.is_relative_to(folder.resolve()) for folder in _SYSTEM_FOLDERS),
         has_parent=has_parent,
         is_there=path.exists(),
         is_folder=is_folder,
@@ -141,7 +151,11 @@ def _folder_findings(survey: FolderSurvey) -> list[Finding]:
         return [Finding.error("ARCHIVE-PATH-OF-THIS-CORE", text)]
     if not survey.is_below_a_root:
         roots = ", ".join(str(root) for root in settings.UNDERSTUDY_ARCHIVE_ROOTS)
-        text = f"On this core, archives must be below {roots}."
+        text = (
+            f"On this core, archives must be below {roots}."
+            if roots
+            else f"{path} is a folder of the system. Choose one where a disk is mounted."
+        )
         return [Finding.error("ARCHIVE-PATH-NOT-ALLOWED", text)]
     if survey.is_there and not survey.is_folder:
         return [Finding.error("ARCHIVE-PATH-NO-FOLDER", f"{path} is a file, not a folder.")]

@@ -39,6 +39,18 @@ def test_this_core_s_own_files_are_out_of_bounds(core_home: Path, tmp_path: Path
         assert codes(path) == ["ARCHIVE-PATH-OF-THIS-CORE"], path
 
 
+@pytest.mark.parametrize("name", ["static", "static/new", "console", ""])
+def test_what_this_core_runs_and_serves_is_out_of_bounds(name: str, settings: Settings) -> None:
+    assert codes(settings.BASE_DIR / name) == ["ARCHIVE-PATH-OF-THIS-CORE"]
+
+
+@pytest.mark.parametrize("path", ["/etc/cron.d", "/usr/share/x", "/lib/x", "/var/www", "/dev/shm"])
+def test_a_folder_of_the_system_is_no_place_for_an_archive(path: str, settings: Settings) -> None:
+    assert codes(path) == ["ARCHIVE-PATH-NOT-ALLOWED"]
+    settings.UNDERSTUDY_ARCHIVE_ROOTS = [Path("/etc").resolve()]
+    assert (codes(path) == ["ARCHIVE-PATH-NOT-ALLOWED"]) == (not path.startswith("/etc"))
+
+
 def test_roots_keep_archives_where_disks_are(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "media").mkdir()
     settings.UNDERSTUDY_ARCHIVE_ROOTS = [tmp_path / "media"]
