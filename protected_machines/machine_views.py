@@ -1,6 +1,7 @@
 """The list of machines, a machine's page, and protecting a new one."""
 
 import hashlib
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -90,7 +91,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
         "tone": tone,
         "state_text": state_text,
         "newest_point": newest,
-        "next_snapshot_at": found.next_snapshot_at(newest.taken_at if newest else None),
+        "next_snapshot_at": found.next_snapshot_at(_last_success_of(found)),
         "now": now,
         "page": page,
         "totals": points.totals(),
@@ -102,6 +103,11 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
     }
     context["seen"] = _digest_of(context)
     return context
+
+
+def _last_success_of(machine: Machine) -> datetime | None:
+    annotated: Any = Machine.objects.filter(pk=machine.pk).with_last_success().get()
+    return annotated.last_success_at
 
 
 def branch_text(count: int) -> str:

@@ -19,8 +19,8 @@ LATE_AFTER_INTERVALS = 3
 def readiness(now: datetime) -> Iterator[Readiness]:
     """Yield one entry for each machine whose points this core takes. One query."""
     # Two index lookups for each machine; Max() would read every point of every machine.
-    proven = RecoveryPoint.objects.filter(machine=OuterRef("pk"), state=PointState.PROVEN).order_by(
-        "-taken_at"
+    proven = (
+        RecoveryPoint.objects.filter(machine=OuterRef("pk")).proven().newest_first()
     )
     machines = (
         Machine.objects.live()

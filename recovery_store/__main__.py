@@ -150,7 +150,6 @@ def _list(options: argparse.Namespace) -> int:
         for folder in store.unreadable_points(machine_id):
             print(f"unreadable: {folder}; `check` says why", file=sys.stderr)
         points += store.points(machine_id)
-    points.sort(key=lambda point: (point.taken_at, point.point_id))
     if options.is_json:
         print(json.dumps([_summary(point) for point in points], indent=2))
         return _DONE

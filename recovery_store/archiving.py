@@ -216,7 +216,7 @@ def _check_source(
     here = target.folders(machine_id)
     if chosen is None:
         readable, findings = source.readable_points(machine_id)
-        chosen = _parents_first([point for _, point in readable])
+        chosen = [point for _, point in readable]
         findings = [finding for finding in findings if finding.point_id not in here]
     else:
         findings = []
@@ -242,20 +242,6 @@ def _check_source(
         good_point_ids = source.complete_point_ids(machine_id)
         raise ChainBroken(_refusal(source, findings), findings, good_point_ids)
     return chosen
-
-
-def _parents_first(points: Sequence[Manifest]) -> list[Manifest]:
-    """Order the points so that none precedes its parent, whatever their times say."""
-    waiting = {point.point_id: point for point in points}
-    ordered: list[Manifest] = []
-    for point in points:
-        line: list[Manifest] = []
-        at: Manifest | None = waiting.pop(point.point_id, None)
-        while at is not None:
-            line.append(at)
-            at = waiting.pop(at.parent_point_id or "", None)
-        ordered += reversed(line)
-    return ordered
 
 
 def _is_there(target: Store, point: Manifest) -> bool:

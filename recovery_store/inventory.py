@@ -7,7 +7,6 @@ import logging
 import os
 import uuid
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from .errors import (
 )
 from .folders import open_regular, replica_name
 from .manifest import MANIFEST_FILE, MANIFEST_LIMIT_BYTES, Manifest, is_point_file
+from .order import oldest_first
 from .proof import Fault
 
 log = logging.getLogger(__name__)
@@ -66,14 +66,13 @@ class Inventory:
         """Return the ids of the machines whose newest point has that name."""
         found = []
         for machine_id in self.machine_ids():
-            with suppress(ManifestDamaged):
-                newest = self.find_newest(machine_id)
-                if newest is not None and newest.machine_name == machine_name:
-                    found.append(machine_id)
+            newest = self.find_newest(machine_id)
+            if newest is not None and newest.machine_name == machine_name:
+                found.append(machine_id)
         return found
 
     def points(self, machine_id: str) -> list[Manifest]:
-        """Return the machine's points, oldest first.
+        """Return the machine's points, oldest first by `order.in_order`.
 
         Points with a damaged manifest are left out and logged; `check` names them and `get_point`
         refuses them.
@@ -84,7 +83,7 @@ class Inventory:
                 points.append(self.get_point(machine_id, point_id))
             except ManifestDamaged as error:
                 log.warning("manifest damaged point=%s error=%s", point_id, error)
-        return sorted(points, key=lambda point: (point.taken_at, point.point_id))
+        return oldest_first(points)
 
     def unreadable_points(self, machine_id: str) -> list[Path]:
         """Return the folders of points whose manifest is missing or damaged."""
@@ -94,9 +93,8 @@ class Inventory:
         ]
 
     def find_newest(self, machine_id: str) -> Manifest | None:
-        """Return the machine's newest point, or none; raises ManifestDamaged."""
-        folders = self.folders(machine_id)
-        return self.get_point(machine_id, list(folders)[-1]) if folders else None
+        """Return the newest of the machine's points whose manifest is intact, or none."""
+        return next(reversed(self.points(machine_id)), None)
 
     def find_point(self, machine_id: str, point_id: str) -> Manifest | None:
         """Return that point of that machine, or none.
@@ -240,7 +238,7 @@ class Inventory:
             raise StoreUnusable(f"{path} cannot be read: {error.strerror}") from error
 
     def folders(self, machine_id: str) -> dict[str, Path]:
-        """Return point id → folder of all of the machine's points, oldest first."""
+        """Return point id → folder of all of the machine's points, in no useful order."""
         if not _is_id(machine_id):
             return {}
         try:
@@ -301,16 +299,16 @@ class Inventory:
 
     def readable_points(self, machine_id: str) -> tuple[list[tuple[Path, Manifest]], list[Fault]]:
         """Return folders and manifests, oldest first, and a fault for each unreadable one."""
-        readable, findings = [], []
-        for point_id, folder in self.folders(machine_id).items():
+        manifests, findings = [], []
+        folders = self.folders(machine_id)
+        for point_id, folder in folders.items():
             try:
-                readable.append((folder, _read_point(folder, machine_id, point_id)))
+                manifests.append(_read_point(folder, machine_id, point_id))
             except ManifestDamaged as error:
                 findings.append(
                     Fault("damaged", machine_id, point_id, str(error), file=MANIFEST_FILE)
                 )
-        readable.sort(key=lambda pair: (pair[1].taken_at, pair[1].point_id))
-        return readable, findings
+        return [(folders[point.point_id], point) for point in oldest_first(manifests)], findings
 
 
 def _is_id(text: str) -> bool:

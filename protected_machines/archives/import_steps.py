@@ -107,9 +107,7 @@ def read_archive(folder: Path) -> list[ArchivedMachine]:
     found = []
     for machine_id in source.machine_ids():
         readable, findings = source.readable_points(machine_id)
-        points = sorted(
-            (point for _, point in readable), key=lambda point: (point.taken_at, point.point_id)
-        )
+        points = [point for _, point in readable]
         if not points:
             continue
         here = store.folders(machine_id)
@@ -270,7 +268,7 @@ def index_points(machine_id: UUID | str, point_ids: Sequence[str]) -> dict[str, 
                 point = index_point(machine, manifest)
                 if point.state == PointState.UNPROVEN and _is_parent_proven(point):
                     point.mark_proven()
-    known = machine.points.values_list("pk", "parent_id", "ownership_epoch", "taken_at")
+    known = machine.points.oldest_first().values_list("pk", "parent_id", "ownership_epoch")
     strays = points_beside_history([HistoryPoint(*facts) for facts in known])
     beside = sorted(strays & {UUID(each) for each in point_ids})
     for start in range(0, len(beside), _LOT):
@@ -295,26 +293,26 @@ class HistoryPoint:
     point_id: UUID
     parent_id: UUID | None
     ownership_epoch: int
-    taken_at: datetime
 
 
 def points_beside_history(points: Sequence[HistoryPoint]) -> set[UUID]:
-    """Return the points that are not on the main line. Pure.
+    """Return the points, of a machine's oldest first, that are not on the main line. Pure.
 
     They were taken under an earlier epoch, after the newest point that points of the newest epoch
     build on. If those build on no earlier point, all points are on the main line.
     """
     by_id = {point.point_id: point for point in points}
+    places = {point.point_id: place for place, point in enumerate(points)}
     epoch = max((point.ownership_epoch for point in points), default=0)
     forks = []
     for point in points:
         parent = by_id.get(point.parent_id) if point.parent_id else None
         if point.ownership_epoch == epoch and parent and parent.ownership_epoch < epoch:
-            forks.append(parent.taken_at)
+            forks.append(places[parent.point_id])
     if not forks:
         return set()
     return {
         point.point_id
         for point in points
-        if point.ownership_epoch < epoch and point.taken_at > max(forks)
+        if point.ownership_epoch < epoch and places[point.point_id] > max(forks)
     }

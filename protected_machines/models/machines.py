@@ -31,17 +31,19 @@ class MachineQuerySet(models.QuerySet["Machine"]):
 
     def with_newest_point(self) -> Self:
         """Add `newest_point_id`, `newest_point_at`, `newest_point_state` (null without points)."""
-        newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
+        newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).newest_first()
         return self.annotate(
             newest_point_id=Subquery(newest.values("pk")[:1]),
             newest_point_at=Subquery(newest.values("taken_at")[:1]),
             newest_point_state=Subquery(newest.values("state")[:1]),
         )
 
-    def with_newest_point_at(self) -> Self:
-        """Add only `newest_point_at`, for polls of all machines every few seconds."""
-        newest = RecoveryPoint.objects.filter(machine=OuterRef("pk")).order_by("-taken_at")
-        return self.annotate(newest_point_at=Subquery(newest.values("taken_at")[:1]))
+    def with_last_success(self) -> Self:
+        """Add `last_success_at`: when this core last completed a point of the machine itself."""
+        own = RecoveryPoint.objects.filter(
+            machine=OuterRef("pk"), taken_by_core_id=this_core().id
+        ).newest_first()
+        return self.annotate(last_success_at=Subquery(own.values("indexed_at")[:1]))
 
     def for_navigation(self) -> Self:
         """Only what the left navigation shows."""
@@ -194,13 +196,14 @@ class Machine(models.Model):
         """The number of CPUs; none if the agent does not report it."""
         return self.described.cpus or None
 
-    def next_snapshot_at(self, newest_point_at: datetime | None) -> datetime | None:
+    def next_snapshot_at(self, last_success_at: datetime | None) -> datetime | None:
         """Return when the schedule takes the next point; none if it takes none."""
         if not self.is_live or self.is_paused:
             return None
-        if newest_point_at is None:
-            return timezone.now()
-        return newest_point_at + timedelta(seconds=self.snapshot_interval_seconds)
+        now = timezone.now()
+        if last_success_at is None or last_success_at > now:
+            return now
+        return last_success_at + timedelta(seconds=self.snapshot_interval_seconds)
 
     def set_paused(self, is_paused: bool) -> bool:
         """Pause or resume the schedule; return whether this call changed it."""

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Self
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from protected_machines.choices import PointKind, PointState
+from recovery_store.order import Link, in_order
+
+# A point dated further ahead than this was taken, or is looked at, with a wrong clock.
+AHEAD_SECONDS = 300
+
+_BATCH = 500
 
 
 class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
     """Many recovery points."""
 
     def newest_first(self) -> Self:
-        return self.order_by("-taken_at", "-id")
+        """In the order of the chain: see `RecoveryPoint.position`."""
+        return self.order_by("-position", "-taken_at", "-id")
+
+    def oldest_first(self) -> Self:
+        return self.order_by("position", "taken_at", "id")
+
+    def next_position(self) -> int:
+        """Return the place of a point that is newer than all of them."""
+        return (self.aggregate(last=models.Max("position"))["last"] or 0) + 1
 
     def proven(self) -> Self:
         return self.filter(state=PointState.PROVEN)
@@ -52,7 +69,10 @@ class RecoveryPoint(models.Model):
     machine = models.ForeignKey(
         "protected_machines.Machine", on_delete=models.CASCADE, related_name="points"
     )
+    # By the clock of the core that took it: for people to read. `position` says what is newer.
     taken_at = models.DateTimeField()
+    # Its place among the machine's points, from the oldest up: see `recovery_store.order`.
+    position = models.PositiveBigIntegerField(default=0, editable=False)
     kind = models.CharField(max_length=32, choices=PointKind.choices)
     parent_id = models.UUIDField(null=True, blank=True)
     ownership_epoch = models.PositiveBigIntegerField()
@@ -74,13 +94,15 @@ class RecoveryPoint(models.Model):
     objects = RecoveryPointQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-taken_at"]
+        ordering = ["-position", "-taken_at", "-id"]
         indexes = [
-            models.Index(fields=["machine", "-taken_at"], name="point_machine_taken_at"),
             models.Index(
-                fields=["taken_at"],
+                fields=["machine", "-position", "-taken_at", "-id"], name="point_machine_position"
+            ),
+            models.Index(
+                fields=["machine", "-position"],
                 condition=Q(state=PointState.UNPROVEN),
-                name="point_unproven_taken_at",
+                name="point_unproven_position",
             ),
         ]
         constraints = [
@@ -105,6 +127,35 @@ class RecoveryPoint(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.taken_at:%Y-%m-%d %H:%M:%S} UTC"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save the point; a new one gets its place among the machine's points."""
+        if not self._state.adding or self.position:
+            super().save(*args, **kwargs)
+            return
+        others = RecoveryPoint.objects.filter(machine=self.machine_id)
+        with transaction.atomic():
+            newest = others.newest_first().first()
+            self.position = newest.position + 1 if newest else 1
+            known = [] if self._comes_after(newest) else list(others.oldest_first().values_list("pk", flat=True))
+            super().save(*args, **kwargs)
+            if known:
+                arrange_points(self.machine_id, known)
+                self.refresh_from_db(fields=["position"])
+
+    def _comes_after(self, newest: "RecoveryPoint | None") -> bool:
+        """Whether it surely is newer than the newest one, so that nothing has to be arranged."""
+        if newest is None:
+            return True
+        if self.ownership_epoch < newest.ownership_epoch:
+            return False
+        if self.parent_id != newest.pk and self.taken_at < newest.taken_at:
+            return False
+        return not RecoveryPoint.objects.filter(machine=self.machine_id, parent_id=self.pk).exists()
+
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether it is dated ahead of now, so that its age is unknown."""
+        return is_ahead(self.taken_at, now)
+
     def mark_proven(self, now: datetime | None = None) -> None:
         """Save that every file of the chain was read and matches, and its grains inflate."""
         self._mark(PointState.PROVEN, now or timezone.now(), "")
@@ -116,3 +167,43 @@ class RecoveryPoint(models.Model):
     def _mark(self, state: PointState, proven_at: datetime | None, damage_text: str) -> None:
         self.state, self.proven_at, self.damage_text = state, proven_at, damage_text
         self.save(update_fields=["state", "proven_at", "damage_text"])
+
+
+def position_of(machine: Any, point_id: Any, taken_at: Any) -> Coalesce:
+    """Return the place of a point that may be gone, for queries; 0 stands before all points.
+
+    The values may be references to an outer query. Only if there is no such point is its time
+    compared with those of the machine's points.
+    """
+    points = RecoveryPoint.objects.filter(machine=machine)
+    older = points.filter(taken_at__lte=taken_at).newest_first()
+    return Coalesce(
+        models.Subquery(points.filter(pk=point_id).values("position")[:1]),
+        models.Subquery(older.values("position")[:1]),
+        0,
+    )
+
+
+def is_ahead(taken_at: datetime | None, now: datetime) -> bool:
+    """Whether a time is so far ahead of now that one of the two clocks is wrong."""
+    return taken_at is not None and taken_at - now > timedelta(seconds=AHEAD_SECONDS)
+
+
+def arrange_points(machine_id: UUID, known: Sequence[UUID]) -> int:
+    """Number the machine's points by `recovery_store.order`; return how many changed.
+
+    known: ids of points in the order in which they are known to have been taken.
+    """
+    with transaction.atomic():
+        points = {point.pk: point for point in RecoveryPoint.objects.filter(machine=machine_id)}
+        links = [
+            Link(point.pk, point.parent_id, point.ownership_epoch, point.taken_at)
+            for point in points.values()
+        ]
+        changed = []
+        for position, point_id in enumerate(in_order(links, known), start=1):
+            if points[point_id].position != position:
+                points[point_id].position = position
+                changed.append(points[point_id])
+        RecoveryPoint.objects.bulk_update(changed, ["position"], batch_size=_BATCH)
+    return len(changed)

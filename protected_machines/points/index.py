@@ -20,20 +20,28 @@ from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
 
+_YEARS = range(1970, 2200)
+
 MISSING_TEXT = "its manifest is not in the store"
 
 
-def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
+def index_point(
+    machine: Machine, manifest: Manifest, *, is_newest: bool = False
+) -> RecoveryPoint:
     """Add a complete point of the store to the index. Idempotent.
 
+    is_newest: it was taken just now, so it is newer than the others, whatever its time says.
+
     Raises:
-        ValueError: the manifest belongs to another machine, or its owner's id is not an id.
+        ValueError: the manifest belongs to another machine, its owner's id is not an id, or its
+            time is centuries off.
         PointForeign: another machine has a point with that id.
     """
     if manifest.machine_id != str(machine.pk):
         raise ValueError(
             f"point {manifest.point_id} is of machine {manifest.machine_id}, not of {machine.pk}"
         )
+    check_time(manifest)
     facts = {
         "machine": machine,
         "taken_at": manifest.taken_at,
@@ -47,6 +55,8 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
         "manifest_digest": manifest.digest,
     }
     with transaction.atomic():
+        if is_newest:
+            facts["position"] = machine.points.next_position()
         point, _ = RecoveryPoint.objects.get_or_create(pk=UUID(manifest.point_id), defaults=facts)
     if point.machine_id != machine.pk:
         raise PointForeign(
@@ -65,6 +75,18 @@ def index_point(machine: Machine, manifest: Manifest) -> RecoveryPoint:
             f"the index knows {point.manifest_digest}"
         )
     return point
+
+
+def check_time(manifest: Manifest) -> None:
+    """Check that the point's time can be shown and reckoned with.
+
+    Raises:
+        ValueError: it is centuries off, so that adding an interval or a time zone might overflow.
+    """
+    if manifest.taken_at.year not in _YEARS:
+        raise ValueError(
+            f"point {manifest.point_id} is dated {manifest.taken_at:%Y-%m-%d}, which no clock shows"
+        )
 
 
 def _core_id(manifest: Manifest) -> UUID:

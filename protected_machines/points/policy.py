@@ -19,27 +19,32 @@ class ScheduleFacts:
     is_paused: bool
     has_open_job: bool
     interval_seconds: int
-    newest_point_at: datetime | None
+    # Both by this core's own record. The time of a point is another clock's.
+    last_success_at: datetime | None
     tried_at: datetime | None
 
 
 def is_snapshot_due(facts: ScheduleFacts, now: datetime) -> bool:
-    """Whether the schedule takes a point of the machine now."""
+    """Whether the schedule takes a point of the machine now.
+
+    A record ahead of now was written before this core's clock went back: it holds up nothing.
+    """
     if facts.is_paused or facts.has_open_job:
         return False
-    if facts.tried_at is not None:
-        pause_seconds = min(RETRY_AFTER_SECONDS, facts.interval_seconds)
-        if now < facts.tried_at + timedelta(seconds=pause_seconds):
-            return False
-    if facts.newest_point_at is None:
-        return True
-    return now >= facts.newest_point_at + timedelta(seconds=facts.interval_seconds)
+    pause_seconds = min(RETRY_AFTER_SECONDS, facts.interval_seconds)
+    if _is_within(facts.tried_at, pause_seconds, now):
+        return False
+    return not _is_within(facts.last_success_at, facts.interval_seconds, now)
+
+
+def _is_within(then: datetime | None, seconds: int, now: datetime) -> bool:
+    return then is not None and timedelta(0) <= now - then < timedelta(seconds=seconds)
 
 
 def due_machines(all_facts: Iterable[ScheduleFacts], now: datetime) -> list[UUID]:
-    """Return the machines whose snapshot is due: those without a point first, then by age."""
+    """Return the machines whose snapshot is due: those without a success first, then by age."""
     due = [facts for facts in all_facts if is_snapshot_due(facts, now)]
-    due.sort(key=lambda facts: (facts.newest_point_at is not None, facts.newest_point_at or now))
+    due.sort(key=lambda facts: (facts.last_success_at is not None, facts.last_success_at or now))
     return [facts.machine_id for facts in due]
 
 

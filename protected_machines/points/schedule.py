@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
 from console.isolation import each_alone
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 # No new proof is begun after this time.
 PROVE_SECONDS_PER_RUN = 60
-POINTS_READ = 2000
 KEEP_ALIVE_SECONDS = 10
 # A source core that was off for longer than this begins the point that it was sending again.
 UNFINISHED_KEPT = timedelta(days=7)
@@ -66,7 +65,7 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
     machines: Iterable[Any] = (
         Machine.objects.live()
         .filter(is_paused=False)
-        .with_newest_point_at()
+        .with_last_success()
         .annotate(has_open_job=Exists(open_jobs))
         .defer("agent_certificate_pem", "description")
     )
@@ -76,7 +75,7 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
             is_paused=machine.is_paused,
             has_open_job=machine.has_open_job,
             interval_seconds=machine.snapshot_interval_seconds,
-            newest_point_at=machine.newest_point_at,
+            last_success_at=machine.last_success_at,
             tried_at=machine.snapshot_tried_at,
         )
         for machine in machines
@@ -136,9 +135,10 @@ def expire_unfinished(now: datetime | None = None) -> list[Path]:
 
 
 def _newest_unproven() -> list[tuple[UUID, UUID]]:
-    """Return the newest unproven point of each machine that has one, newest first."""
-    newest: dict[UUID, UUID] = {}
-    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN).order_by("-taken_at")
-    for point_id, machine_id in unproven.values_list("pk", "machine_id")[:POINTS_READ]:
-        newest.setdefault(machine_id, point_id)
-    return [(point_id, machine_id) for machine_id, point_id in newest.items()]
+    """Return the newest unproven point of each machine that has one, latest arrival first."""
+    unproven = RecoveryPoint.objects.filter(state=PointState.UNPROVEN, machine=OuterRef("pk"))
+    newest = Machine.objects.annotate(point_id=Subquery(unproven.newest_first().values("pk")[:1]))
+    found = RecoveryPoint.objects.filter(
+        pk__in=newest.filter(point_id__isnull=False).order_by().values("point_id")
+    )
+    return list(found.order_by("-indexed_at", "pk").values_list("pk", "machine_id"))

@@ -20,6 +20,7 @@ from protected_machines.points.index import index_point
 from protected_machines.points.policy import KindChoice, ParentCandidate, choose_kind
 from protected_machines.points.store import open_store
 from recovery_store.errors import ChainBroken, PointMissing
+from recovery_store.order import oldest_first
 from recovery_store.point_writer import PointWriter
 from recovery_store.store import Store
 
@@ -82,7 +83,7 @@ def take_recovery_point(
             machine.owner_core_name,
             epoch,
         )
-    point = index_point(machine, manifest)
+    point = index_point(machine, manifest, is_newest=True)
     machine.record_description(taken.description)
     logger.info(
         "take point end machine_id=%s point_id=%s stored_bytes=%s is_watched=%s why_whole=%s "
@@ -144,9 +145,10 @@ def choose_parent(
     # Neither a damaged point nor one beside the main line can be a parent.
     unfit = machine.points.filter(Q(state=PointState.DAMAGED) | Q(is_carried_on=False))
     damaged = {str(point_id) for point_id in unfit.values_list("pk", flat=True)}
+    indexed = [str(pk) for pk in machine.points.oldest_first().values_list("pk", flat=True)]
     candidates = [
         ParentCandidate(manifest.point_id, manifest.point_id in damaged)
-        for manifest in store.points(str(machine.pk))
+        for manifest in oldest_first(store.points(str(machine.pk)), indexed)
     ]
     choice = choose_kind(asked, candidates)
     for parent_id in choice.parent_ids:

@@ -28,7 +28,7 @@ def quote_facts(
 
     source_point_ids: the points of the machine that the source core holds.
     """
-    points = list(machine.points.carried_on().usable().order_by("-taken_at", "-pk"))
+    points = list(machine.points.carried_on().usable().newest_first())
     if not points:
         return None
     newest = points[0]

@@ -278,11 +278,11 @@ def _newest_points(machine_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Rec
             rank=Window(
                 RowNumber(),
                 partition_by=F("machine_id"),
-                order_by=[F("taken_at").desc(), F("pk").desc()],
+                order_by=[F("position").desc(), F("taken_at").desc(), F("pk").desc()],
             )
         )
         .filter(rank__lte=POINTS_OFFERED)
-        .order_by("-taken_at", "-pk")
+        .newest_first()
     )
     points: dict[uuid.UUID, list[RecoveryPoint]] = {}
     for point in ranked:

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from protected_machines.choices import ConnectionState
+from protected_machines.models.points import RecoveryPoint, is_ahead, position_of
 from replication.choices import Direction, SeedDriveState
 from replication.models.pairings import Pairing
 
@@ -93,8 +94,13 @@ class ReplicatedMachine(models.Model):
 
     @property
     def behind_seconds(self) -> float:
-        """How much newer the sender's newest point is than the receiver's."""
+        """How much newer the sender's newest point is than the receiver's.
+
+        A point dated ahead of now says nothing about that.
+        """
         if self.newest_point_at is None or self.last_point_at is None:
+            return 0.0
+        if is_ahead(self.newest_point_at, timezone.now()):
             return 0.0
         return max(0.0, (self.newest_point_at - self.last_point_at).total_seconds())
 
@@ -117,7 +123,7 @@ class ReplicatedMachine(models.Model):
         self, point_id: str, taken_at: datetime.datetime, now: datetime.datetime
     ) -> None:
         """Record the newest point that the receiver holds; an older one changes nothing."""
-        if self.last_point_at is not None and taken_at < self.last_point_at:
+        if self.last_point_at is not None and self._holds_newer_than(point_id):
             return
         self.last_point_id = uuid.UUID(str(point_id))
         self.last_point_at = taken_at
@@ -134,6 +140,12 @@ class ReplicatedMachine(models.Model):
                 *_TROUBLE_FIELDS,
             ]
         )
+
+    def _holds_newer_than(self, point_id: str) -> bool:
+        """Whether the newest point that the receiver is known to hold comes after this one."""
+        points = RecoveryPoint.objects.filter(machine=self.machine_id)
+        last = position_of(self.machine_id, self.last_point_id, self.last_point_at)
+        return points.filter(pk=point_id, position__lt=last).exists()
 
     def note_up_to_date(self, now: datetime.datetime) -> None:
         """Record that the receiver lacks nothing, even if nothing had to be sent."""

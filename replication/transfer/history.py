@@ -11,6 +11,7 @@ from django.db.models import F, Q
 
 from console.identity import this_core
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.models.points import position_of
 from replication.models import Pairing, ReplicatedMachine
 
 logger = logging.getLogger(__name__)
@@ -28,14 +29,14 @@ def mark_unsent(pairing: Pairing) -> int:
     core_id = this_core().id
     lost = ReplicatedMachine.objects.filter(pairing=pairing).exclude(machine__owner_core_id=core_id)
     marked = 0
-    for machine_id, epoch, last_at in lost.values_list(
-        "machine_id", "machine__ownership_epoch", "last_point_at"
+    for machine_id, epoch, last_id, last_at in lost.values_list(
+        "machine_id", "machine__ownership_epoch", "last_point_id", "last_point_at"
     ):
         unsent = RecoveryPoint.objects.carried_on().filter(
             machine_id=machine_id, taken_by_core_id=core_id, ownership_epoch__lt=epoch
         )
         if last_at is not None:
-            unsent = unsent.filter(taken_at__gt=last_at)
+            unsent = unsent.filter(position__gt=position_of(machine_id, last_id, last_at))
         marked += unsent.update(is_carried_on=False)
     if marked:
         logger.warning("points off the main line pairing_id=%s points=%s", pairing.pk, marked)
@@ -68,7 +69,7 @@ def keep_history_of(machine: Machine, point_id: UUID | str) -> int:
     if at is None:
         return 0
     later = RecoveryPoint.objects.carried_on().filter(
-        machine=machine, ownership_epoch__gt=at.ownership_epoch, taken_at__gt=at.taken_at
+        machine=machine, ownership_epoch__gt=at.ownership_epoch, position__gt=at.position
     )
     return later.exclude(ownership_epoch=F("machine__ownership_epoch")).update(is_carried_on=False)
 

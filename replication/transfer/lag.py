@@ -8,10 +8,11 @@ import datetime
 import uuid
 from collections.abc import Iterable, Mapping
 
-from django.db.models import Count, F, Max, Q, Sum
+from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Greatest
 
 from protected_machines.models import RecoveryPoint
+from protected_machines.models.points import position_of
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.wire import Behind
 
@@ -21,12 +22,21 @@ _COUNTED_FIELDS = ["newest_point_at", "behind_points", "behind_bytes"]
 def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
     """On the sending side, count the points that the receiver lacks; writes only changes."""
     rows = {row.pk: row for row in replicated}
+    points = RecoveryPoint.objects.filter(machine=OuterRef("machine_id"))
+    # Reads only the waiting points of each machine, not all of them.
+    waiting = points.carried_on().filter(position__gt=OuterRef("last_position")).order_by()
+    waiting = waiting.values("machine_id").annotate(count=Count("pk"), size=Sum("stored_bytes"))
     counted = (
         ReplicatedMachine.objects.filter(pk__in=rows)
         .annotate(
-            counted_newest_at=Max("machine__points__taken_at"),
-            counted_points=Count("machine__points", filter=_IS_NEWER),
-            counted_bytes=Coalesce(Sum("machine__points__stored_bytes", filter=_IS_NEWER), 0),
+            last_position=position_of(
+                OuterRef("machine_id"), OuterRef("last_point_id"), OuterRef("last_point_at")
+            )
+        )
+        .annotate(
+            counted_newest_at=Subquery(points.newest_first().values("taken_at")[:1]),
+            counted_points=Coalesce(Subquery(waiting.values("count")), 0),
+            counted_bytes=Coalesce(Subquery(waiting.values("size")), 0),
         )
         .values_list("pk", "counted_newest_at", "counted_points", "counted_bytes")
     )
@@ -66,20 +76,15 @@ def note_arrived(replicated: ReplicatedMachine, stored_bytes: int) -> None:
 
 def note_local_point(machine_id: uuid.UUID, point: RecoveryPoint) -> None:
     """Record the newest point of a machine that failed over to this core."""
-    ReplicatedMachine.objects.incoming().filter(machine_id=machine_id).filter(
-        Q(last_point_at=None) | Q(last_point_at__lt=point.taken_at)
-    ).update(
+    ReplicatedMachine.objects.incoming().filter(machine_id=machine_id).annotate(
+        last_position=position_of(machine_id, OuterRef("last_point_id"), OuterRef("last_point_at"))
+    ).filter(Q(last_point_at=None) | Q(last_position__lt=point.position)).update(
         last_point_id=point.pk,
         last_point_at=point.taken_at,
         newest_point_at=point.taken_at,
         behind_points=0,
         behind_bytes=0,
     )
-
-
-_IS_NEWER = Q(machine__points__is_carried_on=True) & (
-    Q(last_point_at=None) | Q(machine__points__taken_at__gt=F("last_point_at"))
-)
 
 
 def _set_told(row: ReplicatedMachine, told: Behind) -> bool:

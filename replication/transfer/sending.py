@@ -86,7 +86,9 @@ class Sending:
                 )
                 return {"sent_points": sent_points, "sent_bytes": self._sent_bytes}
             sendable, damaged = self._sendable_points()
-            missing = self._client.missing_points(self._machine.pk, sendable)
+            lacking = set(self._client.missing_points(self._machine.pk, sendable))
+            # In this core's order, whatever order the target names: parents before children.
+            missing = [point_id for point_id in sendable if point_id in lacking]
             if not missing:
                 break
             manifests = [
@@ -112,7 +114,7 @@ class Sending:
         sendable: list[uuid.UUID] = []
         damaged: set[uuid.UUID] = set()
         points = RecoveryPoint.objects.carried_on().filter(machine=self._machine)
-        points = points.order_by("taken_at", "pk")
+        points = points.oldest_first()
         for point_id, parent_id, state in points.values_list("pk", "parent_id", "state"):
             if state == PointState.DAMAGED or parent_id in damaged:
                 damaged.add(point_id)

@@ -46,7 +46,7 @@ class Command(BaseCommand):
         deadline = time.monotonic() + limit_seconds
         while True:
             replicated.refresh_from_db()
-            newest = replicated.machine.points.order_by("-taken_at").first()
+            newest = replicated.machine.points.newest_first().first()
             if newest is not None and replicated.last_point_id == newest.pk:
                 self.stdout.write(f"The point of {newest.taken_at} is on the target core")
                 return

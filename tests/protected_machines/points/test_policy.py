@@ -26,7 +26,7 @@ def facts(**changes: Any) -> ScheduleFacts:
         "is_paused": False,
         "has_open_job": False,
         "interval_seconds": 3600,
-        "newest_point_at": NOW - timedelta(hours=1),
+        "last_success_at": NOW - timedelta(hours=1),
         "tried_at": None,
     }
     return ScheduleFacts(**{**values, **changes})
@@ -34,16 +34,16 @@ def facts(**changes: Any) -> ScheduleFacts:
 
 def test_a_snapshot_is_due_when_the_interval_is_over() -> None:
     assert is_snapshot_due(facts(), NOW)
-    assert not is_snapshot_due(facts(newest_point_at=NOW - timedelta(minutes=59)), NOW)
+    assert not is_snapshot_due(facts(last_success_at=NOW - timedelta(minutes=59)), NOW)
 
 
-def test_a_machine_without_points_is_due_at_once() -> None:
-    assert is_snapshot_due(facts(newest_point_at=None), NOW)
+def test_a_machine_without_a_success_is_due_at_once() -> None:
+    assert is_snapshot_due(facts(last_success_at=None), NOW)
 
 
 @pytest.mark.parametrize("change", [{"is_paused": True}, {"has_open_job": True}])
 def test_a_paused_or_busy_machine_is_never_due(change: dict[str, bool]) -> None:
-    assert not is_snapshot_due(facts(newest_point_at=None, **change), NOW)
+    assert not is_snapshot_due(facts(last_success_at=None, **change), NOW)
 
 
 def test_a_failed_try_is_not_repeated_at_once() -> None:
@@ -56,11 +56,11 @@ def test_an_interval_shorter_than_the_pause_after_a_failure_is_kept() -> None:
     assert is_snapshot_due(quick, NOW)
 
 
-def test_machines_without_points_come_first_then_the_oldest() -> None:
-    old = facts(newest_point_at=NOW - timedelta(days=2))
-    older = facts(newest_point_at=NOW - timedelta(days=3))
-    new = facts(newest_point_at=None)
-    late = facts(newest_point_at=NOW - timedelta(minutes=1))
+def test_machines_without_a_success_come_first_then_the_oldest() -> None:
+    old = facts(last_success_at=NOW - timedelta(days=2))
+    older = facts(last_success_at=NOW - timedelta(days=3))
+    new = facts(last_success_at=None)
+    late = facts(last_success_at=NOW - timedelta(minutes=1))
     expected: list[UUID] = [new.machine_id, older.machine_id, old.machine_id]
     assert due_machines([old, late, older, new], NOW) == expected
 
