@@ -10,6 +10,7 @@ from django.db.models import OuterRef, Subquery
 from console.readiness import Readiness, ReadinessState
 from protected_machines.choices import VM_KINDS, ConnectionState, PointState
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.models.points import ahead_text, is_ahead
 from protected_machines.own_store import store_trouble
 
 # The newest point is late once it is older than this many intervals.
@@ -19,9 +20,7 @@ LATE_AFTER_INTERVALS = 3
 def readiness(now: datetime) -> Iterator[Readiness]:
     """Yield one entry for each machine whose points this core takes. One query."""
     # Two index lookups for each machine; Max() would read every point of every machine.
-    proven = (
-        RecoveryPoint.objects.filter(machine=OuterRef("pk")).proven().newest_first()
-    )
+    proven = RecoveryPoint.objects.filter(machine=OuterRef("pk")).proven().newest_first()
     machines = (
         Machine.objects.live()
         .with_newest_point()
@@ -97,6 +96,8 @@ def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[s
         yield "The newest recovery point is damaged."
     elif points.newest_proven_at is None:
         yield "No recovery point has been proven yet."
+    if points.newest_at is not None and is_ahead(points.newest_at, now):
+        yield ahead_text(points.newest_at, now)
     if machine.is_paused:
         yield "Protection is paused."
     elif machine.connection_state == ConnectionState.UNREACHABLE:

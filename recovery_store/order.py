@@ -5,6 +5,7 @@ the newest, what is sent first, or what counts as later.
 """
 
 import heapq
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +54,7 @@ def in_order(points: Iterable[Link[Id]], known: Sequence[Id] = ()) -> list[Id]:
         if point.parent_id is not None and point.parent_id in by_id
     ]
     kept = [point_id for point_id in known if point_id in by_id]
-    for edges in ([*chain, *zip(kept, kept[1:], strict=False)], chain):
+    for edges in ([*chain, *itertools.pairwise(kept)], chain):
         ordered = _sorted(by_id, edges)
         if len(ordered) == len(by_id):
             return ordered
@@ -68,7 +69,7 @@ def _sorted(by_id: dict[Id, Link[Id]], edges: Sequence[tuple[Id, Id]]) -> list[I
     for before, after in edges:
         later[before].append(after)
     latest = {point_id: point.taken_at for point_id, point in by_id.items()}
-    plain = _walk(later, {point_id: (0,) for point_id in by_id})
+    plain = _walk(later, dict.fromkeys(by_id, (0,)))
     for point_id in reversed(plain):
         latest[point_id] = min([latest[point_id], *(latest[after] for after in later[point_id])])
     ranks = {

@@ -7,7 +7,6 @@ The points keep the owner they were taken under. A machine that this core does n
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID

@@ -12,6 +12,7 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from console.wording import span
 from protected_machines.choices import PointKind, PointState
 from recovery_store.order import Link, in_order
 
@@ -136,13 +137,17 @@ class RecoveryPoint(models.Model):
         with transaction.atomic():
             newest = others.newest_first().first()
             self.position = newest.position + 1 if newest else 1
-            known = [] if self._comes_after(newest) else list(others.oldest_first().values_list("pk", flat=True))
+            known = (
+                []
+                if self._comes_after(newest)
+                else list(others.oldest_first().values_list("pk", flat=True))
+            )
             super().save(*args, **kwargs)
             if known:
                 arrange_points(self.machine_id, known)
                 self.refresh_from_db(fields=["position"])
 
-    def _comes_after(self, newest: "RecoveryPoint | None") -> bool:
+    def _comes_after(self, newest: RecoveryPoint | None) -> bool:
         """Whether it surely is newer than the newest one, so that nothing has to be arranged."""
         if newest is None:
             return True
@@ -152,9 +157,10 @@ class RecoveryPoint(models.Model):
             return False
         return not RecoveryPoint.objects.filter(machine=self.machine_id, parent_id=self.pk).exists()
 
-    def is_ahead(self, now: datetime) -> bool:
+    @property
+    def is_ahead(self) -> bool:
         """Whether it is dated ahead of now, so that its age is unknown."""
-        return is_ahead(self.taken_at, now)
+        return is_ahead(self.taken_at, timezone.now())
 
     def mark_proven(self, now: datetime | None = None) -> None:
         """Save that every file of the chain was read and matches, and its grains inflate."""
@@ -187,6 +193,14 @@ def position_of(machine: Any, point_id: Any, taken_at: Any) -> Coalesce:
 def is_ahead(taken_at: datetime | None, now: datetime) -> bool:
     """Whether a time is so far ahead of now that one of the two clocks is wrong."""
     return taken_at is not None and taken_at - now > timedelta(seconds=AHEAD_SECONDS)
+
+
+def ahead_text(taken_at: datetime, now: datetime) -> str:
+    """Return what to know about a point that `is_ahead`."""
+    return (
+        f"This recovery point is dated {span((taken_at - now).total_seconds())} ahead of this "
+        "core's clock, so one of the two clocks is wrong and its age is unknown."
+    )
 
 
 def arrange_points(machine_id: UUID, known: Sequence[UUID]) -> int:

@@ -25,9 +25,7 @@ _YEARS = range(1970, 2200)
 MISSING_TEXT = "its manifest is not in the store"
 
 
-def index_point(
-    machine: Machine, manifest: Manifest, *, is_newest: bool = False
-) -> RecoveryPoint:
+def index_point(machine: Machine, manifest: Manifest, *, is_newest: bool = False) -> RecoveryPoint:
     """Add a complete point of the store to the index. Idempotent.
 
     is_newest: it was taken just now, so it is newer than the others, whatever its time says.

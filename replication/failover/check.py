@@ -127,10 +127,18 @@ class FailoverFacts:
             return None
         manifest = self.manifest(point)
         if isinstance(manifest, str):
-            return policy.ChosenPointFacts(point.taken_at, point.consistency, trouble_text=manifest)
+            return policy.ChosenPointFacts(
+                point.taken_at, point.consistency, self._is_newest(point), trouble_text=manifest
+            )
         trusted = self._delegating.get(point.machine_id, [])
         found = check_point(export_facts(point, manifest, trusted), needs_agent=True)
-        return policy.ChosenPointFacts(point.taken_at, point.consistency, export_findings=found)
+        return policy.ChosenPointFacts(
+            point.taken_at, point.consistency, self._is_newest(point), export_findings=found
+        )
+
+    def _is_newest(self, point: RecoveryPoint) -> bool:
+        offered = self.points.get(point.machine_id)
+        return not offered or offered[0].pk == point.pk
 
     def of_machine(self, row: ReplicatedMachine) -> policy.MachineFacts:
         machine = row.machine

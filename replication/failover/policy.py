@@ -9,6 +9,7 @@ from console.findings import Finding, errors_first
 from console.wording import ago, span
 from protected_machines.choices import MachineKind
 from protected_machines.exports.options import check_vm
+from protected_machines.models.points import ahead_text, is_ahead
 from replication.failover.order import MachineOrder
 from replication.models import Pairing, ReplicatedMachine
 
@@ -19,6 +20,8 @@ class ChosenPointFacts:
 
     taken_at: datetime.datetime
     consistency: str = ""
+    # Whether a later point could be chosen instead, by the order of the chain.
+    is_newest: bool = True
     # Why its manifest cannot be read; empty if it can.
     trouble_text: str = ""
     # Findings about exporting it to any VM: `protected_machines.exports.check.check_point`.
@@ -61,6 +64,11 @@ class DestinationFacts:
     trouble_text: str = ""
     findings: Sequence[Finding] = field(default_factory=tuple)
 
+
+POINT_AHEAD = "FAILOVER-POINT-AHEAD"
+CLOCK_SKEW = "FAILOVER-CLOCK-SKEW"
+# Warnings that the home page repeats.
+CLOCK_FINDINGS = frozenset({POINT_AHEAD, CLOCK_SKEW})
 
 _STALE_INTERVALS = 3
 _STALE_AT_LEAST_SECONDS = 15 * 60
@@ -154,11 +162,12 @@ def _point_findings(
 def _age_findings(
     machine: MachineFacts, point: ChosenPointFacts, now: datetime.datetime
 ) -> Iterable[Finding]:
-    if machine.newest_taken_at is not None and point.taken_at < machine.newest_taken_at:
-        newer = span((machine.newest_taken_at - point.taken_at).total_seconds())
+    if machine.newest_taken_at is not None and not point.is_newest:
+        newer_seconds = (machine.newest_taken_at - point.taken_at).total_seconds()
+        newer = f"that is {span(newer_seconds)} newer" if newer_seconds > 0 else "that is newer"
         yield Finding.warning(
             "FAILOVER-POINT-NOT-NEWEST",
-            f"A recovery point that is {newer} newer is available but not selected.",
+            f"A recovery point {newer} is available but not selected.",
         )
     elif machine.behind_points:
         count = machine.behind_points
@@ -171,7 +180,9 @@ def _age_findings(
         machine.snapshot_interval_seconds * _STALE_INTERVALS, _STALE_AT_LEAST_SECONDS
     )
     age_seconds = (now - point.taken_at).total_seconds()
-    if age_seconds > stale_seconds:
+    if is_ahead(point.taken_at, now):
+        yield Finding.warning(POINT_AHEAD, ahead_text(point.taken_at, now))
+    elif age_seconds > stale_seconds:
         yield Finding.warning(
             "FAILOVER-POINT-OLD",
             f"This recovery point is {span(age_seconds)} old, although a snapshot is due "

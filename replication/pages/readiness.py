@@ -11,6 +11,7 @@ from console.wording import age_text
 from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import RecoveryPoint, VCenter
 from replication.failover.check import FailoverFacts, propose
+from replication.failover.policy import CLOCK_FINDINGS
 from replication.models import Pairing, ReplicatedMachine
 from replication.transfer.quota import find_quota_use
 
@@ -56,19 +57,24 @@ def readiness(now: datetime) -> Iterator[Readiness]:
         warning = quota.text if quota is not None and quota.is_warned_of else ""
         for row in rows:
             held = ArrivedPoints.of(facts.points.get(row.machine_id, []))
-            yield machine_readiness(row, held, _blocks(row, facts, has_vcenter, now), now, warning)
+            blocks, warnings = _findings(row, facts, has_vcenter, now)
+            yield machine_readiness(row, held, blocks, now, warning, warnings)
 
 
-def _blocks(
+def _findings(
     row: ReplicatedMachine, facts: FailoverFacts, has_vcenter: bool, now: datetime
-) -> list[str]:
-    """Return why the Fail Over dialog would reject the machine, whatever else is chosen in it."""
+) -> tuple[list[str], list[str]]:
+    """Return why the Fail Over dialog would reject the machine, and what it says about clocks."""
     if row.machine.kind == MachineKind.PENDING_FAILOVER:
-        return []
+        return [], []
     if row.machine.kind == MachineKind.FAILED_BACK:
-        return ["It has failed back. Commit the failback, so that it can be failed over again."]
+        text = "It has failed back. Commit the failback, so that it can be failed over again."
+        return [text], []
     findings = facts.findings_anywhere(propose(row, facts), now, has_destination=has_vcenter)
-    return [finding.text for finding in findings if finding.severity == Severity.ERROR]
+    return (
+        [finding.text for finding in findings if finding.severity == Severity.ERROR],
+        [finding.text for finding in findings if finding.code in CLOCK_FINDINGS],
+    )
 
 
 def machine_readiness(
@@ -77,14 +83,16 @@ def machine_readiness(
     blocks: Sequence[str],
     now: datetime,
     quota_text: str = "",
+    warnings: Sequence[str] = (),
 ) -> Readiness:
     """Return the readiness of one machine. Pure.
 
     blocks: why it could not be failed over now, in words.
     quota_text: how much of its quota the source core has used, if that is nearly all of it.
+    warnings: what else the dialog warns of.
     """
     machine = replicated.machine
-    reasons = (*blocks, *_risks(replicated, points, now))
+    reasons = (*blocks, *warnings, *_risks(replicated, points, now))
     if quota_text:
         text = f"{replicated.pairing.peer_name} has used {quota_text} of its quota here."
         reasons = (*reasons, text)

@@ -16,8 +16,9 @@ from console.identity import this_core
 from protected_machines.agents.delegation import keep_delegation
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.models.points import arrange_points
 from protected_machines.ownership import accepts_claim, record_owner
-from protected_machines.points.index import MISSING_TEXT, index_point
+from protected_machines.points.index import MISSING_TEXT, check_time, index_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import OffsetDiffers, PointInUse, PointMissing
 from recovery_store.manifest import Manifest
@@ -104,11 +105,24 @@ def get_machine_of(pairing: Pairing, machine_id: uuid.UUID) -> Machine:
 
 
 def missing_points(machine: Machine, point_ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-    """Return those of the points that this core does not hold, in the order given."""
+    """Return those of the points that this core does not hold, in the order given.
+
+    The owner asks with all of its points, oldest first: its order is kept for those held here.
+    """
     # A point whose files are gone from this store is missing, though it is still in the index.
     here = RecoveryPoint.objects.filter(machine=machine).exclude(damage_text=MISSING_TEXT)
     held = set(here.values_list("pk", flat=True))
+    _follow_order(machine, [point_id for point_id in point_ids if point_id in held])
     return [point_id for point_id in point_ids if point_id not in held]
+
+
+def _follow_order(machine: Machine, point_ids: Sequence[uuid.UUID]) -> None:
+    """Arrange the points as their owner does, if they are arranged differently here."""
+    places = dict(machine.points.values_list("pk", "position"))
+    here = [places[point_id] for point_id in point_ids if point_id in places]
+    if here != sorted(here):
+        changed = arrange_points(machine.pk, point_ids)
+        logger.info("points arranged machine_id=%s changed=%s", machine.pk, changed)
 
 
 def begin_replica(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> dict[str, int]:
@@ -142,6 +156,10 @@ def _judge(pairing: Pairing, machine: Machine, manifest_bytes: bytes) -> Manifes
             f"{pairing.peer_name} sent a recovery point of {machine.name} with the id of a point "
             "of another machine."
         )
+    try:
+        check_time(manifest)
+    except ValueError as error:
+        raise PeerFaulty(f"{pairing.peer_name} sent a recovery point: {error}.") from error
     if manifest.owner_core_id and not _is_id(manifest.owner_core_id):
         raise PeerFaulty(f"{pairing.peer_name} sent a recovery point whose owner has no valid id.")
     return manifest

@@ -2,7 +2,6 @@
 
 import shutil
 import uuid
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,6 @@ from protected_machines.points.index import ensure_machine
 from recovery_store.archiving import archive, consume
 from recovery_store.store import Store
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
-from tests.factories import NOON
 from tests.protected_machines.archives.archived import (
     Archived,
     damage,
@@ -185,11 +183,11 @@ def test_points_that_the_owner_did_not_go_on_from_are_told_apart() -> None:
     ids = [uuid.uuid4() for _ in range(5)]
     fork, stray, old = ids[0], ids[1], ids[4]
     points = [
-        HistoryPoint(old, None, 1, NOON - timedelta(hours=1)),
-        HistoryPoint(fork, None, 1, NOON),
-        HistoryPoint(stray, fork, 1, NOON + timedelta(minutes=1)),
-        HistoryPoint(ids[2], fork, 2, NOON + timedelta(minutes=2)),
-        HistoryPoint(ids[3], ids[2], 2, NOON + timedelta(minutes=3)),
+        HistoryPoint(old, None, 1),
+        HistoryPoint(fork, None, 1),
+        HistoryPoint(stray, fork, 1),
+        HistoryPoint(ids[2], fork, 2),
+        HistoryPoint(ids[3], ids[2], 2),
     ]
     assert points_beside_history(points) == {stray}
     assert points_beside_history(points[:3]) == set()

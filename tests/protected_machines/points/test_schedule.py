@@ -20,7 +20,7 @@ from protected_machines.points.taking import take_recovery_point
 from protected_machines.tasks import alone
 from recovery_store.folders import WriterLock
 from recovery_store.store import Store
-from tests.factories import make_machine, make_recovery_point
+from tests.factories import NOON, make_machine, make_recovery_point
 from tests.places.agent import RunningAgent, overwrite
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 def test_the_first_snapshot_is_a_base_image_then_come_incrementals() -> None:
     new, old = make_machine(), make_machine()
-    make_recovery_point(old)
+    make_recovery_point(old, indexed_at=NOON)
     assert set(schedule.start_due_snapshots()) == {new.pk, old.pk}
     kinds = {job.subject_id: job.params["kind"] for job in Job.objects.all()}
     assert kinds == {new.pk: "base_image", old.pk: "incremental"}

@@ -86,7 +86,11 @@ def test_what_makes_it_impossible_is_an_error(facts: dict[str, object], code: st
     [
         ({"source": replace(SOURCE, is_reachable=True)}, "FAILOVER-SOURCE-REACHABLE"),
         ({"point": replace(POINT, consistency="crash")}, "FAILOVER-POINT-NOT-FROZEN"),
-        ({"machine": replace(MACHINE, newest_taken_at=NOW)}, "FAILOVER-POINT-NOT-NEWEST"),
+        ({"point": replace(POINT, is_newest=False)}, "FAILOVER-POINT-NOT-NEWEST"),
+        (
+            {"point": replace(POINT, taken_at=NOW + timedelta(minutes=10))},
+            "FAILOVER-POINT-AHEAD",
+        ),
         ({"machine": replace(MACHINE, behind_points=2)}, "FAILOVER-BEHIND"),
         (
             {
