@@ -66,9 +66,8 @@ class DestinationFacts:
 
 
 POINT_AHEAD = "FAILOVER-POINT-AHEAD"
-CLOCK_SKEW = "FAILOVER-CLOCK-SKEW"
 # Warnings that the home page repeats.
-CLOCK_FINDINGS = frozenset({POINT_AHEAD, CLOCK_SKEW})
+CLOCK_FINDINGS = frozenset({POINT_AHEAD})
 
 _STALE_INTERVALS = 3
 _STALE_AT_LEAST_SECONDS = 15 * 60
