@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("protected_machines", "0007_points_proven_again")]
+    dependencies = [("protected_machines", "0008_stray_vms")]
 
     operations = [
         migrations.AlterModelOptions(

@@ -20,6 +20,6 @@ def arrange_points(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("protected_machines", "0008_position_of_points")]
+    dependencies = [("protected_machines", "0009_position_of_points")]
 
     operations = [migrations.RunPython(arrange_points, migrations.RunPython.noop)]
