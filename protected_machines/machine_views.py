@@ -107,7 +107,8 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
 
 def _last_success_of(machine: Machine) -> datetime | None:
     annotated: Any = Machine.objects.filter(pk=machine.pk).with_last_success().get()
-    return annotated.last_success_at
+    last_success_at: datetime | None = annotated.last_success_at
+    return last_success_at
 
 
 def branch_text(count: int) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from .manifest import Manifest
 
-Id = TypeVar("Id", str, UUID)
+Id = TypeVar("Id", bound=str | UUID)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def in_order(points: Iterable[Link[Id]], known: Sequence[Id] = ()) -> list[Id]:
             return ordered
     # Points that name each other as parents. No store accepts those, but nothing may hang on them.
     rest = by_id.keys() - set(ordered)
-    return [*ordered, *sorted(rest)]
+    return [*ordered, *sorted(rest, key=str)]
 
 
 def _sorted(by_id: dict[Id, Link[Id]], edges: Sequence[tuple[Id, Id]]) -> list[Id]:

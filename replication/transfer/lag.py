@@ -25,7 +25,7 @@ def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
     points = RecoveryPoint.objects.filter(machine=OuterRef("machine_id"))
     # Reads only the waiting points of each machine, not all of them.
     waiting = points.carried_on().filter(position__gt=OuterRef("last_position")).order_by()
-    waiting = waiting.values("machine_id").annotate(count=Count("pk"), size=Sum("stored_bytes"))
+    totals = waiting.values("machine_id").annotate(count=Count("pk"), size=Sum("stored_bytes"))
     counted = (
         ReplicatedMachine.objects.filter(pk__in=rows)
         .annotate(
@@ -35,8 +35,8 @@ def refresh_lag(replicated: Iterable[ReplicatedMachine]) -> None:
         )
         .annotate(
             counted_newest_at=Subquery(points.newest_first().values("taken_at")[:1]),
-            counted_points=Coalesce(Subquery(waiting.values("count")), 0),
-            counted_bytes=Coalesce(Subquery(waiting.values("size")), 0),
+            counted_points=Coalesce(Subquery(totals.values("count")), 0),
+            counted_bytes=Coalesce(Subquery(totals.values("size")), 0),
         )
         .values_list("pk", "counted_newest_at", "counted_points", "counted_bytes")
     )
