@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def big_stream(cid: str = "12345678") -> bytes:
     parts: list[bytes] = []
     writer = StreamWriter(parts.append, BIG_GRAINS * GRAIN_BYTES, cid)
     for index in range(BIG_GRAINS):
-        writer.grain(index, b"\x78\x01" + os.urandom(60_000))
+        writer.grain(index, zlib.compress(os.urandom(GRAIN_BYTES), 0))
     writer.finish()
     return b"".join(parts)
 
@@ -122,6 +123,7 @@ def _manifest_of(stream: bytes, tmp_path: Path) -> Manifest:
         "cid": "12345678",
         "file_bytes": len(stream),
         "digest": blake3(stream).hexdigest(),
+        "content_digest": None,
         "range_digests": tuple(blake3(part).hexdigest() for part in ranges),
     }
     disks = (type(point.disk(0))(**entry),)
