@@ -79,20 +79,22 @@ def for_peers(view: View) -> View:
     return answers_in_json(wrapped)
 
 
-def _pairing_of(request: HttpRequest) -> Pairing:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+def find_caller(authorization: str) -> Pairing | None:
+    """Return the pairing whose secret this header shows."""
+    scheme, _, token = authorization.partition(" ")
     pairing_id, _, secret = token.partition(":")
     try:
         wanted = UUID(pairing_id)
     except ValueError:
-        wanted = None
-    pairing = Pairing.objects.filter(pk=wanted).first() if wanted else None
-    if (
-        scheme != "Understudy"
-        or pairing is None
-        or not is_secret(secret, pairing.peer_secret_digest)
-    ):
-        logger.warning("core interface refused path=%s pairing_id=%s", request.path, wanted)
+        return None
+    pairing = Pairing.objects.filter(pk=wanted).first() if scheme == "Understudy" else None
+    return pairing if pairing and is_secret(secret, pairing.peer_secret_digest) else None
+
+
+def _pairing_of(request: HttpRequest) -> Pairing:
+    pairing = find_caller(request.headers.get("Authorization", ""))
+    if pairing is None:
+        logger.warning("core interface refused path=%s", request.path)
         raise PeerRefusedSecret(
             "This core does not accept the secret of this pairing: the pairing was "
             "removed or replaced here. Pair the two cores again."

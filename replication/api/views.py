@@ -18,6 +18,9 @@ from replication.transfer import receiving
 from replication.transfer.start import start_replications
 
 SLICE_LIMIT_BYTES = 64 * 1024 * 1024
+# All messages but those that name every point or machine of a core.
+_MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
+_PAIRING_LIMIT_BYTES = 8 * 1024
 Message = TypeVar("Message", bound=wire.Message)
 
 
@@ -26,7 +29,9 @@ Message = TypeVar("Message", bound=wire.Message)
 def pair(request: HttpRequest) -> JsonResponse:
     """Pair with the core that asks, if an administrator of this core vouches for it."""
     username = check_administrator(request)
-    return answer(accept_pairing(read(request, wire.PairingRequest), username))
+    return answer(
+        accept_pairing(read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES), username)
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -34,7 +39,8 @@ def pair(request: HttpRequest) -> JsonResponse:
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange the status of both cores on this pairing."""
     if request.method == "POST":
-        heartbeat.record_peer_status(pairing, read(request, wire.PeerStatus))
+        sent = read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES)
+        heartbeat.record_peer_status(pairing, sent)
     return answer(heartbeat.status_of(pairing))
 
 
@@ -61,7 +67,7 @@ def machine(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def missing_points(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Return which of the points this core lacks."""
     machine = receiving.get_machine_of(pairing, machine_id)
-    wanted = read(request, wire.WantedPoints)
+    wanted = read(request, wire.WantedPoints, wire.MESSAGE_LIMIT_BYTES)
     missing = receiving.missing_points(machine, wanted.point_ids)
     return answer(wire.MissingPoints(missing=tuple(missing)))
 
@@ -118,13 +124,15 @@ def force(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     return answer(wire.StartedSending(started=tuple(started)))
 
 
-def read(request: HttpRequest, kind: type[Message]) -> Message:
+def read(
+    request: HttpRequest, kind: type[Message], limit_bytes: int = _MESSAGE_LIMIT_BYTES
+) -> Message:
     """Return the message in the body.
 
     Raises:
         PeerFaulty: the body is not such a message.
     """
-    return kind.from_json(wire.decode(_body(request, wire.MESSAGE_LIMIT_BYTES) or b"{}"))
+    return kind.from_json(wire.decode(_body(request, limit_bytes) or b"{}"))
 
 
 def answer(message: wire.Message) -> JsonResponse:

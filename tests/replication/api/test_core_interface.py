@@ -239,3 +239,16 @@ def test_a_source_that_neither_answers_nor_calls_is_unreachable(pairing: Pairing
     assert not refresh_core(pairing)
     pairing.refresh_from_db()
     assert core_state(pairing, timezone.now()).text == "Unreachable"
+
+
+@pytest.mark.parametrize("path", ["/status", "/machines/6d6f0a4e-2b53-4a5e-9d0b-6a6c1c1f3f77"])
+def test_json_nested_too_deep_is_refused(pairing: Pairing, path: str) -> None:
+    answer = call("PUT" if "machines" in path else "POST", path, pairing, b"[" * 1_000_000)
+    assert answer.status_code == 400
+    assert answer.json()["code"] == "REPLICATION-PEER-FAULTY"
+
+
+def test_a_small_message_has_a_small_limit(pairing: Pairing) -> None:
+    answer = call("PUT", f"/machines/{uuid.uuid4()}", pairing, b" " * (4 * 1024 * 1024 + 1))
+    assert answer.status_code == 400
+    assert "the limit is" in answer.json()["text"]
