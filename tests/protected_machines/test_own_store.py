@@ -172,7 +172,6 @@ def test_a_store_from_before_gets_its_identity_if_the_index_knows_it(
         (StoreFacts("a", "b", frozenset("m"), frozenset("m")), False),
         (StoreFacts("a", "a", frozenset("m")), True),
     ],
-    ids=str,
 )
 def test_which_folder_is_this_cores_store(facts: StoreFacts, is_own: bool) -> None:
     assert is_own_store(facts) is is_own
