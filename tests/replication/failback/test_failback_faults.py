@@ -117,11 +117,11 @@ def test_a_source_that_was_kept_gets_only_what_it_lacks(
     send_all(failed_over)
     # What the source took and never sent: the machine went on without it.
     unsent = RecoveryPoint.objects.get(machine=failed_over.machine)
+    columns = {field.column for field in RecoveryPoint._meta.concrete_fields}
+    copied = ", ".join(sorted(columns - {"id", "ownership_epoch"}))
     source.rows(
-        "INSERT INTO protected_machines_recoverypoint SELECT ?, taken_at, kind, parent_id, 1,"
-        " taken_by_core_id, taken_by_core_name, stored_bytes, consistency, manifest_digest, state,"
-        " proven_at, damage_text, indexed_at, machine_id, is_carried_on"
-        " FROM protected_machines_recoverypoint WHERE id = ?",
+        f"INSERT INTO protected_machines_recoverypoint (id, ownership_epoch, {copied})"
+        f" SELECT ?, 1, {copied} FROM protected_machines_recoverypoint WHERE id = ?",
         uuid.uuid4(),
         unsent.pk,
     )
