@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 Row = TypeVar("Row")
 
 
-def each_alone(rows: Iterable[Row], act: Callable[[Row], object], what: str) -> int:
+def isolate_each(rows: Iterable[Row], act: Callable[[Row], object], what: str) -> int:
     """Call `act` with every row; log what fails with its traceback, and go on with the next.
 
     Returns how many acts succeeded. A database that is away and a time that is up concern all rows,
@@ -20,11 +20,11 @@ def each_alone(rows: Iterable[Row], act: Callable[[Row], object], what: str) -> 
 
     what: the name of the task in the log.
     """
-    return sum(alone(row, act, what) for row in rows)
+    return sum(isolate(row, act, what) for row in rows)
 
 
-def alone(row: Row, act: Callable[[Row], object], what: str) -> bool:
-    """Call `act` with one row as in `each_alone`; return whether that succeeded."""
+def isolate(row: Row, act: Callable[[Row], object], what: str) -> bool:
+    """Call `act` with one row as in `isolate_each`; return whether that succeeded."""
     try:
         act(row)
     except (SoftTimeLimitExceeded, OperationalError, InterfaceError):

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from agent.version import VERSION
 from console.identity import this_core
-from console.isolation import alone, each_alone
+from console.isolation import isolate, isolate_each
 from protected_machines.models import Machine
 from protected_machines.ownership import record_owner
 from replication.errors import ReplicationError
@@ -84,7 +84,7 @@ def refresh_cores() -> None:
     refresh_lag(ReplicatedMachine.objects.outgoing().select_related("machine"))
     pairings = list(Pairing.objects.all())
     if connection.in_atomic_block or len(pairings) < 2:
-        each_alone(pairings, refresh_core, "refresh_cores")
+        isolate_each(pairings, refresh_core, "refresh_cores")
         return
     with ThreadPoolExecutor(_PARALLEL_PEERS) as pool:
         list(pool.map(_refresh_in_thread, pairings))
@@ -108,7 +108,7 @@ def refresh_core(pairing: Pairing) -> bool:
 
 def _refresh_in_thread(pairing: Pairing) -> None:
     try:
-        alone(pairing, refresh_core, "refresh_cores")
+        isolate(pairing, refresh_core, "refresh_cores")
     finally:
         close_old_connections()
         connection.close()

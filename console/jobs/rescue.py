@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import F
 from django.utils import timezone
 
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from console.jobs.hold import hold_if_restored
 from console.jobs.models import Job
 from console.jobs.wake import send_wake_up
@@ -87,5 +87,5 @@ def rescue_stale_jobs() -> int:
         logger.info("job woken job=%s kind=%s because=%s", job.id, job.kind, wake_up.reason)
         is_broker_there = send_wake_up(job)
 
-    each_alone(wake_ups, wake, "rescue_stale_jobs")
+    isolate_each(wake_ups, wake, "rescue_stale_jobs")
     return len(wake_ups)

@@ -20,7 +20,7 @@ from agent.errors import (
     AgentUnreachable,
 )
 from console.identity import this_core
-from console.isolation import alone, each_alone
+from console.isolation import isolate, isolate_each
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine
 
@@ -172,7 +172,7 @@ def refresh_connections(now: datetime | None = None) -> int:
         ),
     )
     if connection.in_atomic_block or len(machines) < 2:
-        each_alone(machines, refresh_connection, "refresh_connections")
+        isolate_each(machines, refresh_connection, "refresh_connections")
         return len(machines)
     with ThreadPoolExecutor(PARALLEL_PINGS) as pool:
         list(pool.map(_refresh_in_thread, machines))
@@ -181,7 +181,7 @@ def refresh_connections(now: datetime | None = None) -> int:
 
 def _refresh_in_thread(machine: Machine) -> None:
     try:
-        alone(machine, refresh_connection, "refresh_connections")
+        isolate(machine, refresh_connection, "refresh_connections")
     finally:
         close_old_connections()
         connection.close()

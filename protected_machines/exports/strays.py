@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from console.identity import this_core
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from console.jobs.choices import JobState
 from console.jobs.models import JobStep
 from console.sections import Notice
@@ -70,7 +70,7 @@ def find_stray_vms() -> None:
             logger.warning("stray vms vcenter_id=%s found=%s", vcenter.pk, found)
             VCenter.objects.filter(pk=vcenter.pk).update(stray_vms=found)
 
-    each_alone(VCenter.objects.all(), look, "find_stray_vms")
+    isolate_each(VCenter.objects.all(), look, "find_stray_vms")
 
 
 def stray_notice() -> Notice | None:

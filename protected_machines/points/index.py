@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from console.identity import this_core
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from protected_machines.choices import MachineKind, PointState
 from protected_machines.errors import PointForeign, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
@@ -128,7 +128,7 @@ def reindex_store(store: Store) -> ReindexReport:
         except (ValueError, ProtectedMachinesError) as error:
             report.unreadable.append(f"machine {machine_id} cannot be indexed: {error}")
 
-    each_alone(sorted(on_disk | known.keys()), compare, "reindex_store")
+    isolate_each(sorted(on_disk | known.keys()), compare, "reindex_store")
     if report.indexed or report.missing or report.unreadable:
         logger.warning(
             "reindex store indexed=%s missing=%s unreadable=%s",

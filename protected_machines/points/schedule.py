@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from console.jobs.acts import start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -54,8 +54,8 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
             return
         started.append(machine_id)
 
-    each_alone(_schedule_facts(), judge, "start_due_snapshots")
-    each_alone(policy.due_machines(due, now), start, "start_due_snapshots")
+    isolate_each(_schedule_facts(), judge, "start_due_snapshots")
+    isolate_each(policy.due_machines(due, now), start, "start_due_snapshots")
     return started
 
 
@@ -110,7 +110,7 @@ def prove_points(keep_alive: Callable[[], object] | None = None) -> list[UUID]:
             return
         proven.append(point_id)
 
-    each_alone(_newest_unproven(), prove, "prove_points")
+    isolate_each(_newest_unproven(), prove, "prove_points")
     return proven
 
 
@@ -124,7 +124,7 @@ def expire_unfinished(now: datetime | None = None) -> list[Path]:
     except StoreError as error:
         logger.warning("expire unfinished error_code=%s error=%s", error.code, error)
         return removed
-    each_alone(
+    isolate_each(
         machine_ids,
         lambda machine_id: removed.extend(store.expire(machine_id, before)),
         "expire_unfinished",

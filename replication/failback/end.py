@@ -6,7 +6,7 @@ import uuid
 
 from django.db.models import F
 
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from console.jobs.acts import User, close_job, start_job
 from console.jobs.choices import JobState
 from console.jobs.errors import JobConflict
@@ -77,7 +77,7 @@ def commit_due_failbacks(now: datetime.datetime) -> int:
         state=FailbackState.FAILED_BACK, machine__kind=MachineKind.FAILED_BACK
     )
     entries = waiting.select_related("failback", "machine").order_by(F("failed_back_at"))
-    each_alone(entries, commit, "commit_due_failbacks")
+    isolate_each(entries, commit, "commit_due_failbacks")
     return started
 
 

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from console.identity import this_core
-from console.isolation import each_alone
+from console.isolation import isolate_each
 from console.jobs.acts import User, start_job
 from console.jobs.choices import OPEN
 from console.jobs.errors import JobConflict
@@ -119,7 +119,7 @@ def start_due_replications() -> int:
             start_replication(replicated)
             started += 1
 
-    each_alone(rows, start_due, "start_due_replications")
+    isolate_each(rows, start_due, "start_due_replications")
     return started
 
 

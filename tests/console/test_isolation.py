@@ -4,7 +4,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError
 
-from console.isolation import each_alone
+from console.isolation import isolate_each
 
 
 def test_a_row_that_fails_keeps_out_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -13,7 +13,7 @@ def test_a_row_that_fails_keeps_out_no_other(caplog: pytest.LogCaptureFixture) -
     def act(row: int) -> None:
         seen.append(10 // row)
 
-    assert each_alone([1, 0, 5], act, "divide") == 2
+    assert isolate_each([1, 0, 5], act, "divide") == 2
     assert seen == [10, 2]
     assert "periodic task skips a row task=divide row=0" in caplog.text
     assert "ZeroDivisionError" in caplog.text
@@ -28,5 +28,5 @@ def test_what_concerns_all_rows_ends_the_run(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        each_alone([1, 2], act, "fail")
+        isolate_each([1, 2], act, "fail")
     assert seen == [1]
