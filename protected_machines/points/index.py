@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
 
 from console.identity import this_core
 from console.isolation import isolate_each
@@ -20,7 +21,8 @@ from recovery_store.store import Store
 
 logger = logging.getLogger(__name__)
 
-_YEARS = range(1970, 2200)
+# Of a time that can be shown and reckoned with, wherever it comes from.
+YEARS = range(1970, 2200)
 
 MISSING_TEXT = "its manifest is not in the store"
 
@@ -81,7 +83,7 @@ def check_time(manifest: Manifest) -> None:
     Raises:
         ValueError: it is centuries off, so that adding an interval or a time zone might overflow.
     """
-    if manifest.taken_at.year not in _YEARS:
+    if manifest.taken_at.year not in YEARS:
         raise ValueError(
             f"point {manifest.point_id} is dated {manifest.taken_at:%Y-%m-%d}, which no clock shows"
         )
@@ -181,7 +183,8 @@ def ensure_machine(newest: Manifest) -> Machine:
             "owner_core_id": _core_id(newest),
             "owner_core_name": newest.owner_core_name[:200] or "nobody",
             "ownership_epoch": newest.ownership_epoch,
-            "owned_since": newest.taken_at,
+            # Its time is another clock's, and judged only when the point is indexed.
+            "owned_since": min(newest.taken_at, timezone.now()),
             "source_core_id": None if newest.owner_core_id == core.id else _core_id(newest),
         },
     )

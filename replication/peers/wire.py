@@ -25,6 +25,7 @@ from console.jobs.choices import JobState
 from protected_machines.agents.delegation import delegate_machine
 from protected_machines.models import Machine
 from protected_machines.ownership import OwnershipClaim
+from protected_machines.points.index import YEARS
 from replication.errors import PeerFaulty
 from replication.models import Pairing, ReplicatedMachine
 
@@ -33,8 +34,6 @@ logger = logging.getLogger(__name__)
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 POINTS_LIMIT = 1_000_000
 MACHINES_LIMIT = 100_000
-# Other years could overflow as soon as a time zone or an interval is added.
-_YEARS = range(2000, 2200)
 
 # No database accepts a NUL or half a surrogate pair.
 _TEXT = r"\A[^\x00\ud800-\udfff]*\Z"
@@ -90,7 +89,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         """
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, datetime) and value.year not in _YEARS:
+            if isinstance(value, datetime) and value.year not in YEARS:
                 raise ValueError(f"{name} is in the year {value.year}")
 
     @classmethod

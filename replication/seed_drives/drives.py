@@ -60,12 +60,12 @@ def note_contents(job_id: UUID, machine_id: UUID, copied: dict[str, Any]) -> Non
     """
     last_id = copied["newest_point_id"]
     points = points_to_archive(machine_id, None)
-    newest_at = next(point.taken_at for point in points if point.point_id == last_id)
     # Points taken while it was being copied are not on it.
-    points = [point for point in points if point.taken_at <= newest_at]
+    last = next(at for at, point in enumerate(points) if point.point_id == last_id)
+    points = points[: last + 1]
     SeedDrive.objects.filter(pk=job_id).update(
         newest_point_id=last_id,
-        newest_at=newest_at,
+        newest_at=points[-1].taken_at,
         oldest_at=points[0].taken_at,
         points=len(points),
         stored_bytes=sum(point.stored_bytes for point in points),

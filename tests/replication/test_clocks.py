@@ -9,12 +9,16 @@ from django.utils import timezone
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.models.points import arrange_points
 from protected_machines.points import schedule
+from protected_machines.points.store import open_store
 from protected_machines.readiness import readiness as readiness_here
 from replication.failover.check import FailoverFacts, default_point
+from replication.models import SeedDrive
+from replication.seed_drives.drives import note_contents
 from replication.transfer.history import keep_history_of, mark_unsent
 from replication.transfer.lag import note_local_point, refresh_lag
 from replication.transfer.receiving import missing_points
 from tests.factories import NOON, make_machine, make_recovery_point
+from tests.recovery_store.disks import commit, send_disk
 from tests.replication.rows import make_pairing, make_replicated
 
 pytestmark = pytest.mark.django_db
@@ -165,3 +169,21 @@ def test_a_point_dated_ahead_is_a_risk_and_no_lag() -> None:
         behind_points=1,
     )
     assert row.behind_seconds == 0
+
+
+@stepped
+def test_a_seed_drive_holds_what_was_taken_before_its_newest_point(step: timedelta) -> None:
+    machine, taken, parent = make_machine(), list[str](), None
+    for number in range(3):
+        point_id = str(uuid.uuid4())
+        taken_at = NOON + timedelta(minutes=number) + (step if number == 1 else timedelta(0))
+        with open_store().begin_point(
+            str(machine.pk), machine.name, point_id, parent, taken_at=taken_at
+        ) as writer:
+            send_disk(writer, 0, {number: 1}, 4 * 65536, has_parent=parent is not None)
+            commit(writer)
+        taken, parent = [*taken, point_id], point_id
+    drive = SeedDrive.objects.create(replicated=make_replicated(make_pairing(), machine))
+    note_contents(drive.pk, machine.pk, {"newest_point_id": taken[1]})
+    drive.refresh_from_db()
+    assert (drive.points, str(drive.newest_point_id)) == (2, taken[1])

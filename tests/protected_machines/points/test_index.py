@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import sys
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from protected_machines.choices import MachineKind, PointKind, PointState
 from protected_machines.errors import PointForeign
@@ -16,7 +18,7 @@ from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
 from tests.factories import make_machine, make_recovery_point
 from tests.places.agent import MIB, write_disk
-from tests.recovery_store.disks import add_point
+from tests.recovery_store.disks import add_point, send_disk
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +159,14 @@ def test_what_cannot_be_indexed_of_one_machine_keeps_out_no_other(
     assert len(report.unreadable) == 2
     assert any(odd.point_id in text or odd.machine_id in text for text in report.unreadable)
     assert any(str(points[1].pk) in text for text in report.unreadable)
+
+
+def test_a_point_of_the_year_9999_makes_no_machine_that_is_owned_from_then_on(
+    store: Store,
+) -> None:
+    machine_id, far = str(uuid.uuid4()), datetime(9999, 12, 31, tzinfo=UTC)
+    with store.begin_point(machine_id, "db-01", str(uuid.uuid4()), taken_at=far) as writer:
+        send_disk(writer, 0, {0: 1}, 65536)
+        writer.commit({}, "crash", "", "", 1)
+    assert "which no clock shows" in " ".join(reindex_store(store).unreadable)
+    assert Machine.objects.get(pk=machine_id).owned_since <= timezone.now()
