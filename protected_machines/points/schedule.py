@@ -37,11 +37,6 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
     """Start a snapshot job for every machine whose snapshot is due; return those machines."""
     now = now or timezone.now()
     started: list[UUID] = []
-    due: list[policy.ScheduleFacts] = []
-
-    def judge(facts: policy.ScheduleFacts) -> None:
-        if policy.is_snapshot_due(facts, now):
-            due.append(facts)
 
     def start(machine_id: UUID) -> None:
         machine = Machine.objects.get(pk=machine_id)
@@ -54,8 +49,7 @@ def start_due_snapshots(now: datetime | None = None) -> list[UUID]:
             return
         started.append(machine_id)
 
-    isolate_each(_schedule_facts(), judge, "start_due_snapshots")
-    isolate_each(policy.due_machines(due, now), start, "start_due_snapshots")
+    isolate_each(policy.due_machines(_schedule_facts(), now), start, "start_due_snapshots")
     return started
 
 
