@@ -20,8 +20,6 @@ from vsphere.errors import VSphereError
 
 logger = logging.getLogger(__name__)
 
-_MARKING_STEPS = ("reserve_vm", "reserve_names")
-
 
 @dataclass(frozen=True)
 class MarkedVm:
@@ -49,11 +47,11 @@ def strays_among(
 
 def find_stray_vms() -> None:
     """Look into every vCenter, and save what was found. Changes nothing there."""
-    steps = JobStep.objects.filter(name__in=_MARKING_STEPS, job__state=JobState.FAILED)
+    steps = JobStep.objects.filter(output__has_key="marker", job__state=JobState.FAILED)
     undone = {
         output["marker"]: str(job_id)
         for output, job_id in steps.values_list("output", "job_id")
-        if output and output.get("marker")
+        if output
     }
     kept = set(Machine.objects.exclude(vm_marker="").values_list("vm_marker", flat=True))
 
