@@ -55,7 +55,7 @@ test-postgresql: $(STAMP)  ## what touches the database, on PostgreSQL; measures
 	  DATABASE_URL="postgresql://$$PGUSER:$$PGPASSWORD@$$PGHOST:$$PGPORT/postgres" \
 	  $(MEASURED) -p no:cacheprovider $(ON_POSTGRES)'
 
-coverage: test-postgresql  ## what of each room the tests run that start no virtual machines
+coverage: test-postgresql  ## what of each room the tests run that start no machine and no browser
 	$(MEASURED) $(addprefix --ignore=,$(ON_POSTGRES)) tests
 	@$(RUN) -m tests.coverage_rooms --fail-under $(COVERED)
 
