@@ -28,6 +28,10 @@ class QuotaUse:
     quota_bytes: int
 
     @property
+    def is_reached(self) -> bool:
+        return self.used_bytes >= self.quota_bytes
+
+    @property
     def is_warned_of(self) -> bool:
         return self.used_bytes * 100 >= self.quota_bytes * WARN_PERCENT
 
