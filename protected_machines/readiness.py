@@ -30,7 +30,7 @@ def readiness(now: datetime) -> Iterator[Readiness]:
         )
         .defer("agent_certificate_pem", "description")
     )
-    trouble = store_trouble()
+    is_store_there = not store_trouble()
     for machine in machines:
         facts: Any = machine
         points = KnownPoints(
@@ -38,20 +38,20 @@ def readiness(now: datetime) -> Iterator[Readiness]:
             newest_state=facts.newest_point_state or "",
             newest_proven_at=facts.newest_proven_at,
             last_proof_at=facts.last_proof_at,
-            store_trouble=trouble,
+            is_store_there=is_store_there,
         )
         yield machine_readiness(machine, points, now)
 
 
 @dataclass(frozen=True)
 class KnownPoints:
-    """What is known about a machine's points. `store_trouble`: why none of them can be read."""
+    """What is known about a machine's points, and whether any of them can be read now."""
 
     newest_at: datetime | None
     newest_state: str
     newest_proven_at: datetime | None
     last_proof_at: datetime | None
-    store_trouble: str = ""
+    is_store_there: bool = True
 
     @property
     def newest_is_damaged(self) -> bool:
@@ -65,7 +65,7 @@ class KnownPoints:
 def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> Readiness:
     """Judge one machine by its row and its points. Pure."""
     reasons = tuple(_reasons(machine, points, now))
-    if points.newest_at is None or points.store_trouble or points.has_only_damage:
+    if points.newest_at is None or not points.is_store_there or points.has_only_damage:
         state, headline = ReadinessState.NOT_READY, "Cannot be recovered"
     elif reasons:
         state, headline = ReadinessState.AT_RISK, "Recoverable, but at risk"
@@ -88,8 +88,9 @@ def machine_readiness(machine: Machine, points: KnownPoints, now: datetime) -> R
 
 
 def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[str]:
-    if points.store_trouble:
-        yield points.store_trouble
+    if not points.is_store_there:
+        # Every page says where it is expected.
+        yield "The store with its recovery points cannot be used."
     if points.newest_at is None:
         yield "No recovery points have been taken yet."
     elif points.newest_is_damaged:
@@ -97,7 +98,7 @@ def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[s
     elif points.newest_proven_at is None:
         yield "No recovery point has been proven yet."
     if points.newest_at is not None and is_ahead(points.newest_at, now):
-        yield ahead_text(points.newest_at, now)
+        yield ahead_text(points.newest_at, now, "The newest")
     if machine.is_paused:
         yield "Protection is paused."
     elif machine.connection_state == ConnectionState.UNREACHABLE:

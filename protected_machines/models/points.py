@@ -195,10 +195,10 @@ def is_ahead(taken_at: datetime | None, now: datetime) -> bool:
     return taken_at is not None and taken_at - now > timedelta(seconds=AHEAD_SECONDS)
 
 
-def ahead_text(taken_at: datetime, now: datetime) -> str:
+def ahead_text(taken_at: datetime, now: datetime, which: str = "This") -> str:
     """Return what to know about a point that `is_ahead`."""
     return (
-        f"This recovery point is dated {span((taken_at - now).total_seconds())} ahead of this "
+        f"{which} recovery point is dated {span((taken_at - now).total_seconds())} ahead of this "
         "core's clock, so one of the two clocks is wrong and its age is unknown."
     )
 

@@ -19,7 +19,7 @@ from protected_machines.exports.check import check_point, export_facts
 from protected_machines.exports.options import MIB, memory_mib_of
 from protected_machines.models import RecoveryPoint, VCenter
 from protected_machines.points.proofs import get_manifest
-from recovery_store.errors import StoreError
+from recovery_store.errors import StoreError, StoreMissing
 from recovery_store.manifest import Manifest
 from replication.drafts import open_job_text, refusal_of
 from replication.errors import FailoverRefused
@@ -107,8 +107,12 @@ class FailoverFacts:
         if point.pk not in self._manifests:
             try:
                 self._manifests[point.pk] = get_manifest(point.machine_id, point.pk)
+            except StoreMissing:
+                # Every page says where it is expected.
+                self._manifests[point.pk] = "The store with its recovery points cannot be used."
             except (StoreError, ProtectedMachinesError, OSError) as error:
-                self._manifests[point.pk] = f"This recovery point cannot be read: {error}."
+                text = f"This recovery point cannot be read: {error}. Choose another one."
+                self._manifests[point.pk] = text
         return self._manifests[point.pk]
 
     def needed_bytes(self, point: RecoveryPoint | None) -> int:

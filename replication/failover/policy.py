@@ -145,9 +145,7 @@ def _point_findings(
         )
         return
     if point.trouble_text:
-        yield Finding.error(
-            "FAILOVER-POINT-UNREADABLE", f"{point.trouble_text} Choose another one."
-        )
+        yield Finding.error("FAILOVER-POINT-UNREADABLE", point.trouble_text)
     yield from point.export_findings
     if point.consistency in _UNFROZEN:
         yield Finding.warning(
@@ -163,7 +161,8 @@ def _age_findings(
 ) -> Iterable[Finding]:
     if machine.newest_taken_at is not None and not point.is_newest:
         newer_seconds = (machine.newest_taken_at - point.taken_at).total_seconds()
-        newer = f"that is {span(newer_seconds)} newer" if newer_seconds > 0 else "that is newer"
+        is_told = newer_seconds > 0 and not is_ahead(machine.newest_taken_at, now)
+        newer = f"that is {span(newer_seconds)} newer" if is_told else "that is newer"
         yield Finding.warning(
             "FAILOVER-POINT-NOT-NEWEST",
             f"A recovery point {newer} is available but not selected.",

@@ -373,3 +373,18 @@ def test_a_slow_vcenter_does_not_hold_the_page(
     finally:
         vcsim.no_faults()
     assert b"did not respond within 1 seconds" in page.content
+
+
+def test_a_missing_store_is_no_reason_to_choose_another_point(
+    signed_in: Client, replica: ReplicatedMachine, core_home: Path
+) -> None:
+    store, away = core_home / "store", core_home / "store-away"
+    store.rename(away)
+    try:
+        page = signed_in.get(address_of(replica.pairing)).content.decode()
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+        away.rename(store)
+    assert "The store with its recovery points cannot be used." in page
+    assert str(store / "store.json") in page
+    assert "Choose another one" not in page

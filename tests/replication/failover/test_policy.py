@@ -161,3 +161,20 @@ def test_two_cores_never_both_refuse_or_both_win(
 )
 def test_a_length_of_time_is_rounded_to_what_matters(seconds: int, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("newest_taken_at", "newer"),
+    [
+        (NOW - timedelta(minutes=1), "that is 1 minute newer"),
+        # By clocks of which one is wrong: nobody knows by how much.
+        (NOW + timedelta(hours=9), "that is newer"),
+        (NOW - timedelta(hours=9), "that is newer"),
+    ],
+)
+def test_how_much_newer_a_point_is_is_told_only_if_it_is_known(
+    newest_taken_at: datetime, newer: str
+) -> None:
+    machine = replace(MACHINE, newest_taken_at=newest_taken_at)
+    (finding,) = plan(machine=machine, point=replace(POINT, is_newest=False))
+    assert finding.text == f"A recovery point {newer} is available but not selected."
