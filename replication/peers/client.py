@@ -21,7 +21,6 @@ from replication.errors import (
     FailbackRefused,
     OffsetMismatch,
     OwnedElsewhere,
-    PeerCertificateChanged,
     PeerFaulty,
     PeerPausedReplication,
     PeerRefusedAdministrator,
@@ -31,6 +30,7 @@ from replication.errors import (
     QuotaReached,
 )
 from replication.peers import wire
+from replication.peers.pinning import pinned_context
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ANSWER_TIMEOUT_SECONDS = 60.0
@@ -45,7 +45,6 @@ _KEEP_ALIVE = [
 ]
 _PATH = "/api/v1"
 _REFUSED = 409
-_NO_CHECK_OF_NAMES = False  # A core is identified by its certificate alone, not by its host name.
 
 
 Answer = TypeVar("Answer", bound=wire.Message)
@@ -82,16 +81,15 @@ class PeerClient:
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     ) -> None:
         self._peer = f"{peer_name or 'the core'} at {host}:{port}"
-        context = ssl.create_default_context(cadata=certificate_pem)
-        context.check_hostname = _NO_CHECK_OF_NAMES
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
         headers = {"Accept": "application/json", "User-Agent": "understudy"}
         if pairing_id is not None:
             headers["Authorization"] = f"Understudy {pairing_id}:{secret}"
         address = f"[{host}]" if ":" in host else host
         self._http = httpx.Client(
             base_url=f"https://{address}:{port}{_PATH}",
-            transport=httpx.HTTPTransport(verify=context, socket_options=_KEEP_ALIVE),
+            transport=httpx.HTTPTransport(
+                verify=pinned_context(certificate_pem, self._peer), socket_options=_KEEP_ALIVE
+            ),
             headers=headers,
             timeout=httpx.Timeout(answer_timeout_seconds, connect=connect_timeout_seconds),
             trust_env=False,
@@ -276,12 +274,6 @@ class PeerClient:
         except httpx.TimeoutException as error:
             raise PeerUnreachable(f"{self._peer} did not respond in time.") from error
         except httpx.TransportError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise PeerCertificateChanged(
-                    f"{self._peer} shows a different certificate from the one pinned at "
-                    "pairing. If the core was reinstalled, remove the pairing and pair "
-                    "again."
-                ) from error
             raise PeerUnreachable(f"{self._peer} is not responding: {reason_of(error)}.") from error
 
     def _error_of(self, status: int, refusal: wire.Refusal) -> Exception:

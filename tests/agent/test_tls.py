@@ -3,11 +3,13 @@
 import socket
 import ssl
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from agent.tls import agent_context, core_context, ensure_identity
+from tests.places.certificates import TWO_YEARS, dated_certificate
 
 
 @pytest.fixture
@@ -45,4 +47,16 @@ def test_no_call_resumes_an_earlier_one_past_the_certificate_check(
             kept = first.session
         with call(port, client, kept) as second:
             assert not second.session_reused
+        server.join(30)
+
+
+@pytest.mark.parametrize("off", [-TWO_YEARS, TWO_YEARS])
+def test_a_clock_that_is_off_keeps_no_core_from_an_agent(tmp_path: Path, off: timedelta) -> None:
+    core = dated_certificate(tmp_path, "core", off)
+    agent = dated_certificate(tmp_path, "agent", off)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        context = agent_context(*agent, [core[0].read_text()])
+        server = threading.Thread(target=answer, args=(listener, context, 1))
+        server.start()
+        call(listener.getsockname()[1], core_context(*core), None).close()
         server.join(30)
