@@ -1,11 +1,13 @@
 """What two cores tell each other every few seconds: owners, pauses, and what waits to be sent."""
 
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
 from msgspec import UNSET
 
 from agent.version import VERSION
@@ -13,6 +15,7 @@ from console.identity import this_core
 from console.isolation import isolate, isolate_each
 from protected_machines.models import Machine
 from protected_machines.ownership import record_owner
+from replication.clocks import record_clock
 from replication.errors import ReplicationError
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers import wire
@@ -36,6 +39,7 @@ def status_of(pairing: Pairing) -> wire.PeerStatus:
         is_paused=pairing.is_paused,
         paused_machine_ids=tuple(paused.values_list("machine_id", flat=True)),
         ownership=tuple(wire.Ownership.of(machine) for machine in machines),
+        now=timezone.now(),
         behind=_behind_of(pairing) if pairing.is_outgoing else UNSET,
     )
 
@@ -74,6 +78,14 @@ def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> None:
         record_all_behind(pairing, status.behind)
 
 
+def record_call(pairing: Pairing, status: wire.PeerStatus) -> None:
+    """Save the status of a peer that calls this core."""
+    if not pairing.is_reachable:
+        # No answer of its own shows its clock; the time that the call took is not known.
+        record_clock(pairing, status.now, timezone.now())
+    record_peer_status(pairing, status)
+
+
 _STATUS_ANSWER_SECONDS = 10.0
 _STATUS_CONNECT_SECONDS = 3.0
 _PARALLEL_PEERS = 8
@@ -98,7 +110,10 @@ def refresh_core(pairing: Pairing) -> bool:
             answer_timeout_seconds=_STATUS_ANSWER_SECONDS,
             connect_timeout_seconds=_STATUS_CONNECT_SECONDS,
         ) as client:
-            record_peer_status(pairing, client.send_status(status_of(pairing)))
+            asked_at, started = timezone.now(), time.monotonic()
+            status = client.send_status(status_of(pairing))
+            record_clock(pairing, status.now, asked_at, time.monotonic() - started)
+            record_peer_status(pairing, status)
             note_consumed(pairing, client)
     except ReplicationError as error:
         logger.info("peer not refreshed pairing_id=%s error=%s", pairing.pk, error)

@@ -39,8 +39,7 @@ def pair(request: HttpRequest) -> JsonResponse:
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange the status of both cores on this pairing."""
     if request.method == "POST":
-        sent = read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES)
-        heartbeat.record_peer_status(pairing, sent)
+        heartbeat.record_call(pairing, read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES))
     return answer(heartbeat.status_of(pairing))
 
 

@@ -124,7 +124,12 @@ class FailoverFacts:
 
     def of_source(self) -> policy.SourceFacts:
         pairing = self.pairing
-        return policy.SourceFacts(pairing.peer_name, pairing.is_reachable, pairing.last_seen_at)
+        return policy.SourceFacts(
+            pairing.peer_name,
+            pairing.is_reachable,
+            pairing.last_seen_at,
+            pairing.clock_ahead_seconds,
+        )
 
     def of_point(self, point: RecoveryPoint | None) -> policy.ChosenPointFacts | None:
         if point is None:

@@ -10,6 +10,7 @@ from console.wording import ago, span
 from protected_machines.choices import MachineKind
 from protected_machines.exports.options import check_vm
 from protected_machines.models.points import ahead_text, is_ahead
+from replication.clocks import clock_text
 from replication.failover.order import MachineOrder
 from replication.models import Pairing, ReplicatedMachine
 
@@ -53,6 +54,8 @@ class SourceFacts:
     name: str
     is_reachable: bool
     last_seen_at: datetime.datetime | None
+    # None if it was never measured.
+    clock_ahead_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ class DestinationFacts:
 
 
 POINT_AHEAD = "FAILOVER-POINT-AHEAD"
+CLOCKS_DIFFER = "FAILOVER-CLOCKS-DIFFER"
 # Warnings that the home page repeats.
-CLOCK_FINDINGS = frozenset({POINT_AHEAD})
+CLOCK_FINDINGS = frozenset({POINT_AHEAD, CLOCKS_DIFFER})
 
 _STALE_INTERVALS = 3
 _STALE_AT_LEAST_SECONDS = 15 * 60
@@ -88,6 +92,7 @@ def check_machine(
     findings = [
         *_machine_findings(machine, source),
         *_point_findings(machine, point, now),
+        *_clock_findings(source),
         *_destination_findings(destination),
     ]
     return errors_first(findings)
@@ -185,6 +190,16 @@ def _age_findings(
             "FAILOVER-POINT-OLD",
             f"This recovery point is {span(age_seconds)} old, although a snapshot is due "
             f"every {span(machine.snapshot_interval_seconds)}.",
+        )
+
+
+def _clock_findings(source: SourceFacts) -> Iterable[Finding]:
+    off = clock_text(source.clock_ahead_seconds)
+    if off:
+        yield Finding.warning(
+            CLOCKS_DIFFER,
+            f"The clock of {source.name} is {off}, so the ages of its recovery points shown here "
+            "are wrong by that much. Their order is not affected.",
         )
 
 

@@ -50,6 +50,8 @@ class Pairing(models.Model):
     # When the two cores last talked, in either direction, and when the peer last called this core.
     last_seen_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True)
+    # How far the peer's clock is ahead of this core's; negative if behind, null if not known.
+    clock_ahead_seconds = models.BigIntegerField(null=True, blank=True)
     # How much of this core's store a source core may fill; null for no limit.
     quota_bytes = models.PositiveBigIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

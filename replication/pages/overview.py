@@ -27,6 +27,7 @@ from console.jobs.models import Job
 from console.menus import MenuItem
 from protected_machines.choices import MachineKind
 from replication.choices import FailbackState, MachineState
+from replication.clocks import clock_text
 from replication.models import FailbackMachine, Pairing, ReplicatedMachine, SeedDrive
 from replication.pages.menus import core_menu, machine_menu
 from replication.pages.states import (
@@ -94,6 +95,11 @@ class CoreRow:
     menu: list[MenuItem] = field(default_factory=list)
     machines: list[MachineRow] = field(default_factory=list)
     page_number: int = 1
+
+    @property
+    def clock_text(self) -> str:
+        """What its clock is, such as `10 minutes ahead of this core's`; empty if it is right."""
+        return clock_text(self.pairing.clock_ahead_seconds)
 
     @property
     def page_count(self) -> int:

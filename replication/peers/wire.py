@@ -303,6 +303,8 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     is_paused: bool = False
     paused_machine_ids: MachineIds = ()
     ownership: Annotated[tuple[Ownership, ...], Meta(max_length=MACHINES_LIMIT)] = ()
+    # By the sender's clock, when the message was made.
+    now: Time | UnsetType = UNSET
     # Only from source cores. A machine that is not listed has nothing waiting.
     behind: Annotated[Mapping[UUID, Behind | None], Meta(max_length=MACHINES_LIMIT)] | UnsetType = (
         UNSET

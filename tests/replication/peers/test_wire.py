@@ -40,7 +40,7 @@ FIELDS = {
     ),
     "PairingAnswer": "pairing_id core_id name secret",
     "PairingRequest": "pairing_id core_id name host port certificate_pem secret role",
-    "PeerStatus": "core_id name version is_paused paused_machine_ids ownership behind",
+    "PeerStatus": "core_id name version is_paused paused_machine_ids ownership now behind",
     "Refusal": (
         "code text machine_id machine_name owner_core_id owner_core_name ownership_epoch "
         "owned_since file_name held_bytes"
