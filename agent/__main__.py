@@ -17,7 +17,8 @@ from agent.configuration import (
     read_configuration,
 )
 from agent.errors import AgentError
-from agent.pairing import Pairing, make_code
+from agent.pairing import Pairing
+from agent.proof import make_code
 from agent.quiet_log import QuietHandler
 from agent.service import Service
 from agent.state import AgentState

@@ -28,7 +28,8 @@ from agent.errors import (
     RequestRefused,
 )
 from agent.machine import describe_machine
-from agent.pairing import NONCE_BYTES, Pairing, code_key, proof
+from agent.pairing import Pairing
+from agent.proof import NONCE_BYTES, SALT_BYTES, Exchange, Side, code_key
 from agent.protecting import ProtectDuty
 from agent.protocol import PROTOCOL_VERSION, Channel, Message, get_int, get_text
 from agent.rescue.console import RescueConsole
@@ -253,23 +254,23 @@ class Service:
         )
         core_nonce = _nonce(message)
         code = self._pairing.get_code()
-        salt, agent_nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
+        salt, agent_nonce = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(NONCE_BYTES)
         channel.send_control(
             {"type": "pair_challenge", "salt": salt.hex(), "nonce": agent_nonce.hex()}
         )
         answer = channel.receive_control("pair_proof")
         self._pairing.count_try(code)
         key = code_key(code, salt)
-        sides = (ssl.PEM_cert_to_DER_cert(core_pem), self._certificate_der, core_nonce, agent_nonce)
-        expected = proof(key, b"core", *sides)
-        if not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode()):
+        core_der = ssl.PEM_cert_to_DER_cert(core_pem)
+        exchange = Exchange(core_der, self._certificate_der, core_nonce, agent_nonce)
+        if not exchange.is_proof(get_text(answer, "proof"), Side.CORE, key):
             raise self._pairing.refuse()
         self._state.ensure_trusted_core(core_name, core_pem)
         self._pairing.use_up()
         channel.send_control(
             {
                 "type": "paired",
-                "proof": proof(key, b"agent", *sides),
+                "proof": exchange.proof(Side.AGENT, key),
                 "description": self.describe(),
             }
         )

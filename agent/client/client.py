@@ -32,7 +32,7 @@ from agent.errors import (
     ProtocolBroken,
     WrongPairingCode,
 )
-from agent.pairing import NONCE_BYTES, code_key, proof
+from agent.proof import NONCE_BYTES, Exchange, Side, code_key
 from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int, get_text
 from agent.tls import fingerprint_of_der
 
@@ -96,11 +96,11 @@ def pair_with_agent(
         challenge = receive_message(channel, "pair_challenge")
         salt, agent_nonce = _from_hex(challenge, "salt"), _from_hex(challenge, "nonce")
         key = code_key(code, salt)
-        sides = (ssl.PEM_cert_to_DER_cert(certificate_pem), agent_der, core_nonce, agent_nonce)
-        channel.send_control({"type": "pair_proof", "proof": proof(key, b"core", *sides)})
+        core_der = ssl.PEM_cert_to_DER_cert(certificate_pem)
+        exchange = Exchange(core_der, agent_der, core_nonce, agent_nonce)
+        channel.send_control({"type": "pair_proof", "proof": exchange.proof(Side.CORE, key)})
         answer = receive_message(channel, "paired")
-    expected = proof(key, b"agent", *sides)
-    if not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode()):
+    if not exchange.is_proof(get_text(answer, "proof"), Side.AGENT, key):
         raise WrongPairingCode(
             f"Pairing with {host}:{port}: the agent that answered does not know the code. "
             "Check the address. Nothing was paired."

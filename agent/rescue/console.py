@@ -11,7 +11,8 @@ from pathlib import Path
 
 from agent.errors import PairingClosed
 from agent.machine import ipv4_addresses
-from agent.pairing import Pairing, make_code
+from agent.pairing import Pairing
+from agent.proof import make_code
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from agent.errors import (
     PairingClosed,
     WrongPairingCode,
 )
-from agent.pairing import MAX_WRONG_TRIES, Pairing
+from agent.pairing import Pairing
+from agent.proof import MAX_WRONG_TRIES
 from agent.state import AgentState
 from agent.version import VERSION
 from tests.places.agent import Core, RunningAgent, make_core

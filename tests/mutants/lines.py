@@ -150,7 +150,7 @@ def _agent() -> Iterator[Mutant]:
     yield from never(
         "agent/service.py",
         f"{AGENT}/test_pairing.py {AGENT}/test_strangers.py {AGENT}/test_hold.py",
-        'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
+        'not exchange.is_proof(get_text(answer, "proof"), Side.CORE, key)',
         "self._core is None",
         "self._known is not None",
         "len(nonce) != NONCE_BYTES",
@@ -165,12 +165,21 @@ def _agent() -> Iterator[Mutant]:
         "agent/pairing.py",
         f"{AGENT}/test_pairing.py {AGENT}/test_command_line.py",
         "self.get_code() != code",
-        "len(normal_code(code)) < _SHORTEST_CODE",
+        "not is_long_enough(code)",
+    )
+    yield from instead(
+        "agent/proof.py",
+        f"{AGENT}/test_proof.py",
+        ("side.value,", "b'',"),
+        ("sha256(self.caller_certificate)", "sha256(b'')"),
+        ("sha256(self.listener_certificate)", "sha256(b'')"),
+        ("self.caller_nonce,", "b'',"),
+        ("self.listener_nonce,", "b'',"),
     )
     yield from never(
         "agent/client/client.py",
         f"{AGENT}/test_strangers.py {AGENT}/test_lying_agent.py {AGENT}/test_pairing.py",
-        'not secrets.compare_digest(get_text(answer, "proof").encode(), expected.encode())',
+        'not exchange.is_proof(get_text(answer, "proof"), Side.AGENT, key)',
         "hold_seconds and not is_held",
         "certificate_der != self._certificate_der",
     )

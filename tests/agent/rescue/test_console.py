@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import PairingClosed, WrongPairingCode
-from agent.pairing import MAX_WRONG_TRIES, Pairing
+from agent.pairing import Pairing
+from agent.proof import MAX_WRONG_TRIES
 from agent.rescue.console import RescueConsole
 from agent.state import AgentState
 from tests.places.agent import CODE, Core, RunningAgent
