@@ -1,10 +1,13 @@
 """Read settings from environment variables; errors name the variable."""
 
+import ipaddress
 import os
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -71,6 +74,24 @@ def env_paths(name: str) -> list[Path]:
         if not path.is_absolute():
             raise ImproperlyConfigured(f"{name} names {str(path)!r}; expected absolute paths")
     return [path.resolve() for path in paths]
+
+
+def env_networks(name: str) -> list[Network]:
+    """Return the comma-separated IP addresses and networks; none if the variable is not set.
+
+    Raises:
+        ImproperlyConfigured: one of them is neither.
+    """
+    networks: list[Network] = []
+    for text in filter(None, (part.strip() for part in os.environ.get(name, "").split(","))):
+        try:
+            networks.append(ipaddress.ip_network(text))
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name} contains {text!r}: {error}; expected addresses such as 10.0.0.5 and "
+                "networks such as 10.0.0.0/24"
+            ) from error
+    return networks
 
 
 def env_secret(name: str, fallback_file: Path) -> str:

@@ -8,6 +8,7 @@ from console.environment import (
     database_from_url,
     env_bool,
     env_int,
+    env_networks,
     env_path,
     env_paths,
     env_secret,
@@ -39,6 +40,8 @@ if not _secret_file.exists():
     _secret_file.write_text(secrets.token_urlsafe(50))
 SECRET_KEY = env_secret("UNDERSTUDY_SECRET_KEY", _secret_file)
 DEBUG = env_bool("UNDERSTUDY_DEBUG", False)
+# Proxies whose X-Forwarded-For is believed.
+UNDERSTUDY_TRUSTED_PROXIES = env_networks("UNDERSTUDY_TRUSTED_PROXIES")
 ALLOWED_HOSTS = env_str("UNDERSTUDY_ALLOWED_HOSTS", "127.0.0.1,localhost,testserver").split(",")
 
 INSTALLED_APPS = [
@@ -129,7 +132,8 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 # Signed in until the browser closes, and for a working day at most.
 ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 900
-ACCOUNT_RATE_LIMITS = {"login": "60/m/ip", "login_failed": "20/m/ip,6/5m/key"}
+# Those of allauth lock an account everywhere, and for a fixed time: console/accounts/limits.py.
+ACCOUNT_RATE_LIMITS = False
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = f"Understudy {UNDERSTUDY_CORE_NAME}"
 AUTH_PASSWORD_VALIDATORS = [
@@ -142,8 +146,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 FORM_RENDERER = "console.forms.ConsoleFormRenderer"
 CSRF_FAILURE_VIEW = "console.errors.csrf_failed"
-# Counts failed sign-ins across this core's web processes. It does not use Redis, which may be down
-# just when someone has to sign in.
+# Shared by this core's processes. It does not use Redis, which may be down.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",

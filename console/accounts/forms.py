@@ -3,10 +3,15 @@
 from typing import Any
 
 from allauth.account.forms import ChangePasswordForm, LoginForm, ReauthenticateForm
+from allauth.core import context
 from allauth.mfa.base.forms import AuthenticateForm
 from allauth.mfa.base.forms import ReauthenticateForm as MfaReauthenticateForm
 from allauth.mfa.totp.forms import ActivateTOTPForm
+from django.contrib.auth.models import AbstractBaseUser
 from django.forms import Form
+
+from console.accounts.adapter import limited_attempt
+from console.accounts.limits import Kind
 
 
 def _plain(form: Form, **labels: str) -> None:
@@ -34,6 +39,12 @@ class PasswordForm(ChangePasswordForm):  # type: ignore[misc]
         )
         self.fields["password1"].help_text = "At least 12 characters. Several words work well."
 
+    def clean_oldpassword(self) -> str:
+        attempt = limited_attempt(Kind.PASSWORD, context.request, self.user.get_username())
+        password: str = super().clean_oldpassword()
+        attempt.was_right()
+        return password
+
 
 class ConfirmForm(ReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,13 +52,25 @@ class ConfirmForm(ReauthenticateForm):  # type: ignore[misc]
         _plain(self)
 
 
-class CodeForm(AuthenticateForm):  # type: ignore[misc]
+class _LimitedCode:
+    """Mixed into a form that asks for a code of the second factor."""
+
+    user: AbstractBaseUser
+
+    def clean_code(self) -> str:
+        attempt = limited_attempt(Kind.CODE, context.request, self.user.get_username())
+        code: str = super().clean_code()  # type: ignore[misc]
+        attempt.was_right()
+        return code
+
+
+class CodeForm(_LimitedCode, AuthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, code="Code")
 
 
-class ConfirmCodeForm(MfaReauthenticateForm):  # type: ignore[misc]
+class ConfirmCodeForm(_LimitedCode, MfaReauthenticateForm):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         _plain(self, code="Code")

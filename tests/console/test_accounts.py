@@ -46,15 +46,6 @@ def test_wrong_password_is_refused_without_saying_which_part(client: Client, adm
     assert text in unknown.content.decode()
 
 
-def test_guessing_is_held_back(client: Client, admin: User) -> None:
-    for _ in range(6):
-        client.post("/account/login/", {**FORM, "password": "wrong"})
-
-    response = client.post("/account/login/", FORM)
-
-    assert "Too many failed login attempts" in response.content.decode()
-
-
 def test_sign_out_is_a_post(signed_in: Client) -> None:
     assert signed_in.get("/account/logout/").status_code == 200
     assert signed_in.get("/").status_code == 200

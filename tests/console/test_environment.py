@@ -14,6 +14,7 @@ SETTINGS = Path(settings.__file__)
 WRONG = {
     "env_bool": "maybe",
     "env_int": "many",
+    "env_networks": "10.0.0.1, proxy.example",
     "env_paths": "archives/here",
     "database_from_url": "mysql://here/db",
 }
