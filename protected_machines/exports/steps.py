@@ -1,16 +1,15 @@
-"""Steps that make a VM of a recovery point, and remove it."""
+"""Make a VM of a recovery point."""
 
 import logging
 import uuid
 from contextlib import ExitStack
-from typing import Any
 from uuid import UUID
 
 from console.identity import this_core
 from console.jobs.report import Report
 from console.jobs.workflow import Waiting
 from protected_machines.exports.check import choose_controller
-from protected_machines.exports.guests import Check
+from protected_machines.exports.job_vm import ImportedVm, JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models.descriptions import read_description
@@ -23,9 +22,9 @@ from vsphere.errors import VmBusy
 logger = logging.getLogger(__name__)
 
 
-def reserve_vm() -> dict[str, Any]:
-    """Generate the marker by which this job will recognize its VM."""
-    return {"marker": f"understudy:{this_core().id}:{uuid.uuid4()}"}
+def new_marker() -> str:
+    """Generate the marker by which a job will recognize its VM."""
+    return f"understudy:{this_core().id}:{uuid.uuid4()}"
 
 
 def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
@@ -49,37 +48,32 @@ def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
 
 
 def import_vm(
-    machine_id: UUID | str,
-    point_id: UUID | str,
-    options: VmOptions,
-    marker: str,
-    report: Report,
-    check: Check,
-) -> dict[str, Any]:
-    """Create a VM of the point in the vCenter, and upload its disks.
+    machine_id: UUID, point_id: UUID, options: VmOptions, vm: JobVm, report: Report
+) -> ImportedVm:
+    """Create a job's VM of the point in vSphere, and upload its disks.
 
-    Idempotent: a complete VM with the marker is adopted, a half-made one is replaced.
+    Idempotent: a complete VM with the job's marker is adopted, a half-made one is replaced.
     Fails with VSPHERE-…, STORE-…; a half-made VM is removed.
     """
     manifest = get_manifest(machine_id, point_id)
-    with connect(get_vcenter(options.vcenter_id)) as session, ExitStack() as plans:
-        found = session.find_vm_by_marker(marker)
+    with connect(get_vcenter(vm.vcenter_id)) as session, ExitStack() as plans:
+        found = session.find_vm_by_marker(vm.marker)
         if found is not None and found.is_complete:
-            logger.info("import vm adopted marker=%s moid=%s", marker, found.moid)
-            return {"vm_moid": found.moid, "vm_name": found.name}
+            logger.info("import vm adopted marker=%s moid=%s", vm.marker, found.moid)
+            return ImportedVm(found.moid, found.name)
+        vm.check()
         if found is not None:
-            check()
-            _remove_half_vm(found, marker)
-        check()
+            _remove_half_vm(found, vm.marker)
+            vm.check()
         moid = session.import_vm(
             vm_spec(manifest, options),
             _uploads_of(manifest, plans),
             options.placement,
-            marker,
+            vm.marker,
             report.progress,
             report.check_cancel,
         )
-        return {"vm_moid": moid, "vm_name": session.get_vm(moid).name}
+        return ImportedVm(moid, session.get_vm(moid).name)
 
 
 def _remove_half_vm(vm: Vm, marker: str) -> None:
@@ -108,17 +102,3 @@ def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
         )
         uploads.append(DiskUpload(disk.number, plan.length_bytes, plan.read_chunks))
     return uploads
-
-
-def undo_import_vm(vcenter_id: UUID | str, marker: str, check: Check) -> None:
-    """Power off and remove the VM with the marker, if there is one.
-
-    check: called right before, and raises if this worker may not act any more.
-    """
-    with connect(get_vcenter(vcenter_id)) as session:
-        vm = session.find_vm_by_marker(marker)
-        if vm is None:
-            return
-        check()
-        vm.power_off()
-        vm.destroy(marker)

@@ -11,7 +11,9 @@ from uuid import UUID
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.exports import steps
+from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.options import VmOptions
+from protected_machines.exports.steps import new_marker
 from protected_machines.points import proofs
 
 
@@ -43,7 +45,7 @@ def export() -> Steps:
 
 @step("Reserve the VM's marker", nothing_to_undo="it only makes an ID", limit_seconds=30)
 def reserve_vm(context: StepContext) -> dict[str, Any]:
-    return steps.reserve_vm()
+    return {"marker": new_marker()}
 
 
 @step("Prove the recovery point", nothing_to_undo="it only reads", limit_seconds=12 * 3600)
@@ -53,21 +55,19 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
 
 @step("Export the disks to a new VM", limit_seconds=24 * 3600)
 def import_vm(context: StepContext) -> dict[str, Any]:
+    params: ExportParams = context.params
     return steps.import_vm(
-        context.subject_id,
-        context.params.point_id,
-        context.params.options,
-        context.outputs["reserve_vm"]["marker"],
-        context,
-        context.check_lease,
-    )
+        context.subject_id, params.point_id, params.options, _vm(context), context
+    ).to_json()
 
 
 @import_vm.undo
 def undo_import_vm(context: StepContext) -> None:
     """Remove the VM."""
-    steps.undo_import_vm(
-        context.params.options.vcenter_id,
-        context.outputs["reserve_vm"]["marker"],
-        context.check_lease,
-    )
+    _vm(context).undo_import()
+
+
+def _vm(context: StepContext) -> JobVm:
+    params: ExportParams = context.params
+    marker = context.outputs["reserve_vm"]["marker"]
+    return JobVm(params.options.vcenter_id, marker, context.check_lease)

@@ -9,7 +9,6 @@ then stays there, off the main line. Everything can be undone until its agent an
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,7 +20,7 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, step, workflow
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
-from protected_machines.exports import guests
+from protected_machines.exports.job_vm import JobVm, owned_vm
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
@@ -95,9 +94,9 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
             is_permanent=True,
         )
     vm = entry.vm
-    if guests.has_vm(vm["vcenter_id"], vm["marker"]) and guests.is_vm_on(
-        vm["vcenter_id"], vm["marker"]
-    ):
+    tenure = Tenure(machine.pk, str(machine.owner_core_id), (machine.ownership_epoch,))
+    found = owned_vm(context, vm["vcenter_id"], vm["marker"], tenure)
+    if found.exists() and found.is_on():
         raise StepFailed(
             "FAILBACK-VM-RUNS",
             f"The VM {vm['vm_name']} is powered on, although {machine.name} runs at "
@@ -124,13 +123,8 @@ def remove_vm(context: StepContext) -> None:
     Fails with VSPHERE-…, MACHINE-OWNER-CHANGED.
     """
     checked = context.outputs["check_failed_back"]
-
-    def check() -> None:
-        context.check_lease()
-        epochs = (checked["ownership_epoch"],)
-        Tenure(context.subject_id, checked["owner_core_id"], epochs).check()
-
-    guests.remove_vm(checked["vcenter_id"], checked["marker"], check)
+    tenure = Tenure(context.subject_id, checked["owner_core_id"], (checked["ownership_epoch"],))
+    owned_vm(context, checked["vcenter_id"], checked["marker"], tenure).remove()
 
 
 @step("Make the machine a replica again", nothing_to_undo="the VM is gone", limit_seconds=60)
@@ -203,15 +197,13 @@ def refuse_source(context: StepContext) -> dict[str, Any]:
 
 @step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on_vm(context: StepContext) -> None:
-    vm = _get_entry(context).vm
-    guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
+    _vm(context).power_on()
 
 
 @power_on_vm.undo
 def undo_power_on_vm(context: StepContext) -> None:
     """Power the VM off."""
-    vm = _get_entry(context).vm
-    guests.undo_power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
+    _vm(context).undo_power_on()
 
 
 @step(
@@ -221,8 +213,7 @@ def undo_power_on_vm(context: StepContext) -> None:
 )
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    vm = _get_entry(context).vm
-    return guests.wait_for_agent(context.subject_id, vm["vcenter_id"], vm["marker"]).to_json()
+    return _vm(context).wait_for_agent(context.subject_id).to_json()
 
 
 @step(
@@ -274,8 +265,9 @@ def _get_entry(context: StepContext) -> FailbackMachine:
     return FailbackMachine.objects.get(pk=context.params.entry_id)
 
 
-def _check_may_act(context: StepContext) -> None:
-    """Check that this worker still runs the rollback, and that this core owns the machine by it."""
-    context.check_lease()
+def _vm(context: StepContext) -> JobVm:
+    """Return the VM, which a rollback may touch only as the owner that it made this core."""
+    vm = _get_entry(context).vm
     epoch = context.outputs["take_ownership"]["ownership_epoch"]
-    Tenure(context.subject_id, this_core().id, (epoch,)).check()
+    tenure = Tenure(context.subject_id, this_core().id, (epoch,))
+    return owned_vm(context, vm["vcenter_id"], vm["marker"], tenure)

@@ -13,7 +13,6 @@ the machine is live at its source, and only Roll back returns to the VM, until t
 
 import datetime
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,7 +26,7 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.exports import guests
+from protected_machines.exports.job_vm import JobVm, owned_vm
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
@@ -317,20 +316,20 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
     Idempotent: the entry records by when the VM must be off; a VM that is off stays off.
     Fails with FAILBACK-HOLD-LOST, MACHINE-VM-MISSING, VSPHERE-…, AGENT-….
     """
-    vm = context.outputs["begin_failback"]
+    vm = _vm(context)
     entry = _get_entry(context)
     held = entry.vm.get("held")
-    if guests.is_vm_on(vm["vcenter_id"], vm["marker"]):
+    if vm.is_on():
         first_id = context.outputs["reserve_names"]["final_point_id"]
         held = final_points.hold_frozen(context, entry, first_id)
         try:
-            guests.power_off_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
+            vm.power_off()
         except BaseException:
             final_points.thaw(context)
             raise
     if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
         # It is off, but not provably in time: it must continue where it stopped.
-        guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
+        vm.power_on()
         raise StepFailed(
             "FAILBACK-HOLD-LOST",
             "The VM was not off in time: its file systems thawed, or someone powered it "
@@ -343,9 +342,8 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
 @power_off_vm.undo
 def undo_power_off_vm(context: StepContext) -> None:
     """Power on the VM, which continues where it stopped."""
-    vm = context.outputs["begin_failback"]
     _get_entry_row(context).update(vm=final_points.without_hold(_get_entry(context).vm))
-    guests.power_on_vm(vm["vcenter_id"], vm["marker"], partial(_check_may_act, context))
+    _vm(context).power_on()
 
 
 @step(
@@ -597,9 +595,10 @@ def _get_entry_row(context: StepContext) -> Any:
     return FailbackMachine.objects.filter(pk=context.params.entry_id)
 
 
-def _check_may_act(context: StepContext) -> None:
-    """Check that this worker still runs the job, and that this core owns the machine by it."""
-    context.check_lease()
-    epoch = context.outputs["begin_failback"]["ownership_epoch"]
+def _vm(context: StepContext) -> JobVm:
+    """Return the VM in which the machine runs, which is touched only while this core owns it."""
+    began = context.outputs["begin_failback"]
+    epoch = began["ownership_epoch"]
     # Handing the machine over raises the epoch by one, and taking it back by another.
-    Tenure(context.subject_id, this_core().id, (epoch, epoch + 2)).check()
+    tenure = Tenure(context.subject_id, this_core().id, (epoch, epoch + 2))
+    return owned_vm(context, began["vcenter_id"], began["marker"], tenure)

@@ -8,7 +8,6 @@ forced snapshots then show that it is protected.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +19,8 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
-from protected_machines.exports import guests, steps
+from protected_machines.exports import steps
+from protected_machines.exports.job_vm import JobVm, owned_vm
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure, check_owner
@@ -80,7 +80,7 @@ def failover() -> Steps:
 )
 def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
-        **steps.reserve_vm(),
+        "marker": steps.new_marker(),
         "first_point_id": str(uuid4()),
         "second_point_id": str(uuid4()),
     }
@@ -143,33 +143,27 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
 
 @step("Export the recovery point to a new VM", limit_seconds=COPY_LIMIT_SECONDS, attempts=2)
 def export_vm(context: StepContext) -> dict[str, Any]:
+    params: FailoverParams = context.params
     return steps.import_vm(
-        context.subject_id,
-        context.params.point_id,
-        context.params.options,
-        _marker(context),
-        context,
-        partial(_check_may_act, context),
-    )
+        context.subject_id, params.point_id, params.options, _vm(context), context
+    ).to_json()
 
 
 @export_vm.undo
 def undo_export_vm(context: StepContext) -> None:
     """Remove the VM."""
-    steps.undo_import_vm(_vcenter_id(context), _marker(context), partial(_check_may_act, context))
+    _vm(context).undo_import()
 
 
 @step("Power on the VM", limit_seconds=300, attempts=2)
 def power_on(context: StepContext) -> None:
-    guests.power_on_vm(_vcenter_id(context), _marker(context), partial(_check_may_act, context))
+    _vm(context).power_on()
 
 
 @power_on.undo
 def undo_power_on(context: StepContext) -> None:
     """Power off the VM."""
-    guests.undo_power_on_vm(
-        _vcenter_id(context), _marker(context), partial(_check_may_act, context)
-    )
+    _vm(context).undo_power_on()
 
 
 @step(
@@ -184,9 +178,13 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
     Fails with MACHINE-VM-MISSING, VSPHERE-…, AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
-    guest = guests.wait_for_guest(_vcenter_id(context), _marker(context))
-    boot_id = guest["boot_id"] or _boot_id_of_agent(context.subject_id, guest["address"])
-    return {**guest, "guest_boot_id": guest["boot_id"] or "", "boot_id": boot_id}
+    guest = _vm(context).wait_for_guest()
+    return {
+        "address": guest.address,
+        "hostname": guest.hostname,
+        "guest_boot_id": guest.boot_id or "",
+        "boot_id": guest.boot_id or _boot_id_of_agent(context.subject_id, guest.address),
+    }
 
 
 @step(
@@ -197,12 +195,7 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
 )
 def reboot_guest(context: StepContext) -> None:
     """Reboot the guest, so that it comes up with the drivers it has just set up."""
-    guests.reboot_guest(
-        _vcenter_id(context),
-        _marker(context),
-        context.outputs["wait_for_guest"]["guest_boot_id"],
-        partial(_check_may_act, context),
-    )
+    _vm(context).reboot_guest(context.outputs["wait_for_guest"]["guest_boot_id"])
 
 
 @step(
@@ -213,12 +206,8 @@ def reboot_guest(context: StepContext) -> None:
 )
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    return guests.wait_for_agent(
-        context.subject_id,
-        _vcenter_id(context),
-        _marker(context),
-        context.outputs["wait_for_guest"]["boot_id"],
-    ).to_json()
+    boot_id = context.outputs["wait_for_guest"]["boot_id"]
+    return _vm(context).wait_for_agent(context.subject_id, boot_id).to_json()
 
 
 @step(
@@ -234,14 +223,14 @@ def protect_here(context: StepContext) -> dict[str, Any]:
     machine = get_machine(context.subject_id)
     check_owner(machine)
     agent = connection.AnsweringAgent.from_json(context.outputs["wait_for_agent"])
-    made = context.outputs["export_vm"]
+    made, vm = context.outputs["export_vm"], _vm(context)
     connection.protect_here(
         machine.pk,
         agent,
-        vcenter_id=_vcenter_id(context),
+        vcenter_id=vm.vcenter_id,
         vm_moid=made["vm_moid"],
         vm_name=made["vm_name"],
-        vm_marker=_marker(context),
+        vm_marker=vm.marker,
     )
     return {"host": agent.host, "port": agent.port}
 
@@ -309,17 +298,13 @@ def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
         ) from error
 
 
-def _check_may_act(context: StepContext) -> None:
-    """Check that this worker still runs the job, and that this core owns the machine by it."""
-    context.check_lease()
+def _vm(context: StepContext) -> JobVm:
+    """Return this job's VM, which it may touch only as the owner that it made this core."""
+    params: FailoverParams = context.params
     epoch = context.outputs["take_ownership"]["ownership_epoch"]
-    Tenure(context.subject_id, this_core().id, (epoch,)).check()
-
-
-def _marker(context: StepContext) -> str:
-    return str(context.outputs["reserve_names"]["marker"])
-
-
-def _vcenter_id(context: StepContext) -> UUID:
-    options: VmOptions = context.params.options
-    return options.vcenter_id
+    return owned_vm(
+        context,
+        params.options.vcenter_id,
+        context.outputs["reserve_names"]["marker"],
+        Tenure(context.subject_id, this_core().id, (epoch,)),
+    )

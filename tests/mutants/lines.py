@@ -353,9 +353,9 @@ def _machines() -> Iterator[Mutant]:
         "not paired.description.is_rescue",
     )
     yield from never(
-        "protected_machines/exports/guests.py",
-        "tests/protected_machines/exports/test_guests.py",
-        'boot_id_before and guest["boot_id"] == boot_id_before',
+        "protected_machines/exports/job_vm.py",
+        "tests/protected_machines/exports/test_job_vm.py",
+        "boot_id_before and guest.boot_id == boot_id_before",
         "boot_id_before and description.boot_id == boot_id_before",
     )
 

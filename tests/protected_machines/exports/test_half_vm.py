@@ -12,9 +12,10 @@ import pytest
 from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
 from lab.vcsim.process import Vcsim, running_vcsim
+from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.steps import import_vm, reserve_vm, undo_import_vm
+from protected_machines.exports.steps import import_vm, new_marker
 from protected_machines.exports.vcenters import add_vcenter, connect
 from protected_machines.models import Machine, VCenter
 from protected_machines.points.taking import take_recovery_point
@@ -79,7 +80,7 @@ def test_a_half_vm_is_waited_for_and_replaced(
         places = places_in(session.inventory())
     pool, host = split_compute(places.computes[0][0])
     datacenter, datastore = places.datacenters[0][0], places.datastores[0][0]
-    network, marker = places.networks[0][0], reserve_vm()["marker"]
+    network, marker = places.networks[0][0], new_marker()
     who = (vcenter.host, str(vcenter.port), vcenter.username, vcenter.password, vcenter.thumbprint)
     where = (pool, datacenter, datastore, network)
     with subprocess.Popen(
@@ -97,17 +98,18 @@ def test_a_half_vm_is_waited_for_and_replaced(
     options = VmOptions(
         vcenter.pk, datacenter, pool, host, datastore, network, "db-01", 1, 256 * 1024**2
     )
+    job_vm = JobVm(vcenter.pk, marker, may_act)
     deadline = time.monotonic() + 60
     while True:
         try:
-            output = import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
+            made = import_vm(machine.pk, point.pk, options, job_vm, SILENCE)
             break
         except Waiting:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-    assert output["vm_moid"] != half.moid
+    assert made.moid != half.moid
     with connect(vcenter) as session:
-        vm = session.get_vm(output["vm_moid"])
+        vm = session.get_vm(made.moid)
         assert vm.name == "db-01"
         assert len(vm.hardware().disks) == 2
-    undo_import_vm(vcenter.pk, marker, may_act)
+    job_vm.undo_import()

@@ -19,6 +19,7 @@ from console.jobs.workflow import Step, StepAction
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
 from protected_machines.exports import steps, vcenters
+from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint
@@ -50,18 +51,18 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     """Make the VM of the machine's newest point, as a failover would have, and power it on."""
     point = machine.points.order_by("-taken_at").first()
     assert point is not None
-    marker = steps.reserve_vm()["marker"]
-    made = steps.import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
+    vm = JobVm(options.vcenter_id, steps.new_marker(), may_act)
+    made = steps.import_vm(machine.pk, point.pk, options, vm, SILENCE)
     with connect(vcenters.get_vcenter(options.vcenter_id)) as session:
-        session.get_vm(made["vm_moid"]).power_on()
+        session.get_vm(made.moid).power_on()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_OVER,
         ownership_epoch=2,
         source_core_id=pairing.peer_core_id,
         vcenter_id=options.vcenter_id,
-        vm_moid=made["vm_moid"],
-        vm_name=made["vm_name"],
-        vm_marker=marker,
+        vm_moid=made.moid,
+        vm_name=made.name,
+        vm_marker=vm.marker,
     )
     RecoveryPoint.objects.filter(machine=machine).update(state="proven", proven_at=point.taken_at)
     machine.refresh_from_db()
@@ -72,7 +73,7 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
         last_point_at=point.taken_at,
         newest_point_at=point.taken_at,
     )
-    return FailedOver(machine, pairing, replicated, marker)
+    return FailedOver(machine, pairing, replicated, vm.marker)
 
 
 def start_failback(failed_over: FailedOver, rescue_port: int) -> Job:

@@ -12,10 +12,10 @@ from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
 from protected_machines.agents.connection import AnsweringAgent, protect_here
 from protected_machines.errors import VmMissing
-from protected_machines.exports import guests
+from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.steps import import_vm, reserve_vm, undo_import_vm
+from protected_machines.exports.steps import import_vm, new_marker
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, VCenter
 from protected_machines.points.proofs import prove_chain
@@ -33,6 +33,7 @@ class Guest:
     def __init__(self, vcenter: VCenter, marker: str) -> None:
         self.vcenter = vcenter
         self.marker = marker
+        self.vm = JobVm(vcenter.pk, marker, may_act)
 
     def report(self, **values: str) -> None:
         """Set the guest's properties, as the lab's hypervisor does."""
@@ -79,12 +80,12 @@ def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
         cpus=1,
         memory_bytes=256 * 1024**2,
     )
-    marker = reserve_vm()["marker"]
     prove_chain(machine.pk, point.pk)
-    import_vm(machine.pk, point.pk, options, marker, SILENCE, may_act)
-    yield Guest(vcenter, marker)
+    guest = Guest(vcenter, new_marker())
+    import_vm(machine.pk, point.pk, options, guest.vm, SILENCE)
+    yield guest
     for _ in range(2):
-        undo_import_vm(vcenter.pk, marker, may_act)
+        guest.vm.undo_import()
 
 
 def is_on(guest: Guest) -> bool:
@@ -96,40 +97,40 @@ def is_on(guest: Guest) -> bool:
 
 def test_a_vm_is_started_and_stopped_once_however_often_it_is_asked(guest: Guest) -> None:
     for _ in range(2):
-        guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+        guest.vm.power_on()
         assert is_on(guest)
     for _ in range(2):
-        guests.undo_power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+        guest.vm.undo_power_on()
         assert not is_on(guest)
 
 
 def test_a_vm_that_someone_removed_is_named(guest: Guest) -> None:
-    undo_import_vm(guest.vcenter.pk, guest.marker, may_act)
-    guests.undo_power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+    guest.vm.undo_import()
+    guest.vm.undo_power_on()
     with pytest.raises(VmMissing, match="someone removed it"):
-        guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+        guest.vm.power_on()
 
 
 def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
-    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+    guest.vm.power_on()
     with pytest.raises(Waiting, match="VMware Tools is not reporting"):
-        guests.wait_for_guest(guest.vcenter.pk, guest.marker)
+        guest.vm.wait_for_guest()
     guest.report(**{"SET.guest.toolsRunningStatus": "guestToolsRunning"})
     with pytest.raises(Waiting, match="no address"):
-        guests.wait_for_guest(guest.vcenter.pk, guest.marker)
+        guest.vm.wait_for_guest()
     guest.is_up("boot-1")
-    seen = guests.wait_for_guest(guest.vcenter.pk, guest.marker)
-    assert (seen["address"], seen["boot_id"]) == ("127.0.0.1", "boot-1")
+    seen = guest.vm.wait_for_guest()
+    assert (seen.address, seen.boot_id) == ("127.0.0.1", "boot-1")
 
 
 def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -> None:
-    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+    guest.vm.power_on()
     guest.is_up("boot-1")
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
+    guest.vm.reboot_guest("boot-1")
     assert guest.reboot_requests() == "1"
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
+    guest.vm.reboot_guest("boot-1")
     guest.is_up("boot-2")
-    guests.reboot_guest(guest.vcenter.pk, guest.marker, "boot-1", may_act)
+    guest.vm.reboot_guest("boot-1")
     assert guest.reboot_requests() == "1"
 
 
@@ -137,9 +138,9 @@ def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     guest: Guest, machine: Machine, agent: RunningAgent
 ) -> None:
     def wait(boot_id_before: str = "") -> AnsweringAgent:
-        return guests.wait_for_agent(machine.pk, guest.vcenter.pk, guest.marker, boot_id_before)
+        return guest.vm.wait_for_agent(machine.pk, boot_id_before)
 
-    guests.power_on_vm(guest.vcenter.pk, guest.marker, may_act)
+    guest.vm.power_on()
     guest.is_up("boot-1")
     with pytest.raises(Waiting, match="not rebooted yet"):
         wait("boot-1")
