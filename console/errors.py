@@ -11,11 +11,12 @@ from django.views.decorators.csrf import requires_csrf_token
 
 @dataclass(frozen=True)
 class ErrorText:
-    """What an error page says."""
+    """What an error page says; to a visitor who is not signed in, with other advice."""
 
     title: str
     text: str
     advice: str
+    visitor_advice: str = ""
 
 
 _TEXTS = {
@@ -23,11 +24,13 @@ _TEXTS = {
         "You are not allowed to do that",
         "Your account is not allowed to see or change this.",
         "Ask an administrator of this core.",
+        "Sign in with an account that is.",
     ),
     404: ErrorText(
         "Page not found",
         "This page does not exist. What it showed may have been removed.",
-        "Find machines on the left, and jobs and replication in the tabs above.",
+        "Find machines in the navigation, and replication and jobs in the tabs above.",
+        "Check the address, or sign in and look for it from the home page.",
     ),
     500: ErrorText(
         "Something went wrong",

@@ -52,6 +52,16 @@ def test_not_found_shows_a_stranger_no_machines(client: Client, db: None) -> Non
     assert 'id="navigation"' not in response.content.decode()
 
 
+def test_not_found_tells_a_stranger_what_a_stranger_can_do(client: Client, db: None) -> None:
+    page = client.get("/nowhere/").content.decode()
+
+    assert "Check the address, or sign in and look for it from the home page." in page
+    assert '<a class="button" href="/">Sign in</a>' in page
+    assert client.get("/").headers["Location"] == "/account/login/?next=/"
+    assert "navigation" not in page
+    assert "tabs" not in page
+
+
 def test_forbidden_says_why(failing_client: Client) -> None:
     response = failing_client.get("/forbidden/")
 
@@ -73,6 +83,7 @@ def test_server_error_page_needs_no_database() -> None:
 
     assert response.status_code == 500
     assert settings.UNDERSTUDY_CORE_NAME in response.content.decode()
+    assert '<a class="button" href="/">Home</a>' in response.content.decode()
 
 
 def test_form_without_a_token_is_explained(signed_in: Client, admin: object) -> None:
