@@ -262,4 +262,6 @@ def test_narrow_window_hides_the_navigation_behind_a_button(page: Page) -> None:
     page.get_by_role("button", name="Machines").click()
 
     expect(navigation).to_be_visible()
+    expect(page.get_by_role("button", name="admin")).to_be_visible()
+    expect(page.get_by_role("link", name="No jobs running")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
