@@ -43,7 +43,7 @@ def _import(simulator: Vcsim, store: Path, point_id: str) -> Run:
     return run_command(
         [
             *(sys.executable, "-m", "benchmarks.vsphere_upload"),
-            *(simulator.host, simulator.port, simulator.username, simulator.password),
+            *(simulator.host, simulator.port, simulator.username, simulator.password_file),
             *(simulator.thumbprint, store, point_id),
         ]
     )
@@ -57,7 +57,13 @@ def _put(simulator: Vcsim, file: Path) -> Run:
 
 
 def import_point(
-    host: str, port: str, username: str, password: str, thumbprint: str, root: str, point_id: str
+    host: str,
+    port: str,
+    username: str,
+    password_file: str,
+    thumbprint: str,
+    root: str,
+    point_id: str,
 ) -> None:
     """Import a point's first disk, and remove the machine again. This process is measured."""
     from recovery_store.store import Store
@@ -72,6 +78,7 @@ def import_point(
     )
 
     store = Store(Path(root))
+    password = Path(password_file).read_text()
     machine_id = store.find_machine_of(point_id)
     if machine_id is None:
         raise SystemExit(f"no point {point_id}")

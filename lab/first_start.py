@@ -129,8 +129,8 @@ class FirstStart:
                     self._sites.source,
                     *("protect_machine", "--name", machine.name),
                     *("--host", machine.machine.address, "--port", str(machine.agent_port)),
-                    *("--code", machine.pairing_code),
                     *("--interval", str(snapshot_interval_seconds())),
+                    answer=machine.pairing_code,
                 )
             except NotReady as error:
                 said = str(error)
@@ -231,13 +231,14 @@ class FirstStart:
             pause_seconds=5,
         )
 
-    def _manage(self, core: Core, *words: str) -> None:
+    def _manage(self, core: Core, *words: str, answer: str | None = None) -> None:
         try:
             run_command(
                 *(sys.executable, "manage.py", *words),
                 environment=core.environment(),
                 folder=ROOT,
                 limit_seconds=300,
+                input_text=answer,
             )
         except CommandFailed as error:
             raise NotReady(f"{core.name}: {error}") from error

@@ -150,11 +150,10 @@ class VcenterSite:
     def programs(self) -> list[Program]:
         """Return the simulator and the hypervisor."""
         uploads, state = self.folder / "uploads", self.folder / "vcsim.json"
-        password = self.password_file.read_text().strip()
         vcsim = (
             *(str(self.binary_path), "-listen", f"127.0.0.1:{self.port}"),
             *("-cert", str(self.certificate_path), "-key", str(self.folder / "key.pem")),
-            *("-user", VCENTER_USER, "-password", password),
+            *("-user", VCENTER_USER, "-password-file", str(self.password_file)),
             *("-uploads", str(uploads), "-state", str(state)),
         )
         hypervisor = (

@@ -1,4 +1,4 @@
-"""Install the agent: `python -m agent.install ROOT [--code CODE]`."""
+"""Install the agent: `python -m agent.install ROOT [--code-file FILE]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.configuration import PROVIDERS
 from agent.errors import AgentError
-from agent.install import install_into, install_rescue
+from agent.install import InstallFailed, install_into, install_rescue
 from agent.protocol import DEFAULT_PORT
 
 
@@ -16,7 +16,11 @@ def main() -> int:
     """Install, and print what is left to do."""
     parser = argparse.ArgumentParser(prog="python -m agent.install", description=__doc__)
     parser.add_argument("root", type=Path, help="root tree of the machine; / for this machine")
-    parser.add_argument("--code", help="one-time pairing code; by default, the agent makes one")
+    parser.add_argument(
+        "--code-file",
+        type=Path,
+        help="contains a one-time pairing code; by default, the agent makes one",
+    )
     parser.add_argument("--port", type=int, help=f"by default as before, or {DEFAULT_PORT}")
     parser.add_argument("--provider", choices=PROVIDERS, help="by default as before, or auto")
     parser.add_argument(
@@ -30,7 +34,11 @@ def main() -> int:
             install_rescue(arguments.root)
             print("Installed. On the medium, run: understudy-agent restore --console /dev/console")
             return 0
-        install_into(arguments.root, arguments.code, arguments.port, arguments.provider)
+        code = arguments.code_file.read_text().strip() if arguments.code_file else None
+        install_into(arguments.root, code, arguments.port, arguments.provider)
+    except OSError as error:
+        print(f"{InstallFailed.code}: {error}", file=sys.stderr)
+        return 1
     except AgentError as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 1

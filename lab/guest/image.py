@@ -125,9 +125,8 @@ def _furnish(tree: Path) -> None:
         mask = tree / "etc/systemd/system" / unit
         mask.unlink(missing_ok=True)
         mask.symlink_to("/dev/null")
-    # The code is a placeholder; each machine gets its own.
-    install = (sys.executable, "-m", "agent.install", tree, "--code", _new_pairing_code())
-    run_command(*install, folder=ROOT, limit_seconds=300)
+    # Without a pairing code; each machine gets its own.
+    run_command(sys.executable, "-m", "agent.install", tree, folder=ROOT, limit_seconds=300)
     run_command("chroot", tree, "update-initramfs", "-u", "-k", "all", limit_seconds=300)
 
 

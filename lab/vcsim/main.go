@@ -31,12 +31,12 @@ import (
 
 // settings are the command line of one simulator.
 type settings struct {
-	listen, cert, key, user, password string
-	uploads, state, model             string
-	leaseTimeoutSeconds               int
-	sessionTimeoutSeconds             int
-	datastoreCapacityBytes            int64
-	verbose                           bool
+	listen, cert, key, user, passwordFile string
+	uploads, state, model                 string
+	leaseTimeoutSeconds                   int
+	sessionTimeoutSeconds                 int
+	datastoreCapacityBytes                int64
+	verbose                               bool
 
 	datacenters, clusters, clusterHosts, hosts int
 	pools, datastores, portgroups, machines    int
@@ -48,7 +48,7 @@ func parseSettings() settings {
 	flag.StringVar(&s.cert, "cert", "", "PEM file with the certificate")
 	flag.StringVar(&s.key, "key", "", "PEM file with its private key")
 	flag.StringVar(&s.user, "user", "administrator@vsphere.local", "the only user")
-	flag.StringVar(&s.password, "password", "", "that user's password")
+	flag.StringVar(&s.passwordFile, "password-file", "", "file with that user's password")
 	flag.StringVar(&s.uploads, "uploads", "", "folder that keeps uploaded disks, as <vm>/disk-<n>.vmdk")
 	flag.StringVar(&s.state, "state", "", "file to write address and thumbprint to when ready")
 	flag.StringVar(&s.model, "model", "vpx", "vpx (vCenter) or esx (one stand-alone host)")
@@ -131,8 +131,12 @@ func writeState(path, address, model string, certificate []byte) error {
 }
 
 func run(s settings) error {
-	if s.password == "" || s.cert == "" || s.key == "" || s.uploads == "" {
-		return fmt.Errorf("-cert, -key, -password and -uploads are needed")
+	if s.passwordFile == "" || s.cert == "" || s.key == "" || s.uploads == "" {
+		return fmt.Errorf("-cert, -key, -password-file and -uploads are needed")
+	}
+	password, err := ioutil.ReadFile(s.passwordFile)
+	if err != nil {
+		return err
 	}
 	if !s.verbose {
 		log.SetOutput(ioutil.Discard)
@@ -154,7 +158,7 @@ func run(s settings) error {
 	defer model.Remove()
 
 	service := model.Service
-	service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(s.user, s.password)}
+	service.Listen = &url.URL{Host: "127.0.0.1:0", User: url.UserPassword(s.user, strings.TrimSpace(string(password)))}
 	// Only its routes are used: its own server, which bypasses the front desk, is closed.
 	service.NewServer().Close()
 

@@ -94,6 +94,7 @@ class Vcsim:
     port: int
     username: str
     password: str
+    password_file: Path
     thumbprint: str  # SHA-256
     certificate_path: Path
     uploads: Path
@@ -158,13 +159,16 @@ def start_vcsim(
     """
     folder.mkdir(parents=True, exist_ok=True)
     certificate_path, key_path = certificate or write_certificate(folder)
+    password_file = folder / "password"
+    password_file.touch(mode=0o600)
     password = password or secrets.token_urlsafe(12)
+    password_file.write_text(password)
     state, uploads = folder / "state.json", folder / "uploads"
     state.unlink(missing_ok=True)
     command = [
         str(ensure_binary()),
         *("-listen", f"{host}:{port}", "-cert", str(certificate_path), "-key", str(key_path)),
-        *("-user", username, "-password", password),
+        *("-user", username, "-password-file", str(password_file)),
         *("-uploads", str(uploads), "-state", str(state)),
     ]
     for name, value in flags.items():
@@ -189,6 +193,7 @@ def start_vcsim(
         port=int(shown["address"].rpartition(":")[2]),
         username=username,
         password=password,
+        password_file=password_file,
         thumbprint=shown["thumbprint_sha256"],
         certificate_path=certificate_path,
         uploads=uploads,

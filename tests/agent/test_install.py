@@ -140,12 +140,14 @@ def run_installer(*arguments: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_command_installs_and_says_what_is_left_to_do(tree: Path) -> None:
-    done = run_installer(str(tree), "--code", "INSTALL-CODE-100000", "--port", "8123")
+def test_the_command_installs_and_says_what_is_left_to_do(tree: Path, tmp_path: Path) -> None:
+    code_file = tmp_path / "code"
+    code_file.write_text("INSTALL-CODE-100000\n")
+    done = run_installer(str(tree), "--code-file", str(code_file), "--port", "8123")
     assert done.returncode == 0, done.stderr
     assert "update-initramfs -u -k all" in done.stdout
     configuration = json.loads((tree / "etc/understudy-agent/agent.json").read_text())
-    assert configuration["port"] == 8123
+    assert (configuration["port"], configuration["pairing_code"]) == (8123, "INSTALL-CODE-100000")
 
 
 def test_the_command_puts_only_the_program_onto_a_medium(tree: Path) -> None:
@@ -215,10 +217,20 @@ def test_packages_that_cannot_be_had_are_named(tree: Path, tmp_path: Path) -> No
 def test_a_code_that_the_agent_would_not_start_with_is_refused_before_anything_is_copied(
     tmp_path: Path,
 ) -> None:
-    done = run_installer(str(tmp_path), "--code", "SHORT-CODE-1")
+    root, code_file = tmp_path / "root", tmp_path / "code"
+    root.mkdir()
+    code_file.write_text("SHORT-CODE-1")
+    done = run_installer(str(root), "--code-file", str(code_file))
     assert done.returncode == 1
     assert "at least 16 letters" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(root.iterdir()) == []
+
+
+def test_a_code_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    done = run_installer(str(tmp_path), "--code-file", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("AGENT-INSTALL-FAILED")
+    assert f"{tmp_path}/nowhere" in done.stderr
 
 
 def test_installing_again_keeps_the_settings_that_are_not_given(tree: Path) -> None:

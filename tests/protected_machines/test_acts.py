@@ -1,7 +1,9 @@
 """Protecting, Force Snapshot, Export and vCenters, as a browser asks for them."""
 
+import io
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,17 +92,22 @@ def test_a_name_that_is_taken_does_not_use_up_the_code(
     assert admin_client.post(PROTECT, protect_values(agent, name="web-02")).status_code == 303
 
 
-def test_the_command_protects_once(agent: RunningAgent, capsys: Any) -> None:
+def test_the_command_protects_once(
+    agent: RunningAgent, capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code_file = tmp_path / "code"
+    code_file.write_text(f"{CODE}\n")
     arguments = ["--name", "web-01", "--host", "127.0.0.1", "--port", str(agent.port)]
+    arguments += ["--code-file", str(code_file), "--interval", "60"]
     for said in ("is protected (", "is already protected ("):
-        call_command("protect_machine", *arguments, "--code", CODE, "--interval", "60")
+        call_command("protect_machine", *arguments)
         assert f"web-01 {said}" in capsys.readouterr().out
     assert Machine.objects.get().snapshot_interval_seconds == 60
+    monkeypatch.setattr("sys.stdin", io.StringIO("x" * 12))
     with pytest.raises(CommandError, match="AGENT-PAIRING"):
         call_command(
             "protect_machine",
             *("--name", "other", "--host", "localhost", "--port", str(agent.port)),
-            *("--code", "x" * 12),
         )
 
 

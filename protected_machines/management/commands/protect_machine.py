@@ -1,11 +1,13 @@
-"""Protect a machine from a shell: `manage.py protect_machine --name … --host … --code …`."""
+"""Protect a machine from a shell: `manage.py protect_machine --name … --host …`."""
 
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agent.errors import AgentError
+from console.secret_input import read_secret
 from protected_machines.agents.pairing import protect_machine
 from protected_machines.models import Machine
 
@@ -17,7 +19,11 @@ class Command(BaseCommand):
         parser.add_argument("--name", required=True)
         parser.add_argument("--host", required=True)
         parser.add_argument("--port", type=int, default=8006)
-        parser.add_argument("--code", required=True, help="the agent's one-time pairing code")
+        parser.add_argument(
+            "--code-file",
+            type=Path,
+            help="contains the agent's one-time pairing code; by default, it is asked for",
+        )
         parser.add_argument("--interval", type=int, default=3600, help="seconds between points")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,7 +37,7 @@ class Command(BaseCommand):
                 name=name,
                 host=host,
                 port=port,
-                code=options["code"],
+                code=read_secret(f"Pairing code of {name}", options["code_file"]),
                 interval_seconds=options["interval"],
             )
         except ValidationError as error:

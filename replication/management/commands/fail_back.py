@@ -1,13 +1,12 @@
 """Fail machines back from a shell, like the Failback dialog and with the same refusals."""
 
-import sys
-from getpass import getpass
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from console.jobs.errors import JobConflict
+from console.secret_input import read_secret
 from console.wording import bytes_human, duration_human
 from replication.errors import FailbackRefused
 from replication.failback.check import FailbackCheck, check_failback
@@ -77,14 +76,9 @@ class Command(BaseCommand):
             )
         if not host or (port and not port.isdecimal()):
             raise CommandError(f"{text}: write NAME=ADDRESS or NAME=ADDRESS:PORT.")
-        rescue = RescueAddress(host, int(port or _AGENT_PORT), self._code(name))
+        code = read_secret(f"Code on the rescue machine for {name}")
+        rescue = RescueAddress(host, int(port or _AGENT_PORT), code)
         return MachineOrder(row.machine_id, rescue)
-
-    def _code(self, name: str) -> str:
-        """Return the code. It is not an argument, because all users of the computer see those."""
-        if sys.stdin.isatty():
-            return getpass(f"Code on the rescue machine for {name}: ")
-        return sys.stdin.readline().strip()
 
     def _print(self, check: FailbackCheck) -> None:
         for machine in check.machines:

@@ -4,23 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
+
+from console.secret_input import read_secret
 
 
 class Command(BaseCommand):
-    help = "Create an administrator, or set an existing one's password to the one in the file."
+    help = "Create an administrator, or set an existing one's password."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--username", required=True)
-        parser.add_argument("--password-file", required=True, type=Path)
+        parser.add_argument("--password-file", type=Path, help="by default, it is asked for")
 
-    def handle(self, *args: Any, username: str, password_file: Path, **options: Any) -> None:
-        try:
-            password = password_file.read_text().strip()
-        except OSError as error:
-            raise CommandError(f"{password_file} cannot be read: {error.strerror}") from error
-        if not password:
-            raise CommandError(f"{password_file} is empty; expected a password on its first line")
+    def handle(
+        self, *args: Any, username: str, password_file: Path | None = None, **options: Any
+    ) -> None:
+        password = read_secret(f"New password of {username}", password_file)
         user, is_new = get_user_model().objects.get_or_create(username=username)
         # Leave an unchanged password alone: setting it again would end every session.
         if not user.check_password(password):
