@@ -15,7 +15,11 @@ ON_MACHINES := agent recovery_store/__init__.py recovery_store/errors.py recover
 COVERED ?= 90
 MEASURED := $(VENV)/bin/coverage run -m pytest $(IN_PARALLEL) -m "not guests and not browser and not full"
 
-.PHONY: setup run check test test-all test-full test-postgresql coverage mutants bench format
+# Pins hold for every supported Python.
+PIN := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make pins"
+
+.PHONY: setup run check test test-all test-full test-postgresql coverage mutants bench format pins audit
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.txt requirements-dev.txt
@@ -69,3 +73,12 @@ format: $(STAMP)
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/djade $$(find templates -name '*.html')
+
+pins: $(STAMP)  ## requirements*.txt from requirements*.in; newer: make pins UPGRADE="--upgrade"
+	$(PIN) $(UPGRADE) requirements.in --output-file requirements.txt
+	$(PIN) $(UPGRADE) requirements-dev.in --output-file requirements-dev.txt
+
+audit: $(STAMP)  ## asks pypi.org for known vulnerabilities of all pinned packages
+	@$(VENV)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip \
+	  -r requirements-dev.txt || { echo "make audit: not passed. If no vulnerability is named above, \
+	not all packages could be looked up at pypi.org, and none counts as free of any." >&2; exit 1; }

@@ -47,7 +47,7 @@ def is_usable(folder: Path) -> bool:
 
 
 def prepare(folder: Path) -> None:
-    """Create the environment and install what `requirements-dev.txt` pins."""
+    """Create the environment and install what `requirements-dev.txt` pins, if its hash is right."""
     from lab.advice import refuse_full_disk
     from lab.setup import install_packages
     from rescue_medium.commands import run_command
@@ -58,7 +58,8 @@ def prepare(folder: Path) -> None:
         refuse_full_disk(folder.absolute(), ENVIRONMENT_BYTES)
         run_command(sys.executable, "-m", "venv", "--clear", folder, limit_seconds=300)
     pip = (folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run_command(*pip, "-r", ROOT / "requirements-dev.txt", limit_seconds=PIP_SECONDS)
+    pins = ("--require-hashes", "-r", ROOT / "requirements-dev.txt")
+    run_command(*pip, *pins, limit_seconds=PIP_SECONDS)
 
 
 def main() -> None:

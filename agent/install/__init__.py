@@ -144,23 +144,31 @@ def _copy_wheels(folder: Path, version: tuple[int, int]) -> None:
 
 
 def _download_wheels(vendor: Path, version: tuple[int, int]) -> None:
-    pinned = [
-        line.split("#")[0].strip()
-        for line in _WHEEL_SOURCE.read_text().splitlines()
-        if line.startswith(tuple(f"{name}==" for name in _WHEELS))
-    ]
-    with tempfile.TemporaryDirectory() as cache:
+    pins = [_pin(name) for name in _WHEELS]
+    what = f"Downloading {', '.join(pin.split()[0] for pin in pins)}"
+    with tempfile.TemporaryDirectory() as folder:
+        pins_file = Path(folder, "pins.txt")
+        pins_file.write_text("\n".join(pins))
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        command += ["--only-binary=:all:", "--target", str(vendor), "--cache-dir", cache]
-        command += ["--python-version", ".".join(map(str, version)), *pinned]
+        command += ["--only-binary=:all:", "--target", str(vendor), "--cache-dir", folder]
+        command += ["--python-version", ".".join(map(str, version))]
+        command += ["--require-hashes", "-r", str(pins_file)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_DOWNLOAD_SECONDS, check=False
             )
         except subprocess.TimeoutExpired as error:
-            raise InstallFailed(f"Downloading {', '.join(pinned)}: {error}") from error
+            raise InstallFailed(f"{what}: {error}") from error
     if done.returncode:
-        raise InstallFailed(f"Downloading {', '.join(pinned)}: {done.stderr.strip()[-500:]}")
+        raise InstallFailed(f"{what}: {done.stderr.strip()[-500:]}")
+
+
+def _pin(name: str) -> str:
+    """Return what requirements.txt says of a package: its version, and the hashes of its files."""
+    found = re.search(rf"^{name}==(?:.*\\\n)*.*$", _WHEEL_SOURCE.read_text(), re.MULTILINE)
+    if found is None:
+        raise InstallFailed(f"{_WHEEL_SOURCE} does not pin {name}")
+    return found[0]
 
 
 def _compile(folder: Path, version: tuple[int, int]) -> None:

@@ -1,7 +1,9 @@
 """What the installer puts into a tree is enough to run the agent from there."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -130,9 +132,12 @@ def test_the_initramfs_scripts_are_shell_and_name_what_they_need(tree: Path, scr
     assert done.stdout.strip() in ("dmsetup", "udev")
 
 
-def run_installer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_installer(
+    *arguments: str, project: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "agent.install", *arguments],
+        cwd=project,
         capture_output=True,
         text=True,
         timeout=120,
@@ -164,18 +169,11 @@ def test_the_command_says_in_one_line_why_it_cannot(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def pinned_versions() -> dict[str, str]:
-    lines = (
-        line.split("#")[0].strip() for line in Path("requirements.txt").read_text().split("\n")
-    )
-    pins = dict(line.split("==") for line in lines if "==" in line)
-    return {name: pins[name] for name in ("isal", "blake3")}
-
-
-def make_wheel(folder: Path, name: str, version: str, tag: str) -> None:
-    """Make a wheel that only a Python of that tag takes."""
+def make_wheel(folder: Path, name: str, version: str, tag: str) -> str:
+    """Make a wheel that only a Python of that tag takes; return its hash as pip writes it."""
     info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}-none-any.whl", "w") as wheel:
+    path = folder / f"{name}-{version}-{tag}-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}/__init__.py", f"TAG = {tag!r}\n")
         wheel.writestr(
             f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -184,25 +182,51 @@ def make_wheel(folder: Path, name: str, version: str, tag: str) -> None:
             f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}-none-any\n"
         )
         wheel.writestr(f"{info}/RECORD", "")
+    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def test_another_python_gets_the_pinned_packages_for_itself(tree: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def copy_with_wheels(tree: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the project that pins wheels made here, for a tree with Python 3.9; the wheels."""
     (tree / "usr/bin/python3").unlink()
     (tree / "usr/bin/python3").symlink_to("python3.9")
-    wheels = tmp_path / "wheels"
+    copy, wheels = tmp_path / "copy", tmp_path / "wheels"
+    for package in ("agent", "recovery_store"):
+        shutil.copytree(package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     wheels.mkdir()
-    for name, version in pinned_versions().items():
-        make_wheel(wheels, name, version, "cp39")
-        make_wheel(wheels, name, version, "cp313")
+    lines = []
+    for name in ("isal", "blake3"):
+        hashes = [make_wheel(wheels, name, "1.0", tag) for tag in ("cp39", "cp313")]
+        lines += [f"{name}==1.0 \\", f"    {hashes[0]} \\", f"    {hashes[1]}", "    # via here"]
+    (copy / "requirements.txt").write_text("\n".join(lines))
+    return copy, wheels
 
-    done = run_installer(str(tree), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
+
+def test_another_python_gets_the_pinned_packages_for_itself(
+    tree: Path, copy_with_wheels: tuple[Path, Path]
+) -> None:
+    copy, wheels = copy_with_wheels
+    done = run_installer(str(tree), project=copy, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
 
     assert done.returncode == 0, done.stderr
     vendor = tree / "opt/understudy-agent/vendor"
-    for name in pinned_versions():
+    for name in ("isal", "blake3"):
         assert (vendor / name / "__init__.py").read_text() == "TAG = 'cp39'\n"
     # Only the machine's own Python could compile for itself.
     assert not list((tree / "opt/understudy-agent/agent").rglob("*.pyc"))
+
+
+def test_a_package_with_another_hash_is_not_installed(
+    tree: Path, copy_with_wheels: tuple[Path, Path]
+) -> None:
+    copy, wheels = copy_with_wheels
+    with zipfile.ZipFile(wheels / "blake3-1.0-cp39-none-any.whl", "a") as wheel:
+        wheel.writestr("blake3/more.py", "")
+    done = run_installer(str(tree), project=copy, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("AGENT-INSTALL-FAILED: Downloading isal==1.0, blake3==1.0: ")
+    assert not (tree / "opt/understudy-agent").exists()
 
 
 def test_packages_that_cannot_be_had_are_named(tree: Path, tmp_path: Path) -> None:
