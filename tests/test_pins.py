@@ -3,9 +3,11 @@
 import os
 import re
 import subprocess
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 BOTH = pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
@@ -54,6 +56,13 @@ def test_every_pin_has_a_version_and_hashes(name: str) -> None:
 
 def test_tests_run_with_what_a_core_runs_with() -> None:
     assert pinned("requirements").items() <= pinned("requirements-dev").items()
+
+
+@pytest.mark.parametrize("name", ["blake3", "isal"])
+def test_what_an_agent_needs_is_there_for_every_python_that_it_runs_on(name: str) -> None:
+    supported = SpecifierSet(metadata(name)["Requires-Python"] or "")
+    assert [minor for minor in range(9, 14) if f"3.{minor}" not in supported] == []
+    assert f"{name}=={metadata(name)['Version']}" in pinned("requirements")
 
 
 @pytest.mark.full
