@@ -36,6 +36,10 @@ type faultSettings struct {
 	NotAttempted        bool      `json:"not_attempted"`          // DRS does not even try to power on
 	Question            *question `json:"question"`               // once: asked at the next power-on
 
+	Answers    []answerRule `json:"answers"`    // what calls are answered with instead, see answers.go
+	Unreadable []string     `json:"unreadable"` // ids of objects that the user may see, but not read
+
+	DropIdle       bool `json:"drop_idle,omitempty"`       // act: closes all connections that wait for a request
 	ExpireSessions bool `json:"expire_sessions,omitempty"` // act: ends all sessions now
 	ExpireLeases   bool `json:"expire_leases,omitempty"`   // act: all leases time out now
 }
@@ -94,7 +98,7 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 	if !isLocal(w, r) {
 		return
 	}
-	var expireSessions, expireLeases bool
+	var dropIdle, expireSessions, expireLeases bool
 	switch r.Method {
 	case http.MethodGet:
 	case http.MethodDelete:
@@ -103,11 +107,15 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 		var problem error
 		d.faults.take(func(s *faultSettings) {
 			changed := *s
+			changed.Answers = nil // the decoder would mix old rules with new ones
 			decoder := json.NewDecoder(r.Body)
 			decoder.DisallowUnknownFields()
 			if problem = decoder.Decode(&changed); problem == nil {
-				expireSessions, expireLeases = changed.ExpireSessions, changed.ExpireLeases
-				changed.ExpireSessions, changed.ExpireLeases = false, false
+				dropIdle, expireSessions, expireLeases = changed.DropIdle, changed.ExpireSessions, changed.ExpireLeases
+				changed.DropIdle, changed.ExpireSessions, changed.ExpireLeases = false, false, false
+				if changed.Answers == nil {
+					changed.Answers = s.Answers
+				}
 				*s = changed
 			}
 		})
@@ -118,6 +126,9 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 	default:
 		http.Error(w, "", http.StatusMethodNotAllowed)
 		return
+	}
+	if dropIdle {
+		d.dropIdle()
 	}
 	if expireSessions {
 		d.dropSessions(true)

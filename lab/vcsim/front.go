@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/ioutil"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -48,6 +49,7 @@ type front struct {
 	questions questionTable
 	ending    sync.RWMutex // held for writing while a session is taken apart
 	waits     sync.Map     // collector → *sync.Mutex: one wait at a time on each
+	idle      sync.Map     // connections that wait for a request
 }
 
 // guarded calls the simulator in-process and turns its panics into faults.
@@ -101,6 +103,23 @@ func (d *front) watch() {
 		d.dropSessions(false)
 		d.leases.expire(time.Now())
 	}
+}
+
+// follow keeps the list of connections that wait for a request.
+func (d *front) follow(connection net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		d.idle.Store(connection, true)
+	} else {
+		d.idle.Delete(connection)
+	}
+}
+
+// dropIdle closes the connections that wait for a request, as firewalls and balancers do.
+func (d *front) dropIdle() {
+	d.idle.Range(func(connection, _ interface{}) bool {
+		_ = connection.(net.Conn).Close()
+		return true
+	})
 }
 
 // dropSessions also logs them out of the simulator, which would keep collecting updates for them.
@@ -162,15 +181,17 @@ func (d *front) serveSDK(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, problem)
 		return
 	}
+	rule := d.faults.answerTo(one.Name)
+	if rule == answerEnded {
+		d.dropSessions(true)
+	}
 	if cookie, err := r.Cookie(sessionCookie); err == nil && d.sessions.enter(cookie.Value) {
 		one.cookie = cookie.Value
 		defer d.sessions.leave(one.cookie)
 	} else {
 		r.Header.Del("Cookie")
 		if !openToAll(one) {
-			writeFault(w, fault("The session is not authenticated.", &types.NotAuthenticated{
-				NoPermission: types.NoPermission{Object: one.This, PrivilegeId: "System.View"},
-			}))
+			d.refuseUnknown(w, one)
 			return
 		}
 	}
@@ -178,6 +199,17 @@ func (d *front) serveSDK(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, fault("A fault asked for by the test.", &types.HostCommunication{}))
 		return
 	}
+	switch {
+	case d.answerInstead(w, rule, one):
+	case rule == answerLostAfter:
+		d.carryOutInSilence(r, one, body)
+	default:
+		d.carryOut(w, r, one, body)
+	}
+}
+
+// carryOut answers a call itself, or passes it to the simulator.
+func (d *front) carryOut(w http.ResponseWriter, r *http.Request, one *call, body []byte) {
 	if handle := d.handlers[one.Name]; handle != nil {
 		answer, problem := d.protected(one, handle)
 		if problem != nil {

@@ -169,10 +169,11 @@ func run(s settings) error {
 	address := listener.Addr().String()
 	digest := sha1.Sum(certificate.Certificate[0])
 	tidyInventory()
-	installPaging()
 	desk := newFront(service, s, address, thumbprint(digest[:]))
+	installPaging(desk)
 	server := &http.Server{
 		Handler:           desk,
+		ConnState:         desk.follow,
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          log.New(log.Writer(), "http ", log.LstdFlags),
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},

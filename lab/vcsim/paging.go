@@ -25,8 +25,13 @@ type page struct {
 	maxObjects int32
 }
 
-// installPaging has every session page its answers.
-func installPaging() {
+// withholder is asked about each object that is answered with; collectors are made by the simulator, so
+// they cannot be given it.
+var withholder func(*types.ObjectContent)
+
+// installPaging has every session page its answers, without what the desk withholds.
+func installPaging(desk *front) {
+	withholder = desk.withhold
 	ref := simulator.Map.Get(types.ManagedObjectReference{Type: "ServiceInstance", Value: "ServiceInstance"}).(*simulator.ServiceInstance).
 		Content.PropertyCollector
 	paged := &collector{}
@@ -81,7 +86,13 @@ func (c *collector) WaitForUpdatesEx(ctx *simulator.Context, r *types.WaitForUpd
 func (c *collector) RetrievePropertiesEx(ctx *simulator.Context, r *types.RetrievePropertiesEx) soap.HasFault {
 	answer := c.PropertyCollector.RetrievePropertiesEx(ctx, r)
 	body, ok := answer.(*methods.RetrievePropertiesExBody)
-	if !ok || body.Fault_ != nil || r.Options.MaxObjects <= 0 {
+	if !ok || body.Fault_ != nil {
+		return answer
+	}
+	for i := range body.Res.Returnval.Objects {
+		withholder(&body.Res.Returnval.Objects[i])
+	}
+	if r.Options.MaxObjects <= 0 {
 		return answer
 	}
 	body.Res.Returnval = c.cut(body.Res.Returnval.Objects, r.Options.MaxObjects)
