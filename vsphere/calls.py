@@ -6,10 +6,12 @@ from typing import Any, TypeVar
 
 from vsphere.api import vim, vmodl
 from vsphere.door import Door
-from vsphere.faults import BROKEN_CONNECTION, translate
+from vsphere.faults import BROKEN_CONNECTION, FAILED_CALL, translate
+from vsphere.properties import is_signed_in
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+MOST_REPEATS = 2  # the connection breaks as the server restarts, which also ends the session
 
 
 class Calls:
@@ -18,14 +20,14 @@ class Calls:
     def __init__(self, door: Door) -> None:
         self.door = door
         self.stub: Any = None
+        self.content: Any = None
         self._sign_in()
 
     def _sign_in(self) -> None:
-        instance = self.door.open()
+        instance, content = self.door.open()
         if self.stub is not None:
             self.stub.DropConnections()
-        self.stub = instance._stub
-        self.content: Any = instance.RetrieveContent()
+        self.stub, self.content = instance._stub, content
 
     def sign_out(self) -> None:
         """End the session."""
@@ -35,36 +37,60 @@ class Calls:
             self.stub.DropConnections()
 
     def reading(self, doing: str, call: Callable[[Any], Result]) -> Result:
-        """Return what `call` reads from the service content it is given.
+        """Return what `call` reads from the service content it is given."""
+        return self.repeating(doing, lambda: call(self.content))
 
-        If the session has expired or the connection breaks, `call` is repeated once.
+    def repeating(self, doing: str, call: Callable[[], Result]) -> Result:
+        """Return what `call` returns. It may happen twice, since it changes nothing then.
+
+        If the session has ended or the connection breaks, `call` is repeated.
         """
+        for _ in range(MOST_REPEATS):
+            try:
+                return call()
+            except FAILED_CALL as fault:
+                if not self._is_worth_repeating(fault, doing):
+                    raise translate(fault, doing) from fault
         try:
-            return call(self.content)
-        except vim.fault.NotAuthenticated:
-            log.info("vsphere session expired, signing in again")
-            self._sign_in()
-        except BROKEN_CONNECTION as error:
-            log.info("vsphere connection broke, reading again error=%s", error)
-        except vmodl.MethodFault as fault:
-            raise translate(fault, doing) from fault
-        try:
-            return call(self.content)
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            return call()
+        except FAILED_CALL as fault:
             raise translate(fault, doing) from fault
 
     def writing(self, doing: str, call: Callable[[Any], Result]) -> Result:
         """Return what `call` does with the stub it is given.
 
-        It is repeated only if the session had expired, never if the server may have acted.
+        It is repeated only if the session had ended, never if the server may have acted.
         """
         try:
             return call(self.stub)
         except vim.fault.NotAuthenticated:
             self._sign_in()
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+        except FAILED_CALL as fault:
             raise translate(fault, doing) from fault
         try:
             return call(self.stub)
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+        except FAILED_CALL as fault:
+            raise translate(fault, doing) from fault
+
+    def _is_worth_repeating(self, fault: BaseException, doing: str) -> bool:
+        """Tell whether a read may succeed if repeated, signing in again if the session ended."""
+        if isinstance(fault, BROKEN_CONNECTION):
+            log.info("vsphere connection broke, reading again error=%s", fault)
+            return not isinstance(fault, TimeoutError)  # the next may take as long
+        if isinstance(fault, vim.fault.NotAuthenticated):
+            is_over = True
+        elif isinstance(fault, vmodl.fault.ManagedObjectNotFound):
+            # Collectors, views and leases disappear with the session that made them.
+            is_over = not self._is_signed_in(doing)
+        else:
+            is_over = False
+        if is_over:
+            log.info("vsphere session ended, signing in again")
+            self._sign_in()
+        return is_over
+
+    def _is_signed_in(self, doing: str) -> bool:
+        try:
+            return is_signed_in(self.content)
+        except FAILED_CALL as fault:
             raise translate(fault, doing) from fault

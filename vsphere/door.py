@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vsphere.api import SoapStubAdapter, vim, vmodl
-from vsphere.faults import BROKEN_CONNECTION, translate
+from vsphere.api import vim
+from vsphere.faults import FAILED_CALL, translate
+from vsphere.stub import Stub
 from vsphere.tls import authority_context, pinned_context
 from vsphere.versions import negotiate
 
@@ -45,8 +46,8 @@ class Door:
         self.timeout_seconds = timeout_seconds
         self._version: str | None = None
 
-    def open(self) -> Any:
-        """Sign in and return the service instance.
+    def open(self) -> tuple[Any, Any]:
+        """Sign in and return the service instance and its content.
 
         Raises:
             VSphereUnreachable, CertificateChanged, WrongPassword
@@ -59,11 +60,12 @@ class Door:
             instance.RetrieveContent().sessionManager.Login(
                 userName=self.credentials.username, password=self.credentials.password
             )
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            content = instance.RetrieveContent()
+        except FAILED_CALL as fault:
             if stub is not None:
                 stub.DropConnections()
             raise translate(fault, doing) from fault
-        return instance
+        return instance, content
 
     def second_stub(self, first: Any) -> Any:
         """Return a stub in the same session as `first`, for use in another thread."""
@@ -79,7 +81,7 @@ class Door:
         return self._stub(self._version)
 
     def _stub(self, version: str) -> Any:
-        return SoapStubAdapter(
+        return Stub(
             host=self.credentials.host,
             port=self.credentials.port,
             version=version,

@@ -24,6 +24,7 @@
         * StreamLengthWrong
         * DigestDiffers
         * DisksUnmatched
+    * AnswerUnknown
     * VmMissing
     * NotOurVm
     * VmAsks
@@ -177,6 +178,12 @@ class DisksUnmatched(ImportFailed):
     """The server's disks cannot be matched to the machine's, or one turned out wrong."""
 
     code = "VSPHERE-DISKS-UNMATCHED"
+
+
+class AnswerUnknown(VSphereError):
+    """The server answered with something that this version does not know."""
+
+    code = "VSPHERE-ANSWER-UNKNOWN"
 
 
 class VmMissing(VSphereError):

@@ -6,10 +6,10 @@ Each message says what was being done, what the server answered, and what to do 
 import http.client
 import ssl
 from typing import Any
-from xml.parsers.expat import ExpatError
 
 from vsphere.api import vim, vmodl
 from vsphere.errors import (
+    AnswerUnknown,
     DatastoreFull,
     DatastoreUnusable,
     LicenceRefused,
@@ -33,11 +33,6 @@ from vsphere.errors import (
 FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
     (vim.fault.InvalidLogin, WrongPassword, "Check the user name and password of the vCenter."),
     (vim.fault.NotAuthenticated, SessionLost, "The session has ended. Try again."),
-    (
-        vim.fault.NoPermission,
-        NoPermission,
-        "Grant the account the privileges listed in the manual on this object.",
-    ),
     (
         vim.fault.RestrictedVersion,
         LicenceRefused,
@@ -92,8 +87,15 @@ FAULTS: tuple[tuple[Any, type[VSphereError], str], ...] = (
 # How a server answers a call that it does not know.
 UNSUPPORTED = (vmodl.fault.MethodNotFound, vmodl.fault.NotImplemented, vmodl.fault.NotSupported)
 
+
+class UnknownAnswer(Exception):
+    """The server answered with something that this version of pyvmomi does not know."""
+
+
 # Raised below pyvmomi and passed through; ssl.SSLError and time-outs are OSErrors.
-BROKEN_CONNECTION = (OSError, http.client.HTTPException, ExpatError)
+BROKEN_CONNECTION = (OSError, http.client.HTTPException)
+# All that a call can raise; see stub.py.
+FAILED_CALL = (vmodl.MethodFault, UnknownAnswer, *BROKEN_CONNECTION)
 
 
 def describe(fault: Any) -> str:
@@ -122,11 +124,23 @@ def translate(fault: BaseException, doing: str) -> VSphereError:
         fault.obj, vim.VirtualMachine
     ):
         return VmMissing(f"{doing}: virtual machine {fault.obj._moId} no longer exists.")
+    if isinstance(fault, vim.fault.NoPermission) and not isinstance(
+        fault, vim.fault.NotAuthenticated
+    ):
+        return NoPermission(
+            f"{doing}: the account lacks {_privilege(fault)}. Grant it, with the others that the "
+            "manual lists."
+        )
     for kind, error, advice in FAULTS:
         if isinstance(fault, kind):
             return error(f"{doing}: {describe(fault)}. {advice}")
     if isinstance(fault, vmodl.MethodFault):
         return VSphereFault(f"{doing}: {describe(fault)}. See the task in the vSphere client.")
+    if isinstance(fault, UnknownAnswer):
+        return AnswerUnknown(
+            f"{doing}: the server answered with something that this version of Understudy does "
+            f"not know ({fault}). Look for a newer version of Understudy."
+        )
     if isinstance(fault, ssl.SSLCertVerificationError):
         return VSphereUnreachable(
             f"{doing}: the server's certificate is not trusted ({fault.verify_message}). "
@@ -137,3 +151,11 @@ def translate(fault: BaseException, doing: str) -> VSphereError:
         f"{doing}: the connection failed ({reason}). Check address, port and network, then try "
         "again."
     )
+
+
+def _privilege(fault: Any) -> str:
+    """Return the missing privilege and the object that it is missing on."""
+    name = f"the privilege {fault.privilegeId}" if fault.privilegeId else "a privilege"
+    if fault.object is None:
+        return name
+    return f"{name} on {type(fault.object).__name__.rpartition('.')[2]} {fault.object._moId}"

@@ -1,11 +1,14 @@
 """The inventory of a vSphere as plain data, read page by page."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from vsphere.api import vim
 from vsphere.properties import Properties, read_inventory
+
+log = logging.getLogger(__name__)
 
 NORMAL = "normal"
 
@@ -167,6 +170,8 @@ class _Reader:
 
     root_moid: str
     found: dict[str, tuple[Any, Properties]] = field(default_factory=dict)
+    # What the account may see but not read: known only as a part of others' paths.
+    refusals: dict[str, Any] = field(default_factory=dict)
 
     def parent_moid(self, moid: str) -> str:
         parent = self.found[moid][1].get("parent")
@@ -207,19 +212,27 @@ def read_all(content: Any, *, with_virtual_machines: bool = False) -> Inventory:
     if with_virtual_machines:
         paths[vim.VirtualMachine] = MACHINE_PATHS
     reader = _Reader(content.rootFolder._moId)
-    for target, properties in read_inventory(content, content.rootFolder, paths):
-        known = reader.found.get(target._moId)
+    for one in read_inventory(content, content.rootFolder, paths):
+        moid = one.target._moId
+        known = reader.found.get(moid)
         if known:  # reported for two of the requested types
-            known[1].update(properties)
+            known[1].update(one.properties)
         else:
-            reader.found[target._moId] = (target, properties)
-    return _build(reader)
+            reader.found[moid] = (one.target, one.properties)
+        if one.refusal is not None:
+            reader.refusals[moid] = one.refusal
+    inventory = _build(reader)
+    for moid, refusal in reader.refusals.items():
+        log.warning("vsphere left out moid=%s privilege=%s", moid, refusal.privilegeId)
+        if not inventory.datacenters:  # an account without rights is no empty vSphere
+            raise refusal
+    return inventory
 
 
 def _build(reader: _Reader) -> Inventory:
     lists: dict[str, list[Any]] = {name: [] for name in Inventory.__dataclass_fields__}
     for moid, (target, properties) in reader.found.items():
-        made = _make(reader, moid, target, properties)
+        made = None if moid in reader.refusals else _make(reader, moid, target, properties)
         if made is not None:
             lists[made[0]].append(made[1])
     return Inventory(

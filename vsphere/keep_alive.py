@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vsphere.api import vmodl
-from vsphere.faults import BROKEN_CONNECTION
+from vsphere.faults import FAILED_CALL
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,6 @@ class KeepAlive:
             except vmodl.MethodFault as fault:
                 self.fault = fault
                 return
-            except (
-                BROKEN_CONNECTION
-            ) as error:  # the next call may succeed; the server keeps the time
+            except FAILED_CALL as error:  # the next call may succeed; the server keeps the time
                 log.warning("vsphere keep-alive failed error=%s", error)
             self._stop.wait(interval_seconds)

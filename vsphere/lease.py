@@ -6,6 +6,7 @@ nothing here is retried.
 
 import http.client
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,14 @@ from vsphere.errors import (
     VSphereError,
     VSphereFault,
 )
-from vsphere.faults import BROKEN_CONNECTION, UNSUPPORTED, describe, translate
+from vsphere.faults import (
+    BROKEN_CONNECTION,
+    FAILED_CALL,
+    UNSUPPORTED,
+    UnknownAnswer,
+    describe,
+    translate,
+)
 from vsphere.keep_alive import KeepAlive
 from vsphere.properties import read, watch
 
@@ -28,6 +36,8 @@ log = logging.getLogger(__name__)
 
 READY_SECONDS = 300
 USUAL_SECONDS = 300
+PAUSES_SECONDS = (0.2, 2, 5)  # between repeats, for a server that restarts its front
+ALREADY_OVER = (vmodl.fault.ManagedObjectNotFound, vim.fault.InvalidState)
 BOUNDS_SECONDS = (1, 600)  # limits to what the server may claim
 
 
@@ -47,7 +57,8 @@ class Lease:
     def wait_until_ready(self, check_cancel: Callable[[], None]) -> Any:
         """Return the lease's info: the machine, and an upload address for each disk."""
         managed, content = self.managed, self.calls.content
-        try:
+
+        def wait() -> Any:
             seen = watch(
                 content,
                 {managed: ("state", "error")},
@@ -58,8 +69,11 @@ class Lease:
             )
             if str(seen[managed]["state"]) == "error":
                 raise self._error_of(seen[managed].get("error"))
-            info = read(content, managed, ("info",))["info"]
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+            return read(content, managed, ("info",))["info"]
+
+        try:
+            info = self._repeating(wait)
+        except FAILED_CALL as fault:
             raise self.translate(fault) from fault
         low, high = BOUNDS_SECONDS
         self.lease_seconds = min(max(info.leaseTimeout, low), high)
@@ -104,7 +118,7 @@ class Lease:
             return error
         try:
             of = read(self.calls.content, self.managed, ("state", "error"))
-        except (vmodl.MethodFault, *BROKEN_CONNECTION):
+        except FAILED_CALL:
             return error
         fault = of.get("error")
         if str(of.get("state")) != "error" or fault is None:
@@ -117,22 +131,53 @@ class Lease:
     def manifest(self) -> dict[str, Any]:
         """Return what the host received, by disk key; {} if it cannot say."""
         try:
-            entries = self.managed.HttpNfcLeaseGetManifest() or []
+            entries = self._repeating(self.managed.HttpNfcLeaseGetManifest) or []
         except UNSUPPORTED:
             return {}
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+        except UnknownAnswer as error:
+            log.warning("vsphere manifest unreadable doing=%s error=%s", self.doing, error)
+            return {}
+        except FAILED_CALL as fault:
             raise self.translate(fault) from fault
         return {entry.key: entry for entry in entries}
 
     def complete(self) -> None:
-        """Finish the import and end the lease; the machine becomes usable."""
+        """Finish the import and end the lease; the machine becomes usable if it exists then.
+
+        If the connection breaks or the answer makes no sense, the server may have finished. Only
+        the machine itself can tell, so that is no error.
+        """
+        is_sure = True
         try:
             self.managed.HttpNfcLeaseComplete()
-        except vmodl.fault.ManagedObjectNotFound:
-            log.warning("vsphere lease gone at its completion doing=%s", self.doing)
-        except (vmodl.MethodFault, *BROKEN_CONNECTION) as fault:
+        except (UnknownAnswer, *BROKEN_CONNECTION) as error:
+            log.warning("vsphere completion unanswered doing=%s error=%s", self.doing, error)
+            is_sure = False
+        except FAILED_CALL as fault:
             raise self.translate(fault) from fault
+        if not is_sure:
+            self._complete_again()
         self.is_complete = True
+
+    def _complete_again(self) -> None:
+        try:
+            self._repeating(self.managed.HttpNfcLeaseComplete)
+        except ALREADY_OVER as fault:
+            log.info("vsphere lease over doing=%s answer=%s", self.doing, describe(fault))
+        except FAILED_CALL as fault:
+            raise self.translate(fault) from fault
+
+    def _repeating(self, call: Callable[[], Any]) -> Any:
+        """Call again, on a new connection, if the connection breaks; the lease outlives it."""
+        for pause_seconds in PAUSES_SECONDS:
+            try:
+                return call()
+            except TimeoutError:  # the next may take as long
+                raise
+            except BROKEN_CONNECTION as error:
+                log.info("vsphere lease call broke doing=%s error=%s", self.doing, error)
+                time.sleep(pause_seconds)
+        return call()
 
     def abort(self) -> None:
         """End the lease early, unless it is complete; the server removes machine and files."""

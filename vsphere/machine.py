@@ -230,9 +230,9 @@ def find_marked_vms(calls: Calls, prefix: str) -> Iterator[Vm]:
     candidates = calls.reading(
         doing,
         lambda content: [
-            target._moId
-            for target, of in read_inventory(content, content.rootFolder, paths)
-            if prefix in of.get("config.annotation", "")
+            one.target._moId
+            for one in read_inventory(content, content.rootFolder, paths)
+            if prefix in one.properties.get("config.annotation", "")
         ],
     )
     for moid in candidates:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from vsphere import machine, vm_import
 from vsphere import placement as placements
-from vsphere.api import vmodl
 from vsphere.calls import Calls
 from vsphere.door import Credentials, Door
 from vsphere.errors import VSphereError
-from vsphere.faults import BROKEN_CONNECTION
+from vsphere.faults import FAILED_CALL
 from vsphere.inventory import Inventory, read_all
 from vsphere.machine import Vm
 from vsphere.placement import PlacementFinding
@@ -125,5 +124,5 @@ def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[S
     try:
         yield Session(calls)
     finally:
-        with contextlib.suppress(VSphereError, vmodl.MethodFault, *BROKEN_CONNECTION):
+        with contextlib.suppress(VSphereError, *FAILED_CALL):
             calls.sign_out()

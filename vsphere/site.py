@@ -1,14 +1,18 @@
 """The objects of a placement, as they are in vSphere now."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vsphere.api import vim
-from vsphere.errors import PlacementMissing, SpecRefused
+from vsphere.errors import NoPermission, PlacementMissing, SpecRefused
+from vsphere.faults import UnknownAnswer
 from vsphere.inventory import is_uplink, network_kind, plain_name
 from vsphere.properties import Properties, read, read_many
 from vsphere.spec import Placement, distributed_backing, opaque_backing, standard_backing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -136,19 +140,33 @@ def network_backing(content: Any, moid: str, doing: str) -> Any:
         of = read(content, network, ("summary",))
         return opaque_backing(of["summary"].opaqueNetworkId, of["summary"].opaqueNetworkType)
     of = read(content, network, ("key", "config.distributedVirtualSwitch", "tag"))
+    name = plain_name(properties["name"])
     if is_uplink(of):
         raise SpecRefused(
-            f"{doing}: {plain_name(properties['name'])} is an uplink of a switch, not a network "
-            "for machines. Choose another."
+            f"{doing}: {name} is an uplink of a switch, not a network for machines. Choose another."
         )
-    switch = read(content, of["config.distributedVirtualSwitch"], ("uuid",))
-    return distributed_backing(of["key"], switch["uuid"])
+    switch = of.get("config.distributedVirtualSwitch")
+    uuid = read(content, switch, ("uuid",)).get("uuid") if switch is not None else None
+    if uuid is None:
+        raise NoPermission(
+            f"{doing}: the account lacks the privilege System.Read on the distributed switch of "
+            f"the network {name}. Grant it."
+        )
+    return distributed_backing(of["key"], uuid)
 
 
 def has_drs(content: Any, compute: Any) -> bool:
-    """Tell whether a cluster chooses hosts for its machines and powers them on itself."""
+    """Tell whether a cluster chooses hosts for its machines and powers them on itself.
+
+    Such are most clusters, so one whose settings nobody understands is taken for one: powering on
+    through it falls back to the host.
+    """
     if not isinstance(compute, vim.ClusterComputeResource):
         return False
-    configuration = read(content, compute, ("configurationEx",)).get("configurationEx")
+    try:
+        configuration = read(content, compute, ("configurationEx",)).get("configurationEx")
+    except UnknownAnswer as error:
+        log.warning("vsphere cluster settings unreadable moid=%s error=%s", compute._moId, error)
+        return True
     drs = getattr(configuration, "drsConfig", None)
     return bool(drs is not None and drs.enabled)

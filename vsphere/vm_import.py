@@ -19,13 +19,15 @@ from vsphere.calls import Calls
 from vsphere.errors import (
     DigestDiffers,
     DisksUnmatched,
+    LeaseLost,
     SpecRefused,
     UploadCut,
     UploadRefused,
     VmBusy,
+    VmMissing,
     VSphereError,
 )
-from vsphere.faults import UNSUPPORTED
+from vsphere.faults import FAILED_CALL
 from vsphere.keep_alive import KeepAlive
 from vsphere.lease import USUAL_SECONDS, Lease
 from vsphere.machine import find_vm_by_marker, get_vm
@@ -134,11 +136,18 @@ def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marke
 
 
 def _known_guests(content: Any, compute: Any) -> list[str]:
-    """Return the guest ids that the host or cluster supports; empty if it does not say."""
+    """Return the guest ids that the host or cluster supports; empty if it does not say.
+
+    The answer is long and full of what newer servers add. It is only nice to know, so no failure
+    of this question stops an import.
+    """
     try:
         browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
         option = browser.QueryConfigOption(key=None, host=None) if browser else None
-    except (*UNSUPPORTED, vmodl.fault.InvalidArgument, vmodl.fault.SystemError):
+    except vim.fault.NotAuthenticated:
+        raise
+    except FAILED_CALL as error:
+        log.warning("vsphere guest ids unknown compute=%s error=%s", compute._moId, error)
         return []
     return [one.id for one in (option.guestOSDescriptor or ())] if option else []
 
@@ -236,7 +245,12 @@ class _Import:
 
     def _verify(self, moid: str, slots: Mapping[int, DiskSlot]) -> None:
         """Read the machine's disks back and check that each has its slot and size."""
-        found = get_vm(self.calls, moid).hardware().disks
+        try:
+            found = get_vm(self.calls, moid).hardware().disks
+        except VmMissing as error:
+            raise LeaseLost(
+                f"{self.doing}: the server ended the import during its completion. Try again."
+            ) from error
         by_slot: dict[DiskSlot | None, int] = {disk.slot: disk.capacity_bytes for disk in found}
         for disk in self.spec.disks:
             slot = slots[disk.number]
@@ -251,8 +265,9 @@ class _Import:
         note = vim.vm.ConfigSpec(
             extraConfig=[vim.option.OptionValue(key=COMPLETE_KEY, value="true")]
         )
-        task = self.calls.writing(
-            self.doing, lambda stub: vim.VirtualMachine(moid, stub).ReconfigVM_Task(spec=note)
+        task = self.calls.repeating(
+            self.doing,
+            lambda: vim.VirtualMachine(moid, self.calls.stub).ReconfigVM_Task(spec=note),
         )
         wait_for_task(self.calls, task, self.doing, NOTE_SECONDS)
 

@@ -22,17 +22,30 @@ def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
         yield simulator
 
 
-@pytest.fixture
-def vcsim(_shared: Vcsim) -> Iterator[Vcsim]:
-    """A vCenter without machines and faults; it must still run when the test is over."""
-    yield _shared
-    assert _shared.is_running()
-    _shared.no_faults()
-    with connect(credentials_of(_shared)) as session:
+@pytest.fixture(scope="session")
+def _shared_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vcsim]:
+    with running_vcsim(tmp_path_factory.mktemp("esx"), model="esx") as simulator:
+        yield simulator
+
+
+@contextlib.contextmanager
+def clean(simulator: Vcsim) -> Iterator[Vcsim]:
+    """Remove machines and faults afterwards; the simulator must still run then."""
+    yield simulator
+    assert simulator.is_running()
+    simulator.no_faults()
+    with connect(credentials_of(simulator)) as session:
         for machine in session.inventory(with_virtual_machines=True).virtual_machines:
             vm = session.get_vm(machine.moid)
             vm.power_off()
             vm.destroy(vm.marker or "")
+
+
+@pytest.fixture
+def vcsim(_shared: Vcsim) -> Iterator[Vcsim]:
+    """A vCenter without machines and faults."""
+    with clean(_shared):
+        yield _shared
 
 
 @pytest.fixture
@@ -74,6 +87,14 @@ def esx(start: Callable[..., Vcsim]) -> Iterator[World]:
     """A stand-alone ESXi host with a placement chosen in it."""
     simulator = start(model="esx")
     with connect(credentials_of(simulator)) as one:
+        yield World(simulator, one)
+
+
+@pytest.fixture(scope="module", params=["vpx", "esx"])
+def either(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A vCenter, then a stand-alone host; tests share its session and its machines."""
+    simulator = request.getfixturevalue("_shared" if request.param == "vpx" else "_shared_host")
+    with clean(simulator), connect(credentials_of(simulator)) as one:
         yield World(simulator, one)
 
 

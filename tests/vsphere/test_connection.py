@@ -10,7 +10,7 @@ import pytest
 from lab.vcsim.process import Vcsim, write_certificate
 from tests.places.vcsim import credentials_of
 from tests.vsphere.site import World
-from vsphere import Credentials, Session, connect, fetch_thumbprint
+from vsphere import Credentials, connect, fetch_thumbprint
 from vsphere.api import vim
 from vsphere.errors import CertificateChanged, SessionLost, VSphereUnreachable, WrongPassword
 
@@ -133,15 +133,14 @@ def test_a_server_in_trouble_is_named_as_such(world: World) -> None:
         world.session.inventory()
 
 
-def break_connections(session: Session) -> None:
-    """Cut what the session's next call would go over."""
-    for connection, _ in session.calls.stub.pool:
-        connection.sock.shutdown(socket.SHUT_RDWR)
+def break_once(world: World, call: str) -> None:
+    """Cut the connection over which the server is called like that next."""
+    world.vcsim.faults(answers=[{"call": call, "answer": "lost", "times": 1}])
 
 
 def test_a_read_is_repeated_after_a_broken_connection(world: World) -> None:
     before = world.session.inventory()
-    break_connections(world.session)
+    break_once(world, "RetrievePropertiesEx")
     assert world.session.inventory() == before
 
 
@@ -152,7 +151,7 @@ def test_a_write_is_not_repeated_after_a_broken_connection(world: World) -> None
         tried.append(stub)
         vim.Folder(world.inventory.datacenters[0].folder, stub).CreateFolder(name="twice")
 
-    break_connections(world.session)
+    break_once(world, "CreateFolder")
     with pytest.raises(VSphereUnreachable, match="Make a folder: the connection failed"):
         world.session.calls.writing("Make a folder", write)
     assert len(tried) == 1

@@ -27,6 +27,7 @@ ALL = [
 
 def test_codes_never_change() -> None:
     assert sorted(error.code for error in ALL) == [
+        "VSPHERE-ANSWER-UNKNOWN",
         "VSPHERE-CERTIFICATE-CHANGED",
         "VSPHERE-CONNECTION",
         "VSPHERE-DATASTORE-FULL",

@@ -1,0 +1,108 @@
+"""Everything that `vsphere` does for its callers, each with what comes of it."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.vsphere.site import MARKER, World
+from vsphere import Session, Vm
+from vsphere.errors import VmMissing
+
+Act = Callable[[World, Vm], Any]
+
+# Act and outcome by name. `vm` is off before those of ON.
+ACTS: dict[str, tuple[Act, Any]] = {
+    "Session.about": (lambda world, vm: world.session.about().version, "7.0.0"),
+    "Session.inventory": (lambda world, vm: world.session.inventory().hosts[0].is_connected, True),
+    "Session.check_placement": (
+        lambda world, vm: world.session.check_placement(world.placement, "other", 1 << 20),
+        [],
+    ),
+    "Session.import_vm": (
+        lambda world, vm: (
+            world.session.get_vm(
+                world.import_one(world.spec(name="other"), marker="another")
+            ).is_complete
+        ),
+        True,
+    ),
+    "Session.get_vm": (lambda world, vm: world.session.get_vm(vm.moid).name, "web-01"),
+    "Session.find_vm_by_marker": (
+        lambda world, vm: found.name if (found := world.session.find_vm_by_marker(MARKER)) else "",
+        "web-01",
+    ),
+    "Session.find_marked_vms": (
+        lambda world, vm: [one.name for one in world.session.find_marked_vms(MARKER[:8])],
+        ["web-01"],
+    ),
+    "Vm.refresh": (lambda world, vm: vm.refresh() or vm.marker, MARKER),
+    "Vm.power_on": (lambda world, vm: vm.power_on() or vm.is_on, True),
+    "Vm.power_off": (lambda world, vm: vm.power_off() or vm.is_on, False),
+    "Vm.reboot_guest": (lambda world, vm: vm.reboot_guest(), "reset"),
+    "Vm.guest": (lambda world, vm: vm.guest().tools_running, False),
+    "Vm.hardware": (lambda world, vm: len(vm.hardware().disks), 1),
+    "Vm.destroy": (lambda world, vm: vm.destroy(MARKER), None),
+}
+ON = ("Vm.power_off", "Vm.reboot_guest")
+WITHOUT_CALLS = ("Session.about",)
+
+
+def public_acts() -> Iterator[str]:
+    """Yield the public methods of what callers get from `vsphere`."""
+    for kind in (Session, Vm):
+        for name, _ in inspect.getmembers(kind, inspect.isfunction):
+            if not name.startswith("_"):
+                yield f"{kind.__name__}.{name}"
+
+
+@dataclass
+class Stage:
+    """A world with one machine that acts are tried on, made again only after its removal."""
+
+    world: World
+    _vm: Vm | None = None
+    _called: dict[str, list[str]] = field(default_factory=dict)
+
+    def prepare(self, name: str) -> Vm:
+        """Return the machine, on if the act needs it."""
+        with contextlib.suppress(VmMissing):
+            if self._vm is not None:
+                self._vm.refresh()
+                self._switch(self._vm, name in ON)
+                return self._vm
+        self._vm = self.world.session.get_vm(self.world.import_one())
+        self._switch(self._vm, name in ON)
+        return self._vm
+
+    @staticmethod
+    def _switch(vm: Vm, on: bool) -> None:
+        if vm.is_on != on:
+            (vm.power_on if on else vm.power_off)()
+
+    def clean_up(self, name: str) -> None:
+        """Remove what the act made besides, and all faults."""
+        self.world.vcsim.no_faults()
+        other = None
+        if name == "Session.import_vm":
+            other = self.world.session.find_vm_by_marker("another")
+        if other is not None:
+            other.destroy("another")
+
+    def called(self, name: str) -> list[str]:
+        """Return the methods of the server that an act calls."""
+        if name not in self._called:
+            methods: dict[str, None] = {}
+
+            def note(request: bytes) -> bytes:
+                methods[request.partition(b"<soapenv:Body><")[2].split(b" ")[0].decode()] = None
+                return request
+
+            vm = self.prepare(name)
+            act, outcome = ACTS[name]
+            with self.world.session.calls.stub.requestModifier(note):
+                assert act(self.world, vm) == outcome
+            self.clean_up(name)
+            self._called[name] = list(methods)
+        return self._called[name]
