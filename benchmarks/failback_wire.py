@@ -83,13 +83,12 @@ def _measure(peer_home: Path, image: Path) -> dict[str, float]:
     from replication.peers.pairing import add_source_core
     from replication.peers.wire import SentMachine
     from replication.transfer.sending import Sending
-    from tests.places.peer_core import ADMINISTRATOR
 
     machine = index_store()
     base = machine.points.get()
     writing = _Writing(machine, image, base.pk)
-    with peer_behind_link(peer_home, "Headquarters") as (link, _):
-        pairing = add_source_core("127.0.0.1", link.port, *ADMINISTRATOR)
+    with peer_behind_link(peer_home, "Headquarters") as (link, peer):
+        pairing = add_source_core("127.0.0.1", link.port, peer.pairing_code)
         replicated = ReplicatedMachine.objects.create(pairing=pairing, machine=machine)
         with speaking_with(pairing) as client:
 

@@ -49,11 +49,10 @@ def _measure(peer_home: Path) -> dict[str, float]:
     from replication.peers.pairing import add_target_core
     from replication.peers.wire import SentMachine
     from replication.transfer.sending import Sending
-    from tests.places.peer_core import ADMINISTRATOR
 
     machine = index_store()
-    with peer_behind_link(peer_home, "DR site") as (link, _):
-        pairing = add_target_core("127.0.0.1", link.port, *ADMINISTRATOR)
+    with peer_behind_link(peer_home, "DR site") as (link, peer):
+        pairing = add_target_core("127.0.0.1", link.port, peer.pairing_code)
         replicated = ReplicatedMachine.objects.create(pairing=pairing, machine=machine)
         started = time.monotonic()
         with speaking_with(pairing) as client:

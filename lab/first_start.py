@@ -176,7 +176,7 @@ class FirstStart:
         self._manage(
             self._sites.source,
             *("add_target_core", "--host", "127.0.0.1", "--port", str(target.core_port)),
-            *("--username", ADMINISTRATOR, "--password-file", str(target.password_file)),
+            answer=self._manage(target, "pairing_code"),
         )
         with changed_state(self._sites.home) as state:
             state.has_target_core = True
@@ -231,9 +231,9 @@ class FirstStart:
             pause_seconds=5,
         )
 
-    def _manage(self, core: Core, *words: str, answer: str | None = None) -> None:
+    def _manage(self, core: Core, *words: str, answer: str | None = None) -> str:
         try:
-            run_command(
+            return run_command(
                 *(sys.executable, "manage.py", *words),
                 environment=core.environment(),
                 folder=ROOT,

@@ -9,10 +9,17 @@ class ReplicationConfig(AppConfig):
     def ready(self) -> None:
         """Register with the rooms below: send new points, ask peers, report readiness."""
         from console.readiness import register_provider
-        from console.sections import Link, register_start, register_tab
+        from console.sections import (
+            Link,
+            SettingsSection,
+            register_section,
+            register_start,
+            register_tab,
+        )
         from protected_machines.menus import register_item
         from replication.pages import readiness
         from replication.pages.menus import replicate_item
+        from replication.pages.pairing_code_views import pairing_section
         from replication.peers import connection
         from replication.transfer import start
 
@@ -20,5 +27,8 @@ class ReplicationConfig(AppConfig):
         start.register_hooks()
         register_provider(readiness.readiness)
         register_item(replicate_item)
+        register_section(
+            SettingsSection("pairing-codes", "replication/_settings_pairing.html", pairing_section)
+        )
         register_tab(Link("Replication", "replication:page"))
         register_start(Link("Replication", "replication:page"))

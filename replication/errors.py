@@ -5,7 +5,7 @@
         - PeerUnreachable
         - PeerCertificateChanged
         - PeerRefusedSecret
-        - PeerRefusedAdministrator
+        - PairingCodeRefused
         - PeerPausedReplication
         - PeerStoreFull
         - QuotaReached
@@ -56,10 +56,10 @@ class PeerRefusedSecret(PeerError):
     code = "REPLICATION-PEER-SECRET"
 
 
-class PeerRefusedAdministrator(PeerError):
-    """The peer does not accept this user name and password for pairing."""
+class PairingCodeRefused(PeerError):
+    """The two cores do not know the same one-time code, or it is no longer valid."""
 
-    code = "REPLICATION-PEER-ADMINISTRATOR"
+    code = "REPLICATION-PAIRING-CODE"
 
 
 class PeerPausedReplication(PeerError):

@@ -4,7 +4,7 @@ from django.urls import path
 
 from replication.failback import views
 from replication.failover import views as failover_views
-from replication.pages import machine_views, page_views, pairing_views
+from replication.pages import machine_views, page_views, pairing_code_views, pairing_views
 from replication.peers import source_views, target_views
 from replication.seed_drives import views as seed_drives_views
 
@@ -14,10 +14,10 @@ urlpatterns = [
     path("", page_views.replication_page, name="page"),
     # /replication/target-cores/
     path("target-cores/add/", target_views.add, name="target-core-add"),
-    path("target-cores/confirm/", target_views.confirm, name="target-core-confirm"),
     # /replication/source-cores/
     path("source-cores/add/", source_views.add, name="source-core-add"),
-    path("source-cores/confirm/", source_views.confirm, name="source-core-confirm"),
+    # /replication/pairing-codes/
+    path("pairing-codes/make/", pairing_code_views.make, name="pairing-code-make"),
     # /replication/pairings/
     path("pairings/<uuid:pairing_id>/", pairing_views.details, name="pairing"),
     path("pairings/<uuid:pairing_id>/settings/", pairing_views.settings, name="pairing-settings"),

@@ -13,8 +13,6 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("console", "protected_machines", "replication", "recovery_store", "vsphere", "agent")
 OTHERS = ("rescue_medium", "lab", "benchmarks")
 SECRET = re.compile(r"(?:^|[-_])(?:password|passwd|passphrase|secret|token|code|key)$")
-# Being replaced by codes that work once.
-EXCEPT = {"add_target_core", "add_source_core"}
 
 
 def takes_a_secret(action: argparse.Action) -> bool:
@@ -30,8 +28,7 @@ def own_commands() -> list[str]:
 @pytest.mark.parametrize("name", own_commands())
 def test_no_management_command_takes_a_secret(name: str) -> None:
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
-    if name not in EXCEPT:
-        assert [action.dest for action in parser._actions if takes_a_secret(action)] == []
+    assert [action.dest for action in parser._actions if takes_a_secret(action)] == []
 
 
 def added_arguments(path: Path) -> Iterator[str]:
@@ -50,8 +47,7 @@ def test_nothing_else_that_is_run_takes_one() -> None:
     found = {
         str(path.relative_to(ROOT)): names
         for path in files
-        if path.stem not in EXCEPT
-        and (names := [name for name in added_arguments(path) if SECRET.search(name)])
+        if (names := [name for name in added_arguments(path) if SECRET.search(name)])
     }
     assert found == {}
 

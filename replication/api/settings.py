@@ -8,6 +8,7 @@ WSGI_APPLICATION = "replication.api.wsgi.application"
 # A peer may call this core by any name; it recognises the core by its certificate.
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = [app for app in console_settings.INSTALLED_APPS if not app.startswith("allauth")]
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+# No user signs in here, only cores.
+AUTHENTICATION_BACKENDS = []
 MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
 APPEND_SLASH = False

@@ -12,8 +12,8 @@ from replication.api.gate import answers_in_json, for_peers
 from replication.errors import PeerFaulty
 from replication.failback import source_side
 from replication.models import Pairing
-from replication.peers import wire
-from replication.peers.pairing import accept_pairing, check_administrator
+from replication.peers import pairing_codes, wire
+from replication.peers.pairing import accept_pairing
 from replication.transfer import receiving
 from replication.transfer.start import start_replications
 
@@ -24,14 +24,13 @@ _PAIRING_LIMIT_BYTES = 8 * 1024
 Message = TypeVar("Message", bound=wire.Message)
 
 
-@require_http_methods(["POST"])
+@require_http_methods(["GET", "POST"])
 @answers_in_json
 def pair(request: HttpRequest) -> JsonResponse:
-    """Pair with the core that asks, if an administrator of this core vouches for it."""
-    username = check_administrator(request)
-    return answer(
-        accept_pairing(read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES), username)
-    )
+    """Tell a core what it needs to prove this core's pairing code; pair with one that does."""
+    if request.method == "GET":
+        return answer(pairing_codes.challenge())
+    return answer(accept_pairing(read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES)))
 
 
 @require_http_methods(["GET", "POST"])

@@ -3,6 +3,7 @@
 from replication.models.failbacks import Failback, FailbackMachine
 from replication.models.failovers import Failover, FailoverMachine
 from replication.models.machines import ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.models.pairing_codes import PairingCode, PairingCodeQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
 from replication.models.seed_drives import SeedDrive, SeedDriveQuerySet
 
@@ -12,6 +13,8 @@ __all__ = [
     "Failover",
     "FailoverMachine",
     "Pairing",
+    "PairingCode",
+    "PairingCodeQuerySet",
     "PairingQuerySet",
     "ReplicatedMachine",
     "ReplicatedMachineQuerySet",

@@ -9,7 +9,7 @@ from console.wording import span
 from protected_machines.choices import ConnectionState, MachineKind
 from replication.choices import MachineState
 from replication.failback.progress import RESTORING_STEPS
-from replication.models import Pairing, ReplicatedMachine
+from replication.models import Pairing, PairingCode, ReplicatedMachine
 
 # Jobs that are shown on the page of their failover or failback.
 JOB_PAGES = {
@@ -77,6 +77,21 @@ def core_state(pairing: Pairing, now: datetime.datetime) -> State:
         # The site was lost a moment ago, or a firewall lets only its calls through.
         return State("warn", "Not responding", pairing.connection_error)
     return State("ok", "Online")
+
+
+def code_state(code: PairingCode, now: datetime.datetime) -> State:
+    """Return the state of a pairing code, and below it when it ends or by whom it was tried."""
+    tries = "1 wrong try" if code.wrong_tries == 1 else f"{code.wrong_tries} wrong tries"
+    if code.used_at is not None:
+        return State("ok", f"Used by {code.used_by_name}", f"at {code.used_at:%H:%M} UTC")
+    if code.is_void:
+        return State("bad", "Void", f"{tries}. Make a new one.")
+    if not code.is_open(now):
+        return State("off", "Not used", tries if code.wrong_tries else "")
+    until = f"until {code.expires_at:%H:%M} UTC"
+    if code.wrong_tries:
+        return State("warn", "Open", f"{until}, {tries}")
+    return State("busy", "Open", until)
 
 
 def machine_state(

@@ -21,9 +21,9 @@ from replication.errors import (
     FailbackRefused,
     OffsetMismatch,
     OwnedElsewhere,
+    PairingCodeRefused,
     PeerFaulty,
     PeerPausedReplication,
-    PeerRefusedAdministrator,
     PeerRefusedSecret,
     PeerStoreFull,
     PeerUnreachable,
@@ -102,12 +102,19 @@ class PeerClient:
     def __exit__(self, *_exc: object) -> None:
         self._http.close()
 
-    def pair(
-        self, username: str, password: str, request: wire.PairingRequest
-    ) -> wire.PairingAnswer:
-        """Ask the peer to pair with this core; `request` says who this core is."""
-        by = httpx.BasicAuth(username, password)
-        return self._call("POST", "/pair", wire.PairingAnswer, request, auth=by)
+    def pairing_challenge(self) -> wire.PairingChallenge:
+        """Return what this core needs to prove the peer's pairing code."""
+        # A core that is not paired yet gets one answer on each connection.
+        headers = {"Connection": "close"}
+        return self._call("GET", "/pair", wire.PairingChallenge, headers=headers)
+
+    def pair(self, request: wire.PairingRequest) -> wire.PairingAnswer:
+        """Ask the peer to pair with this core; `request` says who this core is.
+
+        Raises:
+            PairingCodeRefused: the peer has no such code, or no longer.
+        """
+        return self._call("POST", "/pair", wire.PairingAnswer, request)
 
     def status(self) -> wire.PeerStatus:
         """Return the peer's status on this pairing."""
@@ -284,7 +291,7 @@ class PeerClient:
         for kind in (
             DamagedOnArrival,
             PeerRefusedSecret,
-            PeerRefusedAdministrator,
+            PairingCodeRefused,
             PeerPausedReplication,
             PeerStoreFull,
             QuotaReached,

@@ -1,24 +1,32 @@
-"""Secrets between two cores: made, kept and checked.
+"""Secrets between two cores: derived, kept and checked.
 
 A core keeps the secret that it presents, sealed with its own key, because it presents it again and
 again. Of the secret that the peer presents, it keeps only a digest.
 """
 
+import base64
 import hashlib
 import hmac
-import secrets
 
+from django.utils.crypto import salted_hmac
+
+from console.identity import fingerprint_of
 from console.secrets import SecretUnreadable, decrypt, encrypt
 from replication.errors import PairingRefused
 
-_SECRET_BYTES = 32
 # The name of the key for sealed secrets. Never change it.
 _PURPOSE = "replication secrets"
 
 
-def make_secret() -> str:
-    """Return a new secret, long enough that it cannot be guessed from a plain digest."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
+def derive_secret(code_key: bytes, peer_certificate_pem: str) -> str:
+    """Return the secret that the peer will present, for a pairing by this code.
+
+    It is the same whenever the peer asks again, even at the same moment, so that both cores keep
+    the same one. Only this core can derive it; it is too long to be guessed from a plain digest.
+    """
+    value = code_key + bytes.fromhex(fingerprint_of(peer_certificate_pem))
+    derived = salted_hmac("replication secret", value, algorithm="sha256").digest()
+    return base64.urlsafe_b64encode(derived).decode().rstrip("=")
 
 
 def digest_of(secret: str) -> str:

@@ -9,28 +9,19 @@ from replication.models import Pairing
 GIB = 1 << 30
 
 
-class CoreAddressForm(forms.Form):
-    """The address of another core, whose certificate is shown before pairing."""
+class TargetCoreForm(forms.Form):
+    """Where a target core answers, and its one-time code."""
 
     host = forms.CharField(max_length=253, label="Address", help_text="Host name or IP address.")
     port = forms.IntegerField(
         min_value=1, max_value=65535, initial=8001, help_text="The port of its core interface."
     )
-
-
-class TargetCoreForm(forms.Form):
-    """The administrator of a target core who vouches for the pairing."""
-
-    host = forms.CharField(max_length=253, widget=forms.HiddenInput)
-    port = forms.IntegerField(min_value=1, max_value=65535, widget=forms.HiddenInput)
-    fingerprint = forms.CharField(max_length=100, widget=forms.HiddenInput)
-    username = forms.CharField(max_length=150, help_text="An administrator of the target core.")
-    password = forms.CharField(
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
-        help_text="Sent once over the connection shown above, and not stored.",
+    code = forms.CharField(
+        max_length=100,
+        label="Pairing code",
+        help_text="Make one on the other core, under Settings → Pair another core.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    is_confirmed = forms.BooleanField(label="I have compared the fingerprint, and it matches.")
 
 
 class PairingSettingsForm(forms.Form):
@@ -64,9 +55,10 @@ class PairingSettingsForm(forms.Form):
 
 
 class SourceCoreForm(TargetCoreForm):
-    """The administrator of a new source core, and the lost core that it replaces."""
+    """Where a new source core answers, its one-time code, and the lost core that it replaces."""
 
-    username = forms.CharField(max_length=150, help_text="An administrator of the source core.")
+    SAME_ADDRESS, NO_CORE = "", "none"
+
     replaces = forms.ChoiceField(
         required=False,
         label="Replaces",
@@ -77,4 +69,8 @@ class SourceCoreForm(TargetCoreForm):
         super().__init__(*args, **kwargs)
         field = self.fields["replaces"]
         assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", "no other core"), *lost]
+        field.choices = [
+            (self.SAME_ADDRESS, "the core that was at this address, if any"),
+            *lost,
+            (self.NO_CORE, "no other core"),
+        ]

@@ -1,66 +1,55 @@
-"""Pair two cores: one asks, and an administrator of the other vouches for it.
+"""Pair two cores: one dials, and proves the one-time code that was made on the other.
 
 Usually the source core asks its target. If a disaster destroyed the source core, the target asks a
 reinstalled core to become the source, and the machines that run at the target move to that pairing.
 """
 
-import base64
-import binascii
 import logging
+import secrets
+import ssl
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import authenticate
-from django.core.cache import cache
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.utils import timezone
 
+from agent.proof import NONCE_BYTES, SHORTEST_CODE, Exchange, Side, code_key, is_long_enough
 from console.identity import fingerprint_of, this_core
 from protected_machines.choices import ConnectionState
 from protected_machines.models import Machine
 from replication.choices import Direction
-from replication.errors import (
-    PairingRefused,
-    PeerFaulty,
-    PeerRefusedAdministrator,
-)
+from replication.errors import PairingCodeRefused, PairingRefused
 from replication.models import Pairing
-from replication.peers import wire
+from replication.peers import pairing_codes, wire
 from replication.peers.client import PeerClient, fetch_certificate
-from replication.peers.credentials import digest_of, make_secret, seal
+from replication.peers.credentials import derive_secret, digest_of, seal
 
 logger = logging.getLogger(__name__)
 
-_WRONG_TRIES_LIMIT = 10
-_WRONG_TRIES_SECONDS = 300
 
-
-def add_target_core(
-    host: str, port: int, username: str, password: str, fingerprint: str = ""
-) -> Pairing:
+def add_target_core(host: str, port: int, code: str, fingerprint: str = "") -> Pairing:
     """Pair this core, as the source, with the core at this address; pairing again renews it.
 
-    Pins the certificate found there.
+    Pins the certificate found there, which the other core proves by the code. Can be called again
+    with the same code if the answer was lost.
 
     fingerprint: that certificate must have this one, if given.
 
     Raises:
         PeerUnreachable: nothing answers there.
         PairingRefused: the certificate is a different one, or it is this core itself.
-        PeerRefusedAdministrator: the target core rejects the user name or the password.
+        PairingCodeRefused: the other core does not know this code, or it is no longer valid.
     """
-    return _ask_to_pair(Direction.OUTGOING, host, port, username, password, fingerprint)
+    return _ask_to_pair(Direction.OUTGOING, host, port, code, fingerprint)
 
 
 def add_source_core(
     host: str,
     port: int,
-    username: str,
-    password: str,
+    code: str,
     fingerprint: str = "",
     replaces: Pairing | None = None,
 ) -> Pairing:
@@ -71,7 +60,7 @@ def add_source_core(
 
     Raises as `add_target_core`.
     """
-    pairing = _ask_to_pair(Direction.INCOMING, host, port, username, password, fingerprint)
+    pairing = _ask_to_pair(Direction.INCOMING, host, port, code, fingerprint)
     if replaces is not None and replaces.pk != pairing.pk:
         take_machines_over(replaces, pairing)
     return pairing
@@ -99,25 +88,44 @@ def take_machines_over(lost: Pairing, new: Pairing) -> int:
 
 
 def _ask_to_pair(
-    direction: Direction, host: str, port: int, username: str, password: str, fingerprint: str
+    direction: Direction, host: str, port: int, code: str, fingerprint: str
 ) -> Pairing:
+    if not is_long_enough(code):
+        raise PairingCodeRefused(
+            f"A pairing code has {SHORTEST_CODE} letters and digits; this one is too short."
+        )
     certificate_pem = fetch_certificate(host, port)
     _check_certificate(certificate_pem, fingerprint, f"{host}:{port}")
     core = this_core()
-    presented_here = make_secret()
-    request = wire.PairingRequest(
-        pairing_id=uuid.uuid4(),
-        core_id=uuid.UUID(core.id),
-        name=core.name,
-        host=settings.UNDERSTUDY_ADDRESS,
-        port=settings.UNDERSTUDY_CORE_PORT,
-        certificate_pem=core.certificate_pem,
-        secret=presented_here,
-        # The role of the core that asks.
-        role="source" if direction == Direction.OUTGOING else "target",
-    )
     with PeerClient(host, port, certificate_pem) as client:
-        answer = client.pair(username, password, request)
+        challenge = client.pairing_challenge()
+        key = code_key(code, bytes.fromhex(challenge.salt))
+        exchange = Exchange(
+            ssl.PEM_cert_to_DER_cert(core.certificate_pem),
+            ssl.PEM_cert_to_DER_cert(certificate_pem),
+            secrets.token_bytes(NONCE_BYTES),
+            bytes.fromhex(challenge.nonce),
+        )
+        presented_here = derive_secret(key, certificate_pem)
+        request = wire.PairingRequest(
+            pairing_id=uuid.uuid4(),
+            core_id=uuid.UUID(core.id),
+            name=core.name,
+            host=settings.UNDERSTUDY_ADDRESS,
+            port=settings.UNDERSTUDY_CORE_PORT,
+            certificate_pem=core.certificate_pem,
+            secret=presented_here,
+            # The role of the core that asks.
+            role="source" if direction == Direction.OUTGOING else "target",
+            nonce=exchange.caller_nonce.hex(),
+            proof=exchange.proof(Side.CALLING_CORE, key),
+        )
+        answer = client.pair(request)
+    if not exchange.is_proof(answer.proof, Side.CALLED_CORE, key):
+        raise PairingCodeRefused(
+            f"The core that answered at {host}:{port} does not know the code. Check the address; "
+            "someone may be intercepting the connection. Nothing was paired on this core."
+        )
     pairing = _keep(
         direction,
         pairing_id=answer.pairing_id,
@@ -129,45 +137,50 @@ def _ask_to_pair(
     return pairing
 
 
-def accept_pairing(asked: wire.PairingRequest, username: str) -> wire.PairingAnswer:
+def accept_pairing(asked: wire.PairingRequest) -> wire.PairingAnswer:
     """Pair with the core that asks, as its target or its source; return what it needs to know.
 
-    username: of the administrator who vouches for it; see `check_administrator`.
+    A core that asks again with the same code, because the answer was lost, gets the same answer.
 
     Raises:
+        PairingCodeRefused: it does not prove that it knows the code, or no code is open to it.
         PairingRefused: the core that asks is this core itself.
     """
     core = this_core()
+    caller = pairing_codes.check_proof(asked)
     if str(asked.core_id) == core.id:
         raise PairingRefused("A core cannot pair with itself. Enter the address of another core.")
-    presented_here = make_secret()
+    presented_here = derive_secret(caller.key, asked.certificate_pem)
     wants_source = asked.role == "target"
-    pairing = _keep(
-        Direction.OUTGOING if wants_source else Direction.INCOMING,
-        pairing_id=asked.pairing_id,
-        peer=_Peer(
-            asked.core_id,
-            asked.name,
-            asked.host,
-            asked.port,
-            asked.certificate_pem,
-            asked.secret,
-        ),
-        presented_here=presented_here,
-    )
+    with transaction.atomic():
+        pairing_codes.use_up(caller, asked)
+        pairing = _keep(
+            Direction.OUTGOING if wants_source else Direction.INCOMING,
+            pairing_id=asked.pairing_id,
+            peer=_Peer(
+                asked.core_id,
+                asked.name,
+                asked.host,
+                asked.port,
+                asked.certificate_pem,
+                asked.secret,
+            ),
+            presented_here=presented_here,
+        )
     logger.info(
-        "paired as %s pairing_id=%s peer=%s fingerprint=%s by=%s",
+        "paired as %s pairing_id=%s peer=%s fingerprint=%s code_id=%s",
         "source" if wants_source else "target",
         pairing.pk,
         pairing.peer_name,
         fingerprint_of(asked.certificate_pem),
-        username,
+        caller.code.pk,
     )
     return wire.PairingAnswer(
         pairing_id=pairing.pk,
         core_id=uuid.UUID(core.id),
         name=core.name,
         secret=presented_here,
+        proof=caller.exchange.proof(Side.CALLED_CORE, caller.key),
     )
 
 
@@ -217,15 +230,11 @@ def _keep(
         "connection_state": ConnectionState.UNKNOWN,
         "connection_error": "",
     }
-    known = (
-        Pairing.objects.select_for_update()
-        .filter(direction=direction, peer_core_id=peer.core_id)
-        .first()
+    known, is_new = Pairing.objects.select_for_update().get_or_create(
+        direction=direction, peer_core_id=peer.core_id, defaults={"id": pairing_id, **fields}
     )
-    if known is None:
-        return Pairing.objects.create(
-            pk=pairing_id, direction=direction, peer_core_id=peer.core_id, **fields
-        )
+    if is_new:
+        return known
     if known.pk != pairing_id and is_asking:
         # The peer no longer knew this core and created the pairing with another ID.
         return _move(known, pairing_id, fields)
@@ -247,38 +256,3 @@ def _move(known: Pairing, pairing_id: uuid.UUID, fields: dict[str, Any]) -> Pair
     known.failbacks.update(pairing=moved)
     known.delete()
     return moved
-
-
-def check_administrator(request: HttpRequest) -> str:
-    """Return the user name of the administrator whose credentials came with the request.
-
-    Raises:
-        PeerRefusedAdministrator: they are not those of an administrator of this core.
-    """
-    tries_key = f"replication-pairing-tries:{request.META.get('REMOTE_ADDR', '')}"
-    tries = int(cache.get(tries_key) or 0)
-    if tries >= _WRONG_TRIES_LIMIT:
-        raise PeerRefusedAdministrator(
-            "Too many wrong passwords from this address. Try again in a few minutes."
-        )
-    username, password = _basic_authorization(request)
-    user = authenticate(None, username=username, password=password)
-    if user is None or not user.is_active or not getattr(user, "is_superuser", False):
-        cache.set(tries_key, tries + 1, _WRONG_TRIES_SECONDS)
-        logger.warning("pairing refused username=%s", username)
-        raise PeerRefusedAdministrator(
-            f"{this_core().name} has no administrator with this user name and password."
-        )
-    return username
-
-
-def _basic_authorization(request: HttpRequest) -> tuple[str, str]:
-    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        raise PeerFaulty("Pairing needs an administrator's user name and password.")
-    try:
-        decoded = base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise PeerFaulty("The user name and password cannot be read.") from error
-    username, _, password = decoded.partition(":")
-    return username, password

@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from agent.client import MachineDescription
 from agent.errors import ProtocolBroken
+from console.identity import fingerprint_of
 from console.jobs.choices import JobState
 from protected_machines.agents.delegation import delegate_machine
 from protected_machines.models import Machine
@@ -38,6 +39,7 @@ MACHINES_LIMIT = 100_000
 # No database accepts a NUL or half a surrogate pair.
 _TEXT = r"\A[^\x00\ud800-\udfff]*\Z"
 _ONE_LINE = r"\A[^\x00-\x1f\x7f\ud800-\udfff]*\Z"
+HEXADECIMAL = r"\A[0-9a-f]*\Z"
 _NO_URL = r"\A[^\x00-\x20\x7f/?#@\[\]\\\ud800-\udfff]*\Z"
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
@@ -46,6 +48,9 @@ Text = Annotated[str, Meta(max_length=100_000, pattern=_TEXT)]
 Code = Annotated[str, Meta(max_length=60, pattern=_ONE_LINE)]
 Secret = Annotated[str, Meta(min_length=1, max_length=200, pattern=_ONE_LINE)]
 PairingCode = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LINE)]
+Salt = Annotated[str, Meta(min_length=32, max_length=32, pattern=HEXADECIMAL)]
+Nonce = Annotated[str, Meta(min_length=64, max_length=64, pattern=HEXADECIMAL)]
+Proof = Annotated[str, Meta(min_length=64, max_length=64, pattern=HEXADECIMAL)]
 Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=_NO_URL)]
 MaybeHost = Annotated[str, Meta(max_length=253, pattern=_NO_URL)]
 Address = Annotated[str, Meta(max_length=260, pattern=_ONE_LINE)]
@@ -210,8 +215,15 @@ class Refusal(Message, frozen=True, kw_only=True):
         )
 
 
+class PairingChallenge(Message, frozen=True, kw_only=True):
+    """What a core needs to prove that it knows the pairing code; see agent/proof.py."""
+
+    salt: Salt
+    nonce: Nonce
+
+
 class PairingRequest(Message, frozen=True, kw_only=True):
-    """Who the core that asks to pair is, and its role."""
+    """Who the core that asks to pair is, its role, and the proof that it knows the code."""
 
     pairing_id: UUID
     core_id: UUID
@@ -221,19 +233,27 @@ class PairingRequest(Message, frozen=True, kw_only=True):
     certificate_pem: Pem
     secret: Secret
     role: Literal["source", "target"] = "source"
+    nonce: Nonce
+    proof: Proof
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_certificate("certificate_pem", self.certificate_pem)
 
+    @property
+    def caller(self) -> str:
+        """What is the same whenever a core asks again for the same pairing, and of no other."""
+        return f"{self.role} {self.core_id} {fingerprint_of(self.certificate_pem)}"
+
 
 class PairingAnswer(Message, frozen=True, kw_only=True):
-    """Who the core that was asked is."""
+    """Who the core that was asked is, and the proof that it knows the code."""
 
     pairing_id: UUID
     core_id: UUID
     name: Name
     secret: Secret
+    proof: Proof
 
 
 class Ownership(Message, frozen=True, kw_only=True):

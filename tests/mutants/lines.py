@@ -366,6 +366,25 @@ def _cores() -> Iterator[Mutant]:
         f"{CORES}/api/test_core_interface.py",
         (" and is_secret(secret, pairing.peer_secret_digest)", ""),
     )
+    yield from never(
+        "replication/peers/pairing_codes.py",
+        f"{CORES}/peers/test_pairing_codes.py",
+        "code is None or not code.count_try(asked.caller, timezone.now())",
+        "not exchange.is_proof(asked.proof, Side.CALLING_CORE, key)",
+    )
+    yield from instead(
+        "replication/models/pairing_codes.py",
+        f"{CORES}/peers/test_pairing_codes.py",
+        ("            wrong_tries__lt=MAX_WRONG_TRIES,\n", ""),
+        ("            expires_at__gt=now,\n", ""),
+        ('            used_by__in=("", caller),\n', ""),
+    )
+    yield from never(
+        "replication/peers/pairing.py",
+        f"{CORES}/peers/test_pairing.py",
+        "not exchange.is_proof(answer.proof, Side.CALLED_CORE, key)",
+        "not is_long_enough(code)",
+    )
     yield from instead(
         "replication/peers/credentials.py",
         f"{CORES}/peers/test_credentials.py",

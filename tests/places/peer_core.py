@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth.hashers import MD5PasswordHasher
-
 from console.identity import fingerprint_of
 from recovery_store.store import Store
 from replication.errors import PeerUnreachable
 from replication.peers.client import fetch_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
-ADMINISTRATOR = ("dr-admin", "correct horse battery staple")
-QUICK = MD5PasswordHasher()
+WRONG_CODE = "WRNG-WRNG-WRNG-WRNG"
 _START_LIMIT_SECONDS = 60
 
 
@@ -35,6 +32,14 @@ class PeerCore:
     port: int
     process: subprocess.Popen[bytes] | None = None
     worker: subprocess.Popen[bytes] | None = None
+    code: str = ""
+
+    @property
+    def pairing_code(self) -> str:
+        """A code that is open. The same one is opened again, which is quicker than a new one."""
+        self.rows("UPDATE replication_pairingcode SET used_by = '', used_at = NULL")
+        self.rows("UPDATE replication_pairingcode SET wrong_tries = 0")
+        return self.code
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,18 +63,23 @@ class PeerCore:
         return Store(self.home / "store")
 
     @property
+    def certificate_pem(self) -> str:
+        return (self.home / "identity" / "core.pem").read_text()
+
+    @property
     def fingerprint(self) -> str:
-        return fingerprint_of((self.home / "identity" / "core.pem").read_text())
+        return fingerprint_of(self.certificate_pem)
 
     @property
     def core_id(self) -> uuid.UUID:
         return uuid.UUID(json.loads((self.home / "identity" / "core.json").read_text())["id"])
 
-    def manage(self, *words: str) -> str:
+    def manage(self, *words: str, answer: str = "") -> str:
         return subprocess.run(
             [sys.executable, "manage.py", *words],
             cwd=ROOT,
             env=self.environment,
+            input=answer,
             capture_output=True,
             text=True,
             timeout=120,
@@ -79,20 +89,14 @@ class PeerCore:
     def set_up(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.manage("migrate", "--verbosity", "0")
-        password_file = self.home / "password"
-        password_file.write_text(ADMINISTRATOR[1])
-        self.manage(
-            *("ensure_admin", "--username", ADMINISTRATOR[0]),
-            *("--password-file", str(password_file)),
-        )
-        self.rows("UPDATE auth_user SET password = ?", QUICK.encode(ADMINISTRATOR[1], "salt"))
+        self.code = self.manage("pairing_code", "--minutes", "1440").strip()
 
     def start(self) -> None:
         with (self.home / "core-interface.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "gunicorn"),
-                    *("-c", "python:tests.places.peer_interface", "replication.api.wsgi"),
+                    *("-c", "python:replication.api.gunicorn_settings", "replication.api.wsgi"),
                 ],
                 cwd=ROOT,
                 env=self.environment,

@@ -28,7 +28,7 @@ from tests.factories import make_vcenter
 from tests.places.agent import CODE, MIB, RESCUE_CODE, RunningAgent
 from tests.places.guests import Guests
 from tests.places.own_store import empty_store
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.places.ports import free_port
 from tests.replication.rows import hand_over, make_replicated
 
@@ -47,7 +47,7 @@ def nothing_cached() -> Iterator[None]:
 
 @pytest.fixture
 def admin(db: None) -> User:
-    return get_user_model().objects.create_superuser("admin", password=ADMINISTRATOR[1])
+    return get_user_model().objects.create_superuser("admin", password="correct horse")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def rescue(tmp_path: Path) -> Iterator[RunningAgent]:
 @pytest.fixture
 def outgoing(db: None, peer: PeerCore) -> Pairing:
     """This core is the source, the peer its target."""
-    return add_target_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    return add_target_core("127.0.0.1", peer.port, peer.pairing_code)
 
 
 @pytest.fixture(scope="session")
@@ -217,7 +217,7 @@ def replica(
 @pytest.fixture
 def answering_source(db: None, peer: PeerCore) -> Pairing:
     """The source core answers; it was set up anew."""
-    return add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    return add_source_core("127.0.0.1", peer.port, peer.pairing_code)
 
 
 @pytest.fixture

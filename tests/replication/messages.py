@@ -97,6 +97,8 @@ def _values(info: inspect.Type, name: str) -> st.SearchStrategy[Any]:
 def _text(info: inspect.StrType, name: str) -> st.SearchStrategy[str]:
     if name.endswith("_pem"):
         return st.just(this_core().certificate_pem)
+    if _is_hexadecimal(info):
+        return st.text("0123456789abcdef", min_size=info.min_length, max_size=info.max_length)
     letters = st.characters(
         exclude_categories=("Cc", "Cs", "Zs", "Zl", "Zp"), exclude_characters=_SEPARATORS
     )
@@ -119,6 +121,8 @@ def _example(info: inspect.Type, name: str) -> Any:
         case inspect.StrType():
             # A delegation belongs to one machine and two cores; none is as valid.
             word = "" if name == "delegation_pem" else "word"
+            if _is_hexadecimal(info):
+                return "0f" * (info.max_length // 2)
             return this_core().certificate_pem if name.endswith("certificate_pem") else word
         case inspect.IntType():
             return 7
@@ -191,6 +195,10 @@ def _wrong_texts(info: inspect.StrType) -> Iterator[tuple[str, Any]]:
     yield "too long", "x" * (info.max_length + 1)
     if info.min_length:
         yield "empty", ""
+    if _is_hexadecimal(info):
+        yield "too short", "0" * (info.min_length - 1)
+        yield "no hexadecimal digits", "g" * info.max_length
+        yield "capitals", "A" * info.max_length
     if info.max_length <= 260:
         yield "two lines", "wo\nrd"
 
@@ -233,6 +241,10 @@ _WRONG_OF: dict[type, Callable[[Any], Iterator[tuple[str, Any]]]] = {
         ("a list", []), ("a word", "word"), ("null", None), ("a wrong field", {"cpus": -1})
     ),
 }
+
+
+def _is_hexadecimal(info: inspect.StrType) -> bool:
+    return info.pattern == wire.HEXADECIMAL
 
 
 def _fields(kind: type[wire.Message]) -> tuple[inspect.Field, ...]:

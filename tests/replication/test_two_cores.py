@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.places.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_each_core_sees_the_other_and_its_pauses_and_its_silence(
 ) -> None:
     source.manage(
         *("add_target_core", "--host", "127.0.0.1", "--port", str(peer.port)),
-        *("--username", ADMINISTRATOR[0], "--password", ADMINISTRATOR[1]),
+        answer=peer.pairing_code,
     )
     assert source.rows(STATE) == [("outgoing", "DR site", "online", 0)]
     peer.manage("shell", "-c", REFRESH)

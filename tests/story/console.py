@@ -31,6 +31,16 @@ class Console:
     def open_replication(self) -> None:
         self.page.get_by_role("link", name="Replication", exact=True).first.click()
 
+    def make_pairing_code(self) -> str:
+        """Make a code by which another core pairs with this one."""
+        self.page.get_by_role("link", name="Settings", exact=True).first.click()
+        self.page.get_by_role("link", name="Make a Pairing Code").click()
+        dialog = self.page.get_by_role("dialog", name="Make a Pairing Code")
+        dialog.get_by_role("button", name="Make Code").click()
+        code = dialog.locator("#pairing-code").inner_text()
+        dialog.get_by_role("link", name="Done").click()
+        return code
+
     def open_machine(self, name: str) -> None:
         self.entry(name).click()
 

@@ -16,22 +16,19 @@ def repair(lab: Lab, core: str) -> None:
     lab.command("-m", "lab", "repair", "--core", core)
 
 
-def add_source_core(console: Console) -> None:
+def add_source_core(console: Console, new: Console) -> None:
     """Pair the target core with the newly installed one at the address of the lost one."""
+    code, port = new.make_pairing_code(), console.lab.sites.ports.source_core
     page = console.page
-    source, port = console.lab.credentials["source"], console.lab.sites.ports.source_core
     console.open_replication()
     page.get_by_role("button", name="Add Source Core").click()
     dialog = page.get_by_role("dialog", name="Add Source Core")
     dialog.get_by_label("Address").fill("127.0.0.1")
     dialog.get_by_label("Port").fill(str(port))
-    dialog.get_by_role("button", name="Next").click()
-    dialog.get_by_label("I have compared the fingerprint").check()
-    dialog.get_by_label("Username").fill(source["username"])
-    dialog.get_by_label("Password").fill(source["password"])
+    dialog.get_by_label("Pairing code").fill(code)
     expect(dialog.get_by_label("Replaces")).to_contain_text("Headquarters")
     dialog.get_by_role("button", name="Add Source Core").click()
-    expect(dialog).not_to_be_visible()
+    expect(page.get_by_role("heading", name="Headquarters", level=1)).to_be_visible()
 
 
 def fail_back(console: Console, machines: Sequence[str]) -> str:

@@ -104,8 +104,8 @@ def test_failover_and_failback_twice_in_a_row(
     at_the_dr_site = journal_of_point(lab, "target", target.force_a_snapshot("db-01"), tmp_path)
     check_goes_on(at_the_freeze, at_the_dr_site)
     repair(lab, "new")
-    add_source_core(target)
     headquarters = open_console("source")
+    add_source_core(target, headquarters)
     figures = fail_back_as_quoted(target, MACHINES)
     check_the_journal(lab, figures["db-01"], at_the_dr_site, tmp_path)
     for name in MACHINES:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from console.secret_input import read_secret
 from replication.errors import ReplicationError
 from replication.models import Pairing
 from replication.peers.client import short_fingerprint
@@ -13,17 +14,18 @@ from replication.peers.pairing import add_source_core, find_replaced
 
 class Command(BaseCommand):
     help = (
-        "Pair this core, as the target, with a source core that was reinstalled, so that the "
-        "machines that run here can fail back to it."
+        "Pair this core, as the target, with a source core that was reinstalled, by a one-time "
+        "code that was made there, so that the machines that run here can fail back to it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", required=True)
         parser.add_argument("--port", type=int, required=True, help="of its core interface")
-        parser.add_argument("--username", required=True, help="an administrator of the source core")
-        password = parser.add_mutually_exclusive_group(required=True)
-        password.add_argument("--password")
-        password.add_argument("--password-file", type=Path)
+        parser.add_argument(
+            "--code-file",
+            type=Path,
+            help="contains the code that `pairing_code` printed there; by default, it is asked for",
+        )
         parser.add_argument(
             "--fingerprint", default="", help="SHA-256 fingerprint that its certificate must have"
         )
@@ -37,13 +39,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
         replaces = self._replaced(options["replaces"], host, port)
-        password = options["password"]
-        if options["password_file"]:
-            password = options["password_file"].read_text().strip()
+        code = read_secret("Pairing code of the source core", options["code_file"])
         try:
-            pairing = add_source_core(
-                host, port, options["username"], password, options["fingerprint"], replaces
-            )
+            pairing = add_source_core(host, port, code, options["fingerprint"], replaces)
         except ReplicationError as error:
             raise CommandError(f"{error.code}: {error}") from error
         self.stdout.write(

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from console.secret_input import read_secret
 from replication.errors import ReplicationError
 from replication.models import Pairing
 from replication.peers.client import short_fingerprint
@@ -12,15 +13,16 @@ from replication.peers.pairing import add_target_core
 
 
 class Command(BaseCommand):
-    help = "Pair this core with a target core. An administrator of that core must vouch for it."
+    help = "Pair this core with a target core, by a one-time code that was made there."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--host", required=True)
         parser.add_argument("--port", type=int, required=True, help="of its core interface")
-        parser.add_argument("--username", required=True, help="an administrator of the target core")
-        password = parser.add_mutually_exclusive_group(required=True)
-        password.add_argument("--password")
-        password.add_argument("--password-file", type=Path)
+        parser.add_argument(
+            "--code-file",
+            type=Path,
+            help="contains the code that `pairing_code` printed there; by default, it is asked for",
+        )
         parser.add_argument(
             "--fingerprint", default="", help="SHA-256 fingerprint that its certificate must have"
         )
@@ -31,13 +33,9 @@ class Command(BaseCommand):
         if known is not None and known.is_reachable:
             self.stdout.write(f"Already paired with {known.peer_name} at {known.address}")
             return
-        password = options["password"]
-        if options["password_file"]:
-            password = options["password_file"].read_text().strip()
+        code = read_secret("Pairing code of the target core", options["code_file"])
         try:
-            pairing = add_target_core(
-                host, port, options["username"], password, options["fingerprint"]
-            )
+            pairing = add_target_core(host, port, code, options["fingerprint"])
         except ReplicationError as error:
             raise CommandError(f"{error.code}: {error}") from error
         self.stdout.write(

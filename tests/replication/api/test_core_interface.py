@@ -178,35 +178,6 @@ def test_the_target_may_ask_its_source_to_send(db: None) -> None:
     assert call("POST", "/force", incoming, {"machine_ids": []}).status_code == 400
 
 
-def test_too_many_wrong_passwords_are_stopped(db: None) -> None:
-    for _ in range(10):
-        refused = _pair("nobody:wrong")
-        assert refused.json()["code"] == "REPLICATION-PEER-ADMINISTRATOR"
-    assert "Too many wrong passwords" in _pair("nobody:wrong").json()["text"]
-
-
-def test_a_user_who_is_no_administrator_cannot_pair(db: None) -> None:
-    from django.contrib.auth import get_user_model
-
-    get_user_model().objects.create_user("reader", password="correct horse")
-    assert _pair("reader:correct horse").status_code == 403
-
-
-def _pair(credentials: str) -> Any:
-    import base64
-
-    from console.identity import this_core
-
-    asked = {"core_id": str(uuid.uuid4()), "certificate_pem": this_core().certificate_pem}
-    return Client().generic(
-        "POST",
-        "/api/v1/pair",
-        json.dumps(asked).encode(),
-        content_type="application/json",
-        headers={"Authorization": "Basic " + base64.b64encode(credentials.encode()).decode()},
-    )
-
-
 def test_the_first_call_that_fails_shows_though_the_source_has_just_called(
     pairing: Pairing,
 ) -> None:

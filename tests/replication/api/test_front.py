@@ -16,14 +16,14 @@ from replication.models import Pairing
 from replication.peers.client import PeerClient
 from replication.peers.connection import speaking_with
 from replication.peers.pairing import add_target_core
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 
 ANSWER_SECONDS = 10
 
 
 @pytest.fixture
 def outgoing(peer: PeerCore, db: None) -> Pairing:
-    return add_target_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    return add_target_core("127.0.0.1", peer.port, peer.pairing_code)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from replication.peers.pairing import add_source_core
 from tests.places.agent import RESCUE_CODE, RunningAgent
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.replication.failback.failbacks import FailedOver, hand_back, replicating_back, run_here
 
 pytestmark = [
@@ -30,7 +30,9 @@ def failed_over(
 ) -> FailedOver:
     take_point()
     take_point()
-    return run_here(machine, add_source_core("127.0.0.1", source.port, *ADMINISTRATOR), options)
+    return run_here(
+        machine, add_source_core("127.0.0.1", source.port, source.pairing_code), options
+    )
 
 
 def run(kind: str) -> None:

@@ -26,7 +26,7 @@ from replication.models import FailbackMachine
 from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.guests import Guests
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.reading import as_read
 from tests.replication.failback.failbacks import FailedOver, hand_back, owner_at, run_here
 from tests.replication.rivals import just_before_update
@@ -43,7 +43,7 @@ def failed_over(
 ) -> FailedOver:
     take_point()
     take_point()
-    pairing = add_source_core("127.0.0.1", source.port, *ADMINISTRATOR)
+    pairing = add_source_core("127.0.0.1", source.port, source.pairing_code)
     return run_here(machine, pairing, options)
 
 

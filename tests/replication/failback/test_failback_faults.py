@@ -36,7 +36,7 @@ from replication.transfer.sending import Sending
 from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.places.guests import Guests
 from tests.places.link import Link
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.places.waiting import wait_until
 from tests.replication.failback.failbacks import (
     FailedOver,
@@ -59,7 +59,7 @@ def failed_over(
     options: VmOptions,
 ) -> FailedOver:
     take_point()
-    pairing = add_source_core("127.0.0.1", source.port, *ADMINISTRATOR)
+    pairing = add_source_core("127.0.0.1", source.port, source.pairing_code)
     return run_here(machine, pairing, options)
 
 

@@ -20,7 +20,7 @@ from replication.peers.pairing import add_source_core
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.places.guests import Guests
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import PeerCore
 from tests.places.waiting import wait_until
 from tests.replication.failback.failbacks import (
     FailedOver,
@@ -44,7 +44,7 @@ def failed_over(
     """A machine that runs here; its source core was set up anew and has nothing of it."""
     take_point()
     take_point()
-    pairing = add_source_core("127.0.0.1", source.port, *ADMINISTRATOR)
+    pairing = add_source_core("127.0.0.1", source.port, source.pairing_code)
     return run_here(machine, pairing, options)
 
 

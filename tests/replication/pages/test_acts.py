@@ -10,8 +10,9 @@ from console.jobs.models import Job
 from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
 from tests.factories import make_machine
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import WRONG_CODE, PeerCore
 from tests.places.ports import free_port
+from tests.reading import as_read
 from tests.replication.rows import make_pairing, make_replicated
 
 HTMX = {"HX-Request": "true"}
@@ -99,29 +100,28 @@ def test_a_new_address_must_answer_as_the_same_core(
     assert (outgoing.peer_name, outgoing.host) == ("The DR site", "localhost")
 
 
-def test_a_target_core_is_added_after_its_certificate_was_confirmed(
+def test_a_target_core_is_added_by_its_code_and_shows_its_certificate(
     signed_in: Client, peer: PeerCore
 ) -> None:
-    address = {"host": "127.0.0.1", "port": str(peer.port)}
-    shown = signed_in.post(reverse("replication:target-core-add"), address, headers=HTMX)
-    assert shown.status_code == 200
-    assert peer.fingerprint[:4] in shown.content.decode()
-    values = {**address, "fingerprint": peer.fingerprint, "username": ADMINISTRATOR[0]}
-    confirm = reverse("replication:target-core-confirm")
-    unconfirmed = signed_in.post(confirm, {**values, "password": ADMINISTRATOR[1]})
-    assert unconfirmed.status_code == 422
-    values["is_confirmed"] = "on"
-    wrong = signed_in.post(confirm, {**values, "password": "wrong"})
+    address = reverse("replication:target-core-add")
+    values = {"host": "127.0.0.1", "port": str(peer.port)}
+    opened = signed_in.get(address, headers=HTMX)
+    assert "Settings → Pair another core" in opened.content.decode()
+    assert signed_in.post(address, values, headers=HTMX).status_code == 422
+    wrong = signed_in.post(address, {**values, "code": WRONG_CODE}, headers=HTMX)
     assert wrong.status_code == 422
-    assert b"has no administrator" in wrong.content
-    done = signed_in.post(confirm, {**values, "password": ADMINISTRATOR[1]}, headers=HTMX)
-    assert done.headers["HX-Redirect"] == "/replication/"
-    assert Pairing.objects.outgoing().get().peer_name == "DR site"
+    assert "does not accept this pairing code" in as_read(wrong)
+    done = signed_in.post(address, {**values, "code": peer.pairing_code}, headers=HTMX)
+    pairing = Pairing.objects.outgoing().get()
+    assert pairing.peer_name == "DR site"
+    assert done.headers["HX-Redirect"] == f"/replication/pairings/{pairing.pk}/"
+    page = as_read(signed_in.get(done.headers["HX-Redirect"]))
+    assert peer.fingerprint in page.replace(" ", "")
 
 
 def test_nobody_at_the_address_is_said_in_the_form(signed_in: Client) -> None:
-    address = {"host": "127.0.0.1", "port": str(free_port())}
-    refused = signed_in.post(reverse("replication:target-core-add"), address, headers=HTMX)
+    values = {"host": "127.0.0.1", "port": str(free_port()), "code": WRONG_CODE}
+    refused = signed_in.post(reverse("replication:target-core-add"), values, headers=HTMX)
     assert refused.status_code == 422
     assert b"No core responds at" in refused.content
 

@@ -1,20 +1,22 @@
 """Pair with a source core that was set up anew, from the target's side."""
 
+import io
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from console.identity import this_core
 from protected_machines.models import Machine
-from replication.errors import PeerFaulty, PeerRefusedAdministrator
+from replication.errors import PairingCodeRefused, PeerFaulty
 from replication.models import Failover, Pairing, ReplicatedMachine
-from replication.peers.client import PeerClient, short_fingerprint
+from replication.peers.client import PeerClient
 from replication.peers.connection import speaking_with
-from replication.peers.pairing import add_source_core
+from replication.peers.pairing import add_source_core, add_target_core
 from replication.peers.wire import SentMachine
 from tests.factories import make_machine
-from tests.places.peer_core import ADMINISTRATOR, PeerCore
+from tests.places.peer_core import WRONG_CODE, PeerCore
+from tests.reading import as_read
 from tests.replication.rows import make_pairing, make_replica, make_replicated
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +35,7 @@ def failed_over_of(lost: Pairing) -> Machine:
 
 
 def test_it_becomes_the_source_and_this_core_its_target(peer: PeerCore) -> None:
-    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    pairing = add_source_core("127.0.0.1", peer.port, peer.pairing_code)
     assert pairing.direction == "incoming"
     rows = peer.rows("SELECT direction, id FROM replication_pairing")
     assert rows == [("outgoing", pairing.pk.hex)]
@@ -44,7 +46,7 @@ def test_it_becomes_the_source_and_this_core_its_target(peer: PeerCore) -> None:
 def test_the_machines_that_run_here_go_over_to_it(peer: PeerCore, lost: Pairing) -> None:
     machine = failed_over_of(lost)
     failover = Failover.objects.create(pairing=lost, request_id=machine.pk)
-    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR, replaces=lost)
+    pairing = add_source_core("127.0.0.1", peer.port, peer.pairing_code, replaces=lost)
     machine.refresh_from_db()
     assert machine.source_core_id == peer.core_id
     assert [row.machine_id for row in pairing.machines.all()] == [machine.pk]
@@ -59,77 +61,80 @@ def test_replicas_that_do_not_run_here_stay_with_the_lost_one(
     failed_over_of(lost)
     replica = make_replica(lost)
     make_replicated(lost, replica)
-    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR, replaces=lost)
+    pairing = add_source_core("127.0.0.1", peer.port, peer.pairing_code, replaces=lost)
     assert pairing.machines.count() == 1
     assert lost.machines.get().machine_id == replica.pk
 
 
 def test_again_renews_the_same_pairing(peer: PeerCore) -> None:
-    first = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
-    again = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    first = add_source_core("127.0.0.1", peer.port, peer.pairing_code)
+    again = add_source_core("127.0.0.1", peer.port, peer.pairing_code)
     assert again.pk == first.pk
     assert Pairing.objects.count() == 1
 
 
-def test_only_an_administrator_of_it_vouches(peer: PeerCore) -> None:
-    with pytest.raises(PeerRefusedAdministrator):
-        add_source_core("127.0.0.1", peer.port, "dr-admin", "wrong")
+def test_only_its_code_pairs_it(peer: PeerCore) -> None:
+    with pytest.raises(PairingCodeRefused):
+        add_source_core("127.0.0.1", peer.port, WRONG_CODE)
     assert not Pairing.objects.exists()
 
 
+def test_a_code_that_added_it_as_a_target_does_not_also_add_it_as_a_source(peer: PeerCore) -> None:
+    code = peer.pairing_code
+    add_target_core("127.0.0.1", peer.port, code)
+    with pytest.raises(PairingCodeRefused):
+        add_source_core("127.0.0.1", peer.port, code)
+    assert Pairing.objects.get().is_outgoing
+
+
 def test_the_command_finds_the_lost_one_by_its_address(
-    peer: PeerCore, lost: Pairing, capsys: pytest.CaptureFixture[str]
+    peer: PeerCore,
+    lost: Pairing,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failed_over_of(lost)
     words = ("--host", "127.0.0.1", "--port", str(peer.port))
-    who = ("--username", ADMINISTRATOR[0], "--password", ADMINISTRATOR[1])
-    call_command("add_source_core", *words, *who)
+    monkeypatch.setattr("sys.stdin", io.StringIO(peer.pairing_code))
+    call_command("add_source_core", *words)
     assert "1 machines can fail back to it" in capsys.readouterr().out
     with pytest.raises(CommandError, match="Choose the source core with --replaces"):
-        call_command("add_source_core", *words, *who, "--replaces", "Elsewhere")
+        call_command("add_source_core", *words, "--replaces", "Elsewhere")
 
 
-def test_the_dialog_shows_the_certificate_and_which_core_it_replaces(
-    signed_in: Client, peer: PeerCore, lost: Pairing
+@pytest.mark.parametrize("chosen", ["the same address", "by name"])
+def test_the_dialog_replaces_the_lost_core(
+    signed_in: Client, peer: PeerCore, lost: Pairing, chosen: str
 ) -> None:
     failed_over_of(lost)
     url = reverse("replication:source-core-add")
     values = {"host": "127.0.0.1", "port": peer.port}
     opened = signed_in.get(url, values).content.decode()
     assert f'value="{peer.port}"' in opened
-    page = signed_in.post(url, values).content.decode()
-    assert f'<option value="{lost.pk}" selected>' in page
-    confirmed = signed_in.post(
-        reverse("replication:source-core-confirm"),
-        {
-            **values,
-            "fingerprint": peer.fingerprint,
-            "username": ADMINISTRATOR[0],
-            "password": ADMINISTRATOR[1],
-            "is_confirmed": "on",
-            "replaces": str(lost.pk),
-        },
+    assert f'<option value="{lost.pk}">' in opened
+    if chosen == "by name":
+        Pairing.objects.update(host="192.0.2.7")
+        values["replaces"] = str(lost.pk)
+    wrong = signed_in.post(url, {**values, "code": WRONG_CODE})
+    assert wrong.status_code == 422
+    assert "does not accept this pairing code" in as_read(wrong)
+    done = signed_in.post(url, {**values, "code": peer.pairing_code})
+    pairing = Pairing.objects.get()
+    assert (done.status_code, done.headers["Location"]) == (
+        303,
+        f"/replication/pairings/{pairing.pk}/",
     )
-    assert confirmed.status_code == 303
-    assert Pairing.objects.get().peer_core_id == peer.core_id
+    assert (pairing.peer_core_id, pairing.machines.count()) == (peer.core_id, 1)
 
 
-def test_another_certificate_than_the_confirmed_one_is_refused(
-    signed_in: Client, peer: PeerCore
+def test_the_dialog_leaves_the_lost_core_alone_if_told_to(
+    signed_in: Client, peer: PeerCore, lost: Pairing
 ) -> None:
-    answer = signed_in.post(
-        reverse("replication:source-core-confirm"),
-        {
-            "host": "127.0.0.1",
-            "port": peer.port,
-            "fingerprint": short_fingerprint(this_core().certificate_pem),
-            "username": ADMINISTRATOR[0],
-            "password": ADMINISTRATOR[1],
-            "is_confirmed": "on",
-        },
-    )
-    assert answer.status_code == 422
-    assert not Pairing.objects.exists()
+    failed_over_of(lost)
+    values = {"host": "127.0.0.1", "port": peer.port, "code": peer.pairing_code}
+    signed_in.post(reverse("replication:source-core-add"), {**values, "replaces": "none"})
+    assert Pairing.objects.count() == 2
+    assert lost.machines.count() == 1
 
 
 def test_machines_come_back_only_over_the_pairing_with_their_target(
@@ -143,7 +148,7 @@ def test_machines_come_back_only_over_the_pairing_with_their_target(
 
 
 def test_a_machine_that_comes_back_without_an_address_is_refused_in_words(peer: PeerCore) -> None:
-    pairing = add_source_core("127.0.0.1", peer.port, *ADMINISTRATOR)
+    pairing = add_source_core("127.0.0.1", peer.port, peer.pairing_code)
     machine = make_machine(host="", kind="replicated")
     sent = SentMachine.of(ReplicatedMachine(pairing=pairing, machine=machine))
     with (

@@ -38,8 +38,9 @@ FIELDS = {
     "OwnershipAnswer": (
         "machine_id machine_name owner_core_id owner_core_name ownership_epoch owned_since"
     ),
-    "PairingAnswer": "pairing_id core_id name secret",
-    "PairingRequest": "pairing_id core_id name host port certificate_pem secret role",
+    "PairingAnswer": "pairing_id core_id name secret proof",
+    "PairingChallenge": "salt nonce",
+    "PairingRequest": ("pairing_id core_id name host port certificate_pem secret role nonce proof"),
     "PeerStatus": "core_id name version is_paused paused_machine_ids ownership now behind",
     "Refusal": (
         "code text machine_id machine_name owner_core_id owner_core_name ownership_epoch "
