@@ -12,7 +12,7 @@ from vsphere.door import Credentials
 from vsphere.guest import Guest
 from vsphere.hardware import Hardware
 from vsphere.inventory import Inventory
-from vsphere.machine import Vm
+from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
 from vsphere.session import About, Session, connect
 from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpec
@@ -30,6 +30,7 @@ __all__ = [
     "Session",
     "Vm",
     "VmDisk",
+    "VmIdentity",
     "VmNic",
     "VmSpec",
     "connect",

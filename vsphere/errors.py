@@ -27,6 +27,7 @@
     * AnswerUnknown
     * VmMissing
     * NotOurVm
+    * SeveralVms
     * VmAsks
     * TookTooLong
     * VSphereFault
@@ -193,9 +194,15 @@ class VmMissing(VSphereError):
 
 
 class NotOurVm(VSphereError):
-    """The virtual machine does not have the marker of the job that wants to remove it."""
+    """The virtual machine is not the one that the job made, or lost the job's marker."""
 
     code = "VSPHERE-NOT-OURS"
+
+
+class SeveralVms(VSphereError):
+    """Several virtual machines carry one job's marker, and nothing tells which is the job's."""
+
+    code = "VSPHERE-SEVERAL-VMS"
 
 
 class VmAsks(VSphereError):

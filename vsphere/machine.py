@@ -1,13 +1,14 @@
 """A virtual machine: power, guest, hardware, removal."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vsphere.api import vim
 from vsphere.calls import Calls
-from vsphere.errors import NotOurVm, VmMissing, VSphereFault, WrongPowerState
+from vsphere.errors import NotOurVm, SeveralVms, VmMissing, VSphereFault, WrongPowerState
 from vsphere.faults import UNSUPPORTED, translate
 from vsphere.guest import GUEST_PATHS, Guest, read_guest
 from vsphere.hardware import HARDWARE_PATHS, Hardware, read_hardware
@@ -17,7 +18,22 @@ from vsphere.site import has_drs
 from vsphere.spec import COMPLETE_KEY, MARKER_KEY
 from vsphere.tasks import wait_for_task
 
+log = logging.getLogger(__name__)
+
 ON, OFF = "poweredOn", "poweredOff"
+VM_PATHS = ("name", "runtime.powerState", "config.extraConfig", "config.instanceUuid")
+
+
+@dataclass(frozen=True)
+class VmIdentity:
+    """What vSphere knows a machine by. Its copies have its marker and its name, but not this.
+
+    moid: changes if the machine is registered again.
+    instance_uuid: unique in a vCenter; empty if it is not known.
+    """
+
+    moid: str
+    instance_uuid: str = ""
 
 
 @dataclass
@@ -34,6 +50,7 @@ class Vm:
     power_state: str
     marker: str | None
     is_complete: bool = False
+    instance_uuid: str = ""
 
     @property
     def is_on(self) -> bool:
@@ -44,6 +61,11 @@ class Vm:
     def title(self) -> str:
         """Return name and id for messages."""
         return f"{self.name} ({self.moid})"
+
+    @property
+    def identity(self) -> VmIdentity:
+        """Return what tells it from its copies."""
+        return VmIdentity(self.moid, self.instance_uuid)
 
     def _target(self, stub: Any = None) -> Any:
         return vim.VirtualMachine(self.moid, stub or self.calls.stub)
@@ -203,7 +225,7 @@ def get_vm(calls: Calls, moid: str) -> Vm:
     Raises:
         VmMissing: it does not exist.
     """
-    of = read_vm(calls, moid, ("name", "runtime.powerState", "config.extraConfig"))
+    of = read_vm(calls, moid, VM_PATHS)
     extra = extra_config(of)
     return Vm(
         calls=calls,
@@ -212,29 +234,74 @@ def get_vm(calls: Calls, moid: str) -> Vm:
         power_state=str(of.get("runtime.powerState", "")),
         marker=extra.get(MARKER_KEY),
         is_complete=extra.get(COMPLETE_KEY) == "true",
+        instance_uuid=of.get("config.instanceUuid", ""),
     )
 
 
-def find_vm_by_marker(calls: Calls, marker: str) -> Vm | None:
-    """Return the machine with the marker, or none.
+def find_vm(calls: Calls, marker: str, identity: VmIdentity | None = None) -> Vm | None:
+    """Return the machine with the marker, or none; once its identity is known, only that one.
 
-    Annotations narrow the search; the machine's own configuration decides.
+    Raises:
+        SeveralVms: its identity is not known, and several machines have the marker.
+        NotOurVm: the machine is there, but has another marker or another identity.
     """
-    return next((vm for vm in find_marked_vms(calls, marker) if vm.marker == marker), None)
+    if identity is None:
+        return _only(_with_marker(calls, marker), marker)
+    try:
+        there = get_vm(calls, identity.moid)
+    except VmMissing:
+        there = None
+    if there is not None:
+        has_marker = there.marker == marker
+        has_uuid = identity.instance_uuid in ("", there.instance_uuid)
+        if has_marker and has_uuid:
+            return there
+        if has_marker or (has_uuid and identity.instance_uuid):
+            raise NotOurVm(
+                f"Find the machine of marker {marker}: {there.title} was it, but now has the "
+                f"marker {there.marker or '(none)'} and the instance UUID "
+                f"{there.instance_uuid or '(none)'} instead of {identity.instance_uuid}. Find out "
+                "who changed it; this job does not touch it."
+            )
+    if not identity.instance_uuid:
+        return None
+    # Registered again, it has another id. Other machines with its marker are copies.
+    found = [vm for vm in _with_marker(calls, marker) if vm.instance_uuid == identity.instance_uuid]
+    return _only(found, marker)
+
+
+def _with_marker(calls: Calls, marker: str) -> list[Vm]:
+    return [vm for vm in find_marked_vms(calls, marker) if vm.marker == marker]
+
+
+def _only(found: list[Vm], marker: str) -> Vm | None:
+    if len(found) > 1:
+        raise SeveralVms(
+            f"Find the machine of marker {marker}: several have it: "
+            f"{', '.join(vm.title for vm in found)}. All but one are copies, for example restored "
+            "ones. Remove them, or their key understudy.marker, then try again."
+        )
+    return found[0] if found else None
 
 
 def find_marked_vms(calls: Calls, prefix: str) -> Iterator[Vm]:
-    """Yield the machines whose marker begins like that."""
+    """Yield the machines whose marker begins like that; copies have it, too.
+
+    Annotations narrow the search; the machine's own configuration decides.
+    """
     doing = f"Find the machines with marker {prefix}"
     paths = {vim.VirtualMachine: ("name", "config.annotation")}
-    candidates = calls.reading(
-        doing,
-        lambda content: [
-            one.target._moId
-            for one in read_inventory(content, content.rootFolder, paths)
-            if prefix in one.properties.get("config.annotation", "")
-        ],
+    everything = calls.reading(
+        doing, lambda content: list(read_inventory(content, content.rootFolder, paths))
     )
+    candidates = [
+        one.target._moId
+        for one in everything
+        if prefix in one.properties.get("config.annotation", "")
+    ]
+    unread = [one.target._moId for one in everything if one.refusal is not None]
+    if unread:
+        log.warning("vsphere cannot look for markers on moids=%s", ",".join(unread))
     for moid in candidates:
         with contextlib.suppress(VmMissing):
             vm = get_vm(calls, moid)

@@ -12,7 +12,7 @@ from vsphere.door import Credentials, Door
 from vsphere.errors import VSphereError
 from vsphere.faults import FAILED_CALL
 from vsphere.inventory import Inventory, read_all
-from vsphere.machine import Vm
+from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
 from vsphere.spec import DiskUpload, Placement, VmSpec
 from vsphere.vm_import import ProgressReport
@@ -93,9 +93,14 @@ class Session:
             self.calls, spec, disks, placement, marker, progress, check_cancel, parallel_uploads
         )
 
-    def find_vm_by_marker(self, marker: str) -> Vm | None:
-        """Return the machine with the marker, or none."""
-        return machine.find_vm_by_marker(self.calls, marker)
+    def find_vm(self, marker: str, identity: VmIdentity | None = None) -> Vm | None:
+        """Return the machine with the marker, or none; once its identity is known, only that one.
+
+        Raises:
+            SeveralVms: its identity is not known, and several machines have the marker.
+            NotOurVm: the machine is there, but has another marker or another identity.
+        """
+        return machine.find_vm(self.calls, marker, identity)
 
     def find_marked_vms(self, prefix: str) -> list[Vm]:
         """Return the machines whose marker begins like that."""

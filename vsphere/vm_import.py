@@ -30,7 +30,7 @@ from vsphere.errors import (
 from vsphere.faults import FAILED_CALL
 from vsphere.keep_alive import KeepAlive
 from vsphere.lease import USUAL_SECONDS, Lease
-from vsphere.machine import find_vm_by_marker, get_vm
+from vsphere.machine import VmIdentity, find_vm, get_vm
 from vsphere.properties import read
 from vsphere.site import network_backing, read_site, require_site
 from vsphere.spec import (
@@ -165,6 +165,7 @@ class _Import:
     check_cancel: Callable[[], None]
     may_have_begun: bool = False
     lease: Lease | None = None
+    made: VmIdentity | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -174,7 +175,7 @@ class _Import:
         slots = assign_slots(self.spec.disks)
         self.lease = lease = self._begin(request)
         info = lease.wait_until_ready(self.check_cancel)
-        moid = str(info.entity._moId)
+        self.made = VmIdentity(moid := str(info.entity._moId))
         urls = match_disks(self.doing, info.deviceUrl or (), self.spec.disks, slots)
         senders = [
             Sender(*upload_address(urls[disk.number], self.calls.door), disk) for disk in self.disks
@@ -296,7 +297,7 @@ class _Import:
         deadline = time.monotonic() + held_seconds + 30
         sure_after = time.monotonic() + (0 if self.lease is not None else 2)
         while True:
-            vm = find_vm_by_marker(self.calls, self.marker)
+            vm = find_vm(self.calls, self.marker, self.made)
             if vm is None:
                 if time.monotonic() >= sure_after:
                     return

@@ -129,6 +129,7 @@ def protect_here(
     *,
     vcenter_id: UUID | str | None = None,
     vm_moid: str = "",
+    vm_instance_uuid: str = "",
     vm_name: str = "",
     vm_marker: str = "",
 ) -> None:
@@ -141,6 +142,7 @@ def protect_here(
             kind=MachineKind.FAILED_OVER,
             vcenter_id=vcenter_id,
             vm_moid=vm_moid,
+            vm_instance_uuid=vm_instance_uuid,
             vm_name=vm_name,
             vm_marker=vm_marker,
         )

@@ -1,6 +1,6 @@
 """The VM that a job made of a recovery point: start it, wait for the machine in it, remove it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from protected_machines.errors import VmMissing
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure
-from vsphere import Vm
+from vsphere import Vm, VmIdentity
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class SeenGuest:
 
 @dataclass(frozen=True)
 class JobVm:
-    """A job's VM, known by the marker on it.
+    """A job's VM, known by the marker on it, and by its identity once it is imported.
+
+    Clones and restored copies have the marker, too. They are never touched.
 
     Every act can be repeated. Acts fail with VSPHERE-…, and with MACHINE-VM-MISSING where the VM
     has to be there. To wait, they raise `Waiting`, which frees the worker.
@@ -38,6 +40,7 @@ class JobVm:
     marker: str
     # Called right before the VM is touched; raises if this worker may not act any more.
     check: Callable[[], None]
+    identity: VmIdentity | None = None
 
     def power_on(self) -> None:
         """Start the VM; one that runs is left alone."""
@@ -138,7 +141,7 @@ class JobVm:
     @contextmanager
     def _if_there(self) -> Iterator[Vm | None]:
         with connect(get_vcenter(self.vcenter_id)) as session:
-            yield session.find_vm_by_marker(self.marker)
+            yield session.find_vm(self.marker, self.identity)
 
     @contextmanager
     def _existing(self) -> Iterator[Vm]:
@@ -151,23 +154,43 @@ class JobVm:
             yield vm
 
 
-def owned_vm(context: StepContext, vcenter_id: UUID | str, marker: str, tenure: Tenure) -> JobVm:
+def owned_vm(
+    context: StepContext,
+    vcenter_id: UUID | str,
+    marker: str,
+    tenure: Tenure,
+    identity: VmIdentity | None,
+) -> JobVm:
     """Return the VM of a job that may touch it only while its worker has it and `tenure` holds."""
 
     def check() -> None:
         context.check_lease()
         tenure.check()
 
-    return JobVm(UUID(str(vcenter_id)), marker, check)
+    return JobVm(UUID(str(vcenter_id)), marker, check, identity)
 
 
 @dataclass(frozen=True)
 class ImportedVm:
     """A complete VM, as vSphere knows it."""
 
-    moid: str
+    identity: VmIdentity
     name: str
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the output of a step."""
-        return {"vm_moid": self.moid, "vm_name": self.name}
+        return {
+            "vm_moid": self.identity.moid,
+            "vm_instance_uuid": self.identity.instance_uuid,
+            "vm_name": self.name,
+        }
+
+
+def identity_in(output: Mapping[str, Any]) -> VmIdentity | None:
+    """Return the identity of the VM that a step's output or a row describes.
+
+    None before the import, and none where only the marker was kept. Jobs of older versions did
+    not keep the instance UUID.
+    """
+    moid = output.get("vm_moid")
+    return VmIdentity(moid, output.get("vm_instance_uuid", "")) if moid else None

@@ -57,10 +57,10 @@ def import_vm(
     """
     manifest = get_manifest(machine_id, point_id)
     with connect(get_vcenter(vm.vcenter_id)) as session, ExitStack() as plans:
-        found = session.find_vm_by_marker(vm.marker)
+        found = session.find_vm(vm.marker, vm.identity)
         if found is not None and found.is_complete:
             logger.info("import vm adopted marker=%s moid=%s", vm.marker, found.moid)
-            return ImportedVm(found.moid, found.name)
+            return ImportedVm(found.identity, found.name)
         vm.check()
         if found is not None:
             _remove_half_vm(found, vm.marker)
@@ -73,7 +73,8 @@ def import_vm(
             report.progress,
             report.check_cancel,
         )
-        return ImportedVm(moid, session.get_vm(moid).name)
+        made = session.get_vm(moid)
+        return ImportedVm(made.identity, made.name)
 
 
 def _remove_half_vm(vm: Vm, marker: str) -> None:

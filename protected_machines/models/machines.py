@@ -110,11 +110,13 @@ class Machine(models.Model):
     connection_checked_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
 
-    # The VM that the machine runs in after a failover, and the marker that this core gave it.
+    # The VM that the machine runs in after a failover as vSphere knows it, and the marker that this
+    # core gave it. Copies of it have the marker, too.
     vcenter = models.ForeignKey(
         "VCenter", null=True, blank=True, on_delete=models.PROTECT, related_name="machines"
     )
     vm_moid = models.CharField(max_length=100, blank=True)
+    vm_instance_uuid = models.CharField(max_length=100, blank=True)
     vm_name = models.CharField(max_length=200, blank=True)
     vm_marker = models.CharField(max_length=100, blank=True)
 

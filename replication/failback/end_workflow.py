@@ -20,7 +20,7 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, step, workflow
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
-from protected_machines.exports.job_vm import JobVm, owned_vm
+from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
@@ -95,7 +95,7 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
         )
     vm = entry.vm
     tenure = Tenure(machine.pk, str(machine.owner_core_id), (machine.ownership_epoch,))
-    found = owned_vm(context, vm["vcenter_id"], vm["marker"], tenure)
+    found = owned_vm(context, vm["vcenter_id"], vm["marker"], tenure, identity_in(vm))
     if found.exists() and found.is_on():
         raise StepFailed(
             "FAILBACK-VM-RUNS",
@@ -107,6 +107,8 @@ def check_failed_back(context: StepContext) -> dict[str, Any]:
         "vcenter_id": vm["vcenter_id"],
         "marker": vm["marker"],
         "vm_name": vm["vm_name"],
+        "vm_moid": vm.get("vm_moid", ""),
+        "vm_instance_uuid": vm.get("vm_instance_uuid", ""),
         "owner_core_id": str(machine.owner_core_id),
         "ownership_epoch": machine.ownership_epoch,
     }
@@ -124,14 +126,20 @@ def remove_vm(context: StepContext) -> None:
     """
     checked = context.outputs["check_failed_back"]
     tenure = Tenure(context.subject_id, checked["owner_core_id"], (checked["ownership_epoch"],))
-    owned_vm(context, checked["vcenter_id"], checked["marker"], tenure).remove()
+    vcenter_id, marker = checked["vcenter_id"], checked["marker"]
+    owned_vm(context, vcenter_id, marker, tenure, identity_in(checked)).remove()
 
 
 @step("Make the machine a replica again", nothing_to_undo="the VM is gone", limit_seconds=60)
 def become_replica(context: StepContext) -> None:
     with transaction.atomic():
         Machine.objects.filter(pk=context.subject_id, kind=MachineKind.FAILED_BACK).update(
-            kind=MachineKind.REPLICATED, vcenter=None, vm_moid="", vm_name="", vm_marker=""
+            kind=MachineKind.REPLICATED,
+            vcenter=None,
+            vm_moid="",
+            vm_instance_uuid="",
+            vm_name="",
+            vm_marker="",
         )
         _get_entry(context).move(
             FailbackState.FAILED_BACK, FailbackState.COMMITTED, ended_at=timezone.now()
@@ -236,6 +244,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
             agent,
             vcenter_id=entry.vm["vcenter_id"],
             vm_moid=entry.vm["vm_moid"],
+            vm_instance_uuid=entry.vm.get("vm_instance_uuid", ""),
             vm_marker=entry.vm["marker"],
             vm_name=entry.vm["vm_name"],
         )
@@ -270,4 +279,4 @@ def _vm(context: StepContext) -> JobVm:
     vm = _get_entry(context).vm
     epoch = context.outputs["take_ownership"]["ownership_epoch"]
     tenure = Tenure(context.subject_id, this_core().id, (epoch,))
-    return owned_vm(context, vm["vcenter_id"], vm["marker"], tenure)
+    return owned_vm(context, vm["vcenter_id"], vm["marker"], tenure, identity_in(vm))

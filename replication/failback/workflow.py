@@ -26,7 +26,7 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.choices import MachineKind
-from protected_machines.exports.job_vm import JobVm, owned_vm
+from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.ownership import Tenure, check_owner
 from protected_machines.ownership import take_ownership as take
@@ -525,6 +525,7 @@ def describe_vm(machine: Machine) -> dict[str, Any]:
         "marker": machine.vm_marker,
         "vm_name": machine.vm_name,
         "vm_moid": machine.vm_moid,
+        "vm_instance_uuid": machine.vm_instance_uuid,
         "host": machine.host,
         "port": machine.port,
     }
@@ -601,4 +602,4 @@ def _vm(context: StepContext) -> JobVm:
     epoch = began["ownership_epoch"]
     # Handing the machine over raises the epoch by one, and taking it back by another.
     tenure = Tenure(context.subject_id, this_core().id, (epoch, epoch + 2))
-    return owned_vm(context, began["vcenter_id"], began["marker"], tenure)
+    return owned_vm(context, began["vcenter_id"], began["marker"], tenure, identity_in(began))

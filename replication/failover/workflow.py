@@ -20,7 +20,7 @@ from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step,
 from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports import steps
-from protected_machines.exports.job_vm import JobVm, owned_vm
+from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure, check_owner
@@ -229,6 +229,7 @@ def protect_here(context: StepContext) -> dict[str, Any]:
         agent,
         vcenter_id=vm.vcenter_id,
         vm_moid=made["vm_moid"],
+        vm_instance_uuid=made.get("vm_instance_uuid", ""),
         vm_name=made["vm_name"],
         vm_marker=vm.marker,
     )
@@ -307,4 +308,5 @@ def _vm(context: StepContext) -> JobVm:
         params.options.vcenter_id,
         context.outputs["reserve_names"]["marker"],
         Tenure(context.subject_id, this_core().id, (epoch,)),
+        identity_in(context.outputs.get("export_vm", {})),
     )

@@ -222,12 +222,12 @@ def test_a_machine_survives_a_simulator_that_forgets_it(
     with vsphere.connect(credentials_of(vcsim)) as second:
 
         def is_back() -> bool:
-            vm = second.find_vm_by_marker(MARKER)
+            vm = second.find_vm(MARKER)
             return vm is not None and vm.power_state == "poweredOn"
 
         wait_until(is_back, "the machine to be known again", 120, hypervisor.tail)
         assert process.is_running
-        vm = second.find_vm_by_marker(MARKER)
+        vm = second.find_vm(MARKER)
         assert vm is not None
         assert vm.name == "kept"
         vm.power_off()

@@ -29,8 +29,8 @@ ACTS: dict[str, tuple[Act, Any]] = {
         True,
     ),
     "Session.get_vm": (lambda world, vm: world.session.get_vm(vm.moid).name, "web-01"),
-    "Session.find_vm_by_marker": (
-        lambda world, vm: found.name if (found := world.session.find_vm_by_marker(MARKER)) else "",
+    "Session.find_vm": (
+        lambda world, vm: found.name if (found := world.session.find_vm(MARKER)) else "",
         "web-01",
     ),
     "Session.find_marked_vms": (
@@ -86,7 +86,7 @@ class Stage:
         self.world.vcsim.no_faults()
         other = None
         if name == "Session.import_vm":
-            other = self.world.session.find_vm_by_marker("another")
+            other = self.world.session.find_vm("another")
         if other is not None:
             other.destroy("another")
 

@@ -47,6 +47,7 @@ def test_codes_never_change() -> None:
         "VSPHERE-POWER-STATE",
         "VSPHERE-REFUSED",
         "VSPHERE-SESSION-LOST",
+        "VSPHERE-SEVERAL-VMS",
         "VSPHERE-SPEC-REFUSED",
         "VSPHERE-STREAM-LENGTH",
         "VSPHERE-TIMEOUT",

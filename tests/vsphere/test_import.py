@@ -98,10 +98,10 @@ def test_a_host_that_was_chosen_is_the_one(world: World) -> None:
 
 def test_the_marker_finds_the_machine_again(world: World) -> None:
     moid = world.import_one()
-    found = world.session.find_vm_by_marker(MARKER)
+    found = world.session.find_vm(MARKER)
     assert found is not None
     assert (found.moid, found.marker) == (moid, MARKER)
-    assert world.session.find_vm_by_marker("another") is None
+    assert world.session.find_vm("another") is None
 
 
 def test_a_marker_in_the_notes_alone_is_not_enough(world: World) -> None:
@@ -111,7 +111,7 @@ def test_a_marker_in_the_notes_alone_is_not_enough(world: World) -> None:
         extraConfig=[vim.option.OptionValue(key=MARKER_KEY, value="somebody else's")],
     )
     vim.VirtualMachine(moid, world.session.calls.stub).ReconfigVM_Task(spec=copied)
-    assert world.session.find_vm_by_marker(MARKER) is None
+    assert world.session.find_vm(MARKER) is None
     world.session.get_vm(moid).destroy("somebody else's")
 
 
@@ -119,7 +119,7 @@ def test_a_machine_is_complete_only_when_its_import_is_over(world: World) -> Non
     seen: list[bool] = []
 
     def observe() -> None:
-        vm = world.session.find_vm_by_marker(MARKER)
+        vm = world.session.find_vm(MARKER)
         if vm is not None:
             seen.append(vm.is_complete)
 

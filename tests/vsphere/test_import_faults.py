@@ -319,7 +319,7 @@ def test_a_leftover_that_cannot_be_removed_is_named(world: World) -> None:
     with pytest.raises(DisksUnmatched, match=f"could not be removed.*{MARKER}"):
         world.import_one(spec)
     world.vcsim.no_faults()
-    found = world.session.find_vm_by_marker(MARKER)
+    found = world.session.find_vm(MARKER)
     assert found is not None
     found.destroy(MARKER)
 

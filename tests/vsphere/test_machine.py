@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from tests.vsphere.site import MARKER, World
+from vsphere import VmIdentity
 from vsphere.api import vim
 from vsphere.errors import (
+    DigestDiffers,
     NotOurVm,
     PlacementMissing,
     ResourcesMissing,
+    SeveralVms,
     TookTooLong,
     VmAsks,
     VmBusy,
@@ -221,7 +224,7 @@ def test_a_machine_under_import_is_busy(world: World) -> None:
     busy: list[type[Exception]] = []
 
     def observe() -> None:
-        vm = world.session.find_vm_by_marker(MARKER)
+        vm = world.session.find_vm(MARKER)
         if vm is None or busy:
             return
         for act in (vm.power_on, lambda: vm.destroy(MARKER)):
@@ -238,6 +241,65 @@ def test_missing_machines_are_told_from_missing_places(world: World) -> None:
     with pytest.raises(VmMissing, match="vm-999"):
         world.session.get_vm("vm-999")
     assert not issubclass(VmMissing, PlacementMissing)
+
+
+def restore_a_copy(world: World) -> Vm:
+    """Make what a backup product restores: another machine with the notes and keys of the first."""
+    return world.session.get_vm(world.import_one(world.spec(name="web-01-restored")))
+
+
+def test_copies_with_one_marker_are_named_and_none_is_chosen(world: World, vm: Vm) -> None:
+    copy = restore_a_copy(world)
+    with pytest.raises(SeveralVms) as caught:
+        world.session.find_vm(MARKER)
+    assert vm.title in str(caught.value)
+    assert copy.title in str(caught.value)
+
+
+def test_a_machine_whose_identity_is_known_is_told_from_its_copies(world: World, vm: Vm) -> None:
+    restore_a_copy(world)
+    found = world.session.find_vm(MARKER, vm.identity)
+    assert found is not None
+    assert found.identity == vm.identity
+    assert vm.identity.instance_uuid
+    found.destroy(MARKER)
+    assert world.session.find_vm(MARKER, vm.identity) is None
+    assert world.session.find_vm(MARKER, VmIdentity(vm.moid)) is None
+    assert world.machine_names() == ["web-01-restored"]
+
+
+def test_a_machine_that_was_registered_again_is_found_by_its_instance_uuid(
+    world: World, vm: Vm
+) -> None:
+    restore_a_copy(world)
+    found = world.session.find_vm(MARKER, VmIdentity("vm-99999", vm.instance_uuid))
+    assert found is not None
+    assert found.moid == vm.moid
+
+
+def test_an_id_that_another_machine_has_now_is_not_the_job_s(world: World, vm: Vm) -> None:
+    other = world.session.get_vm(world.import_one(world.spec(name="db-01"), marker="another"))
+    found = world.session.find_vm(MARKER, VmIdentity(other.moid, vm.instance_uuid))
+    assert found is not None
+    assert found.moid == vm.moid
+    assert world.session.find_vm(MARKER, VmIdentity(other.moid)) is None
+
+
+@pytest.mark.parametrize(("marker", "instance_uuid"), [("another", None), (MARKER, "0000")])
+def test_a_machine_that_is_only_half_the_job_s_is_refused(
+    world: World, vm: Vm, marker: str, instance_uuid: str | None
+) -> None:
+    identity = VmIdentity(vm.moid, instance_uuid or vm.instance_uuid)
+    with pytest.raises(NotOurVm, match="Find out who changed it"):
+        world.session.find_vm(marker, identity)
+
+
+def test_a_failed_import_removes_only_what_it_made(world: World) -> None:
+    copy = restore_a_copy(world)
+    world.vcsim.faults(wrong_digest=True)
+    with pytest.raises(DigestDiffers):
+        world.import_one()
+    assert world.machine_names() == [copy.name]
 
 
 def nic(mac: str, *addresses: str, state: str | None = "preferred") -> Any:

@@ -108,7 +108,7 @@ def test_reads_are_repeated_if_the_connection_breaks_and_writes_are_not(
             assert act(either, vm) == outcome, method
         except VSphereUnreachable:
             assert method in WRITES
-            assert either.session.find_vm_by_marker("another") is None  # nothing is left behind
+            assert either.session.find_vm("another") is None  # nothing is left behind
         finally:
             stage.clean_up(name)
 

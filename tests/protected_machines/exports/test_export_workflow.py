@@ -235,7 +235,7 @@ def test_a_vm_of_a_job_that_was_undone_is_named_on_every_page(
     assert stray_notice() is None
     Machine.objects.filter(pk=point.machine_id).update(vm_marker="")
     with connect(vcenter) as session:
-        vm = session.find_vm_by_marker(marker)
+        vm = session.find_vm(marker)
         assert vm is not None
         vm.destroy(marker)
     find_stray_vms()

@@ -92,7 +92,7 @@ def test_a_half_vm_is_waited_for_and_replaced(
         assert worker.stdout.readline() == "in the middle\n"
         worker.send_signal(signal.SIGKILL)
     with connect(vcenter) as session:
-        half = session.find_vm_by_marker(marker)
+        half = session.find_vm(marker)
     assert half is not None, "the lease still holds what was begun"
 
     options = VmOptions(
@@ -107,9 +107,9 @@ def test_a_half_vm_is_waited_for_and_replaced(
         except Waiting:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-    assert made.moid != half.moid
+    assert made.identity.moid != half.moid
     with connect(vcenter) as session:
-        vm = session.get_vm(made.moid)
+        vm = session.get_vm(made.identity.moid)
         assert vm.name == "db-01"
         assert len(vm.hardware().disks) == 2
     job_vm.undo_import()

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pyVmomi import vim
@@ -22,6 +23,7 @@ from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
 from tests.places.agent import RunningAgent
 from tests.reports import may_act
+from vsphere.errors import SeveralVms
 from vsphere.machine import read_vm
 
 pytestmark = pytest.mark.django_db
@@ -35,11 +37,27 @@ class Guest:
         self.marker = marker
         self.vm = JobVm(vcenter.pk, marker, may_act)
 
+    def copy(self) -> str:
+        """Make what a backup product restores: a VM with the same notes and keys; return its id."""
+        assert self.vm.identity is not None
+        paths = ("parent", "resourcePool", "config.annotation", "config.extraConfig")
+        with connect(self.vcenter) as session:
+            of = read_vm(session.calls, self.vm.identity.moid, (*paths, "config.files.vmPathName"))
+            config = vim.vm.ConfigSpec(
+                name="copy",
+                files=vim.vm.FileInfo(vmPathName=of["config.files.vmPathName"].partition(" ")[0]),
+                annotation=of["config.annotation"],
+                extraConfig=of["config.extraConfig"],
+            )
+            folder = vim.Folder(of["parent"]._moId, session.calls.stub)
+            task = folder.CreateVM_Task(config=config, pool=of["resourcePool"])
+            return str(task.info.result._moId)
+
     def report(self, **values: str) -> None:
         """Set the guest's properties, as the lab's hypervisor does."""
         options = [vim.option.OptionValue(key=key, value=value) for key, value in values.items()]
         with connect(self.vcenter) as session:
-            vm = session.find_vm_by_marker(self.marker)
+            vm = session.find_vm(self.marker)
             assert vm is not None
             target = vim.VirtualMachine(vm.moid, session.calls.stub)
             target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(extraConfig=options))
@@ -55,7 +73,7 @@ class Guest:
 
     def reboot_requests(self) -> str:
         with connect(self.vcenter) as session:
-            vm = session.find_vm_by_marker(self.marker)
+            vm = session.find_vm(self.marker)
             assert vm is not None
             of = read_vm(session.calls, vm.moid, ("config.extraConfig",))
         extra = {option.key: option.value for option in of["config.extraConfig"]}
@@ -82,7 +100,8 @@ def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
     )
     prove_chain(machine.pk, point.pk)
     guest = Guest(vcenter, new_marker())
-    import_vm(machine.pk, point.pk, options, guest.vm, SILENCE)
+    made = import_vm(machine.pk, point.pk, options, guest.vm, SILENCE)
+    guest.vm = replace(guest.vm, identity=made.identity)
     yield guest
     for _ in range(2):
         guest.vm.undo_import()
@@ -90,7 +109,7 @@ def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
 
 def is_on(guest: Guest) -> bool:
     with connect(guest.vcenter) as session:
-        vm = session.find_vm_by_marker(guest.marker)
+        vm = session.find_vm(guest.marker)
     assert vm is not None
     return vm.is_on
 
@@ -109,6 +128,32 @@ def test_a_vm_that_someone_removed_is_named(guest: Guest) -> None:
     guest.vm.undo_power_on()
     with pytest.raises(VmMissing, match="someone removed it"):
         guest.vm.power_on()
+
+
+def test_a_copy_of_the_vm_is_never_touched(guest: Guest) -> None:
+    """A copy has the notes and keys of the VM, and so its marker."""
+    copy = guest.copy()
+    with connect(guest.vcenter) as session:
+        session.get_vm(copy).power_on()
+    guest.vm.power_on()
+    guest.vm.undo_import()
+    with pytest.raises(VmMissing):
+        guest.vm.power_off()
+    with connect(guest.vcenter) as session:
+        kept = session.get_vm(copy)
+        assert kept.is_on
+        kept.power_off()
+        kept.destroy(guest.marker)
+
+
+def test_without_its_identity_a_vm_with_copies_is_refused(guest: Guest) -> None:
+    copy = guest.copy()
+    unknown = replace(guest.vm, identity=None)
+    with pytest.raises(SeveralVms, match=copy) as caught:
+        unknown.undo_import()
+    assert caught.value.code == "VSPHERE-SEVERAL-VMS"
+    with connect(guest.vcenter) as session:
+        session.get_vm(copy).destroy(guest.marker)
 
 
 def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:

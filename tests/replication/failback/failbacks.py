@@ -54,13 +54,14 @@ def run_here(machine: Machine, pairing: Pairing, options: VmOptions) -> FailedOv
     vm = JobVm(options.vcenter_id, steps.new_marker(), may_act)
     made = steps.import_vm(machine.pk, point.pk, options, vm, SILENCE)
     with connect(vcenters.get_vcenter(options.vcenter_id)) as session:
-        session.get_vm(made.moid).power_on()
+        session.get_vm(made.identity.moid).power_on()
     Machine.objects.filter(pk=machine.pk).update(
         kind=MachineKind.FAILED_OVER,
         ownership_epoch=2,
         source_core_id=pairing.peer_core_id,
         vcenter_id=options.vcenter_id,
-        vm_moid=made.moid,
+        vm_moid=made.identity.moid,
+        vm_instance_uuid=made.identity.instance_uuid,
         vm_name=made.name,
         vm_marker=vm.marker,
     )
@@ -197,6 +198,7 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
             "marker": failed_over.marker,
             "vm_name": machine.vm_name,
             "vm_moid": machine.vm_moid,
+            "vm_instance_uuid": machine.vm_instance_uuid,
             "host": machine.host,
             "port": machine.port,
             "held": {"point_id": str(final.pk), "until": final.taken_at.isoformat()},
