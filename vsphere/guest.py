@@ -36,9 +36,16 @@ def read_guest(of: Properties, mac: str | None) -> Guest:
 
 
 def choose_address(of: Properties, mac: str | None) -> str | None:
-    """Return the address to reach the guest at, IPv4 preferred; `mac` limits it to one adapter."""
+    """Return the address to reach the guest at; `mac` limits it to one adapter.
+
+    It is what VMware Tools take for the guest's own, if that is on one of the machine's adapters,
+    else preferably IPv4. Bridges of containers, tunnels and the like have no adapter.
+    """
+    told = of.get("guest.ipAddress")
     found: list[str] = []
     for nic in of.get("guest.net", ()):
+        if nic.deviceConfigId < 0:
+            continue
         if mac and (nic.macAddress or "").lower() != mac.lower():
             continue
         configured = nic.ipConfig.ipAddress if nic.ipConfig else ()
@@ -47,9 +54,11 @@ def choose_address(of: Properties, mac: str | None) -> str | None:
         ]
         if not configured:
             found += nic.ipAddress or ()
-    if not mac and not found and of.get("guest.ipAddress"):
-        found.append(of["guest.ipAddress"])
+    if told and not mac and not of.get("guest.net"):
+        found.append(told)
     usable = [address for address in found if _is_usable(address)]
+    if told in usable:
+        return str(told)
     return min(usable, key=lambda address: ":" in address, default=None)
 
 

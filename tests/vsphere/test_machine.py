@@ -302,7 +302,7 @@ def test_a_failed_import_removes_only_what_it_made(world: World) -> None:
     assert world.machine_names() == [copy.name]
 
 
-def nic(mac: str, *addresses: str, state: str | None = "preferred") -> Any:
+def nic(mac: str, *addresses: str, state: str | None = "preferred", card: int = 4000) -> Any:
     configured = [
         vim.net.IpConfigInfo.IpAddress(ipAddress=address, prefixLength=24, state=state)
         for address in addresses
@@ -310,7 +310,7 @@ def nic(mac: str, *addresses: str, state: str | None = "preferred") -> Any:
     return vim.vm.GuestInfo.NicInfo(
         macAddress=mac,
         connected=True,
-        deviceConfigId=4000,
+        deviceConfigId=card,
         ipConfig=vim.net.IpConfigInfo(ipAddress=configured),
     )
 
@@ -331,3 +331,24 @@ def test_addresses_that_nobody_can_reach_are_passed_over(
     nics: list[Any], expected: str | None
 ) -> None:
     assert choose_address({"guest.net": nics}, None) == expected
+
+
+DOCKER = nic("d", "172.17.0.1", card=-1)
+
+
+@pytest.mark.parametrize(
+    ("told", "nics", "expected"),
+    [
+        ("172.17.0.1", [DOCKER, nic("a", "10.0.0.5")], "10.0.0.5"),
+        ("172.17.0.1", [DOCKER, nic("a", "169.254.1.1")], None),
+        ("172.17.0.1", [DOCKER], None),
+        ("10.0.0.6", [nic("a", "192.0.2.5"), nic("b", "10.0.0.6"), DOCKER], "10.0.0.6"),
+        ("2001:db8::5", [nic("a", "10.0.0.5", "2001:db8::5")], "2001:db8::5"),
+        ("10.0.0.7", [nic("a", "10.0.0.5")], "10.0.0.5"),
+        ("10.0.0.7", [], "10.0.0.7"),
+    ],
+)
+def test_the_address_is_one_of_the_machine_s_own_adapters(
+    told: str, nics: list[Any], expected: str | None
+) -> None:
+    assert choose_address({"guest.ipAddress": told, "guest.net": nics}, None) == expected
