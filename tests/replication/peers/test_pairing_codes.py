@@ -111,6 +111,15 @@ def test_a_used_code_is_good_for_its_core_until_its_time_is_over() -> None:
     assert Pairing.objects.count() == 1
 
 
+def test_wrong_tries_of_others_do_not_keep_out_the_core_that_used_the_code() -> None:
+    code = make_pairing_code("admin")
+    assert ask(code).status_code == 200
+    for _ in range(5):
+        assert ask(WRONG_CODE, core_id=uuid.uuid4()).status_code == 403
+    assert PairingCode.objects.get().wrong_tries == 0
+    assert ask(code).status_code == 200
+
+
 def test_a_new_code_voids_the_old_one_also_for_the_core_that_used_it() -> None:
     code = make_pairing_code("admin")
     assert ask(code).status_code == 200
