@@ -44,6 +44,7 @@ class Door:
         self.credentials = credentials
         self.context = credentials.tls_context()
         self.timeout_seconds = timeout_seconds
+        self.call_seconds = max(timeout_seconds, LONGEST_CALL_SECONDS)
         self._version: str | None = None
 
     def open(self) -> tuple[Any, Any]:
@@ -86,5 +87,5 @@ class Door:
             port=self.credentials.port,
             version=version,
             sslContext=self.context,
-            httpConnectionTimeout=max(self.timeout_seconds, LONGEST_CALL_SECONDS),
+            httpConnectionTimeout=self.call_seconds,
         )

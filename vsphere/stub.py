@@ -23,6 +23,14 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
         super().__init__(connectionPoolTimeout=IDLE_SECONDS, **options)
         self.scheme = _Connection
 
+    def limit_calls(self, seconds: float) -> None:
+        """Wait for answers no longer than that from now on."""
+        self.schemeArgs["timeout"] = seconds
+        for connection, _ in self.pool:
+            connection.timeout = seconds
+            if connection.sock is not None:
+                connection.sock.settimeout(seconds)
+
     def InvokeMethod(self, *call: Any, **more: Any) -> Any:
         """Call the server."""
         try:

@@ -276,6 +276,7 @@ class _Import:
         """Remove what was made. If that fails, add so to `error`."""
         if not self.may_have_begun:
             return
+        self.calls.hurry()
         try:
             if self.lease is not None:
                 self.lease.abort()

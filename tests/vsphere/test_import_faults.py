@@ -324,6 +324,26 @@ def test_a_leftover_that_cannot_be_removed_is_named(world: World) -> None:
     found.destroy(MARKER)
 
 
+def test_cancel_is_not_held_up_by_a_server_that_hangs(start: Callable[..., Vcsim]) -> None:
+    simulator = start()
+    cancel = Cancel()
+
+    def hang() -> None:
+        simulator.faults(delay_ms=3_600_000)
+        cancel.pressed.set()
+        cancel.heard.wait(60)
+
+    def cancel_an_import() -> None:
+        with connect(credentials_of(simulator), timeout_seconds=1) as session:
+            disk = HalfwayDisk(hang)
+            World(simulator, session).import_one(disks=[disk.upload(0)], check_cancel=cancel)
+
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        cancel_an_import()
+    assert time.monotonic() - began < 60  # a single ordinary call would take 120
+
+
 def test_what_cannot_be_aborted_is_gone_once_its_lease_has_run_out(
     start: Callable[..., Vcsim],
 ) -> None:
