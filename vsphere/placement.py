@@ -18,7 +18,7 @@ PRIVILEGES = {
     "datastore": ("Datastore.AllocateSpace",),
     "network": ("Network.Assign",),
 }
-FOLDER_PRIVILEGES_OF_THE_MACHINE = (
+PRIVILEGES_ON_THE_MACHINE = (  # inherited from where it is put
     "VirtualMachine.Config.AddNewDisk",
     "VirtualMachine.Config.AddRemoveDevice",
     "VirtualMachine.Config.AdvancedConfig",
@@ -61,18 +61,20 @@ def check(
 
 
 def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding]:
-    children = [
-        child
-        for child in site.of.get("folder", {}).get("childEntity", ())
-        if isinstance(child, vim.VirtualMachine)
-    ]
+    if site.is_vapp:
+        where = f"vApp {site.name('resource_pool')}"
+        entities = read(content, site.objects["resource_pool"], ("vm",)).get("vm", ())
+    else:
+        where = f"folder {site.name('folder')}"
+        entities = site.of.get("folder", {}).get("childEntity", ())
+    children = [child for child in entities if isinstance(child, vim.VirtualMachine)]
     for child, of in read_many(content, children, {vim.VirtualMachine: ("name",)}):
         if plain_name(of.get("name", "")) == vm_name:
             return [
                 PlacementFinding(
                     "PLACEMENT-NAME-TAKEN",
                     "error",
-                    f"The folder already has a virtual machine named {vm_name} ({child._moId}).",
+                    f"The {where} already has a virtual machine named {vm_name} ({child._moId}).",
                 )
             ]
     return []
@@ -204,7 +206,8 @@ def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:
         target = site.objects.get(role)
         if target is None:
             continue
-        wanted = [*privileges, *(FOLDER_PRIVILEGES_OF_THE_MACHINE if role == "folder" else ())]
+        holds_machine = role == ("resource_pool" if site.is_vapp else "folder")
+        wanted = [*privileges, *(PRIVILEGES_ON_THE_MACHINE if holds_machine else ())]
         answers = content.authorizationManager.HasPrivilegeOnEntities(
             entity=[target], sessionId=session.key, privId=wanted
         )

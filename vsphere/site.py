@@ -27,6 +27,11 @@ class Site:
     hosts: dict[Any, Properties] = field(default_factory=dict)  # the hosts it may run on
     missing: list[str] = field(default_factory=list)
 
+    @property
+    def is_vapp(self) -> bool:
+        """Tell whether the pool is a vApp, which keeps its machines itself, not in a folder."""
+        return isinstance(self.objects.get("resource_pool"), vim.VirtualApp)
+
     def name(self, role: str) -> str:
         """Return an object's name for messages."""
         named = self.of.get(role, {}).get("name")
@@ -35,7 +40,7 @@ class Site:
 
 KINDS: dict[str, tuple[tuple[Any, str], ...]] = {
     "datacenter": ((vim.Datacenter, ""),),
-    "resource_pool": ((vim.ResourcePool, ""), (vim.VirtualApp, "")),
+    "resource_pool": ((vim.VirtualApp, "resgroup-v"), (vim.ResourcePool, "")),
     "host": ((vim.HostSystem, ""),),
     "datastore": ((vim.Datastore, ""),),
     "folder": ((vim.Folder, ""),),
@@ -89,6 +94,8 @@ def read_site(content: Any, placement: Placement, network_moids: Sequence[str] =
     """Read the objects of a placement; those that do not exist are listed in `missing`."""
     site = Site(placement)
     for role, paths in PATHS.items():
+        if role == "folder" and site.is_vapp:
+            continue
         moid = getattr(placement, role)
         if role == "folder" and not moid and "datacenter" in site.of:
             moid = site.of["datacenter"]["vmFolder"]._moId

@@ -126,11 +126,10 @@ def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marke
         hardware_version=choose_hardware_version(versions),
         guest_id=choose_guest_id(spec.guest_id, _known_guests(content, site.compute)),
     )
-    is_vapp = isinstance(site.objects["resource_pool"], vim.VirtualApp)
     return _Request(
         config=config,
         pool=site.objects["resource_pool"],
-        folder=None if is_vapp else site.objects["folder"],
+        folder=site.objects.get("folder"),
         host=site.objects.get("host"),
     )
 
@@ -196,7 +195,7 @@ class _Import:
         try:
             managed = self.calls.writing(
                 self.doing,
-                lambda stub: vim.ResourcePool(request.pool._moId, stub).ImportVApp(
+                lambda stub: type(request.pool)(request.pool._moId, stub).ImportVApp(
                     spec=vim.vm.VmImportSpec(configSpec=request.config),
                     folder=request.folder,
                     host=request.host,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tests.vsphere.site import World
+from tests.vsphere.site import MARKER, World
 from vsphere import Placement, PlacementFinding
 from vsphere.api import vim
 from vsphere.placement import check_datastore, check_hosts, check_network
@@ -43,6 +43,40 @@ def test_a_taken_name_is_found(world: World) -> None:
     (found,) = findings(world)
     assert (found.code, found.severity) == ("PLACEMENT-NAME-TAKEN", "error")
     assert moid in found.text
+
+
+def test_the_name_is_looked_for_where_the_machine_will_be(world: World) -> None:
+    folder = vim.Folder(world.inventory.datacenters[0].folder, world.session.calls.stub)
+    other = folder.CreateFolder(name="other")
+    taken = world.spec(name="a/b 50%")
+    placement = dataclasses.replace(world.placement, folder=other._moId)
+    moid = world.import_one(taken, placement=placement)
+    assert world.session.get_vm(moid).name == taken.name
+    assert world.session.check_placement(world.placement, taken.name, 1 << 20) == []
+    (found,) = world.session.check_placement(placement, taken.name, 1 << 20)
+    assert (found.code, found.text) == (
+        "PLACEMENT-NAME-TAKEN",
+        f"The folder other already has a virtual machine named {taken.name} ({moid}).",
+    )
+    world.session.get_vm(moid).destroy(MARKER)
+    other.Destroy_Task()
+
+
+def test_a_vapp_keeps_its_machines_itself(world: World) -> None:
+    pool = vim.ResourcePool(world.placement.resource_pool, world.session.calls.stub)
+    vapp = pool.CreateVApp(
+        name="shop",
+        resSpec=pool.config,
+        configSpec=vim.vApp.VAppConfigSpec(),
+        vmFolder=vim.Folder(world.inventory.datacenters[0].folder, pool._stub),
+    )
+    placement = dataclasses.replace(world.placement, resource_pool=vapp._moId, folder="gone-1")
+    assert world.session.check_placement(placement, "web-01", 1 << 20) == []
+    moid = world.import_one(placement=placement)
+    (found,) = world.session.check_placement(placement, "web-01", 1 << 20)
+    assert found.text == f"The vApp shop already has a virtual machine named web-01 ({moid})."
+    world.session.get_vm(moid).destroy(MARKER)
+    vapp.Destroy_Task()
 
 
 def test_missing_space_is_found_with_both_figures(world: World) -> None:
