@@ -4,6 +4,7 @@
     * ConnectionFailed
         * VSphereUnreachable
         * CertificateChanged
+        * ThumbprintUnusable
         * WrongPassword
         * SessionLost
     * Refused
@@ -58,6 +59,12 @@ class CertificateChanged(ConnectionFailed):
     """The server's certificate is not the accepted one."""
 
     code = "VSPHERE-CERTIFICATE-CHANGED"
+
+
+class ThumbprintUnusable(ConnectionFailed):
+    """What a certificate is to be compared with is no thumbprint."""
+
+    code = "VSPHERE-THUMBPRINT"
 
 
 class WrongPassword(ConnectionFailed):

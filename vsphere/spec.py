@@ -167,11 +167,18 @@ def _candidates(disk: VmDisk, kind: ControllerKind) -> Iterator[DiskSlot]:
             yield from (DiskSlot(disk.controller, bus, unit) for unit in usable)
 
 
+def escaped_name(name: str) -> str:
+    """Return a name as the API wants it; `inventory.plain_name` is its reverse."""
+    return name.replace("%", "%25").replace("/", "%2f").replace("\\", "%5c")
+
+
 def check_spec(spec: VmSpec) -> None:
     """Raise SpecRefused if no server could make this machine."""
     problems = []
     if not 1 <= len(spec.name) <= MAX_NAME_LENGTH:
         problems.append(f"the name must have 1 to {MAX_NAME_LENGTH} characters")
+    if not spec.name.isprintable():
+        problems.append("the name must not have control characters or line breaks")
     if spec.firmware not in ("bios", "efi"):
         problems.append(f"firmware {spec.firmware!r} is neither bios nor efi")
     if spec.cpus < 1 or spec.memory_bytes < 1 << 22:
@@ -187,7 +194,7 @@ def check_spec(spec: VmSpec) -> None:
         if nic.adapter not in ADAPTERS:
             problems.append(f"unknown network adapter {nic.adapter!r}")
     if problems:
-        raise SpecRefused(f"Make {spec.name}: {'; '.join(problems)}.")
+        raise SpecRefused(f"Make {spec.name!r}: {'; '.join(problems)}.")
 
 
 def build_config(
@@ -209,7 +216,7 @@ def build_config(
     extra = {**spec.extra, MARKER_KEY: marker, "uuid.action": "create", "disk.EnableUUID": "TRUE"}
     extra.pop(COMPLETE_KEY, None)
     return vim.vm.ConfigSpec(
-        name=spec.name,
+        name=escaped_name(spec.name),
         version=hardware_version,
         guestId=guest_id,
         alternateGuestName=spec.guest_id if guest_id != spec.guest_id else None,

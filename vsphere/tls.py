@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vsphere.errors import CertificateChanged, VSphereUnreachable
+from vsphere.errors import CertificateChanged, ThumbprintUnusable, VSphereUnreachable
 
+HEX_DIGITS = frozenset("0123456789abcdef")
 DIGEST_BY_LENGTH = {40: "sha1", 64: "sha256", 128: "sha512"}
 
 
@@ -47,13 +48,21 @@ class PinnedContext(ssl.SSLContext):
 
 
 def pinned_context(thumbprints: Iterable[str]) -> PinnedContext:
-    """Return a context for servers with one of `thumbprints` (SHA-1, SHA-256 or SHA-512)."""
+    """Return a context for servers with one of `thumbprints` (SHA-1, SHA-256 or SHA-512).
+
+    Raises:
+        ThumbprintUnusable: one of them is no such digest, so nothing could ever match it.
+    """
     context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.thumbprints = frozenset(plain_thumbprint(thumbprint) for thumbprint in thumbprints)
-    if not context.thumbprints or any(len(t) not in DIGEST_BY_LENGTH for t in context.thumbprints):
-        raise ValueError("a thumbprint is the SHA-1, SHA-256 or SHA-512 of a certificate, in hex")
+    for plain in context.thumbprints:
+        if len(plain) not in DIGEST_BY_LENGTH or not set(plain) <= HEX_DIGITS:
+            raise ThumbprintUnusable(
+                f"Compare a certificate: {plain!r} is no thumbprint, which is the SHA-1, SHA-256 "
+                "or SHA-512 of a certificate in hexadecimal digits. Correct it."
+            )
     return context
 
 

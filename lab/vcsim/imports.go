@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -151,13 +154,21 @@ func (d *front) planMaking(
 				&types.InvalidArgument{InvalidProperty: "host"})
 		}
 	}
-	if config.Name == "" || len(config.Name) > maxNameLength {
+	if !isName(config.Name) {
 		return nil, fault("", &types.InvalidName{Name: config.Name})
 	}
 	if problem := d.checkName(plan); problem != nil {
 		return nil, problem
 	}
 	return plan, d.checkStore(plan, datacenter, compute)
+}
+
+// isName tells whether a name is short enough, and escaped where it has to be.
+func isName(name string) bool {
+	plain, err := url.PathUnescape(name)
+	length := utf8.RuneCountInString(plain)
+	return err == nil && length > 0 && length <= maxNameLength && !strings.ContainsAny(name, `/\`) &&
+		strings.IndexFunc(plain, unicode.IsControl) < 0
 }
 
 func holdsMachines(folder *simulator.Folder) bool {

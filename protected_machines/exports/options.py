@@ -51,8 +51,8 @@ def memory_mib_of(memory_bytes: int) -> int:
 def check_vm(name: str, cpus: int, memory_bytes: int) -> list[Finding]:
     """Return what vSphere would reject about a VM's name and hardware."""
     findings = []
-    if not 0 < len(name) <= NAME_LENGTH:
-        text = f"A VM name must have 1 to {NAME_LENGTH} characters."
+    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
+        text = f"A VM name must have 1 to {NAME_LENGTH} characters, and no control characters."
         findings.append(Finding.error("EXPORT-VM-NAME", text))
     if not 1 <= cpus <= CPUS_LIMIT:
         text = f"A VM can have 1 to {CPUS_LIMIT} CPUs, not {cpus}."

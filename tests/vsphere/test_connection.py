@@ -12,7 +12,14 @@ from tests.places.vcsim import credentials_of
 from tests.vsphere.site import World
 from vsphere import Credentials, connect, fetch_thumbprint
 from vsphere.api import vim
-from vsphere.errors import CertificateChanged, SessionLost, VSphereUnreachable, WrongPassword
+from vsphere.door import Door
+from vsphere.errors import (
+    CertificateChanged,
+    SessionLost,
+    ThumbprintUnusable,
+    VSphereUnreachable,
+    WrongPassword,
+)
 
 
 def test_the_thumbprint_shown_is_the_one_accepted(vcsim: Vcsim) -> None:
@@ -48,6 +55,13 @@ def test_another_certificate_is_refused_before_anything_is_sent(credentials: Cre
         connect(replace(credentials, thumbprint="AB" * 32)),
     ):
         pass
+
+
+@pytest.mark.parametrize("pin", ["AB", "not a thumbprint", "GG" * 32, "AB:" * 33])
+def test_what_is_no_thumbprint_is_refused_before_anything_is_sent(pin: str) -> None:
+    with pytest.raises(ThumbprintUnusable, match="no thumbprint") as caught:
+        Door(Credentials("192.0.2.1", 443, "user", "password", pin), 30)
+    assert caught.value.code == "VSPHERE-THUMBPRINT"
 
 
 def test_a_trusted_authority_needs_no_thumbprint(vcsim: Vcsim) -> None:

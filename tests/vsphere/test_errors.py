@@ -50,6 +50,7 @@ def test_codes_never_change() -> None:
         "VSPHERE-SEVERAL-VMS",
         "VSPHERE-SPEC-REFUSED",
         "VSPHERE-STREAM-LENGTH",
+        "VSPHERE-THUMBPRINT",
         "VSPHERE-TIMEOUT",
         "VSPHERE-UNREACHABLE",
         "VSPHERE-UPLOAD-CUT",

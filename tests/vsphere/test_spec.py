@@ -3,8 +3,17 @@
 import pytest
 
 from tests.vsphere.disks import disk_of
+from vsphere import VmDisk, VmSpec
 from vsphere.errors import SpecRefused
-from vsphere.spec import DiskSlot, assign_slots, choose_guest_id, choose_hardware_version
+from vsphere.inventory import plain_name
+from vsphere.spec import (
+    DiskSlot,
+    assign_slots,
+    check_spec,
+    choose_guest_id,
+    choose_hardware_version,
+    escaped_name,
+)
 
 KNOWN = ["debian10_64Guest", "debian9_64Guest", "debian10Guest", "otherLinux64Guest", "otherGuest"]
 
@@ -88,3 +97,17 @@ def test_an_unknown_guest_becomes_the_nearest_known_one(wanted: str, expected: s
 
 def test_a_server_that_lists_no_guests_gets_what_was_wanted() -> None:
     assert choose_guest_id("debian12_64Guest", []) == "debian12_64Guest"
+
+
+@pytest.mark.parametrize("name", ["web-01", "50%", "a/b", "a\\b", "a%2fb", "%25"])
+def test_a_name_survives_being_escaped(name: str) -> None:
+    escaped = escaped_name(name)
+    assert plain_name(escaped) == name
+    assert not set(escaped) & set("/\\")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x00", "a\x7f"])
+def test_a_name_with_control_characters_is_refused(name: str) -> None:
+    spec = VmSpec(name, "otherGuest64", "bios", 1, 1 << 30, [VmDisk(0, 1 << 30)])
+    with pytest.raises(SpecRefused, match="control characters"):
+        check_spec(spec)

@@ -20,7 +20,16 @@ def test_an_ordinary_vm_is_allowed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "is_allowed"), [("", False), ("x", True), ("x" * 80, True), ("x" * 81, False)]
+    ("name", "is_allowed"),
+    [
+        ("", False),
+        ("x", True),
+        ("x" * 80, True),
+        ("x" * 81, False),
+        ("a/b 50% é", True),
+        ("a\nb", False),
+        ("a\x1b[2J", False),
+    ],
 )
 def test_a_name(name: str, is_allowed: bool) -> None:
     assert codes(name=name) == ([] if is_allowed else ["EXPORT-VM-NAME"])
