@@ -15,6 +15,7 @@ from console.environment import (
     env_str,
     private_folder,
 )
+from console.pace import every
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -175,7 +176,8 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BEAT_SCHEDULE_FILENAME = str(UNDERSTUDY_HOME / "celerybeat-schedule")
+# Nothing is kept over a restart: times kept from before the clock was set back would stop tasks.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 # Workers wait for a lost broker for ever. A sender of wake-ups gives up right away instead: the
 # rescuer sends them again. Deliveries that a dead worker held come back only after a day: the
 # rescuer is faster, and a long copy must not be delivered twice in the meantime.
@@ -193,57 +195,57 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
     "protected_machines.start_due_snapshots": {
         "task": "protected_machines.start_due_snapshots",
-        "schedule": 5.0,
+        "schedule": every(5),
         "options": {"queue": "control", "expires": 5},
     },
     "jobs.prune_jobs": {
         "task": "jobs.prune_jobs",
-        "schedule": 3600.0,
+        "schedule": every(3600),
         "options": {"queue": "control", "expires": 3600},
     },
     "protected_machines.refresh_connections": {
         "task": "protected_machines.refresh_connections",
-        "schedule": 10.0,
+        "schedule": every(10),
         "options": {"queue": "control", "expires": 10},
     },
     "protected_machines.prove_points": {
         "task": "protected_machines.prove_points",
-        "schedule": 30.0,
+        "schedule": every(30),
         "options": {"queue": "transfer", "expires": 30},
     },
     "protected_machines.reindex_store": {
         "task": "protected_machines.reindex_store",
-        "schedule": 120.0,
+        "schedule": every(120),
         "options": {"queue": "transfer", "expires": 60},
     },
     "protected_machines.find_stray_vms": {
         "task": "protected_machines.find_stray_vms",
-        "schedule": 300.0,
+        "schedule": every(300),
         "options": {"queue": "control", "expires": 300},
     },
     "protected_machines.expire_unfinished": {
         "task": "protected_machines.expire_unfinished",
-        "schedule": 3600.0,
+        "schedule": every(3600),
         "options": {"queue": "transfer", "expires": 3600},
     },
     "replication.start_due_replications": {
         "task": "replication.start_due_replications",
-        "schedule": 10.0,
+        "schedule": every(10),
         "options": {"queue": "control", "expires": 10},
     },
     "replication.refresh_cores": {
         "task": "replication.refresh_cores",
-        "schedule": 10.0,
+        "schedule": every(10),
         "options": {"queue": "control", "expires": 10},
     },
     "replication.commit_due_failbacks": {
         "task": "replication.commit_due_failbacks",
-        "schedule": 60.0,
+        "schedule": every(60),
         "options": {"queue": "control", "expires": 60},
     },
     "jobs.rescue_stale_jobs": {
         "task": "jobs.rescue_stale_jobs",
-        "schedule": 5.0,
+        "schedule": every(5),
         "options": {"queue": "control", "expires": 5},
     },
 }

@@ -11,6 +11,7 @@ import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
 
+from tests.clocks import clock as clock
 from tests.places.ports import free_port
 from tests.places.redis import RedisServer
 
