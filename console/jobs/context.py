@@ -2,6 +2,7 @@
 
 import datetime
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -39,12 +40,14 @@ class RunningStep:
         self._journal = journal
         self._pulse = pulse
         self._clock = clock
-        self._is_undo = is_undo
+        self.is_undo = is_undo
         self._last_note = history.note
         self._pending_note: str | None = None
         self._thread_id = threading.get_ident()
-        began_at = history.attempt_started_at or clock()
-        self._deadline_at = began_at + datetime.timedelta(seconds=step.limit_seconds)
+        # Earlier runs of a step that waits count by the clock. This one does not: it may be set.
+        now = clock()
+        used_seconds = (now - (history.attempt_started_at or now)).total_seconds()
+        self._ends_at_seconds = time.monotonic() + step.limit_seconds - max(0.0, used_seconds)
 
     @property
     def output(self) -> dict[str, Any]:
@@ -52,7 +55,7 @@ class RunningStep:
 
     @property
     def seconds_left(self) -> float:
-        return max(0.0, (self._deadline_at - self._clock()).total_seconds())
+        return max(0.0, self._ends_at_seconds - time.monotonic())
 
     def progress(self, done_bytes: int, total_bytes: int | None = None) -> None:
         self._pulse.report(done_bytes, total_bytes)
@@ -82,7 +85,7 @@ class RunningStep:
         if self._pulse.is_lost:
             raise LeaseLost(f"another worker now holds job {self.job_id}")
         history = self._journal.history
-        if self._pulse.is_cancel_requested and not self._is_undo and not history.is_past_return:
+        if self._pulse.is_cancel_requested and not self.is_undo and not history.is_past_return:
             raise JobCancelled
         if self.seconds_left <= 0:
             raise StepTimedOut(

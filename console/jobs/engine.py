@@ -125,7 +125,7 @@ class _Worker:
             move = plan.next_move(self.journal.read())
             if isinstance(move, plan.Finish):
                 return None
-            if move.not_before is not None and move.not_before > self.clock():
+            if plan.is_waited_for(move.not_before, self.clock()):
                 return move.not_before
             if time.monotonic() > ends_at_seconds:
                 return self.clock()
@@ -147,15 +147,16 @@ class _Worker:
 
     def _run(self, move: plan.Run) -> datetime.datetime | None:
         step = move.step
-        if not move.is_resumed or self.was_away:
+        if not move.is_resumed or self.was_away or self._starts_in_future(step):
             self._add(EventType.STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
             self.was_away = False
+        context = self._context_of(step)
         try:
             if step.makes_exclusive:
                 self._become_exclusive()
-            output = self._call(step, step.action, is_undo=False)
+            output = self._call(step, step.action, context)
         except Waiting as waiting:
-            return self._wait(step, waiting)
+            return self._wait(step, waiting, context.seconds_left)
         except _DATABASE_ERRORS as error:
             raise DatabaseAway(f"step {step.name} of job {self.job.id}: {error}") from error
         except Exception as error:
@@ -164,6 +165,12 @@ class _Worker:
             return None
         self._add(EventType.SUCCEEDED, step, {"output": output, **self._figures()})
         return None
+
+    def _starts_in_future(self, step: Step) -> bool:
+        """Whether the clock went back since the step was started; its time limit starts again."""
+        started_at = self.journal.history.steps[step.name].attempt_started_at
+        tolerance = datetime.timedelta(seconds=_AWAY_SECONDS)
+        return started_at is not None and started_at > self.clock() + tolerance
 
     def _become_exclusive(self) -> None:
         """Wait until no other exclusive job of the subject is open, then become exclusive."""
@@ -180,7 +187,7 @@ class _Worker:
         assert step.undo_action is not None
         self._add(EventType.UNDO_STARTED, step, {"worker": self.pulse.owner}, must_be_next=True)
         try:
-            self._call(step, step.undo_action, is_undo=True)
+            self._call(step, step.undo_action, self._context_of(step, is_undo=True))
         except _DATABASE_ERRORS as error:
             raise DatabaseAway(f"undo of {step.name} of job {self.job.id}: {error}") from error
         except Exception as error:
@@ -189,18 +196,15 @@ class _Worker:
         self._add(EventType.UNDO_FINISHED, step, self._figures())
         return None
 
-    def _wait(self, step: Step, waiting: Waiting) -> datetime.datetime | None:
+    def _wait(self, step: Step, waiting: Waiting, seconds_left: float) -> datetime.datetime | None:
         """Free the worker for a while, unless the wait is over its limit or was cancelled."""
         history = self.journal.read()
         before = history.steps[step.name]
-        again_at = self.clock() + datetime.timedelta(seconds=waiting.again_in_seconds)
-        deadline_at = (before.attempt_started_at or self.clock()) + datetime.timedelta(
-            seconds=step.limit_seconds
-        )
+        again_in_seconds = min(waiting.again_in_seconds, plan.LONGEST_WAIT_SECONDS)
         error: StepFailed | None = None
         if history.is_cancel_requested and not history.is_past_return:
             error = JobCancelled()
-        elif again_at > deadline_at:
+        elif again_in_seconds > seconds_left:
             error = StepTimedOut(
                 f"{waiting.reason} Gave up after the limit of {step.limit_seconds:g} seconds."
             )
@@ -209,19 +213,21 @@ class _Worker:
             return None
         if before.state != StepState.WAITING or before.note != waiting.reason:
             self._add(EventType.WAITING, step, {"text": waiting.reason})
-        return again_at
+        return self.clock() + datetime.timedelta(seconds=again_in_seconds)
 
-    def _call(self, step: Step, action: StepAction, is_undo: bool) -> dict[str, Any]:
+    def _context_of(self, step: Step, *, is_undo: bool = False) -> RunningStep:
+        return RunningStep(self.job, step, self.journal, self.pulse, self.clock, is_undo)
+
+    def _call(self, step: Step, action: StepAction, context: RunningStep) -> dict[str, Any]:
         """Run an action and return its output as plain JSON; log its start and its end."""
         self.pulse.begin_step(step.name)
-        context = RunningStep(self.job, step, self.journal, self.pulse, self.clock, is_undo)
-        verb = "undo" if is_undo else "step"
+        verb = "undo" if context.is_undo else "step"
         ids = (self.job.id, self.job.kind, step.name, context.attempt)
         logger.info(f"{verb} starts job=%s kind=%s step=%s attempt=%s", *ids)  # noqa: G004
         began_at_seconds = time.monotonic()
         result = "failed"
         try:
-            output = doors.call(step, action, context, is_undo)
+            output = doors.call(step, action, context, context.is_undo)
             context.write_note()
             result = "done"
         except Waiting:

@@ -22,6 +22,7 @@ from console.jobs.choices import (
     StepState,
     UndoKind,
 )
+from console.jobs.plan import LONGEST_WAIT_SECONDS
 from console.jobs.workflow import Workflow, find_workflow, get_workflow
 
 
@@ -50,7 +51,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.runnable().filter(
             Q(lease_until__isnull=True) | Q(lease_until__lt=now),
             # A second of tolerance: another host's clock may be slightly ahead.
-            Q(wake_at__isnull=True) | Q(wake_at__lte=now + datetime.timedelta(seconds=1)),
+            Q(wake_at__isnull=True)
+            | Q(wake_at__lte=now + datetime.timedelta(seconds=1))
+            | Q(wake_at__gt=now + datetime.timedelta(seconds=LONGEST_WAIT_SECONDS)),
         )
 
     def claim(
@@ -87,6 +90,16 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Renew a lease; return False if it is lost."""
         until = now + datetime.timedelta(seconds=lease_seconds)
         return bool(self.filter(id=job_id, lease_owner=owner).update(lease_until=until))
+
+    def doubt_lease(
+        self, job_id: uuid.UUID, until: datetime.datetime, now: datetime.datetime, seconds: float
+    ) -> bool:
+        """Let a lease end one lease from now; a worker that lives renews it before."""
+        return bool(
+            self.filter(id=job_id, lease_until=until).update(
+                lease_until=now + datetime.timedelta(seconds=seconds), sent_at=now, send_count=1
+            )
+        )
 
     def release(
         self,
@@ -233,7 +246,7 @@ class Job(models.Model):
         """How long it took, or has taken so far; None before it started."""
         if self.started_at is None:
             return None
-        return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
+        return max(0.0, ((self.finished_at or timezone.now()) - self.started_at).total_seconds())
 
     @property
     def point_of_no_return(self) -> str:
@@ -286,7 +299,7 @@ class JobStep(models.Model):
         """How long it took, or has taken so far; None before it started."""
         if self.started_at is None:
             return None
-        return ((self.finished_at or timezone.now()) - self.started_at).total_seconds()
+        return max(0.0, ((self.finished_at or timezone.now()) - self.started_at).total_seconds())
 
     @property
     def is_active(self) -> bool:

@@ -19,7 +19,8 @@ FORWARD_ATTEMPTS = 5
 UNDO_ATTEMPTS = 10
 LOST_WORKERS_LIMIT = 5
 _BACK_OFF_FIRST_SECONDS = 2
-_BACK_OFF_LONGEST_SECONDS = 60
+# No step waits longer to run again: a time further ahead is from before the clock went back.
+LONGEST_WAIT_SECONDS = 60
 
 CANCELLED = "JOBS-CANCELLED"
 WORKER_LOST = "JOBS-WORKER-LOST"
@@ -182,7 +183,13 @@ Move = Run | Undo | Finish
 
 def back_off_seconds(failures: int) -> int:
     """Return how long to wait after this many failures in a row."""
-    return int(min(_BACK_OFF_FIRST_SECONDS * 2 ** min(failures - 1, 10), _BACK_OFF_LONGEST_SECONDS))
+    return int(min(_BACK_OFF_FIRST_SECONDS * 2 ** min(failures - 1, 10), LONGEST_WAIT_SECONDS))
+
+
+def is_waited_for(moment: datetime.datetime | None, now: datetime.datetime) -> bool:
+    """Tell whether a wait until that moment is not over yet."""
+    longest = datetime.timedelta(seconds=LONGEST_WAIT_SECONDS)
+    return moment is not None and now < moment <= now + longest
 
 
 def new_history(workflow: Workflow) -> History:

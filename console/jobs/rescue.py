@@ -17,13 +17,16 @@ from django.utils import timezone
 from console.isolation import isolate_each
 from console.jobs.hold import hold_if_restored
 from console.jobs.models import Job
-from console.jobs.wake import send_wake_up
+from console.jobs.plan import LONGEST_WAIT_SECONDS, is_waited_for
+from console.jobs.wake import lease_seconds, send_wake_up
 
 logger = logging.getLogger(__name__)
 
 # A wake-up may be waiting in a long queue, so the wait before the next one grows each time.
 FIRST_RESEND_SECONDS = 20
 LONGEST_RESEND_SECONDS = 600
+# How far the clocks of workers on several hosts may differ.
+_HOSTS_DIFFER_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +54,43 @@ def due_wake_ups(jobs: Iterable[OpenJob], now: datetime.datetime) -> list[WakeUp
     for job in jobs:
         if job.lease_until is not None and job.lease_until >= now:
             continue
-        if job.wake_at is not None and job.wake_at > now:
+        if is_waited_for(job.wake_at, now):
             continue
         if job.lease_until is not None and job.send_count == 0:
             wake_ups.append(WakeUp(job.id, "its worker was lost"))
         elif job.sent_at is None:
             wake_ups.append(WakeUp(job.id, "its wake-up could not be sent"))
-        elif now >= max(job.sent_at, job.wake_at or job.sent_at) + _patience(job.send_count):
+        elif not _is_patient(max(job.sent_at, job.wake_at or job.sent_at), job.send_count, now):
             wake_ups.append(WakeUp(job.id, "its wake-up was not answered"))
     return wake_ups
 
 
-def _patience(send_count: int) -> datetime.timedelta:
+def _is_patient(sent_at: datetime.datetime, send_count: int, now: datetime.datetime) -> bool:
+    """Whether an answer to the last wake-up may still come."""
     seconds = FIRST_RESEND_SECONDS * 2 ** min(max(send_count - 1, 0), 10)
-    return datetime.timedelta(seconds=min(seconds, LONGEST_RESEND_SECONDS))
+    patience = datetime.timedelta(seconds=min(seconds, LONGEST_RESEND_SECONDS))
+    return -datetime.timedelta(seconds=LONGEST_WAIT_SECONDS) < now - sent_at < patience
+
+
+def doubtful_leases(
+    jobs: Iterable[OpenJob], now: datetime.datetime, lease_seconds: float
+) -> list[OpenJob]:
+    """Return the jobs whose leases say nothing, since the clock may have been set.
+
+    One that ends later than any worker could have asked for, or ended long before anyone looked: a
+    worker that lives renews it within a quarter of a lease.
+    """
+    lease = datetime.timedelta(seconds=lease_seconds)
+    longest = lease + datetime.timedelta(seconds=_HOSTS_DIFFER_SECONDS)
+    return [
+        job
+        for job in jobs
+        if job.lease_until is not None
+        and (
+            job.lease_until > now + longest
+            or (job.send_count == 0 and job.lease_until < now - lease)
+        )
+    ]
 
 
 def rescue_stale_jobs() -> int:
@@ -74,7 +100,13 @@ def rescue_stale_jobs() -> int:
     rows = Job.objects.runnable().values_list(
         "id", "lease_until", "wake_at", "sent_at", "send_count"
     )
-    wake_ups = due_wake_ups((OpenJob(*row) for row in rows), now)
+    jobs = {row[0]: OpenJob(*row) for row in rows}
+    for job in doubtful_leases(jobs.values(), now, lease_seconds()):
+        assert job.lease_until is not None
+        Job.objects.doubt_lease(job.id, job.lease_until, now, lease_seconds())
+        logger.info("lease doubted job=%s until=%s", job.id, job.lease_until)
+        del jobs[job.id]
+    wake_ups = due_wake_ups(jobs.values(), now)
     is_broker_there = True
 
     def wake(wake_up: WakeUp) -> None:

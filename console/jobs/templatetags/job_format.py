@@ -118,7 +118,7 @@ def job_rate_bps(job: Job) -> int | None:
     """Return the recent rate; None if it is out of date."""
     if not job.is_open or job.rate_bps is None or job.progress_at is None:
         return None
-    silence = timezone.now() - job.progress_at
+    silence = abs(timezone.now() - job.progress_at)
     return None if silence > datetime.timedelta(seconds=STALE_RATE_SECONDS) else job.rate_bps
 
 
