@@ -17,9 +17,10 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._now, self._monotonic = timezone.now, time.monotonic
-        self._boot_time = time.clock_gettime
+        self._clock_gettime = time.clock_gettime
         self._off = self._passed = timedelta()
         monkeypatch.setattr(timezone, "now", self.now)
+        monkeypatch.setattr(time, "time", lambda: self.now().timestamp())
         monkeypatch.setattr(time, "monotonic", self._real_seconds)
         monkeypatch.setattr(time, "clock_gettime", self._boot_seconds)
 
@@ -41,8 +42,7 @@ class Clock:
         return self._monotonic() + self._passed.total_seconds()
 
     def _boot_seconds(self, which: int) -> float:
-        seconds = self._boot_time(which) + self._passed.total_seconds()
-        return seconds + self._off.total_seconds() if which == time.CLOCK_REALTIME else seconds
+        return self._clock_gettime(which) + self._passed.total_seconds()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The agent never imports this package, and it is not copied to machines.
 
 from agent.client.client import AgentClient, PairedAgent, SnapshotResult, pair_with_agent
 from agent.client.connection import CoreCredentials
+from agent.client.deadline import Deadline
 from agent.client.description import MachineDescription
 from agent.client.receiving import SnapshotSink
 from agent.client.restoring import RestoredDisk, RestoreState
@@ -13,6 +14,7 @@ from agent.stream import ParentDisk
 __all__ = [
     "AgentClient",
     "CoreCredentials",
+    "Deadline",
     "MachineDescription",
     "PairedAgent",
     "ParentDisk",

@@ -11,9 +11,10 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from agent.client.connection import CoreCredentials, connected, receive_message
+from agent.client.deadline import Deadline
 from agent.client.description import MachineDescription
 from agent.client.receiving import KnownDisk, Receiver, SnapshotSink
 from agent.client.restoring import (
@@ -227,21 +228,20 @@ class AgentClient:
             else "",
         )
 
-    def extend_hold(self) -> datetime:
+    def extend_hold(self) -> Deadline:
         """Restart the time for which the file systems stay frozen.
 
-        Returns the time, by this core's clock, until which nothing can be written to the machine's
-        disks. If the machine is powered off by then, the final point contains everything on them.
+        Returns until when nothing can be written to the machine's disks. If the machine is powered
+        off by then, the final point contains everything on them.
 
         Raises, in addition to what `describe` raises:
             HoldLost: they have been thawed, so the point is no longer the final one.
         """
-        asked_at = datetime.now(timezone.utc)
+        asked = Deadline.now()
         with self._connected() as channel:
             channel.send_control({"type": "extend_hold"})
             held = receive_message(channel, "held")
-        seconds = get_int(held, "hold_seconds", 1, MAX_HOLD_SECONDS)
-        return asked_at + timedelta(seconds=seconds)
+        return asked.after(get_int(held, "hold_seconds", 1, MAX_HOLD_SECONDS))
 
     def release_hold(self) -> bool:
         """Thaw the file systems; False if nothing was held.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid5
 
-from agent.client import AgentClient
+from agent.client import AgentClient, Deadline
 from agent.errors import AgentError, HoldLost
 from console.jobs.workflow import StepContext, StepFailed
 from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, dial
@@ -75,13 +75,13 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
     taken = [point_id for point_id in ids if point_id in here]
     for _ in range(_TRIES):
         try:
-            until = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()
+            ends = dial(Machine.objects.get(pk=context.subject_id)).extend_hold()
         except HoldLost:
             context.note("The machine thawed in the meantime, so the final point is taken again.")
             taken.append(ids[len(taken)])
             take_final_point(context, taken[-1])
             continue
-        held = {"point_id": taken[-1], "until": until.isoformat()}
+        held = {"point_id": taken[-1], "ends": ends.to_json()}
         FailbackMachine.objects.filter(pk=entry.pk).update(
             vm={**without_hold(entry.vm), "held": held}
         )
@@ -89,6 +89,12 @@ def hold_frozen(context: StepContext, entry: FailbackMachine, first_id: str) -> 
     raise StepFailed(
         "FAILBACK-HOLD-LOST", "The file systems did not stay frozen after the final point."
     )
+
+
+def was_off_in_time(held: dict[str, Any]) -> bool:
+    """Tell whether a VM that is off now was off before the hold ended."""
+    # One that an older version began had only a time, which proves nothing.
+    return "ends" in held and not Deadline.from_json(held["ends"]).is_past
 
 
 def without_hold(vm: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Until then everything can be undone: the VM is powered on again and belongs to t
 the machine is live at its source, and only Roll back returns to the VM, until the commit.
 """
 
-import datetime
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -327,7 +326,7 @@ def power_off_vm(context: StepContext) -> dict[str, Any]:
         except BaseException:
             final_points.thaw(context)
             raise
-    if held is None or timezone.now() > datetime.datetime.fromisoformat(held["until"]):
+    if held is None or not final_points.was_off_in_time(held):
         # It is off, but not provably in time: it must continue where it stopped.
         vm.power_on()
         raise StepFailed(

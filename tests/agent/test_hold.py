@@ -171,7 +171,7 @@ def test_extending_a_hold_keeps_it_frozen_and_says_until_when(
         pace.beat()
         while time.monotonic() < ends_at:
             before = time.time()
-            untils.append(client.extend_hold().timestamp())
+            untils.append(client.extend_hold().at.timestamp())
             assert before + 3 <= untils[-1] <= time.time() + 3
             assert frozen(agent) == [True, True]
             time.sleep(0.3)

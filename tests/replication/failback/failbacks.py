@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 from msgspec.structs import replace
 
-from agent.client import MachineDescription
+from agent.client import Deadline, MachineDescription
 from console.identity import this_core
 from console.jobs.acts import start_job
 from console.jobs.doors import doors
@@ -201,7 +201,7 @@ def hand_back(failed_over: FailedOver) -> FailbackMachine:
             "vm_instance_uuid": machine.vm_instance_uuid,
             "host": machine.host,
             "port": machine.port,
-            "held": {"point_id": str(final.pk), "until": final.taken_at.isoformat()},
+            "held": {"point_id": str(final.pk), "ends": Deadline.now().to_json()},
         },
         state="failed_back",
         failed_back_at=timezone.now(),
