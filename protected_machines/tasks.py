@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import LockError
 
 from console.identity import this_core
+from console.steady import look_at_clock
 from protected_machines.agents import connection
 from protected_machines.exports import strays
 from protected_machines.points import schedule
@@ -29,7 +30,11 @@ def alone(name: str) -> Iterator[Callable[[], None] | None]:
     workers of the queue from taking snapshots.
     """
     with Redis.from_url(settings.REDIS_URL) as redis:
-        lock = redis.lock(f"understudy:{this_core().id}:{name}", timeout=LOCK_SECONDS)
+        key = f"understudy:{this_core().id}:{name}"
+        if redis.ttl(key) > LOCK_SECONDS:
+            # From before the clock went back, and its holder may be dead.
+            redis.expire(key, LOCK_SECONDS)
+        lock = redis.lock(key, timeout=LOCK_SECONDS)
         if not lock.acquire(blocking=False):
             yield None
             return
@@ -99,7 +104,8 @@ def find_stray_vms() -> None:
     time_limit=660,
 )
 def expire_unfinished() -> None:
-    schedule.expire_unfinished()
+    if look_at_clock().is_steady:
+        schedule.expire_unfinished()
 
 
 @shared_task(

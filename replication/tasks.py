@@ -6,6 +6,7 @@
 from celery import shared_task
 from django.utils import timezone
 
+from console.steady import look_at_clock
 from replication import heartbeat
 from replication.failback import end
 from replication.transfer import start
@@ -23,4 +24,6 @@ def refresh_cores() -> None:
 
 @shared_task(name="replication.commit_due_failbacks", soft_time_limit=60, time_limit=90)
 def commit_due_failbacks() -> None:
-    end.commit_due_failbacks(timezone.now())
+    clock = look_at_clock()
+    if clock.is_steady:
+        end.commit_due_failbacks(timezone.now(), clock.set_at)

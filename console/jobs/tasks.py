@@ -8,6 +8,7 @@ from uuid import UUID
 from celery import shared_task
 
 from console.jobs import engine, prune, rescue
+from console.steady import look_at_clock
 
 
 @shared_task(name="jobs.run_job", ignore_result=True)
@@ -25,4 +26,5 @@ def rescue_stale_jobs() -> None:
 @shared_task(name="jobs.prune_jobs", ignore_result=True, soft_time_limit=240, time_limit=300)
 def prune_jobs() -> None:
     """Delete old jobs."""
-    prune.prune_jobs()
+    if look_at_clock().is_steady:
+        prune.prune_jobs()

@@ -58,13 +58,18 @@ def end_failback(entry: FailbackMachine, kind: str, requested_by: User = None) -
     )
 
 
-def commit_due_failbacks(now: datetime.datetime) -> int:
-    """Commit failbacks whose deadline has passed; return how many commits were started."""
+def commit_due_failbacks(
+    now: datetime.datetime, clock_set_at: datetime.datetime | None = None
+) -> int:
+    """Commit failbacks whose deadline has passed; return how many commits were started.
+
+    clock_set_at: when the clock was last set, if it was: the days count from there at the earliest.
+    """
     started = 0
 
     def commit(entry: FailbackMachine) -> None:
         nonlocal started
-        if entry.commit_at is None or entry.commit_at > now or _was_tried_lately(entry, now):
+        if not _is_due(entry, now, clock_set_at) or _was_tried_lately(entry, now):
             return
         try:
             end_failback(entry, COMMIT)
@@ -81,7 +86,19 @@ def commit_due_failbacks(now: datetime.datetime) -> int:
     return started
 
 
+def _is_due(
+    entry: FailbackMachine, now: datetime.datetime, clock_set_at: datetime.datetime | None
+) -> bool:
+    if entry.failed_back_at is None or entry.commit_at is None:
+        return False
+    days = entry.commit_at - entry.failed_back_at
+    known = [at for at in (entry.failed_back_at, clock_set_at) if at is not None and at <= now]
+    return bool(known) and now - max(known) >= days
+
+
 def _was_tried_lately(entry: FailbackMachine, now: datetime.datetime) -> bool:
     since = now - datetime.timedelta(seconds=_AGAIN_SECONDS)
-    commits = Job.objects.in_group(entry.failback_id).filter(kind=COMMIT, created_at__gt=since)
+    commits = Job.objects.in_group(entry.failback_id).filter(
+        kind=COMMIT, created_at__gt=since, created_at__lte=now
+    )
     return commits.filter(subject_id=entry.machine_id).exists()
