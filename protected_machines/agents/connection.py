@@ -10,6 +10,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from django.db import close_old_connections, connection, transaction
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 
 from agent.client import AgentClient, CoreCredentials, MachineDescription
@@ -163,16 +164,14 @@ def refresh_connections(now: datetime | None = None) -> int:
     A run asks a bounded number, however many machines there are.
     """
     now = now or timezone.now()
-    stale = Machine.objects.live().exclude(
-        connection_checked_at__gt=now - timedelta(seconds=PING_AGAIN_SECONDS)
+    # A time ahead of now is from before the clock went back: it counts as none.
+    asked_at = Case(When(connection_checked_at__lte=now, then="connection_checked_at"))
+    stale = (
+        Machine.objects.live()
+        .annotate(asked_at=asked_at)
+        .filter(Q(asked_at=None) | Q(asked_at__lte=now - timedelta(seconds=PING_AGAIN_SECONDS)))
     )
-    # Databases disagree on where nulls sort: those never asked come first.
-    machines = sorted(
-        stale.order_by("connection_checked_at")[:PINGS_PER_RUN],
-        key=lambda machine: (
-            machine.connection_checked_at or datetime.min.replace(tzinfo=now.tzinfo)
-        ),
-    )
+    machines = list(stale.order_by(F("asked_at").asc(nulls_first=True))[:PINGS_PER_RUN])
     if connection.in_atomic_block or len(machines) < 2:
         isolate_each(machines, refresh_connection, "refresh_connections")
         return len(machines)

@@ -54,6 +54,9 @@ def index_point(machine: Machine, manifest: Manifest, *, is_newest: bool = False
         "consistency": manifest.consistency,
         "manifest_digest": manifest.digest,
     }
+    if not is_newest:
+        # Found again, after the database was lost, it must not hold up the next snapshot.
+        facts["indexed_at"] = min(manifest.taken_at, timezone.now())
     with transaction.atomic():
         if is_newest:
             facts["position"] = machine.points.next_position()

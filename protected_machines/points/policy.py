@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
+from console.pace import is_within
 from protected_machines.choices import PointKind
 
 # After a failed attempt, the schedule waits this long, or one interval if that is shorter.
@@ -25,20 +26,13 @@ class ScheduleFacts:
 
 
 def is_snapshot_due(facts: ScheduleFacts, now: datetime) -> bool:
-    """Whether the schedule takes a point of the machine now.
-
-    A record ahead of now was written before this core's clock went back: it holds up nothing.
-    """
+    """Whether the schedule takes a point of the machine now."""
     if facts.is_paused or facts.has_open_job:
         return False
     pause_seconds = min(RETRY_AFTER_SECONDS, facts.interval_seconds)
-    if _is_within(facts.tried_at, pause_seconds, now):
+    if is_within(facts.tried_at, pause_seconds, now):
         return False
-    return not _is_within(facts.last_success_at, facts.interval_seconds, now)
-
-
-def _is_within(then: datetime | None, seconds: int, now: datetime) -> bool:
-    return then is not None and timedelta(0) <= now - then < timedelta(seconds=seconds)
+    return not is_within(facts.last_success_at, facts.interval_seconds, now)
 
 
 def due_machines(all_facts: Iterable[ScheduleFacts], now: datetime) -> list[UUID]:

@@ -9,9 +9,9 @@ reads only a new point's own files if everything it builds on was proven recentl
 may be terabytes, its newest incremental megabytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -49,13 +49,13 @@ def prove_whole_chain(
         PointMissing: the store holds no such point.
         ChainBroken, ChainDamaged: a file is missing or damaged; names the points still good.
     """
-    began_at = timezone.now()
+    known_ids = _ids_of(machine_id)
     try:
         proof = open_store().prove(
             str(machine_id), str(point_id), on_slice, _needs_content(machine_id)
         )
     except (ChainBroken, ChainDamaged) as error:
-        record_damage(machine_id, point_id, error, began_at)
+        record_damage(machine_id, point_id, error, known_ids)
         raise
     _record_proof(proof.manifests)
     return ChainProof(len(proof.manifests), is_whole_chain=True)
@@ -68,18 +68,18 @@ def prove_lately(
 
     Raises the same errors as `prove_whole_chain`.
     """
-    began_at = timezone.now()
+    known_ids = _ids_of(machine_id)
     store = open_store()
     try:
         chain = store.chain(str(machine_id), str(point_id))
     except ChainBroken as error:
-        record_damage(machine_id, point_id, error, began_at)
+        record_damage(machine_id, point_id, error, known_ids)
         raise
     ancestors = [manifest.point_id for manifest in chain[:-1]]
     proven_lately = RecoveryPoint.objects.filter(
         pk__in=ancestors,
         state=PointState.PROVEN,
-        proven_at__gte=timezone.now() - CHAIN_PROOF_HOLDS,
+        proven_at__range=(timezone.now() - CHAIN_PROOF_HOLDS, timezone.now()),
     ).count()
     if not ancestors or proven_lately < len(ancestors):
         return prove_whole_chain(machine_id, point_id, on_slice)
@@ -89,6 +89,10 @@ def prove_lately(
         return prove_whole_chain(machine_id, point_id, on_slice)
     RecoveryPoint.objects.get(pk=point_id).mark_proven()
     return ChainProof(1, is_whole_chain=False)
+
+
+def _ids_of(machine_id: UUID | str) -> set[UUID]:
+    return set(RecoveryPoint.objects.filter(machine_id=machine_id).values_list("pk", flat=True))
 
 
 def _needs_content(machine_id: UUID | str) -> NeedsContent:
@@ -109,14 +113,17 @@ def record_damage(
     machine_id: UUID | str,
     point_id: UUID | str,
     error: ChainBroken | ChainDamaged,
-    began_at: datetime,
+    known_ids: Set[UUID],
 ) -> None:
     """Mark the point damaged, and all others of the machine that the proof did not find good.
 
-    Points added since the proof began were not read, so they are left alone.
+    known_ids: the machine's points when the proof began. Those added since were not read, so they
+        are left alone.
     """
     good = set(error.good_point_ids)
-    for point in RecoveryPoint.objects.filter(machine_id=machine_id, indexed_at__lt=began_at):
+    for point in RecoveryPoint.objects.filter(machine_id=machine_id):
+        if point.pk not in known_ids:
+            continue
         if str(point.pk) == str(point_id):
             point.mark_damaged(str(error))
         elif str(point.pk) not in good and point.state != PointState.DAMAGED:

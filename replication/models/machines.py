@@ -4,7 +4,6 @@ import datetime
 import uuid
 
 from django.db import models
-from django.db.models import Q
 from django.utils import timezone
 
 from protected_machines.choices import ConnectionState
@@ -28,8 +27,10 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
     def due(self, now: datetime.datetime) -> "ReplicatedMachineQuerySet":
         """Those whose points may be sent now.
 
-        Nothing is paused, the wait after a failure is over, and no seed drive is outstanding.
+        Nothing is paused, the wait after a failure is over, and no seed drive is outstanding. A
+        longer wait than any that is ever set is from before the clock went back.
         """
+        longest = datetime.timedelta(seconds=_LAST_RETRY_SECONDS)
         return (
             self.outgoing()
             .filter(
@@ -45,7 +46,7 @@ class ReplicatedMachineQuerySet(models.QuerySet["ReplicatedMachine"]):
                 ]
             )
             .exclude(seed_drives__state=SeedDriveState.OUTSTANDING)
-            .filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
+            .exclude(next_attempt_at__gt=now, next_attempt_at__lte=now + longest)
         )
 
 

@@ -6,6 +6,7 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from console.pace import is_within
 from protected_machines.choices import ConnectionState
 from replication.choices import Direction
 
@@ -84,8 +85,7 @@ class Pairing(models.Model):
 
     def note_seen(self, now: datetime.datetime, *, force: bool = False) -> None:
         """Record that the two cores have just talked; written at most every few seconds."""
-        recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
-        is_fresh = self.last_seen_at is not None and self.last_seen_at > recent
+        is_fresh = is_within(self.last_seen_at, _SEEN_WRITTEN_EVERY_SECONDS, now)
         if is_fresh and self.is_reachable and not force:
             return
         self.last_seen_at = now
@@ -103,8 +103,7 @@ class Pairing(models.Model):
 
     def note_heard(self, now: datetime.datetime) -> None:
         """Record that the peer has just called this core. Says nothing of calls to the peer."""
-        recent = now - datetime.timedelta(seconds=_SEEN_WRITTEN_EVERY_SECONDS)
-        is_fresh = self.heard_at is not None and self.heard_at > recent
+        is_fresh = is_within(self.heard_at, _SEEN_WRITTEN_EVERY_SECONDS, now)
         if is_fresh and self.connection_state == ConnectionState.ONLINE:
             return
         self.heard_at = self.last_seen_at = now
@@ -119,8 +118,9 @@ class Pairing(models.Model):
 
         A source core behind a firewall may still call this core; then it is not unreachable.
         """
-        since = now - datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
-        if not self.is_outgoing and Pairing.objects.filter(pk=self.pk, heard_at__gt=since).exists():
+        around = datetime.timedelta(seconds=_HEARD_COUNTS_SECONDS)
+        heard = Pairing.objects.filter(pk=self.pk, heard_at__range=(now - around, now + around))
+        if not self.is_outgoing and heard.exists():
             self.connection_error = text
             self.save(update_fields=["connection_error"])
             return

@@ -2,34 +2,34 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
 
+from agent.client import Deadline
+from console.jobs.models import Job
+from console.steady import STEADY_AFTER_SECONDS, look_at_clock
+from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.models.points import arrange_points
 from protected_machines.points import schedule
 from protected_machines.points.store import open_store
 from protected_machines.readiness import readiness as readiness_here
+from replication.failback.final_points import was_off_in_time
 from replication.failover.check import FailoverFacts, default_point
-from replication.models import SeedDrive
+from replication.models import Failback, FailbackMachine, ReplicatedMachine, SeedDrive
 from replication.seed_drives.drives import note_contents
+from replication.tasks import commit_due_failbacks
 from replication.transfer.history import keep_history_of, mark_unsent
 from replication.transfer.lag import note_local_point, refresh_lag
 from replication.transfer.receiving import missing_points
+from tests.clocks import Clock, stepped
 from tests.factories import NOON, make_machine, make_recovery_point
 from tests.recovery_store.disks import commit, send_disk
-from tests.replication.rows import make_pairing, make_replicated
+from tests.replication.rows import make_pairing, make_replica, make_replicated
 
 pytestmark = pytest.mark.django_db
-
-STEPS = [
-    timedelta(minutes=10),
-    timedelta(minutes=-10),
-    timedelta(days=365),
-    timedelta(days=-365),
-]
-stepped = pytest.mark.parametrize("step", STEPS)
 
 
 def make_stepped_chain(step: timedelta) -> tuple[Machine, list[RecoveryPoint]]:
@@ -187,3 +187,97 @@ def test_a_seed_drive_holds_what_was_taken_before_its_newest_point(step: timedel
     note_contents(drive.pk, machine.pk, {"newest_point_id": taken[1]})
     drive.refresh_from_db()
     assert (drive.points, str(drive.newest_point_id)) == (2, taken[1])
+
+
+@stepped
+def test_a_failed_attempt_is_repeated_while_the_clock_is_off_and_afterwards(
+    clock: Clock, step: timedelta
+) -> None:
+    row = make_replicated(make_pairing())
+    for change in (lambda: clock.step(step), clock.put_right):
+        row.note_failed("REPLICATION-PEER-FAULTY", "It answered nonsense.", clock.now())
+        change()
+        clock.pass_time(700)
+        assert list(ReplicatedMachine.objects.due(clock.now())) == [row]
+
+
+@stepped
+def test_when_a_core_was_last_seen_and_heard_is_kept_up(clock: Clock, step: timedelta) -> None:
+    pairing = make_pairing(direction="incoming")
+    for change in (lambda: clock.step(step), clock.put_right):
+        pairing.note_seen(clock.now())
+        pairing.note_heard(clock.now())
+        change()
+        clock.pass_time(6)
+        pairing.note_seen(clock.now())
+        pairing.note_heard(clock.now())
+        for told in (pairing.last_seen_at, pairing.heard_at):
+            assert told is not None
+            assert abs(clock.now() - told) < timedelta(seconds=5)
+
+
+@stepped
+def test_a_silent_core_is_unreachable_whatever_the_clock_showed_when_it_called(
+    clock: Clock, step: timedelta
+) -> None:
+    pairing = make_pairing(direction="incoming")
+    clock.step(step)
+    pairing.note_heard(clock.now())
+    clock.put_right()
+    clock.pass_time(31)
+    pairing.note_unreachable("It did not respond in time.", clock.now())
+    assert pairing.connection_state == ConnectionState.UNREACHABLE
+    pairing.note_heard(clock.now())
+    pairing.note_unreachable("It did not respond in time.", clock.now())
+    assert pairing.connection_state == ConnectionState.ONLINE
+
+
+def make_failed_back(failed_back_at: datetime) -> FailbackMachine:
+    """A machine that failed back, to be committed after a week."""
+    pairing = make_pairing(direction="incoming")
+    machine = make_replica(pairing, kind=MachineKind.FAILED_BACK)
+    make_replicated(pairing, machine)
+    failback = Failback.objects.create(pairing=pairing, request_id=uuid.uuid4(), commit_days=7)
+    return FailbackMachine.objects.create(
+        failback=failback,
+        machine=machine,
+        rescue_id=uuid.uuid4(),
+        state="failed_back",
+        failed_back_at=failed_back_at,
+    )
+
+
+def commits() -> int:
+    commit_due_failbacks()
+    return Job.objects.filter(kind="failback_commit").count()
+
+
+@stepped
+@pytest.mark.parametrize("is_put_right", [False, True], ids=["off", "put right"])
+def test_a_failback_is_not_committed_because_the_clock_was_off(
+    core_home: Path, clock: Clock, step: timedelta, is_put_right: bool
+) -> None:
+    (core_home / "clock").unlink(missing_ok=True)
+    look_at_clock()
+    if is_put_right:
+        clock.step(step)
+        look_at_clock()
+    clock.pass_time(STEADY_AFTER_SECONDS)
+    make_failed_back(clock.now())
+    assert commits() == 0
+    clock.put_right() if is_put_right else clock.step(step)
+    # Not while it may still be wrong, and not before a week has passed since.
+    assert commits() == 0
+    for _ in range(6):
+        clock.pass_time(86_400)
+        assert commits() == 0
+    clock.pass_time(86_400 + 700)
+    assert commits() == 1
+
+
+def test_a_hold_that_an_older_version_began_proves_nothing(clock: Clock) -> None:
+    ends = Deadline.now().after(120).to_json()
+    assert was_off_in_time({"point_id": "x", "ends": ends})
+    assert not was_off_in_time({"point_id": "x", "until": NOON.isoformat()})
+    clock.pass_time(121)
+    assert not was_off_in_time({"point_id": "x", "ends": ends})

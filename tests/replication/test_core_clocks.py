@@ -19,13 +19,11 @@ from replication.heartbeat import refresh_core, status_of
 from replication.models import Pairing
 from replication.pages.readiness import readiness
 from replication.peers import wire
+from tests.clocks import stepped
 from tests.factories import NOON
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replicated
 
 pytestmark = pytest.mark.django_db
-
-STEPS = [timedelta(minutes=10), timedelta(minutes=-10), timedelta(days=365), timedelta(days=-365)]
-stepped = pytest.mark.parametrize("step", STEPS)
 
 
 def status_at(now: datetime | UnsetType) -> wire.PeerStatus:
