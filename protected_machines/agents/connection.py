@@ -19,6 +19,7 @@ from agent.errors import (
     AgentError,
     AgentRefusedCore,
     AgentUnreachable,
+    ProtocolBroken,
 )
 from console.identity import this_core
 from console.isolation import isolate, isolate_each
@@ -66,7 +67,10 @@ def dial(
 
 @contextmanager
 def recording_connection(machine: Machine) -> Iterator[None]:
-    """Save how a call to the machine's agent went: online, unreachable or not trusted."""
+    """Save how a call to the machine's agent went: online, unreachable or not trusted.
+
+    An agent that says something wrong is online, and the machine's page says what was wrong.
+    """
     try:
         yield
     except AgentUnreachable as error:
@@ -74,6 +78,9 @@ def recording_connection(machine: Machine) -> Iterator[None]:
         raise
     except (AgentCertificateChanged, AgentRefusedCore) as error:
         machine.record_connection(ConnectionState.AUTHENTICATION_ERROR, str(error))
+        raise
+    except ProtocolBroken as error:
+        machine.record_connection(ConnectionState.ONLINE, str(error))
         raise
     machine.record_connection(ConnectionState.ONLINE)
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from msgspec import inspect
 from agent.client import MachineDescription
 from console.identity import this_core
 from replication.peers import wire
+from tests.agent.wrong_descriptions import wrong_descriptions
 from tests.factories import DESCRIPTION, NOON
 
 MESSAGES = sorted(
@@ -238,7 +240,14 @@ _WRONG_OF: dict[type, Callable[[Any], Iterator[tuple[str, Any]]]] = {
     inspect.EnumType: _always(("another word", "other"), ("a number", 1), ("null", None)),
     inspect.StructType: _always(("a list", []), ("a word", "word"), ("null", None)),
     inspect.CustomType: _always(
-        ("a list", []), ("a word", "word"), ("null", None), ("a wrong field", {"cpus": -1})
+        ("a list", []),
+        ("a word", "word"),
+        ("null", None),
+        *(
+            (f"{field} of it", next(group).value)
+            for field, group in groupby(wrong_descriptions(), key=lambda wrong: wrong.field)
+            if field != "the whole"
+        ),
     ),
 }
 

@@ -1,6 +1,8 @@
 """A peer that says something wrong, whether it asks or answers, is refused and changes nothing."""
 
+import inspect
 import json
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,8 @@ from pytest_django import Settings
 
 from console.identity import this_core
 from protected_machines.models import Machine
+from replication.api import failback_views
+from replication.api import views as views_of_cores
 from replication.errors import PeerFaulty
 from replication.heartbeat import record_peer_status
 from replication.models import Pairing, ReplicatedMachine
@@ -20,7 +24,7 @@ from replication.peers import wire
 from replication.peers.client import PeerClient
 from replication.peers.pairing_codes import make_pairing_code
 from tests.factories import make_machine
-from tests.replication.messages import Wrong, example, wrong_messages
+from tests.replication.messages import MESSAGES, Wrong, example, wrong_messages
 from tests.replication.rows import PEER_SECRET, make_pairing, make_replicated
 
 # Which columns say that a peer called, whatever it said.
@@ -51,6 +55,10 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
         lambda peer: peer.pair(wire.PairingRequest.from_json(example(wire.PairingRequest))),
     ),
     (wire.PeerStatus, lambda peer: peer.status()),
+    (
+        wire.PeerStatus,
+        lambda peer: peer.send_status(wire.PeerStatus.from_json(example(wire.PeerStatus))),
+    ),
     (wire.OwnershipAnswer, lambda peer: peer.ownership(MACHINE_ID)),
     (
         wire.Ownership,
@@ -68,7 +76,47 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
     (wire.MachineAnswer, lambda peer: peer.ask_machine(MACHINE_ID, TARGET_ID)),
     (wire.JobStatus, lambda peer: peer.force_snapshot(MACHINE_ID, REQUEST_ID)),
     (wire.JobStatus, lambda peer: peer.cancel_job(MACHINE_ID, REQUEST_ID)),
+    (
+        wire.JobStatus,
+        lambda peer: peer.start_restore(
+            MACHINE_ID, wire.RestoreRequest.from_json(example(wire.RestoreRequest))
+        ),
+    ),
+    (wire.Nothing, lambda peer: peer.restart_rescue_machine(MACHINE_ID, TARGET_ID)),
+    (
+        wire.Ownership,
+        lambda peer: peer.take_over(MACHINE_ID, wire.TakeOver.from_json(example(wire.TakeOver))),
+    ),
 ]
+# Tried in the messages that they are a part of.
+PARTS: dict[type[wire.Message], type[wire.Message]] = {
+    wire.Behind: wire.PeerStatus,
+    wire.JobOutputs: wire.JobStatus,
+    wire.MachineAddress: wire.MachineAnswer,
+    wire.NamedPoint: wire.JobStatus,
+    wire.WrittenDisks: wire.JobStatus,
+}
+
+
+def test_each_message_is_sent_or_answered_wrongly_here() -> None:
+    tried = {kind for *_, kind in ASKED} | {kind for kind, _ in ANSWERED} | {wire.Refusal}
+    assert set(MESSAGES) == tried | PARTS.keys()
+    for part, whole in PARTS.items():
+        wrong = {re.split(r"\W+", wrong.field)[-1] for wrong in wrong_messages(whole)}
+        assert set(part.__struct_fields__) <= wrong, part
+
+
+def test_each_call_of_a_core_is_answered_wrongly_here() -> None:
+    public = {name for name in vars(PeerClient) if not name.startswith("_")}
+    assert public == {name for _, ask in ANSWERED for name in ask.__code__.co_names} & public
+
+
+def test_each_message_that_the_core_interface_reads_is_sent_wrongly_here() -> None:
+    views = (inspect.getsource(room) for room in (views_of_cores, failback_views))
+    read = {
+        name for source in views for name in re.findall(r"read\(\s*request, wire\.(\w+)", source)
+    }
+    assert read == {kind.__name__ for *_, kind in ASKED}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What an agent says of its machine is believed within limits, and kept as it was said."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from agent.client import MachineDescription
 from agent.errors import ProtocolBroken
 from agent.protocol import MAX_CAPACITY_BYTES, MAX_DISKS
+from tests.agent.wrong_descriptions import example, wrong_descriptions
 from tests.factories import DESCRIPTION
 from tests.places.agent import Core, RunningAgent
 
@@ -112,6 +114,24 @@ def test_a_disk_says_what_it_holds(disk: dict[str, Any], holds: str) -> None:
 def test_what_is_wrong_is_named(wrong: object, named: str) -> None:
     with pytest.raises(ProtocolBroken, match=f"Reading a machine's description: {named}"):
         MachineDescription.from_json(wrong)
+
+
+def test_each_wrong_field_is_named() -> None:
+    MachineDescription.from_json(example())
+    found = list(wrong_descriptions())
+    assert len(found) > 150
+    for wrong in found:
+        with pytest.raises(ProtocolBroken) as refused:
+            MachineDescription.from_json(wrong.value)
+        assert f"Reading a machine's description: {wrong.field} " in str(refused.value), wrong
+
+
+def test_each_field_of_a_description_is_tried() -> None:
+    tried = {re.sub(r"\[0\]", "", wrong.field) for wrong in wrong_descriptions()}
+    assert set(example()) <= tried
+    (disk,), (nic,), (core,) = (example()[name] for name in ("disks", "nics", "trusted_cores"))
+    assert {f"disks.{name}" for name in disk} | {f"nics.{name}" for name in nic} <= tried
+    assert {f"trusted_cores.{name}" for name in core} <= tried
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), ANY_JSON))
