@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Union
 from blake3 import blake3
 
 from agent.errors import AgentError, ProtocolBroken
+from agent.reasons import reason_of
 
 PROTOCOL_VERSION = 1
 DEFAULT_PORT = 8006
@@ -195,7 +196,7 @@ class Channel:
             except ssl.SSLWantReadError:
                 self._wait(select.POLLIN)
             except OSError as error:
-                raise self._lost(str(error)) from error
+                raise self._lost(reason_of(error)) from error
             else:
                 self.sent_bytes += sent_bytes
                 view = view[sent_bytes:]
@@ -233,7 +234,7 @@ class Channel:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError as error:
-            raise self._lost(str(error)) from error
+            raise self._lost(reason_of(error)) from error
         if count_bytes == 0:
             raise self._lost("it closed the connection")
         self.received_bytes += count_bytes

@@ -1,8 +1,6 @@
 """How pages and messages write figures, times and stored words."""
 
 import datetime
-import errno
-import socket
 
 # Shown where there is nothing to show.
 NOTHING = "–"
@@ -96,27 +94,3 @@ def ago(then: datetime.datetime | None, now: datetime.datetime | None) -> str:
     now = now or datetime.datetime.now(datetime.UTC)
     seconds = (now - then).total_seconds()
     return "just now" if seconds < 2 else f"{span(seconds)} ago"
-
-
-_REASONS = {
-    errno.ECONNREFUSED: "it refuses connections",
-    errno.ECONNRESET: "it closed the connection",
-    errno.EPIPE: "it closed the connection",
-    errno.EHOSTUNREACH: "there is no route to it",
-    errno.ENETUNREACH: "there is no route to it",
-    errno.ETIMEDOUT: "it did not answer in time",
-}
-
-
-def reason_of(error: BaseException) -> str:
-    """Return in words why a connection failed; a library's error tells it by its cause."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, TimeoutError):
-            return _REASONS[errno.ETIMEDOUT]
-        if isinstance(cause, socket.gaierror):
-            return "its name cannot be resolved"
-        if isinstance(cause, OSError) and cause.errno in _REASONS:
-            return _REASONS[cause.errno]
-        cause = cause.__cause__ or cause.__context__
-    return str(error)

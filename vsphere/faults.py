@@ -7,6 +7,7 @@ import http.client
 import ssl
 from typing import Any
 
+from agent.reasons import reason_of
 from vsphere.api import vim, vmodl
 from vsphere.errors import (
     AnswerUnknown,
@@ -146,10 +147,9 @@ def translate(fault: BaseException, doing: str) -> VSphereError:
             f"{doing}: the server's certificate is not trusted ({fault.verify_message}). "
             "Accept its thumbprint, or configure the authority that signed it."
         )
-    reason = str(fault) or type(fault).__name__
     return VSphereUnreachable(
-        f"{doing}: the connection failed ({reason}). Check address, port and network, then try "
-        "again."
+        f"{doing}: the connection failed ({reason_of(fault)}). Check address, port and network, "
+        "then try again."
     )
 
 

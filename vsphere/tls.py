@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agent.reasons import reason_of
 from vsphere.errors import CertificateChanged, ThumbprintUnusable, VSphereUnreachable
 
 HEX_DIGITS = frozenset("0123456789abcdef")
@@ -95,5 +96,6 @@ def fetch_thumbprint(host: str, port: int = 443, timeout_seconds: float = 15) ->
             return format_thumbprint(wrapped.getpeercert(binary_form=True) or b"")
     except OSError as error:
         raise VSphereUnreachable(
-            f"Read the certificate of {host}:{port}: {error}. Check address, port and network."
+            f"Read the certificate of {host}:{port}: {reason_of(error)}. Check address, port and "
+            "network."
         ) from error

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from agent.reasons import reason_of
 from vsphere.errors import StreamLengthWrong, UploadCut, UploadRefused, VSphereUnreachable
 from vsphere.spec import DiskUpload
 
@@ -76,7 +77,7 @@ class Sender:
             connection.connect()
         except OSError as error:
             raise VSphereUnreachable(
-                f"{self.doing}: no connection to {host}:{port} ({error}). "
+                f"{self.doing}: no connection to {host}:{port} ({reason_of(error)}). "
                 "Understudy must be able to reach the host's own address, not only the vCenter."
             ) from error
         connection.sock.settimeout(SEND_SECONDS)
@@ -133,7 +134,7 @@ class Sender:
                 return self._refused(connection.getresponse())
         return UploadCut(
             f"{self.doing}: the connection broke after {self.sent_bytes:,} of "
-            f"{self.upload.length_bytes:,} bytes ({error or type(error).__name__}). Partial "
+            f"{self.upload.length_bytes:,} bytes ({reason_of(error)}). Partial "
             "uploads are not kept. Try again."
         )
 
@@ -149,7 +150,7 @@ class Sender:
                 raise Stopped from error
             raise UploadCut(
                 f"{self.doing}: all {self.sent_bytes:,} bytes were sent, but the host did not "
-                f"confirm them ({error or type(error).__name__}). Try again."
+                f"confirm them ({reason_of(error)}). Try again."
             ) from error
 
     def _refused(self, answer: http.client.HTTPResponse) -> UploadRefused:

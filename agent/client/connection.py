@@ -20,6 +20,7 @@ from agent.errors import (
     error_from_wire,
 )
 from agent.protocol import PROTOCOL_VERSION, Channel, Frame, Message, control_message, get_text
+from agent.reasons import reason_of
 from agent.tls import core_context
 
 _MAX_ERROR_CHARACTERS = 4000
@@ -80,8 +81,8 @@ def _handshake(host: str, port: int, context: ssl.SSLContext, deadline: float) -
         if connection is not None:
             connection.close()
         raise AgentUnreachable(
-            f"Connecting to the agent at {host}:{port}: {error}. Check that the machine and "
-            "its understudy-agent service are running, and that no firewall is in the way."
+            f"Connecting to the agent at {host}:{port}: {reason_of(error)}. Check that the machine "
+            "and its understudy-agent service are running, and that no firewall is in the way."
         ) from error
 
 

@@ -14,8 +14,8 @@ from uuid import UUID
 import httpx
 from msgspec import UNSET
 
+from agent.reasons import reason_of
 from console.identity import fingerprint_of
-from console.wording import reason_of
 from replication.errors import (
     DamagedOnArrival,
     FailbackRefused,
