@@ -5,6 +5,7 @@ Only `journal.py` (events) and the compare-and-set methods here (leases) write t
 
 import datetime
 import uuid
+from collections.abc import Iterable
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
@@ -258,6 +259,24 @@ class Job(models.Model):
     def requested_by_name(self) -> str:
         """Who requested the job, as shown on pages and in logs."""
         return self.requested_by.get_username() if self.requested_by else "the system"
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Sort jobs of one subject and purpose, oldest first, whatever the clock showed meanwhile.
+
+    A retry comes after what it retries, and nothing comes after what is open or has succeeded.
+    """
+    by_id = {job.id: job for job in jobs}
+
+    def place(job: Job) -> tuple[bool, datetime.datetime, int]:
+        is_last = job.is_open or job.state == JobState.SUCCEEDED
+        created_at, retries = job.created_at, 0
+        while job.retry_of_id in by_id:
+            job, retries = by_id[job.retry_of_id], retries + 1
+            created_at = max(created_at, job.created_at)
+        return is_last, created_at, retries
+
+    return sorted(by_id.values(), key=place)
 
 
 class JobStep(models.Model):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from console.jobs import policy as job_policy
 from console.jobs.choices import STUCK, JobState, StepState
-from console.jobs.models import Job
+from console.jobs.models import Job, in_order
 from console.jobs.policy import Act
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
@@ -243,9 +243,8 @@ def gather_failback(failback: Failback) -> FailbackProgress:
         Job.objects.in_group(failback.pk)
         .select_related("requested_by", "retry_of")
         .prefetch_related("steps")
-        .order_by("created_at")
     )
-    for job in found:
+    for job in in_order(found):
         jobs.setdefault(job.subject_id, []).append(job)
     entries = failback.machines.select_related("machine", "failback")
     return FailbackProgress(

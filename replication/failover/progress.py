@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from console.jobs import policy as job_policy
 from console.jobs.choices import JobState, StepState
-from console.jobs.models import Job
+from console.jobs.models import Job, in_order
 from replication.choices import FailoverOutcome
 from replication.models import Failover, FailoverMachine
 
@@ -111,9 +111,8 @@ def gather_progress(failover: Failover) -> FailoverProgress:
         Job.objects.in_group(failover.pk)
         .select_related("requested_by", "retry_of")
         .prefetch_related("steps")
-        .order_by("created_at")
     )
-    for job in found:
+    for job in in_order(found):
         jobs.setdefault(job.subject_id, []).append(job)
     entries = failover.machines.select_related("machine", "machine__vcenter")
     return FailoverProgress(

@@ -23,7 +23,7 @@ from django.urls import reverse
 
 from console.identity import this_core
 from console.jobs.choices import OPEN, JobState
-from console.jobs.models import Job
+from console.jobs.models import Job, in_order
 from console.menus import MenuItem
 from protected_machines.choices import MachineKind
 from replication.choices import FailbackState, MachineState
@@ -264,8 +264,8 @@ def _jobs_of(rows: list[ReplicatedMachine]) -> dict[uuid.UUID, Job]:
         kind__in=["replicate", "seed_drive", *JOB_PAGES, "restore_disks"],
         subject_id__in=subjects,
         state__in=[*OPEN, JobState.NEEDS_ATTENTION],
-    ).order_by("created_at")
-    return {job.subject_id: job for job in jobs}
+    )
+    return {job.subject_id: job for job in in_order(jobs)}
 
 
 def machine_row(

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from console.jobs import engine
+from console.jobs.acts import retry_job
 from console.jobs.choices import JobState
 from console.jobs.doors import doors
-from console.jobs.models import Job
+from console.jobs.models import Job, in_order
 from console.jobs.plan import LONGEST_WAIT_SECONDS
 from console.jobs.rescue import LONGEST_RESEND_SECONDS, rescue_stale_jobs
-from console.jobs.testing import fail_at, log_of
+from console.jobs.testing import fail_at, log_of, run_until_done
 from console.jobs.wake import lease_seconds
 from tests.clocks import Clock, stepped
 from tests.console.jobs.demo import start_demo
@@ -145,3 +146,37 @@ def test_a_wake_up_that_nobody_answered_is_sent_again(
     clock.put_right() if is_put_right else clock.step(step)
     clock.pass_time(LONGEST_RESEND_SECONDS + 60)
     assert rescue_stale_jobs() == 1
+
+
+def dated(job: Job, clock: Clock) -> Job:
+    """The job, created at what the clock shows: the column's default has the real one."""
+    job.created_at = clock.now()
+    job.save(update_fields=["created_at"])
+    return job
+
+
+@stepped
+def test_a_retry_is_the_newest_job_whatever_the_clock_showed(
+    tmp_path: Path, clock: Clock, step: timedelta
+) -> None:
+    jobs = [dated(start_demo(tmp_path), clock)]
+    for change in (lambda: clock.step(step), clock.put_right):
+        with fail_at("make_box"):
+            run_until_done(jobs[-1])
+        change()
+        jobs.append(dated(retry_job(jobs[-1], None), clock))
+    # As they were created, and by the clock of their rows.
+    for order in (jobs, list(Job.objects.all())):
+        assert [job.id for job in in_order(order)] == [job.id for job in jobs]
+    run_until_done(jobs[-1])
+    assert [job.id for job in in_order(Job.objects.all())] == [job.id for job in jobs]
+
+
+@stepped
+def test_nothing_comes_after_what_succeeded(tmp_path: Path, clock: Clock, step: timedelta) -> None:
+    clock.step(step)
+    with fail_at("make_box"):
+        first = run_until_done(dated(start_demo(tmp_path), clock))
+    clock.put_right()
+    second = run_until_done(dated(start_demo(tmp_path), clock))
+    assert in_order(Job.objects.all()) == [first, second]
