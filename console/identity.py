@@ -9,6 +9,7 @@ import json
 import tempfile
 import uuid
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -44,10 +45,17 @@ def this_core() -> CoreIdentity:
     folder = settings.UNDERSTUDY_HOME / "identity"
     if not folder.exists():
         _make_identity(folder)
+    written_ns = (folder / "core.pem").stat().st_mtime_ns
+    return _read_identity(folder, settings.UNDERSTUDY_CORE_NAME, written_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_identity(folder: Path, name: str, written_ns: int) -> CoreIdentity:
+    """Read the identity once: pages ask for it with every machine that they show."""
     certificate_pem = (folder / "core.pem").read_text()
     return CoreIdentity(
         id=json.loads((folder / "core.json").read_text())["id"],
-        name=settings.UNDERSTUDY_CORE_NAME,
+        name=name,
         certificate_path=folder / "core.pem",
         key_path=folder / "core.key",
         certificate_pem=certificate_pem,
