@@ -43,3 +43,7 @@ class PointState(TextChoices):
 LIVE_KINDS = (MachineKind.PROTECTED, MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)
 # Machines that run in a VM that this core created.
 VM_KINDS = (MachineKind.FAILED_OVER, MachineKind.PENDING_FAILBACK)
+# Only the core at which a machine runs in a VM holds it as one of these, and it owns the machine.
+KINDS_OWNED_HERE = (MachineKind.PENDING_FAILOVER, *VM_KINDS)
+# A machine of these runs elsewhere, under another owner.
+KINDS_OWNED_ELSEWHERE = (MachineKind.REPLICATED, MachineKind.FAILED_BACK)

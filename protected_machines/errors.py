@@ -2,7 +2,9 @@
 
 - ProtectedMachinesError
   - NotTheOwner            another core owns the machine, so this one must not act on it
-    - OwnershipDisputed    another core claims it too, with the same epoch
+    - OwnershipDisputed    another core claims it without the owner's leave
+    - OwnershipContradictory   what the machine is here contradicts its owner
+  - ClaimNotSettled        who owns the machine could not be settled as asked
   - OwnerChanged           the owner or the epoch is not the one that the job acts by
   - MachineNotLive         the machine has no agent that this core may contact
   - DelegationWrong        what arrived as a delegation of the machine is not one to this core
@@ -43,19 +45,27 @@ class NotTheOwner(ProtectedMachinesError):
 
 
 class OwnershipDisputed(NotTheOwner):
-    """Another core claims the machine with the same epoch, so neither may act on it."""
+    """Another core claims the machine without the leave of its owner, so nobody may act on it."""
 
     code = "MACHINE-OWNERSHIP-DISPUTED"
 
-    def __init__(
-        self, machine_name: str, owner_core_name: str, owned_since: datetime | None, epoch: int
-    ) -> None:
-        super().__init__(machine_name, owner_core_name, owned_since, epoch)
-        self.args = (
-            f"{owner_core_name} claims {machine_name} with the same ownership epoch "
-            f"{epoch} as this core, so neither core acts on it. Find out where the "
-            "machine really runs, and run manage.py claim_machine there.",
-        )
+    def __init__(self, text: str) -> None:
+        ProtectedMachinesError.__init__(self, text)
+
+
+class OwnershipContradictory(NotTheOwner):
+    """This core owns a mere copy, or another core owns what runs here, so nobody protects it."""
+
+    code = "MACHINE-OWNERSHIP-CONTRADICTORY"
+
+    def __init__(self, text: str) -> None:
+        ProtectedMachinesError.__init__(self, text)
+
+
+class ClaimNotSettled(ProtectedMachinesError):
+    """Who owns the machine could not be settled as asked; nothing was changed."""
+
+    code = "MACHINE-CLAIM-NOT-SETTLED"
 
 
 class OwnerChanged(ProtectedMachinesError):

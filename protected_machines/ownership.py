@@ -1,22 +1,55 @@
 """Who owns a machine: the guard against two sites running the same one.
 
-Ownership changes by compare-and-set on the ownership epoch, which only rises. A core that learns
-of a higher epoch elsewhere records it and stops acting on the machine.
+Ownership changes by compare-and-set on the ownership epoch. What other cores say about an owner is
+judged (`claims.py`): it is known, it is news, or it disputes the owner that this core knows. A
+machine whose owner is disputed, or whose kind contradicts its owner, is in *trouble*: this core
+does not act on it, every page says so, and a person settles it (`settling.py`).
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.utils import timezone
 
-from protected_machines.errors import NotTheOwner, OwnerChanged, OwnershipDisputed
+from console.identity import this_core
+from console.sections import Notice
+from protected_machines.choices import KINDS_OWNED_ELSEWHERE, KINDS_OWNED_HERE
+from protected_machines.claims import Judgement, KnownOwner, OwnershipClaim, Speaker, judge_claim
+from protected_machines.errors import (
+    NotTheOwner,
+    OwnerChanged,
+    OwnershipContradictory,
+    OwnershipDisputed,
+)
 from protected_machines.models import Machine
 
 logger = logging.getLogger(__name__)
+
+OWNER_FIELDS = ("owner_core_id", "owner_core_name", "ownership_epoch", "owned_since", "kind")
+CLAIM_FIELDS = (
+    "claim_core_id",
+    "claim_core_name",
+    "claim_epoch",
+    "claim_owned_since",
+    "claim_speaker_id",
+    "claim_speaker_name",
+    "claim_heard_at",
+)
+NO_CLAIM: dict[str, Any] = {
+    "claim_core_id": None,
+    "claim_core_name": "",
+    "claim_epoch": None,
+    "claim_owned_since": None,
+    "claim_speaker_id": None,
+    "claim_speaker_name": "",
+    "claim_heard_at": None,
+}
+_MACHINES_NAMED = 5
 
 
 class Core(Protocol):
@@ -28,17 +61,7 @@ class Core(Protocol):
     def name(self) -> str: ...
 
 
-@dataclass(frozen=True)
-class OwnershipClaim:
-    """What a core says about a machine's owner."""
-
-    owner_core_id: str
-    owner_core_name: str
-    ownership_epoch: int
-    owned_since: datetime
-
-
-PeerQuestion = Callable[[Machine], list[OwnershipClaim]]
+PeerQuestion = Callable[[Machine], list[tuple[OwnershipClaim, Speaker]]]
 _peer_questions: list[PeerQuestion] = []
 
 
@@ -53,35 +76,193 @@ def register_peer_question(question: PeerQuestion) -> PeerQuestion:
     return question
 
 
-def ask_peers(machine: Machine) -> list[OwnershipClaim]:
-    """Return what the other cores that hold copies of the machine say about its owner."""
-    return [claim for question in _peer_questions for claim in question(machine)]
+def ask_peers(machine: Machine) -> None:
+    """Ask the other cores that hold copies of the machine who owns it, and record the answers."""
+    for question in _peer_questions:
+        for claim, speaker in question(machine):
+            hear_claim(machine, claim, speaker)
+
+
+def hear_claim(machine: Machine, claim: OwnershipClaim, speaker: Speaker) -> Judgement:
+    """Record what another core says about the machine's owner; return what it means.
+
+    News moves the ownership. A dispute is stored beside the owner, which stays. A dispute ends when
+    the core that it was heard from agrees. A claim that says nothing new costs no query.
+    """
+    known = KnownOwner(str(machine.owner_core_id), machine.ownership_epoch)
+    judgement = judge_claim(known, claim, speaker, this_core().id)
+    changes = _changes(machine, judgement, claim, speaker)
+    if not changes:
+        return judgement
+    won = Machine.objects.filter(
+        pk=machine.pk, owner_core_id=machine.owner_core_id, ownership_epoch=known.epoch
+    ).update(**changes)
+    machine.refresh_from_db(fields=[*OWNER_FIELDS, *CLAIM_FIELDS])
+    logger.warning(
+        "claim heard machine_id=%s from_core_id=%s core_id=%s epoch=%s judgement=%s won=%s",
+        machine.pk,
+        speaker.core_id,
+        claim.owner_core_id,
+        claim.ownership_epoch,
+        judgement.value,
+        bool(won),
+    )
+    # Somebody else changed the owner at the same moment: the claim may mean something else now.
+    return judgement if won else hear_claim(machine, claim, speaker)
+
+
+def _changes(
+    machine: Machine, judgement: Judgement, claim: OwnershipClaim, speaker: Speaker
+) -> dict[str, Any]:
+    """Return what to save."""
+    if judgement is Judgement.DISPUTED:
+        return _dispute(machine, claim, speaker)
+    if judgement is Judgement.AGREES:
+        is_ended = machine.is_disputed and str(machine.claim_speaker_id) == speaker.core_id
+        return NO_CLAIM if is_ended else {}
+    if judgement is not Judgement.NEWS:
+        return {}
+    is_ended = (
+        str(machine.claim_speaker_id) == speaker.core_id
+        or str(machine.claim_core_id) == claim.owner_core_id
+        or (machine.claim_epoch or 0) < claim.ownership_epoch
+    )
+    return {
+        "owner_core_id": claim.owner_core_id,
+        "owner_core_name": claim.owner_core_name,
+        "ownership_epoch": claim.ownership_epoch,
+        "owned_since": claim.owned_since,
+        **(NO_CLAIM if machine.is_disputed and is_ended else {}),
+    }
+
+
+def _dispute(machine: Machine, claim: OwnershipClaim, speaker: Speaker) -> dict[str, Any]:
+    """Return the claim as it is stored; of several, that with the highest epoch is kept."""
+    if (machine.claim_epoch or 0) >= claim.ownership_epoch:
+        return {}
+    return {
+        "claim_core_id": claim.owner_core_id,
+        "claim_core_name": claim.owner_core_name,
+        "claim_epoch": claim.ownership_epoch,
+        "claim_owned_since": claim.owned_since,
+        "claim_speaker_id": speaker.core_id,
+        "claim_speaker_name": speaker.core_name,
+        # Since when the owner is disputed, whoever joined in later.
+        "claim_heard_at": machine.claim_heard_at or timezone.now(),
+    }
+
+
+class Trouble(StrEnum):
+    """Why nobody may act on a machine until a person has settled who owns it."""
+
+    DISPUTED = "disputed"
+    CONTRADICTORY = "contradictory"
+
+    @property
+    def label(self) -> str:
+        return f"Owner {self.value}"
+
+
+def ownership_trouble(machine: Machine, core_id: str = "") -> Trouble | None:
+    """Return the trouble with a machine's owner, by this row; none if there is none.
+
+    core_id: that of this core, if it has been read already.
+    """
+    if machine.is_disputed:
+        return Trouble.DISPUTED
+    is_here = str(machine.owner_core_id) == (core_id or this_core().id)
+    contradicting = KINDS_OWNED_ELSEWHERE if is_here else KINDS_OWNED_HERE
+    return Trouble.CONTRADICTORY if machine.kind in contradicting else None
+
+
+def trouble_text(machine: Machine) -> str:
+    """Return the trouble in words, and what to do; empty if there is none."""
+    trouble = ownership_trouble(machine)
+    if trouble is None:
+        return ""
+    return f"{_TEXTS[trouble](machine)} Find out where it really runs, then choose Settle Owner."
+
+
+def _disputed_text(machine: Machine) -> str:
+    claimant, speaker = machine.claim_core_name, machine.claim_speaker_name
+    says = (
+        f"{claimant} claims {machine.name}"
+        if machine.claim_core_id == machine.claim_speaker_id
+        else f"{speaker} says that {claimant} owns {machine.name}"
+    )
+    return (
+        f"{says} with ownership epoch {machine.claim_epoch}. According to this core, "
+        f"{machine.owner_core_name} owns it with epoch {machine.ownership_epoch}. This core does "
+        "not act on it until someone has settled that."
+    )
+
+
+def _contradictory_text(machine: Machine) -> str:
+    kind = machine.get_kind_display().lower()
+    if machine.is_owned_here:
+        return (
+            f"This core owns {machine.name} (ownership epoch {machine.ownership_epoch}), but does "
+            f"not protect it: here it is {kind}."
+        )
+    return (
+        f"{machine.owner_core_name} owns {machine.name} (ownership epoch "
+        f"{machine.ownership_epoch}), but here it is {kind}, so this core does not protect it."
+    )
+
+
+_TEXTS: dict[Trouble, Callable[[Machine], str]] = {
+    Trouble.DISPUTED: _disputed_text,
+    Trouble.CONTRADICTORY: _contradictory_text,
+}
+
+
+def owner_notice() -> Notice | None:
+    """Return what every page says while the owner of a machine has to be settled."""
+    troubled = Machine.objects.with_owner_trouble()
+    names = list(troubled.values_list("name", flat=True)[: _MACHINES_NAMED + 1])
+    if not names:
+        return None
+    named = ", ".join(names[:_MACHINES_NAMED])
+    if len(names) > _MACHINES_NAMED:
+        named = f"{named} and others"
+    text = (
+        f"{named}: this core does not act on {'it' if len(names) == 1 else 'them'}. Open the "
+        "machine's page, read why, then choose Settle Owner from its Actions menu."
+    )
+    return Notice("bad", "Someone has to settle who owns a machine", text, OwnershipDisputed.code)
+
+
+def check_settled(machine: Machine) -> None:
+    """Check that it is clear who owns the machine, by this row.
+
+    Raises:
+        OwnershipDisputed: another core claims it.
+        OwnershipContradictory: its kind contradicts its owner.
+    """
+    trouble = ownership_trouble(machine)
+    if trouble is Trouble.DISPUTED:
+        raise OwnershipDisputed(trouble_text(machine))
+    if trouble is Trouble.CONTRADICTORY:
+        raise OwnershipContradictory(trouble_text(machine))
 
 
 def check_owner(machine: Machine, *, ask: bool = False) -> None:
     """Check that this core owns the machine. Refreshes `machine` from the database.
 
-    With `ask`, other cores are asked first, and a claim with a higher epoch is recorded.
+    With `ask`, other cores are asked first, and what they say is recorded.
 
     Raises:
         NotTheOwner: another core owns it.
-        OwnershipDisputed: another core claims it with the same epoch.
+        OwnershipDisputed, OwnershipContradictory: someone has to settle who does.
     """
-    claims = ask_peers(machine) if ask else []
-    for claim in claims:
-        record_owner(machine.pk, claim)
-    machine.refresh_from_db(
-        fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since", "kind"]
-    )
-    if not machine.is_owned_here:
+    machine.refresh_from_db(fields=[*OWNER_FIELDS, *CLAIM_FIELDS])
+    if ask:
+        ask_peers(machine)
+    if not machine.is_owned_here and not machine.is_disputed:
         raise NotTheOwner(
             machine.name, machine.owner_core_name, machine.owned_since, machine.ownership_epoch
         )
-    for claim in claims:
-        if disputes(claim, machine):
-            raise OwnershipDisputed(
-                machine.name, claim.owner_core_name, claim.owned_since, claim.ownership_epoch
-            )
+    check_settled(machine)
 
 
 @dataclass(frozen=True)
@@ -100,6 +281,7 @@ class Tenure:
 
         Raises:
             OwnerChanged: it is another one, or has another epoch.
+            OwnershipDisputed, OwnershipContradictory: someone has to settle who it is.
         """
         machine = Machine.objects.get(pk=self.machine_id)
         if (
@@ -109,10 +291,14 @@ class Tenure:
             raise OwnerChanged(
                 machine.name, machine.owner_core_name, machine.ownership_epoch, self.epochs[0]
             )
+        check_settled(machine)
 
 
 def act_refusal(machine: Machine) -> str:
     """Return why this core may not act on the machine; empty if it may."""
+    trouble = trouble_text(machine)
+    if trouble:
+        return trouble
     if not machine.is_owned_here:
         return (
             f"{machine.owner_core_name} has owned this machine since "
@@ -127,29 +313,23 @@ def act_refusal(machine: Machine) -> str:
     return ""
 
 
-def disputes(claim: OwnershipClaim, machine: Machine) -> bool:
-    """Tell whether a claim names another owner than this core knows, with the same epoch.
-
-    This never happens in normal operation, but can after a database is restored from a backup.
-    """
-    return claim.ownership_epoch == machine.ownership_epoch and claim.owner_core_id != str(
-        machine.owner_core_id
-    )
-
-
 def take_ownership(
     machine_id: UUID | str, core: Core, expected_epoch: int, now: datetime | None = None
 ) -> bool:
     """Make `core` the owner and raise the epoch by one; return whether this call won.
 
-    Atomic: of several calls that expect the same epoch, exactly one wins. To give ownership back,
-    call it with the other core and the new epoch.
+    Atomic: of several calls that expect the same epoch, exactly one wins. A disputed machine does
+    not change its owner. To give ownership back, call it with the other core and the new epoch.
     """
-    won = Machine.objects.filter(pk=machine_id, ownership_epoch=expected_epoch).update(
-        owner_core_id=core.id,
-        owner_core_name=core.name,
-        ownership_epoch=expected_epoch + 1,
-        owned_since=now or timezone.now(),
+    won = (
+        Machine.objects.undisputed()
+        .filter(pk=machine_id, ownership_epoch=expected_epoch)
+        .update(
+            owner_core_id=core.id,
+            owner_core_name=core.name,
+            ownership_epoch=expected_epoch + 1,
+            owned_since=now or timezone.now(),
+        )
     )
     logger.info(
         "take ownership machine_id=%s core_id=%s expected_epoch=%s won=%s",
@@ -159,34 +339,3 @@ def take_ownership(
         bool(won),
     )
     return bool(won)
-
-
-def record_owner(machine_id: UUID | str, claim: OwnershipClaim) -> bool:
-    """Save an owner learned from another core if its epoch is higher than the one known here."""
-    changed = Machine.objects.filter(
-        pk=machine_id, ownership_epoch__lt=claim.ownership_epoch
-    ).update(
-        owner_core_id=claim.owner_core_id,
-        owner_core_name=claim.owner_core_name,
-        ownership_epoch=claim.ownership_epoch,
-        owned_since=claim.owned_since,
-    )
-    if changed:
-        logger.warning(
-            "record owner machine_id=%s core_id=%s epoch=%s",
-            machine_id,
-            claim.owner_core_id,
-            claim.ownership_epoch,
-        )
-    return bool(changed)
-
-
-def accepts_claim(
-    owner_core_id: str, owner_epoch: int, claimant_core_id: str, claimed_epoch: int
-) -> bool:
-    """Tell whether one core believes another's claim to own a machine.
-
-    It does if it knows the claimant as the owner already, or if the claimed epoch is higher:
-    epochs only rise, so a higher one is newer.
-    """
-    return owner_core_id == claimant_core_id or claimed_epoch > owner_epoch

@@ -19,7 +19,7 @@
     - FailbackRefused
 """
 
-from protected_machines.ownership import OwnershipClaim
+from protected_machines.claims import OwnershipClaim
 
 
 class ReplicationError(Exception):

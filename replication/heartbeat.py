@@ -3,9 +3,10 @@
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 from msgspec import UNSET
@@ -14,11 +15,11 @@ from agent.version import VERSION
 from console.identity import this_core
 from console.isolation import isolate, isolate_each
 from protected_machines.models import Machine
-from protected_machines.ownership import record_owner
 from replication.clocks import record_clock
 from replication.errors import ReplicationError
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers import wire
+from replication.peers.claims import hear_all
 from replication.peers.connection import speaking_with
 from replication.seed_drives.drives import note_consumed
 from replication.transfer.history import mark_unsent
@@ -27,10 +28,25 @@ from replication.transfer.lag import record_all_behind, refresh_lag
 logger = logging.getLogger(__name__)
 
 
-def status_of(pairing: Pairing) -> wire.PeerStatus:
-    """Return this core's status on a pairing; machines are listed only if something is unusual."""
+# Machines that a peer names although this core does not share them with it: there are few.
+_UNSHARED_TOLD = 500
+
+
+def status_of(pairing: Pairing, unshared_ids: Sequence[uuid.UUID] = ()) -> wire.PeerStatus:
+    """Return this core's status on a pairing; machines are listed only if something is unusual.
+
+    unshared_ids: further machines, which the peer thinks that it shares with this core.
+    """
     core = this_core()
-    machines = Machine.objects.filter(replications__pairing=pairing, ownership_epoch__gt=1)
+    unusual = Machine.objects.filter(replications__pairing=pairing, ownership_epoch__gt=1)
+    ownership = [wire.Ownership.of(machine) for machine in unusual]
+    if unshared_ids:
+        unshared = Machine.objects.filter(pk__in=unshared_ids[:_UNSHARED_TOLD])
+        # The peer knows the ID; it need not learn the name.
+        ownership += [
+            msgspec.structs.replace(wire.Ownership.of(machine), machine_name="")
+            for machine in unshared
+        ]
     paused = pairing.machines.filter(is_paused=True)
     return wire.PeerStatus(
         core_id=uuid.UUID(core.id),
@@ -38,7 +54,7 @@ def status_of(pairing: Pairing) -> wire.PeerStatus:
         version=VERSION,
         is_paused=pairing.is_paused,
         paused_machine_ids=tuple(paused.values_list("machine_id", flat=True)),
-        ownership=tuple(wire.Ownership.of(machine) for machine in machines),
+        ownership=tuple(ownership),
         now=timezone.now(),
         behind=_behind_of(pairing) if pairing.is_outgoing else UNSET,
     )
@@ -56,8 +72,11 @@ def _behind_of(pairing: Pairing) -> dict[uuid.UUID, wire.Behind | None]:
 
 
 @transaction.atomic
-def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> None:
-    """Save the peer's status; ownership only ever moves to a higher epoch."""
+def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> list[uuid.UUID]:
+    """Save the peer's status, and hear what it says about owners.
+
+    Returns the machines in it that this core does not share with the peer, but knows.
+    """
     if (status.is_paused, status.name) != (pairing.is_paused_by_peer, pairing.peer_name):
         pairing.is_paused_by_peer, pairing.peer_name = status.is_paused, status.name
         pairing.save(update_fields=["is_paused_by_peer", "peer_name"])
@@ -70,20 +89,19 @@ def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> None:
     machines.filter(is_paused_by_peer=False, machine_id__in=paused_ids).update(
         is_paused_by_peer=True
     )
-    for ownership in status.ownership:
-        if ownership.machine_id in known_ids:
-            record_owner(ownership.machine_id, ownership.claim)
+    unshared_ids = hear_all(pairing, status.ownership, known_ids)
     mark_unsent(pairing)
     if not pairing.is_outgoing and isinstance(status.behind, Mapping):
         record_all_behind(pairing, status.behind)
+    return unshared_ids
 
 
-def record_call(pairing: Pairing, status: wire.PeerStatus) -> None:
-    """Save the status of a peer that calls this core."""
+def record_call(pairing: Pairing, status: wire.PeerStatus) -> list[uuid.UUID]:
+    """Save the status of a peer that calls this core; returns what `record_peer_status` does."""
     if not pairing.is_reachable:
         # No answer of its own shows its clock; the time that the call took is not known.
         record_clock(pairing, status.now, timezone.now())
-    record_peer_status(pairing, status)
+    return record_peer_status(pairing, status)
 
 
 _STATUS_ANSWER_SECONDS = 10.0

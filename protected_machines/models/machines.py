@@ -13,7 +13,13 @@ from django.utils import timezone
 
 from agent.client.description import DescribedDisk, MachineDescription
 from console.identity import this_core
-from protected_machines.choices import LIVE_KINDS, ConnectionState, MachineKind
+from protected_machines.choices import (
+    KINDS_OWNED_ELSEWHERE,
+    KINDS_OWNED_HERE,
+    LIVE_KINDS,
+    ConnectionState,
+    MachineKind,
+)
 from protected_machines.models.descriptions import read_description
 from protected_machines.models.points import RecoveryPoint
 
@@ -28,6 +34,19 @@ class MachineQuerySet(models.QuerySet["Machine"]):
     def live(self) -> Self:
         """Machines whose agent this core contacts: owned here and running."""
         return self.owned_here().filter(kind__in=LIVE_KINDS)
+
+    def undisputed(self) -> Self:
+        """Machines of which no other core says that it owns them."""
+        return self.filter(claim_core_id=None)
+
+    def with_owner_trouble(self) -> Self:
+        """Machines whose owner is disputed, or contradicts their kind; see `ownership.py`."""
+        is_here = Q(owner_core_id=this_core().id)
+        return self.filter(
+            Q(claim_core_id__isnull=False)
+            | (is_here & Q(kind__in=KINDS_OWNED_ELSEWHERE))
+            | (~is_here & Q(kind__in=KINDS_OWNED_HERE))
+        )
 
     def with_newest_point(self) -> Self:
         """Add `newest_point_id`, `newest_point_at`, `newest_point_state` (null without points)."""
@@ -48,7 +67,13 @@ class MachineQuerySet(models.QuerySet["Machine"]):
     def for_navigation(self) -> Self:
         """Only what the left navigation shows."""
         return self.only(
-            "id", "name", "kind", "connection_state", "is_paused", "owner_core_id"
+            "id",
+            "name",
+            "kind",
+            "connection_state",
+            "is_paused",
+            "owner_core_id",
+            "claim_core_id",
         ).order_by("name", "id")
 
 
@@ -75,7 +100,8 @@ class Machine(models.Model):
         online, unreachable ⇄ authentication_error   (certificate changed, or this core refused)
 
     Only the owner may take or prune the machine's points, or replicate them. The ownership epoch
-    rises with every change of owner and never falls.
+    rises with every change of owner and never falls. While another core claims the machine without
+    the owner's leave, it is *disputed* and nobody acts on it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -95,6 +121,14 @@ class Machine(models.Model):
     owner_core_name = models.CharField(max_length=200)
     ownership_epoch = models.PositiveBigIntegerField(default=1)
     owned_since = models.DateTimeField(default=timezone.now)
+    # A claim that disputes the owner, and the core that it was heard from; null if there is none.
+    claim_core_id = models.UUIDField(null=True, blank=True)
+    claim_core_name = models.CharField(max_length=200, blank=True, default="")
+    claim_epoch = models.PositiveBigIntegerField(null=True, blank=True)
+    claim_owned_since = models.DateTimeField(null=True, blank=True)
+    claim_speaker_id = models.UUIDField(null=True, blank=True)
+    claim_speaker_name = models.CharField(max_length=200, blank=True, default="")
+    claim_heard_at = models.DateTimeField(null=True, blank=True)
     # The core that replicates the machine to this one; null for a machine first protected here.
     source_core_id = models.UUIDField(null=True, blank=True)
 
@@ -172,6 +206,11 @@ class Machine(models.Model):
     def is_owned_here(self) -> bool:
         """Whether this core owns the machine, by this row."""
         return str(self.owner_core_id) == this_core().id
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether another core claims the machine without the owner's leave."""
+        return self.claim_core_id is not None
 
     @property
     def is_live(self) -> bool:

@@ -58,6 +58,7 @@ def _schedule_facts() -> list[policy.ScheduleFacts]:
     # The model's type does not have the two annotations.
     machines: Iterable[Any] = (
         Machine.objects.live()
+        .undisputed()
         .filter(is_paused=False)
         .with_last_success()
         .annotate(has_open_job=Exists(open_jobs))

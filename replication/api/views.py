@@ -37,9 +37,11 @@ def pair(request: HttpRequest) -> JsonResponse:
 @for_peers
 def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
     """Exchange the status of both cores on this pairing."""
+    unshared_ids: list[uuid.UUID] = []
     if request.method == "POST":
-        heartbeat.record_call(pairing, read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES))
-    return answer(heartbeat.status_of(pairing))
+        sent = read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES)
+        unshared_ids = heartbeat.record_call(pairing, sent)
+    return answer(heartbeat.status_of(pairing, unshared_ids))
 
 
 @require_http_methods(["GET"])

@@ -22,7 +22,7 @@ from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine
-from protected_machines.ownership import Tenure, check_owner
+from protected_machines.ownership import Tenure, check_owner, check_settled
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points import steps
 from replication.choices import FailbackState
@@ -82,9 +82,10 @@ def roll_back() -> Steps:
 def check_failed_back(context: StepContext) -> dict[str, Any]:
     """Check that the machine runs at its source and that its VM is off.
 
-    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS.
+    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-VM-RUNS, MACHINE-OWNERSHIP-….
     """
     machine = Machine.objects.get(pk=context.subject_id)
+    check_settled(machine)
     entry = _get_entry(context)
     if machine.kind != MachineKind.FAILED_BACK or machine.is_owned_here:
         raise StepFailed(
@@ -156,10 +157,11 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     """Make this core the owner again, by compare-and-set on the ownership epoch.
 
     Idempotent: a machine that is pending failback and belongs to this core is left as it is.
-    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED.
+    Fails with FAILBACK-NOT-FAILED-BACK, FAILBACK-OWNER-CHANGED, MACHINE-OWNERSHIP-….
     """
     with transaction.atomic():
         machine = Machine.objects.select_for_update().get(pk=context.subject_id)
+        check_settled(machine)
         if machine.kind == MachineKind.PENDING_FAILBACK and machine.is_owned_here:
             return {"ownership_epoch": machine.ownership_epoch}
         if machine.kind != MachineKind.FAILED_BACK:

@@ -21,9 +21,9 @@ from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
 from protected_machines.agents.delegation import keep_delegation
 from protected_machines.choices import MachineKind, PointKind
+from protected_machines.claims import OwnershipClaim
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint
-from protected_machines.ownership import OwnershipClaim, accepts_claim, record_owner
 from protected_machines.points.workflow import SnapshotParams
 from protected_machines.restores import rescue_machines
 from protected_machines.restores import steps as restores_steps
@@ -31,8 +31,14 @@ from protected_machines.restores.workflow import RestoreDisksParams
 from replication.errors import FailbackRefused, PeerFaulty
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers import wire
+from replication.peers.claims import hear_from
 from replication.transfer import history
-from replication.transfer.receiving import get_machine_of, get_replicated_of, owned_elsewhere
+from replication.transfer.receiving import (
+    get_machine_of,
+    get_replicated_of,
+    hear_owner,
+    owned_elsewhere,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,23 +53,19 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: wire.SentMachi
 
     Raises:
         OwnedElsewhere: this core knows another owner, or owns it itself.
+        PeerFaulty: the peer owns the machine, but states an epoch that cannot be.
         DelegationWrong: the machine is delegated to another core, or by another.
         FailbackRefused: another machine here has the name or the address.
     """
     claim = sent.claim_of(pairing)
+    hear_owner(pairing, machine_id, claim)
     with transaction.atomic():
         machine = Machine.objects.select_for_update().filter(pk=machine_id).first()
         if machine is None:
             machine = _make_machine(machine_id, claim, sent)
-        elif not accepts_claim(
-            str(machine.owner_core_id),
-            machine.ownership_epoch,
-            claim.owner_core_id,
-            claim.ownership_epoch,
-        ):
+        elif machine.owner_core_id != pairing.peer_core_id:
             raise owned_elsewhere(machine)
         else:
-            record_owner(machine.pk, claim)
             machine.save(update_fields=sent.copy_settings_to(machine))
         ReplicatedMachine.objects.get_or_create(pairing=pairing, machine=machine)
         machine.refresh_from_db()
@@ -185,21 +187,26 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> w
     """Become the owner of a machine that the peer has handed over, and protect it where it runs.
 
     Raises:
-        OwnedElsewhere: this core knows of a later owner.
+        OwnedElsewhere: this core knows another owner, or the peer did not give it the machine.
         FailbackRefused: another machine here has the name or the address.
         PeerFaulty: the peer never introduced the machine, or never sent its agent's certificate.
     """
     replicated = get_replicated_of(pairing, machine_id)
-    _check_certificate(replicated.machine)
+    machine = replicated.machine
+    _check_certificate(machine)
     try:
         with transaction.atomic():
-            machine = _protect_again(replicated, sent)
+            is_given = _hear_hand_over(pairing, machine, sent)
+            if is_given:
+                _protect_again(replicated, sent)
     except IntegrityError as error:
         raise FailbackRefused(
             f"{this_core().name} already protects another machine named "
-            f"{replicated.machine.name}, or one at {sent.host}:{sent.port}."
+            f"{machine.name}, or one at {sent.host}:{sent.port}."
         ) from error
     machine.refresh_from_db()
+    if not is_given:
+        raise owned_elsewhere(machine)
     logger.info(
         "took over machine_id=%s epoch=%s from=%s",
         machine.pk,
@@ -209,18 +216,32 @@ def take_over(pairing: Pairing, machine_id: uuid.UUID, sent: wire.TakeOver) -> w
     return wire.Ownership.of(machine)
 
 
-def _protect_again(replicated: ReplicatedMachine, sent: wire.TakeOver) -> Machine:
-    core, epoch, now = this_core(), sent.ownership_epoch, timezone.now()
-    claim = OwnershipClaim(core.id, core.name, epoch, sent.owned_since or now)
-    record_owner(replicated.machine_id, claim)
-    machine = Machine.objects.select_for_update().get(pk=replicated.machine_id)
-    if not machine.is_owned_here or machine.ownership_epoch != epoch:
-        raise owned_elsewhere(machine)
-    Machine.objects.filter(pk=machine.pk).update(kind=MachineKind.PROTECTED, source_core_id=None)
+def _hear_hand_over(pairing: Pairing, machine: Machine, sent: wire.TakeOver) -> bool:
+    """Record that this core owns the machine now; return whether the peer gave it.
+
+    A dispute is recorded too. The peer gave the machine if it owned it until now. When it repeats
+    the call, this core owns the machine already, and has protected it nowhere else since.
+    """
+    core, epoch = this_core(), sent.ownership_epoch
+    was_peers = machine.owner_core_id == pairing.peer_core_id
+    was_epoch = machine.ownership_epoch
+    since = sent.owned_since or timezone.now()
+    hear_from(pairing, machine, OwnershipClaim(core.id, core.name, epoch, since))
+    if machine.is_disputed or not machine.is_owned_here or machine.ownership_epoch != epoch:
+        return False
+    if was_peers:
+        return True
+    is_where_it_was = (machine.host, machine.port) == (sent.host, sent.port)
+    has_points = machine.points.filter(ownership_epoch=epoch).exists()
+    return was_epoch == epoch > 1 and (is_where_it_was or not has_points)
+
+
+def _protect_again(replicated: ReplicatedMachine, sent: wire.TakeOver) -> None:
+    machine_id = replicated.machine_id
+    Machine.objects.filter(pk=machine_id).update(kind=MachineKind.PROTECTED, source_core_id=None)
     agent = connection.AnsweringAgent(sent.host, sent.port, sent.description)
-    connection.record_address(machine.pk, agent)
-    replicated.note_up_to_date(now)
-    return machine
+    connection.record_address(machine_id, agent)
+    replicated.note_up_to_date(timezone.now())
 
 
 def _check_certificate(machine: Machine) -> None:

@@ -23,7 +23,7 @@ from protected_machines.exports import steps
 from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
-from protected_machines.ownership import Tenure, check_owner
+from protected_machines.ownership import Tenure, check_owner, check_settled
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points import proofs
 from protected_machines.points.steps import force_snapshot, get_machine
@@ -91,11 +91,12 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     """Make this core the machine's owner, by compare-and-set on the ownership epoch.
 
     Idempotent: a machine that is pending failover and belongs to this core is left as it is.
-    Fails with FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED.
+    Fails with FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED, MACHINE-OWNERSHIP-….
     """
     core = this_core()
     with transaction.atomic():
         machine = get_machine(context.subject_id)
+        check_settled(machine)
         if machine.kind == MachineKind.PENDING_FAILOVER and machine.is_owned_here:
             return {"ownership_epoch": machine.ownership_epoch}
         if machine.kind != MachineKind.REPLICATED or machine.is_owned_here:
@@ -122,11 +123,13 @@ def undo_take_ownership(context: StepContext) -> None:
     source = SourceCore(str(pairing.peer_core_id), pairing.peer_name)
     with transaction.atomic():
         machine = get_machine(context.subject_id)
-        if machine.is_owned_here and not take(machine.pk, source, machine.ownership_epoch):
-            raise StepFailed(
-                "FAILOVER-OWNER-CHANGED",
-                f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
-            )
+        if machine.is_owned_here:
+            check_settled(machine)
+            if not take(machine.pk, source, machine.ownership_epoch):
+                raise StepFailed(
+                    "FAILOVER-OWNER-CHANGED",
+                    f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
+                )
         Machine.objects.filter(pk=machine.pk, kind=MachineKind.PENDING_FAILOVER).update(
             kind=MachineKind.REPLICATED
         )

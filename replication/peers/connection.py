@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
+from protected_machines.claims import OwnershipClaim, Speaker
 from protected_machines.models import Machine
-from protected_machines.ownership import OwnershipClaim, register_peer_question
+from protected_machines.ownership import register_peer_question
 from replication.errors import (
     PairingRefused,
     PeerCertificateChanged,
@@ -18,6 +19,7 @@ from replication.errors import (
     ReplicationError,
 )
 from replication.models import Pairing, ReplicatedMachine
+from replication.peers.claims import speaker_on
 from replication.peers.client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, PeerClient
 from replication.peers.credentials import unseal
 
@@ -73,7 +75,7 @@ def speaking_with(
     pairing.note_seen(timezone.now())
 
 
-def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
+def ask_peers_who_owns(machine: Machine) -> list[tuple[OwnershipClaim, Speaker]]:
     """Ask every core that shares the machine who owns it; no answer is no claim."""
     claims = []
     shared = ReplicatedMachine.objects.filter(machine_id=machine.pk).select_related("pairing")
@@ -94,7 +96,7 @@ def ask_peers_who_owns(machine: Machine) -> list[OwnershipClaim]:
             )
             continue
         if ownership is not None:
-            claims.append(ownership.claim)
+            claims.append((ownership.claim, speaker_on(replicated.pairing, shares_machine=True)))
     return claims
 
 

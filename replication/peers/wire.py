@@ -24,8 +24,8 @@ from agent.errors import ProtocolBroken
 from console.identity import fingerprint_of
 from console.jobs.choices import JobState
 from protected_machines.agents.delegation import delegate_machine
+from protected_machines.claims import EPOCH_LIMIT, OwnershipClaim
 from protected_machines.models import Machine
-from protected_machines.ownership import OwnershipClaim
 from protected_machines.points.index import YEARS
 from replication.errors import PeerFaulty
 from replication.models import Pairing, ReplicatedMachine
@@ -58,7 +58,7 @@ Port = Annotated[int, Meta(ge=1, le=65_535)]
 Pem = Annotated[str, Meta(max_length=65_536, pattern=_TEXT)]
 FileName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_ONE_LINE)]
 # Leaves room: an epoch at this limit can still rise in the database.
-Epoch = Annotated[int, Meta(ge=1, le=1 << 53)]
+Epoch = Annotated[int, Meta(ge=1, le=EPOCH_LIMIT)]
 Count = Annotated[int, Meta(ge=0, le=POINTS_LIMIT)]
 # Small enough that pages can add up those of thousands of machines.
 ByteCount = Annotated[int, Meta(ge=0, le=1 << 50)]

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from console.identity import this_core
 from protected_machines.agents.delegation import keep_delegation
-from protected_machines.choices import MachineKind, PointState
+from protected_machines.choices import KINDS_OWNED_HERE, MachineKind, PointState
+from protected_machines.claims import Judgement, OwnershipClaim
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.models.points import arrange_points
-from protected_machines.ownership import accepts_claim, record_owner
 from protected_machines.points.index import MISSING_TEXT, check_time, index_point
 from protected_machines.points.store import open_store
 from recovery_store.errors import OffsetDiffers, PointInUse, PointMissing
@@ -30,6 +30,7 @@ from replication.errors import (
     PeerPausedReplication,
 )
 from replication.models import Pairing, ReplicatedMachine
+from replication.peers.claims import hear_from
 from replication.peers.wire import Ownership, SentMachine
 from replication.transfer.lag import note_arrived, note_local_point, record_behind
 from replication.transfer.quota import check_quota
@@ -42,19 +43,16 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
 
     Raises:
         OwnedElsewhere: this core knows another owner.
+        PeerFaulty: the peer owns the machine, but states an epoch that cannot be.
         DelegationWrong: the machine is delegated to another core, or by another.
         PeerPausedReplication: an administrator paused it here.
     """
+    hear_owner(pairing, machine_id, sent.claim_of(pairing))
     with transaction.atomic():
         machine = Machine.objects.select_for_update().filter(pk=machine_id).first()
         if machine is None:
             machine = _make_machine(pairing, machine_id, sent)
-        elif not accepts_claim(
-            str(machine.owner_core_id),
-            machine.ownership_epoch,
-            str(pairing.peer_core_id),
-            sent.ownership_epoch,
-        ):
+        elif machine.owner_core_id != pairing.peer_core_id:
             raise owned_elsewhere(machine)
         else:
             _refresh_machine(pairing, machine, sent)
@@ -71,6 +69,29 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
         record_behind(replicated, sent.behind)
     _refuse_when_paused(pairing, replicated)
     return machine
+
+
+def hear_owner(pairing: Pairing, machine_id: uuid.UUID, claim: OwnershipClaim) -> None:
+    """Hear the peer's claim to a machine before anything else that it says about it is believed.
+
+    In a transaction of its own: a dispute is kept although the call is rejected.
+
+    Raises:
+        OwnedElsewhere: this core knows another owner.
+        PeerFaulty: the peer owns the machine, but states an epoch that cannot be.
+    """
+    machine = Machine.objects.filter(pk=machine_id).first()
+    if machine is None:
+        return
+    judgement = hear_from(pairing, machine, claim)
+    if str(machine.owner_core_id) != claim.owner_core_id:
+        raise owned_elsewhere(machine)
+    if judgement is Judgement.DISPUTED:
+        raise PeerFaulty(
+            f"{pairing.peer_name} states ownership epoch {claim.ownership_epoch} for "
+            f"{machine.name}; {this_core().name} knows {machine.ownership_epoch}. Someone has to "
+            "settle that there."
+        )
 
 
 def get_replicated_of(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMachine:
@@ -264,10 +285,14 @@ def _make_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) ->
 
 
 def _refresh_machine(pairing: Pairing, machine: Machine, sent: SentMachine) -> None:
-    record_owner(machine.pk, sent.claim_of(pairing))
     changed = sent.copy_to(machine)
-    if machine.kind not in (MachineKind.FAILED_BACK, MachineKind.REPLICATED):
-        # A machine that failed back stays so until the commit: its VM is still here.
+    if machine.kind not in (
+        MachineKind.FAILED_BACK,
+        MachineKind.REPLICATED,
+        *KINDS_OWNED_HERE,
+    ):
+        # A machine that failed back stays so until the commit: its VM is still here. Whether one
+        # that failed over still runs here although the peer owns it, a person has to settle.
         machine.kind = MachineKind.REPLICATED
         changed.append("kind")
     if machine.source_core_id is None:
@@ -275,9 +300,6 @@ def _refresh_machine(pairing: Pairing, machine: Machine, sent: SentMachine) -> N
         changed.append("source_core_id")
     if changed:
         machine.save(update_fields=changed)
-    machine.refresh_from_db(
-        fields=["owner_core_id", "owner_core_name", "ownership_epoch", "owned_since"]
-    )
 
 
 def _refuse_when_paused(pairing: Pairing, replicated: ReplicatedMachine) -> None:

@@ -84,7 +84,7 @@ def start_replications(
     rows = pairing.machines.all() if wanted is None else wanted
     rows.update(next_attempt_at=None)
     for replicated in rows.select_related("machine", "pairing"):
-        if replicated.is_paused or pairing.is_paused or not replicated.machine.is_owned_here:
+        if replicated.is_paused or pairing.is_paused or not _is_sent_from_here(replicated.machine):
             continue
         try:
             start_replication(replicated, requested_by)
@@ -101,7 +101,9 @@ def start_due_replications() -> int:
     """Start a job for every machine whose target lacks points; return how many jobs started."""
     now = timezone.now()
     core_id = this_core().id
-    due = ReplicatedMachine.objects.due(now).filter(machine__owner_core_id=core_id)
+    due = ReplicatedMachine.objects.due(now).filter(
+        machine__owner_core_id=core_id, machine__claim_core_id=None
+    )
     rows = list(due.select_related("machine", "pairing"))
     refresh_lag(rows)
     busy = set(
@@ -123,6 +125,10 @@ def start_due_replications() -> int:
     return started
 
 
+def _is_sent_from_here(machine: Machine) -> bool:
+    return machine.is_owned_here and not machine.is_disputed
+
+
 def _has_something_to_send(replicated: ReplicatedMachine) -> bool:
     return (
         replicated.behind_points > 0
@@ -135,8 +141,8 @@ def _has_something_to_send(replicated: ReplicatedMachine) -> bool:
 def replicate_after_point(machine: Machine, point: RecoveryPoint) -> None:
     """Start sending a new point right away, to every target that can be reached."""
     note_local_point(machine.pk, point)
-    if not machine.is_owned_here:
-        # The point came from an archive: the machine's owner sends it.
+    if not _is_sent_from_here(machine):
+        # If the point came from an archive, the machine's owner sends it.
         return
     rows = list(
         ReplicatedMachine.objects.due(timezone.now())

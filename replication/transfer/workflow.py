@@ -19,10 +19,11 @@ from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.ownership import check_owner, record_owner
+from protected_machines.ownership import check_owner
 from recovery_store.errors import StoreError
 from replication.errors import OwnedElsewhere, PeerUnreachable, ReplicationError
 from replication.models import ReplicatedMachine
+from replication.peers.claims import hear_from
 from replication.peers.connection import speaking_with
 from replication.peers.wire import SentMachine
 from replication.transfer.sending import Sending, get_replicated
@@ -94,7 +95,7 @@ def introduce_machine(context: StepContext) -> dict[str, Any]:
     with _noting_failure(replicated), speaking_with(replicated.pairing) as client:
         ownership = client.put_machine(machine.pk, SentMachine.of(replicated))
     # The epoch may have risen at the target while this core was away, though it is still the owner.
-    record_owner(machine.pk, ownership.claim)
+    hear_from(replicated.pairing, machine, ownership.claim)
     return {"ownership_epoch": ownership.ownership_epoch}
 
 
@@ -127,7 +128,7 @@ def _noting_failure(replicated: ReplicatedMachine) -> Iterator[None]:
     try:
         yield
     except OwnedElsewhere as error:
-        record_owner(replicated.machine_id, error.claim)
+        hear_from(replicated.pairing, replicated.machine, error.claim)
         replicated.note_failed(error.code, error.text, timezone.now())
         raise StepFailed(error.code, error.text, is_permanent=True) from error
     except (ReplicationError, StoreError, ProtectedMachinesError) as error:

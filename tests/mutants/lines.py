@@ -314,17 +314,37 @@ def _jobs() -> Iterator[Mutant]:
 def _machines() -> Iterator[Mutant]:
     yield from instead(
         "protected_machines/ownership.py",
-        f"{OWNERSHIP} {CORES}/failover/test_policy.py",
-        ("ownership_epoch__lt=claim.ownership_epoch", "ownership_epoch__lte=claim.ownership_epoch"),
+        OWNERSHIP,
         ("pk=machine_id, ownership_epoch=expected_epoch)", "pk=machine_id)"),
         ("ownership_epoch=expected_epoch + 1,", "ownership_epoch=expected_epoch,"),
-        ("claimed_epoch > owner_epoch", "claimed_epoch >= owner_epoch"),
-        ("claim.ownership_epoch == machine.ownership_epoch and", "True and"),
+        ("Machine.objects.undisputed()\n        .filter(pk", "Machine.objects\n        .filter(pk"),
+        ("contradicting = KINDS_OWNED_ELSEWHERE if is_here", "contradicting = () if is_here"),
     )
     yield from never(
         "protected_machines/ownership.py",
         OWNERSHIP,
-        "disputes(claim, machine)",
+        "trouble is Trouble.DISPUTED",
+        "trouble is Trouble.CONTRADICTORY",
+        "machine.is_disputed",
+    )
+    yield from never(
+        "protected_machines/claims.py",
+        "tests/protected_machines/test_claims.py",
+        "claim.ownership_epoch > known.epoch + LARGEST_JUMP",
+        "claim.ownership_epoch == known.epoch or not speaker.shares_machine",
+        "claim.ownership_epoch < known.epoch",
+    )
+    yield from instead(
+        "protected_machines/claims.py",
+        "tests/protected_machines/test_claims.py",
+        ("        and speaker.may_take_over\n", ""),
+        ("known.core_id == speaker.core_id and claim.owner", "claim.owner"),
+    )
+    yield from never(
+        "protected_machines/settling.py",
+        "tests/protected_machines/test_settling.py",
+        "not won",
+        "job is not None",
     )
     yield from instead(
         "protected_machines/points/policy.py",
@@ -442,8 +462,20 @@ def _workflows() -> Iterator[Mutant]:
     )
     yield from never(
         "replication/failback/source_side.py",
-        f"{CORES}/failback/test_failback_faults.py {CORES}/test_hostile_peer.py",
-        "not machine.is_owned_here or machine.ownership_epoch != epoch",
+        f"{CORES}/failback/test_failback_faults.py {CORES}/api/test_owners.py",
+        "machine.is_disputed or not machine.is_owned_here or machine.ownership_epoch != epoch",
+    )
+    yield from never(
+        "replication/transfer/receiving.py",
+        f"{CORES}/api/test_owners.py",
+        "str(machine.owner_core_id) != claim.owner_core_id",
+        "judgement is Judgement.DISPUTED",
+    )
+    yield from instead(
+        "replication/peers/claims.py",
+        f"{CORES}/api/test_owners.py",
+        ("may_take_over=shares_machine and pairing.is_outgoing", "may_take_over=shares_machine"),
+        ("shares = machine.pk in shared_ids", "shares = True"),
     )
     yield from never(
         "replication/failover/destination.py",

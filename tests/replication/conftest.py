@@ -168,6 +168,14 @@ def take_point(machine: Machine) -> Callable[[], RecoveryPoint]:
 
 
 @pytest.fixture
+def core_interface(settings: Settings) -> None:
+    """The addresses of the core interface instead of the console's."""
+    settings.ROOT_URLCONF = "replication.api.urls"
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.APPEND_SLASH = False
+
+
+@pytest.fixture
 def incoming(db: None) -> Pairing:
     """A source core that has gone silent."""
     from tests.replication.rows import make_pairing

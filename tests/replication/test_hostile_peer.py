@@ -11,7 +11,6 @@ import httpx
 import pytest
 from django.apps import apps
 from django.test import Client
-from pytest_django import Settings
 
 from console.identity import this_core
 from protected_machines.models import Machine
@@ -119,13 +118,6 @@ def test_each_message_that_the_core_interface_reads_is_sent_wrongly_here() -> No
     assert read == {kind.__name__ for *_, kind in ASKED}
 
 
-@pytest.fixture
-def core_interface(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "replication.api.urls"
-    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
-    settings.APPEND_SLASH = False
-
-
 def sendable(kind: type[wire.Message]) -> list[tuple[Wrong, bytes]]:
     """The wrong messages but those of many megabytes, which `test_wire.py` tries."""
     return [
@@ -201,7 +193,12 @@ def test_one_machine_that_is_told_wrongly_does_not_keep_the_others_from_being_to
             "paused_machine_ids": [*wrong.message["paused_machine_ids"], str(told.machine_id)],
             "ownership": [
                 *wrong.message["ownership"],
-                {**owned, "machine_id": str(told.machine_id), "ownership_epoch": number + 1},
+                {
+                    **owned,
+                    "machine_id": str(told.machine_id),
+                    "owner_core_id": str(pairing.peer_core_id),
+                    "ownership_epoch": number + 1,
+                },
             ],
             "behind": {
                 str(other.machine_id): told_wrongly,

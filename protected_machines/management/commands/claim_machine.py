@@ -1,34 +1,37 @@
-"""Settle who owns a machine that two cores claim."""
+"""Settle who owns a machine: this core."""
 
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from console.identity import this_core
-from protected_machines.models import Machine
-from protected_machines.ownership import ask_peers, take_ownership
+from agent.errors import AgentError
+from protected_machines.errors import ClaimNotSettled
+from protected_machines.ownership import ask_peers
+from protected_machines.settling import ask_agent, claim_here, get_named
 
 
 class Command(BaseCommand):
     help = (
         "Make this core the owner of a machine, with an ownership epoch higher than any other "
-        "core's. Use it when two cores claim a machine that really runs here. Starts and stops "
-        "nothing."
+        "core's. Use it when the owner of a machine that really runs here is disputed or "
+        "contradictory. Starts and stops nothing."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="name of the machine")
+        parser.add_argument(
+            "--host", default="", help="where its agent answers, if this core does not know that"
+        )
+        parser.add_argument("--port", type=int, default=8006)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = list(Machine.objects.filter(name=options["name"]))
-        if len(found) != 1:
-            raise CommandError(f"This core knows {len(found)} machines named {options['name']}.")
-        machine = found[0]
-        epochs = [claim.ownership_epoch for claim in ask_peers(machine)]
-        highest = max([machine.ownership_epoch, *epochs])
-        Machine.objects.filter(pk=machine.pk, ownership_epoch__lt=highest).update(
-            ownership_epoch=highest
+        try:
+            machine = get_named(options["name"])
+            ask_peers(machine)
+            host, port = options["host"], options["port"]
+            claim_here(machine, ask_agent(machine, host, port) if host else None)
+        except (ClaimNotSettled, AgentError) as error:
+            raise CommandError(f"{error} [{error.code}]") from error
+        self.stdout.write(
+            f"This core owns {machine.name} with ownership epoch {machine.ownership_epoch}"
         )
-        if not take_ownership(machine.pk, this_core(), highest):
-            raise CommandError("The owner changed at the same moment. Run the command again.")
-        self.stdout.write(f"This core owns {machine.name} with ownership epoch {highest + 1}")

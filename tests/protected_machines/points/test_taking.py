@@ -14,7 +14,8 @@ from agent.errors import AgentCertificateChanged, AgentGone, AgentUnreachable
 from console.jobs.errors import JobCancelled
 from protected_machines import ownership
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
-from protected_machines.errors import MachineNotLive, NotTheOwner
+from protected_machines.claims import Judgement, OwnershipClaim, Speaker
+from protected_machines.errors import MachineNotLive, NotTheOwner, OwnershipDisputed
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points.taking import remove_recovery_point, take_recovery_point
 from recovery_store.errors import StoreFull
@@ -152,9 +153,15 @@ def test_a_damaged_point_is_no_parent(machine: Machine) -> None:
     assert take(machine).parent_id == base.pk
 
 
+def fail_over(machine: Machine) -> None:
+    """The target core, to which the machine is replicated, takes it over."""
+    target = Speaker(str(uuid.uuid4()), "DR site", shares_machine=True, may_take_over=True)
+    claim = OwnershipClaim(target.core_id, target.core_name, 7, NOON)
+    assert ownership.hear_claim(machine, claim, target) is Judgement.NEWS
+
+
 def test_another_owner_is_respected(machine: Machine, files: Callable[[], set[str]]) -> None:
-    claim = ownership.OwnershipClaim(str(uuid.uuid4()), "DR site", 7, NOON)
-    ownership.record_owner(machine.pk, claim)
+    fail_over(machine)
     with pytest.raises(NotTheOwner, match="DR site since 2026-03-01 12:00:00 UTC"):
         take(machine)
     assert files() == set()
@@ -163,15 +170,27 @@ def test_another_owner_is_respected(machine: Machine, files: Callable[[], set[st
 def test_losing_ownership_in_mid_stream_leaves_no_point(
     machine: Machine, files: Callable[[], set[str]]
 ) -> None:
-    claim = ownership.OwnershipClaim(str(uuid.uuid4()), "DR site", 7, NOON)
+    other = Machine.objects.get(pk=machine.pk)
     with pytest.raises(NotTheOwner):
-        take(machine, report=Told(lambda *_: ownership.record_owner(machine.pk, claim)))
+        take(machine, report=Told(lambda *_: other.is_owned_here and fail_over(other)))
     assert files() == set()
     assert not RecoveryPoint.objects.exists()
 
 
-def test_a_replica_has_no_agent_to_ask(machine: Machine) -> None:
-    Machine.objects.update(kind=MachineKind.REPLICATED)
+def test_a_dispute_in_mid_stream_leaves_no_point(
+    machine: Machine, files: Callable[[], set[str]]
+) -> None:
+    other = Machine.objects.get(pk=machine.pk)
+    stranger = Speaker(str(uuid.uuid4()), "DR site", shares_machine=False, may_take_over=False)
+    claim = OwnershipClaim(stranger.core_id, stranger.core_name, 7, NOON)
+    with pytest.raises(OwnershipDisputed):
+        take(machine, report=Told(lambda *_: ownership.hear_claim(other, claim, stranger)))
+    assert files() == set()
+    assert not RecoveryPoint.objects.exists()
+
+
+def test_points_of_an_archive_have_no_agent_to_ask(machine: Machine) -> None:
+    Machine.objects.update(kind=MachineKind.RECOVERY_POINTS_ONLY)
     with pytest.raises(MachineNotLive, match="no agent to contact"):
         take(machine)
 

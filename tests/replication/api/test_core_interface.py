@@ -1,46 +1,26 @@
 """The core interface refuses what is wrong, in JSON, and loses nothing by it."""
 
-import json
 import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.test import Client
 from django.utils import timezone
-from pytest_django import Settings
 
 from agent.version import VERSION
 from console.identity import this_core
 from protected_machines.models import Machine
 from replication.models import Pairing
 from replication.pages.states import core_state
-from tests.replication.rows import PEER_SECRET, make_pairing, make_replica, make_replicated
+from tests.replication.calls import MACHINE, call
+from tests.replication.rows import make_pairing, make_replica, make_replicated
 
-
-@pytest.fixture(autouse=True)
-def core_interface(settings: Settings) -> None:
-    settings.ROOT_URLCONF = "replication.api.urls"
-    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
-    settings.APPEND_SLASH = False
+pytestmark = pytest.mark.usefixtures("core_interface")
 
 
 @pytest.fixture
 def pairing(db: None) -> Pairing:
     return make_pairing(direction="incoming", peer_name="Headquarters")
-
-
-def call(method: str, path: str, pairing: Pairing | None, body: Any = b"", **more: Any) -> Any:
-    headers = {"Content-Type": "application/json"}
-    if pairing is not None:
-        headers["Authorization"] = f"Understudy {pairing.pk}:{more.get('secret', PEER_SECRET)}"
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Client().generic(
-        method, f"/api/v1{path}", data, content_type="application/json", headers=headers
-    )
-
-
-MACHINE = {"name": "db-01", "host": "10.0.0.9", "port": 8006, "ownership_epoch": 1}
 
 
 @pytest.mark.parametrize(
@@ -105,14 +85,6 @@ def test_a_machine_of_another_owner_is_refused_with_who_since_and_epoch(pairing:
         assert said["code"] == "REPLICATION-OWNED-ELSEWHERE"
         assert (said["owner_core_name"], said["ownership_epoch"]) == ("DR site", 2)
         assert said["owned_since"].startswith("2026-03-01T12:00:00")
-
-
-def test_a_higher_epoch_is_newer_knowledge(pairing: Pairing) -> None:
-    machine = make_replica(pairing, owner_core_id=uuid.uuid4(), ownership_epoch=2)
-    answer = call("PUT", f"/machines/{machine.pk}", pairing, {**MACHINE, "ownership_epoch": 3})
-    assert answer.status_code == 200
-    machine.refresh_from_db()
-    assert (machine.owner_core_id, machine.ownership_epoch) == (pairing.peer_core_id, 3)
 
 
 def test_a_machine_of_another_pairing_is_not_reached(pairing: Pairing) -> None:

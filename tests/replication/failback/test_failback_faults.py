@@ -173,7 +173,7 @@ def test_a_core_that_claims_the_machine_by_the_same_epoch_stops_it(
     assert job.state == JobState.FAILED, log_of(job)
     assert job.error_code in ("MACHINE-OWNERSHIP-DISPUTED", "REPLICATION-OWNED-ELSEWHERE")
     assert guests.names() == ["db-01 poweredOn"]
-    with pytest.raises(OwnershipDisputed, match="Find out where the machine really runs"):
+    with pytest.raises(OwnershipDisputed, match="Find out where it really runs"):
         take_recovery_point(failed_over.fresh(), "incremental", uuid.uuid4())
     # A person says that it runs here.
     call_command("claim_machine", "db-01")

@@ -14,11 +14,13 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
+from protected_machines.claims import Judgement, OwnershipClaim
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine, RecoveryPoint
 from recovery_store.store import Store
 from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
+from replication.peers.claims import hear_from
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.guests import Guests
 from tests.places.waiting import wait_until
@@ -227,6 +229,22 @@ def test_nothing_is_touched_once_another_core_owns_the_machine(
         assert "Third site" in stuck.error_text
     else:
         assert (job.state, job.error_code) == (JobState.FAILED, "MACHINE-OWNER-CHANGED")
+
+
+def test_a_dispute_stops_a_failover_before_the_vm_is_touched_again(
+    replica: ReplicatedMachine, start: Callable[[], Job], guests: Guests
+) -> None:
+    def dispute() -> None:
+        machine = Machine.objects.get(pk=replica.machine_id)
+        claim = OwnershipClaim(str(replica.pairing.peer_core_id), "Headquarters", 9, timezone.now())
+        assert hear_from(replica.pairing, machine, claim) is Judgement.DISPUTED
+
+    with before("power_on", dispute):
+        job = run_until_done(start())
+    assert guests.names() == ["db-01 poweredOff"]
+    assert job.state == JobState.NEEDS_ATTENTION, log_of(job)
+    stuck = job.steps.get(name=job.current_step)
+    assert stuck.error_code == "MACHINE-OWNERSHIP-DISPUTED"
 
 
 @pytest.mark.parametrize(
