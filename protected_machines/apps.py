@@ -20,11 +20,15 @@ class ProtectedMachinesConfig(AppConfig):
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.exports.strays import stray_notice
         from protected_machines.own_store import store_notice
-        from protected_machines.readiness import readiness
+        from protected_machines.ownership import owner_notice
+        from protected_machines.readiness import owner_readiness, readiness
         from protected_machines.restores.medium_views import medium_section
 
+        # First: until the owner is settled, nothing else that is said of a machine matters.
+        register_provider(owner_readiness)
         register_provider(readiness)
         register_notice(store_notice)
+        register_notice(owner_notice)
         register_notice(stray_notice)
         register_navigation("protected_machines/_navigation.html")
         register_start(

@@ -27,7 +27,7 @@ from protected_machines.forms import ProtectMachineForm, ScheduleForm
 from protected_machines.menus import machine_menu
 from protected_machines.models import Machine
 from protected_machines.navigation import state_of
-from protected_machines.ownership import act_refusal
+from protected_machines.ownership import act_refusal, ownership_trouble
 
 MACHINES_PER_PAGE = 100
 POINTS_PER_PAGE = 50
@@ -99,6 +99,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
         "open_jobs": [job for job in jobs if job.is_open],
         "is_base_image_next": newest is None,
         "act_refusal": act_refusal(found),
+        "owner_trouble": ownership_trouble(found),
         "menu": lambda: machine_menu(found),
     }
     context["seen"] = _digest_of(context)
@@ -132,7 +133,7 @@ def _digest_of(context: dict[str, Any]) -> str:
         found.connection_error,
         found.is_paused,
         found.snapshot_interval_seconds,
-        found.owner_core_id,
+        (found.owner_core_id, found.ownership_epoch, found.claim_core_id, found.claim_epoch),
         found.description,
         context["page"].number,
         context["totals"],

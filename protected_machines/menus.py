@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from console.menus import MenuItem
 from protected_machines.models import Machine
-from protected_machines.ownership import act_refusal
+from protected_machines.ownership import act_refusal, ownership_trouble
 
 ItemProvider = Callable[[Machine], MenuItem]
 _providers: list[ItemProvider] = []
@@ -27,11 +27,19 @@ def machine_menu(machine: Machine) -> list[MenuItem]:
     else:
         pause = _item(machine, "Pause protection", "pause", "machine-pause", "post", refusal)
     return [
+        *owner_items(machine),
         _item(machine, "Schedule", "point", "machine-schedule", "dialog", refusal),
         *[provider(machine) for provider in _providers],
         pause,
         _item(machine, "Archive", "disk", "archive-start", "dialog"),
     ]
+
+
+def owner_items(machine: Machine, core_id: str = "") -> list[MenuItem]:
+    """Return the item for settling who owns the machine; none if that is clear."""
+    if ownership_trouble(machine, core_id) is None:
+        return []
+    return [_item(machine, "Settle Owner", "state-bad", "owner-settle", "dialog")]
 
 
 def _item(

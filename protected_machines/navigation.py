@@ -9,6 +9,7 @@ from console.context import current_path
 from console.identity import this_core
 from protected_machines.choices import VM_KINDS, ConnectionState, MachineKind
 from protected_machines.models import Machine
+from protected_machines.ownership import ownership_trouble
 
 # A longer group ends with a link to the full list.
 MACHINES_PER_GROUP = 40
@@ -51,6 +52,9 @@ class MachineNavigation:
 
 def state_of(machine: Machine, core_id: str) -> tuple[str, str]:
     """Return the tone (`ok`, `warn`, `bad`, `off`, `busy`) and the text shown beside it."""
+    trouble = ownership_trouble(machine, core_id)
+    if trouble is not None:
+        return "bad", trouble.label
     if machine.kind == MachineKind.PENDING_FAILOVER:
         return "busy", "Failing over"
     if machine.kind == MachineKind.PENDING_FAILBACK:

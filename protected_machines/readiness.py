@@ -12,6 +12,7 @@ from protected_machines.choices import VM_KINDS, ConnectionState, PointState
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.models.points import ahead_text, is_ahead
 from protected_machines.own_store import store_trouble
+from protected_machines.ownership import ownership_trouble, trouble_text
 
 # The newest point is late once it is older than this many intervals.
 LATE_AFTER_INTERVALS = 3
@@ -41,6 +42,26 @@ def readiness(now: datetime) -> Iterator[Readiness]:
             is_store_there=is_store_there,
         )
         yield machine_readiness(machine, points, now)
+
+
+def owner_readiness(now: datetime) -> Iterator[Readiness]:
+    """Yield one entry for each machine that nobody may act on until its owner is settled."""
+    machines = Machine.objects.with_owner_trouble().with_newest_point()
+    for machine in machines.defer("agent_certificate_pem", "description"):
+        trouble = ownership_trouble(machine)
+        if trouble is None:
+            continue
+        facts: Any = machine
+        yield Readiness(
+            machine_id=machine.pk,
+            machine_name=machine.name,
+            url=machine.get_absolute_url(),
+            state=ReadinessState.NOT_READY,
+            headline=trouble.label,
+            reasons=(trouble_text(machine),),
+            newest_point_at=facts.newest_point_at,
+            core_name=machine.owner_core_name,
+        )
 
 
 @dataclass(frozen=True)

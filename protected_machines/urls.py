@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from protected_machines import machine_views
+from protected_machines import machine_views, owner_views
 from protected_machines.archives import import_views, views
 from protected_machines.exports import vcenter_views
 from protected_machines.exports import views as exports_views
@@ -19,6 +19,7 @@ urlpatterns = [
     path("machines/<uuid:machine_id>/", machine_views.machine, name="machine"),
     path("machines/<uuid:machine_id>/pause/", machine_views.machine_pause, name="machine-pause"),
     path("machines/<uuid:machine_id>/resume/", machine_views.machine_resume, name="machine-resume"),
+    path("machines/<uuid:machine_id>/settle-owner/", owner_views.owner_settle, name="owner-settle"),
     path("machines/<uuid:machine_id>/schedule/", machine_views.schedule, name="machine-schedule"),
     path(
         "machines/<uuid:machine_id>/snapshot/", points_views.snapshot_force, name="snapshot-force"

@@ -29,6 +29,8 @@ class MachineState(models.TextChoices):
     NEEDS_ATTENTION = "needs_attention", "Needs attention"
     OWNED_ELSEWHERE = "owned_elsewhere", "Runs at the other site"
     SEED_DRIVE = "seed_drive", "On a seed drive"
+    OWNER_DISPUTED = "owner_disputed", "Owner disputed"
+    OWNER_CONTRADICTORY = "owner_contradictory", "Owner contradictory"
 
 
 class SeedDriveState(models.TextChoices):

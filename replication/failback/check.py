@@ -22,6 +22,7 @@ from console.wording import bytes_human
 from protected_machines.choices import ConnectionState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import RecoveryPoint
+from protected_machines.ownership import trouble_text
 from protected_machines.points.proofs import get_manifest
 from protected_machines.restores.mapping import DiskMapping, map_disks
 from replication.drafts import open_job_text, refusal_of
@@ -246,6 +247,7 @@ def _judge(
             source_name=machine.replicated.pairing.peer_name,
             is_agent_online=row.connection_state == ConnectionState.ONLINE,
             agent_trouble=row.connection_error,
+            owner_trouble_text=trouble_text(row),
             open_job_text=open_job_text(job) if job is not None else "",
             source_trouble_text=source.trouble_text,
             has_points=machine.point is not None,

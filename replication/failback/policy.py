@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from console.findings import Finding, errors_first
 from protected_machines.choices import MachineKind
+from protected_machines.ownership import trouble_text
 from replication.failback.order import COMMIT_DAYS_LIMIT
 from replication.models import ReplicatedMachine
 
@@ -21,6 +22,8 @@ class FailbackFacts:
     source_name: str
     is_agent_online: bool
     agent_trouble: str = ""
+    # Why its owner has to be settled first; empty if it is clear who owns it.
+    owner_trouble_text: str = ""
     open_job_text: str = ""
     # Why the source core could not be asked; empty if it could.
     source_trouble_text: str = ""
@@ -43,7 +46,9 @@ def check_machine(facts: FailbackFacts) -> list[Finding]:
 
 
 def _machine_findings(facts: FailbackFacts) -> Iterable[Finding]:
-    if facts.kind != "failed_over" or not facts.is_owned_here:
+    if facts.owner_trouble_text:
+        yield Finding.error("FAILBACK-OWNER-UNSETTLED", facts.owner_trouble_text)
+    elif facts.kind != "failed_over" or not facts.is_owned_here:
         yield Finding.error(
             "FAILBACK-NOT-FAILED-OVER",
             f"{facts.name} is owned by {facts.owner_core_name} and is "
@@ -104,6 +109,9 @@ def refuse_core_failback(failed_over_count: int) -> str:
 
 def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
+    trouble = trouble_text(machine)
+    if trouble:
+        return trouble
     if machine.kind == MachineKind.PENDING_FAILBACK:
         return "A failback of this machine is in progress."
     if machine.kind == MachineKind.FAILED_BACK:

@@ -18,6 +18,7 @@ from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.check import check_point, export_facts
 from protected_machines.exports.options import MIB, memory_mib_of
 from protected_machines.models import RecoveryPoint, VCenter
+from protected_machines.ownership import trouble_text
 from protected_machines.points.proofs import get_manifest
 from recovery_store.errors import StoreError, StoreMissing
 from recovery_store.manifest import Manifest
@@ -164,6 +165,7 @@ class FailoverFacts:
             has_agent_certificate=bool(machine.agent_certificate_pem),
             newest_taken_at=points[0].taken_at if points else None,
             behind_points=row.behind_points,
+            owner_trouble_text=trouble_text(machine),
             open_job_text="" if job is None else open_job_text(job),
         )
 

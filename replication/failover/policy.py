@@ -10,6 +10,7 @@ from console.wording import ago, span
 from protected_machines.choices import MachineKind
 from protected_machines.exports.options import check_vm
 from protected_machines.models.points import ahead_text, is_ahead
+from protected_machines.ownership import trouble_text
 from replication.clocks import clock_text
 from replication.failover.order import MachineOrder
 from replication.models import Pairing, ReplicatedMachine
@@ -43,6 +44,8 @@ class MachineFacts:
     has_agent_certificate: bool
     newest_taken_at: datetime.datetime | None
     behind_points: int = 0
+    # Why its owner has to be settled first; empty if it is clear who owns it.
+    owner_trouble_text: str = ""
     # Which job holds the machine now; empty if none does.
     open_job_text: str = ""
 
@@ -111,7 +114,9 @@ def vm_findings(order: MachineOrder, names: Counter[str]) -> list[Finding]:
 
 
 def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Finding]:
-    if machine.kind != "replicated" or machine.owner_core_id != machine.source_core_id:
+    if machine.owner_trouble_text:
+        yield Finding.error("FAILOVER-OWNER-UNSETTLED", machine.owner_trouble_text)
+    elif machine.kind != "replicated" or machine.owner_core_id != machine.source_core_id:
         yield Finding.error(
             "FAILOVER-NOT-REPLICATED",
             f"{machine.name} is owned by {machine.owner_core_name} and is "
@@ -224,6 +229,9 @@ def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count
 
 def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
+    trouble = trouble_text(machine)
+    if trouble:
+        return trouble
     if machine.kind == MachineKind.FAILED_OVER:
         return "This machine has already failed over."
     if machine.kind == MachineKind.PENDING_FAILOVER:

@@ -8,8 +8,9 @@ from django.urls import reverse
 from console.jobs.models import Job
 from console.menus import MenuItem
 from protected_machines.choices import MachineKind
+from protected_machines.menus import owner_items
 from protected_machines.models import Machine
-from protected_machines.ownership import act_refusal
+from protected_machines.ownership import act_refusal, trouble_text
 from replication.choices import MachineState
 from replication.failback.policy import refuse_core_failback, refuse_machine_failback
 from replication.failover.policy import refuse_core_failover, refuse_machine_failover
@@ -21,6 +22,9 @@ _HELD_HERE = (
     MachineKind.FAILED_OVER,
     MachineKind.PENDING_FAILBACK,
 )
+
+
+_TROUBLED = (MachineState.OWNER_DISPUTED, MachineState.OWNER_CONTRADICTORY)
 
 
 def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> list[MenuItem]:
@@ -91,6 +95,7 @@ def machine_menu(
     """Return what can be done to one machine."""
     items = [
         _machine_item(replicated, "Details", "server", "machine", "page"),
+        *(owner_items(replicated.machine) if state in _TROUBLED else []),
         _machine_item(
             replicated, "Pause", "pause", "machine-pause", "post", refuse_machine_pause(replicated)
         ),
@@ -189,6 +194,8 @@ def refuse_machine_resume(replicated: ReplicatedMachine) -> str:
 
 def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> str:
     machine = replicated.machine
+    if state in _TROUBLED:
+        return trouble_text(machine)
     if state == MachineState.OWNED_ELSEWHERE:
         return f"{machine.owner_core_name} owns this machine, so this core cannot act on it."
     if machine.kind in _HELD_HERE or state == MachineState.NEEDS_ATTENTION:

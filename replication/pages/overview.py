@@ -26,6 +26,7 @@ from console.jobs.choices import OPEN, JobState
 from console.jobs.models import Job, in_order
 from console.menus import MenuItem
 from protected_machines.choices import MachineKind
+from protected_machines.models import Machine
 from replication.choices import FailbackState, MachineState
 from replication.clocks import clock_text
 from replication.models import FailbackMachine, Pairing, ReplicatedMachine, SeedDrive
@@ -195,7 +196,11 @@ def _add_sums(cores: dict[uuid.UUID, CoreRow]) -> None:
             failed_over=Count("pk", filter=failed_over),
             failed_back=Count("pk", filter=Q(machine__kind=MachineKind.FAILED_BACK)),
             elsewhere=Count("pk", filter=~Q(machine__owner_core_id=core_id)),
-            troubled=Count("pk", filter=~Q(error_code="")),
+            troubled=Count(
+                "pk",
+                filter=~Q(error_code="")
+                | Q(machine__in=Machine.objects.with_owner_trouble().values("pk")),
+            ),
             synced_at=Max("last_synced_at"),
             points=Sum("behind_points"),
             waiting_bytes=Sum("behind_bytes"),

@@ -7,6 +7,7 @@ from console.jobs.choices import STUCK, JobState
 from console.jobs.models import Job
 from console.wording import span
 from protected_machines.choices import ConnectionState, MachineKind
+from protected_machines.ownership import Trouble, ownership_trouble, trouble_text
 from replication.choices import MachineState
 from replication.failback.progress import RESTORING_STEPS
 from replication.models import Pairing, PairingCode, ReplicatedMachine
@@ -26,6 +27,8 @@ WITHOUT_LAG = (
     MachineState.ROLLING_BACK,
     MachineState.UNDOING,
     MachineState.OWNED_ELSEWHERE,
+    MachineState.OWNER_DISPUTED,
+    MachineState.OWNER_CONTRADICTORY,
 )
 
 MACHINE_TONES = {
@@ -45,6 +48,14 @@ MACHINE_TONES = {
     MachineState.NEEDS_ATTENTION: "bad",
     MachineState.OWNED_ELSEWHERE: "warn",
     MachineState.SEED_DRIVE: "warn",
+    MachineState.OWNER_DISPUTED: "bad",
+    MachineState.OWNER_CONTRADICTORY: "bad",
+}
+
+
+_OF_TROUBLE = {
+    Trouble.DISPUTED: MachineState.OWNER_DISPUTED,
+    Trouble.CONTRADICTORY: MachineState.OWNER_CONTRADICTORY,
 }
 
 
@@ -99,6 +110,9 @@ def machine_state(
 ) -> MachineState:
     """Return the state of one machine; if several apply, the most important one."""
     machine, pairing = replicated.machine, replicated.pairing
+    trouble = ownership_trouble(machine, core_id)
+    if trouble is not None:
+        return _OF_TROUBLE[trouble]
     is_owned_here = str(machine.owner_core_id) == core_id
     if pairing.is_outgoing:
         if job is not None and job.kind == "restore_disks" and job.is_open:
@@ -150,6 +164,8 @@ def _failback_state(job: Job) -> MachineState:
 def reason_of(replicated: ReplicatedMachine, state: MachineState, job: Job | None) -> str:
     """Return the reason for a state, in a sentence; empty if the state says it all."""
     machine = replicated.machine
+    if state in _OF_TROUBLE.values():
+        return trouble_text(machine)
     if state == MachineState.OWNED_ELSEWHERE:
         return f"Owned by {machine.owner_core_name}. This core does not act on it."
     if state == MachineState.FAILED_OVER:

@@ -243,7 +243,8 @@ def test_a_source_that_is_another_core_offers_to_pair_anew(
 def test_what_is_no_failed_over_machine_is_refused(
     signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:
-    Machine.objects.update(kind=MachineKind.FAILED_BACK)
+    owner_id = running_here.pairing.peer_core_id
+    Machine.objects.update(kind=MachineKind.FAILED_BACK, owner_core_id=owner_id)
     assert signed_in.get(address_of(running_here)).status_code == 409
     answer = signed_in.post(address_of(running_here), values_of(running_here, rescue))
     assert answer.status_code == 422

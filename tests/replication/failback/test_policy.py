@@ -28,6 +28,10 @@ def test_nothing_stops_a_machine_whose_rescue_machine_is_ready() -> None:
     [
         (replace(FACTS, kind="replicated"), "FAILBACK-NOT-FAILED-OVER"),
         (replace(FACTS, is_owned_here=False), "FAILBACK-NOT-FAILED-OVER"),
+        (
+            replace(FACTS, is_owned_here=False, owner_trouble_text="Disputed."),
+            "FAILBACK-OWNER-UNSETTLED",
+        ),
         (replace(FACTS, open_job_text="Export is under way."), "FAILBACK-JOB-OPEN"),
         (replace(FACTS, has_points=False), "FAILBACK-NO-POINT"),
         (replace(FACTS, is_agent_online=False), "FAILBACK-AGENT-AWAY"),

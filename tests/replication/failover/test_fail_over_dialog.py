@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
+from console.identity import this_core
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from console.jobs.testing import fail_at, run_until_done
@@ -288,7 +289,9 @@ def test_one_machine_alone_is_offered_from_its_own_row(
 def test_a_machine_that_is_failed_over_is_refused_with_the_reason(
     signed_in: Client, replica: ReplicatedMachine
 ) -> None:
-    Machine.objects.filter(pk=replica.machine_id).update(kind=MachineKind.FAILED_OVER)
+    Machine.objects.filter(pk=replica.machine_id).update(
+        kind=MachineKind.FAILED_OVER, owner_core_id=this_core().id
+    )
     refused = signed_in.get(reverse("replication:machine-fail-over", args=[replica.pk]))
     assert refused.status_code == 409
     assert b"This machine has already failed over." in refused.content

@@ -145,6 +145,30 @@ def test_a_source_whose_machine_runs_elsewhere_says_so(signed_in: Client) -> Non
     assert "Owned by DR site. This core does not act on it." in shown
 
 
+def test_a_disputed_machine_is_red_and_offers_only_to_settle_its_owner(signed_in: Client) -> None:
+    pairing = make_pairing(direction="incoming", peer_name="Headquarters")
+    claim = {"claim_core_id": NOBODY, "claim_core_name": "Elsewhere", "claim_epoch": 3}
+    machine = make_replica(pairing, name="db-01", claim_speaker_name="Headquarters", **claim)
+    replicated = make_replicated(pairing, machine, last_point_at=NOON)
+    shown = text_of(signed_in)
+    assert "1 with problems" in shown
+    assert "Owner disputed Headquarters says that Elsewhere owns db-01 with" in shown
+    menu = menu_of(signed_in, f"replicated-{replicated.pk}")
+    assert [title for title, is_offered in menu.items() if is_offered] == [
+        "Details",
+        "Settle Owner",
+        "Pause",
+    ]
+    assert signed_in.get(f"/replication/machines/{replicated.pk}/fail-over/").status_code == 409
+
+
+def test_an_owned_replica_is_red(signed_in: Client) -> None:
+    pairing = make_pairing(direction="incoming", peer_name="Headquarters")
+    replicated = make_replicated(pairing, make_replica(pairing, owner_core_id=this_core().id))
+    assert "Owner contradictory This core owns machine-1" in text_of(signed_in)
+    assert menu_of(signed_in, f"replicated-{replicated.pk}")["Settle Owner"]
+
+
 def menu_of(client: Client, element_id: str) -> dict[str, bool]:
     """Return the items of a row's menu, and whether each can be used."""
     page = client.get(URL).content.decode()
