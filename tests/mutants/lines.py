@@ -365,7 +365,7 @@ def _machines() -> Iterator[Mutant]:
         "protected_machines/exports/options.py",
         "tests/protected_machines/exports/test_vm_options.py",
         "not 1 <= cpus <= CPUS_LIMIT",
-        "not 0 < len(name) <= NAME_LENGTH",
+        "not 0 < len(name) <= NAME_LENGTH or not name.isprintable()",
     )
     yield from never(
         "protected_machines/restores/rescue_machines.py",
