@@ -37,7 +37,7 @@ def wait_for_task(
     def is_over(seen: dict[Any, Properties]) -> bool:
         question = seen.get(vm, {}).get("runtime.question") if vm is not None else None
         if question is not None and question.id not in answered:
-            _answer(vm, question, doing)
+            _answer(vim.VirtualMachine(vm._moId, calls.stub), question, doing)
             answered.add(question.id)
         return str(seen[task].get("info.state")) in ("success", "error")
 

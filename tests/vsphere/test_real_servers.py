@@ -9,6 +9,7 @@ import pytest
 
 from tests.vsphere.acts import ACTS, WITHOUT_CALLS, Stage, public_acts
 from tests.vsphere.site import MARKER, World
+from tests.vsphere.test_machine import ALTERED
 from vsphere import Vm, VmNic
 from vsphere.api import vim
 from vsphere.errors import (
@@ -204,3 +205,12 @@ def test_an_account_that_may_read_nothing_sees_no_empty_vsphere(world: World) ->
     world.vcsim.faults(unreadable=[world.inventory.datacenters[0].moid])
     with pytest.raises(NoPermission, match="Read the inventory: the account lacks"):
         world.session.inventory()
+
+
+def test_a_question_is_answered_in_a_new_session_if_the_first_one_ends(world: World) -> None:
+    vm = world.session.get_vm(world.import_one())
+    world.vcsim.faults(
+        question=ALTERED, answers=[{"call": "AnswerVM", "answer": "session_ended", "times": 1}]
+    )
+    vm.power_on()
+    assert vm.is_on
