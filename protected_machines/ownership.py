@@ -218,10 +218,12 @@ _TEXTS: dict[Trouble, Callable[[Machine], str]] = {
 
 def owner_notice() -> Notice | None:
     """Return what every page says while the owner of a machine has to be settled."""
-    troubled = Machine.objects.with_owner_trouble()
-    names = list(troubled.values_list("name", flat=True)[: _MACHINES_NAMED + 1])
-    if not names:
+    troubled = Machine.objects.with_owner_trouble().values_list("name", "claim_core_id")
+    found = list(troubled[: _MACHINES_NAMED + 1])
+    if not found:
         return None
+    names = [name for name, _ in found]
+    is_disputed = any(claimant for _, claimant in found)
     named = ", ".join(names[:_MACHINES_NAMED])
     if len(names) > _MACHINES_NAMED:
         named = f"{named} and others"
@@ -229,7 +231,8 @@ def owner_notice() -> Notice | None:
         f"{named}: this core does not act on {'it' if len(names) == 1 else 'them'}. Open the "
         "machine's page, read why, then choose Settle Owner from its Actions menu."
     )
-    return Notice("bad", "Someone has to settle who owns a machine", text, OwnershipDisputed.code)
+    code = OwnershipDisputed.code if is_disputed else OwnershipContradictory.code
+    return Notice("bad", "Someone has to settle who owns a machine", text, code)
 
 
 def check_settled(machine: Machine) -> None:

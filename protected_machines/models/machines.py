@@ -239,7 +239,7 @@ class Machine(models.Model):
 
     def next_snapshot_at(self, last_success_at: datetime | None) -> datetime | None:
         """Return when the schedule takes the next point; none if it takes none."""
-        if not self.is_live or self.is_paused:
+        if not self.is_live or self.is_paused or self.is_disputed:
             return None
         now = timezone.now()
         if last_success_at is None or last_success_at > now:

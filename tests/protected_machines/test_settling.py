@@ -133,6 +133,11 @@ def test_a_replica_whose_owner_is_disputed_is_not_claimed_by_the_core_with_the_c
     assert not machine.is_disputed
 
 
+def test_no_snapshot_is_due_of_a_disputed_machine() -> None:
+    assert make_machine().next_snapshot_at(None) is not None
+    assert make_disputed().next_snapshot_at(None) is None
+
+
 def test_a_claim_by_a_higher_epoch_than_any_can_be_does_not_end_the_epochs() -> None:
     from protected_machines.claims import EPOCH_LIMIT
 
@@ -262,6 +267,7 @@ def test_every_page_says_so_and_nobody_acts(admin_client: Client, make: Any) -> 
         page = as_read(admin_client.get(url))
         assert label in page
         assert "Someone has to settle who owns a machine" in page
+        assert f"MACHINE-OWNERSHIP-{label.split()[1].upper()}" in page
     assert "Settle Owner" in as_read(admin_client.get(machine.get_absolute_url()))
     home = as_read(admin_client.get("/"))
     assert "Not recoverable" in home
