@@ -65,8 +65,8 @@ def test_an_order_given_twice_starts_one_failover(order: FailoverOrder) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"vm_name": ""}, "A VM name must have 1 to 80 characters."),
-        ({"vm_name": "x" * 81}, "A VM name must have 1 to 80 characters."),
+        ({"vm_name": ""}, "A VM name must have 1 to 80 characters"),
+        ({"vm_name": "x" * 81}, "A VM name must have 1 to 80 characters"),
         ({"cpus": 0}, f"A VM can have 1 to {CPUS_LIMIT} CPUs, not 0."),
         ({"memory_bytes": 3 * MIB}, "in steps of 4 MiB"),
         ({"memory_bytes": 512 * MIB + 1}, "in steps of 4 MiB"),
