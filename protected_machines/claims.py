@@ -42,12 +42,15 @@ class Speaker:
 
     shares_machine: one of the two cores replicates the machine to the other.
     may_take_over: this core replicates the machine to that one.
+    fellow_of: the source core that replicates the machine to both cores; empty if the speaker is
+        paired with this core.
     """
 
     core_id: str
     core_name: str
     shares_machine: bool
     may_take_over: bool
+    fellow_of: str = ""
 
 
 class Judgement(Enum):
@@ -92,10 +95,7 @@ def _may_move(
         return claim.owner_core_id == speaker.core_id
     if claim.ownership_epoch == known.epoch or not speaker.shares_machine:
         return False
-    is_given = known.core_id == speaker.core_id and claim.owner_core_id == this_core_id
-    is_taken = (
-        known.core_id == this_core_id
-        and claim.owner_core_id == speaker.core_id
-        and speaker.may_take_over
-    )
-    return is_given or is_taken
+    if known.core_id == speaker.core_id:
+        return claim.owner_core_id in (this_core_id, speaker.fellow_of)
+    allowing = this_core_id if speaker.may_take_over else speaker.fellow_of
+    return known.core_id == allowing and claim.owner_core_id == speaker.core_id

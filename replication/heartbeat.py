@@ -21,6 +21,7 @@ from replication.models import Pairing, ReplicatedMachine
 from replication.peers import wire
 from replication.peers.claims import hear_all
 from replication.peers.connection import speaking_with
+from replication.peers.fellows import fellows_of, record_fellows, refresh_fellows
 from replication.seed_drives.drives import note_consumed
 from replication.transfer.history import mark_unsent
 from replication.transfer.lag import record_all_behind, refresh_lag
@@ -56,6 +57,7 @@ def status_of(pairing: Pairing, unshared_ids: Sequence[uuid.UUID] = ()) -> wire.
         paused_machine_ids=tuple(paused.values_list("machine_id", flat=True)),
         ownership=tuple(ownership),
         now=timezone.now(),
+        fellows=fellows_of(pairing) if pairing.is_outgoing else UNSET,
         behind=_behind_of(pairing) if pairing.is_outgoing else UNSET,
     )
 
@@ -91,8 +93,12 @@ def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> list[uuid.U
     )
     unshared_ids = hear_all(pairing, status.ownership, known_ids)
     mark_unsent(pairing)
-    if not pairing.is_outgoing and isinstance(status.behind, Mapping):
+    if pairing.is_outgoing:
+        return unshared_ids
+    if isinstance(status.behind, Mapping):
         record_all_behind(pairing, status.behind)
+    if status.fellows is not UNSET:
+        record_fellows(pairing, status.fellows)
     return unshared_ids
 
 
@@ -121,7 +127,17 @@ def refresh_cores() -> None:
 
 
 def refresh_core(pairing: Pairing) -> bool:
-    """Exchange status with one peer; return whether it answered. Errors are saved."""
+    """Exchange status with one peer; return whether it answered. Errors are saved.
+
+    The fellows of a source core are asked too, above all when it does not answer.
+    """
+    is_answered = _exchange_status(pairing)
+    if not pairing.is_outgoing:
+        refresh_fellows(pairing)
+    return is_answered
+
+
+def _exchange_status(pairing: Pairing) -> bool:
     try:
         with speaking_with(
             pairing,

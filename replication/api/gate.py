@@ -26,7 +26,8 @@ from replication.errors import (
     ReplicationError,
 )
 from replication.models import Pairing
-from replication.peers.credentials import is_secret
+from replication.peers.credentials import is_secret, read_fellow, read_pairing
+from replication.peers.fellows import find_fellow
 from replication.peers.wire import Refusal
 
 logger = logging.getLogger(__name__)
@@ -79,15 +80,29 @@ def for_peers(view: View) -> View:
     return answers_in_json(wrapped)
 
 
+def for_fellows(view: View) -> View:
+    """Let in only another target core of a common source core; pass its row to the view."""
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
+        fellow = find_fellow(read_fellow(request.headers.get("Authorization", "")))
+        if fellow is None:
+            raise PeerRefusedSecret(
+                "This core does not accept this secret: the source core of both has not "
+                "introduced the caller here, or no longer does."
+            )
+        return view(request, fellow=fellow, **arguments)
+
+    return answers_in_json(wrapped)
+
+
 def find_caller(authorization: str) -> Pairing | None:
     """Return the pairing whose secret this header shows."""
-    scheme, _, token = authorization.partition(" ")
-    pairing_id, _, secret = token.partition(":")
-    try:
-        wanted = UUID(pairing_id)
-    except ValueError:
+    shown = read_pairing(authorization)
+    if shown is None:
         return None
-    pairing = Pairing.objects.filter(pk=wanted).first() if scheme == "Understudy" else None
+    pairing_id, secret = shown
+    pairing = Pairing.objects.filter(pk=pairing_id).first()
     return pairing if pairing and is_secret(secret, pairing.peer_secret_digest) else None
 
 

@@ -21,6 +21,7 @@ urlpatterns = [
     path("api/v1/pair", views.pair),
     path("api/v1/status", views.peer_status),
     path("api/v1/force", views.force),
+    path("api/v1/fellow/ownership", views.fellow_ownership),
     path("api/v1/machines/<uuid:machine_id>", views.machine),
     path("api/v1/machines/<uuid:machine_id>/ownership", views.ownership),
     path("api/v1/machines/<uuid:machine_id>/missing-points", views.missing_points),

@@ -8,11 +8,12 @@ from django.views.decorators.http import require_http_methods
 
 from protected_machines.models import Machine
 from replication import heartbeat
-from replication.api.gate import answers_in_json, for_peers
+from replication.api.gate import answers_in_json, for_fellows, for_peers
 from replication.errors import PeerFaulty
 from replication.failback import source_side
-from replication.models import Pairing
+from replication.models import FellowCore, Pairing
 from replication.peers import pairing_codes, wire
+from replication.peers.fellows import moved_machines
 from replication.peers.pairing import accept_pairing
 from replication.transfer import receiving
 from replication.transfer.start import start_replications
@@ -42,6 +43,13 @@ def peer_status(request: HttpRequest, pairing: Pairing) -> JsonResponse:
         sent = read(request, wire.PeerStatus, wire.MESSAGE_LIMIT_BYTES)
         unshared_ids = heartbeat.record_call(pairing, sent)
     return answer(heartbeat.status_of(pairing, unshared_ids))
+
+
+@require_http_methods(["GET"])
+@for_fellows
+def fellow_ownership(request: HttpRequest, fellow: FellowCore) -> JsonResponse:
+    """Return who owns the machines of the common source core that have moved."""
+    return answer(moved_machines(fellow))
 
 
 @require_http_methods(["GET"])

@@ -28,6 +28,7 @@ from replication.failover import policy
 from replication.failover.destination import PlacementQuestion, Survey, survey_vcenter
 from replication.failover.order import FailoverOrder, MachineOrder
 from replication.models import Pairing, ReplicatedMachine
+from replication.peers.fellows import refresh_fellows
 
 POINTS_OFFERED = 30
 
@@ -69,7 +70,10 @@ class FailoverCheck:
 
 
 class FailoverFacts:
-    """What the database and the store know about machines; everything is read once."""
+    """What the database and the store know about machines; everything is read once.
+
+    Ask the fellows of the source core first (`refresh_fellows`) where their answers matter now.
+    """
 
     def __init__(self, pairing: Pairing, rows: Iterable[ReplicatedMachine]) -> None:
         self.pairing = pairing
@@ -78,6 +82,7 @@ class FailoverFacts:
         held = Job.objects.filter(subject_id__in=self.rows, is_exclusive=True, state__in=OPEN)
         self._holding = {job.subject_id: job for job in held}
         self._delegating = issuers_of(self.rows)
+        self._fellows = list(pairing.fellows.all())
         self._manifests: dict[uuid.UUID, Manifest | str] = {}
 
     def row(self, machine_id: uuid.UUID) -> ReplicatedMachine:
@@ -167,6 +172,11 @@ class FailoverFacts:
             behind_points=row.behind_points,
             owner_trouble_text=trouble_text(machine),
             open_job_text="" if job is None else open_job_text(job),
+            fellows=[
+                policy.FellowFacts(one.name, one.silence_text)
+                for one in self._fellows
+                if str(one.core_id) in row.fellow_core_ids
+            ],
         )
 
     def findings_anywhere(
@@ -279,6 +289,7 @@ def _read_facts(order: FailoverOrder) -> FailoverFacts:
             f"No source core replicates to this one by pairing {order.pairing_id}."
         )
     ids = [one.machine_id for one in order.machines]
+    refresh_fellows(pairing)
     rows = pairing.machines.select_related("machine", "pairing").filter(machine_id__in=ids)
     return FailoverFacts(pairing, rows)
 

@@ -26,6 +26,7 @@ from replication.failover.destination import Survey
 from replication.failover.forms import FailoverForm, FailoverMachineForm
 from replication.failover.order import Destination, FailoverOrder, MachineOrder
 from replication.models import Pairing, ReplicatedMachine
+from replication.peers.fellows import refresh_fellows
 
 _DESTINATION_FIELDS = ("datacenter", "compute", "datastore", "network")
 
@@ -90,6 +91,7 @@ def draft_failover(
     is_strict: a choice that is no longer offered is refused instead of replaced, because an
         administrator has confirmed it.
     """
+    refresh_fellows(pairing)
     rows, left_out = find_candidates(pairing, MachineKind.REPLICATED, only)
     facts = FailoverFacts(pairing, rows)
     forms = {row.machine_id: _machine_form(row, facts, sent) for row in rows}

@@ -48,6 +48,16 @@ class MachineFacts:
     owner_trouble_text: str = ""
     # Which job holds the machine now; empty if none does.
     open_job_text: str = ""
+    fellows: "Sequence[FellowFacts]" = ()
+
+
+@dataclass(frozen=True)
+class FellowFacts:
+    """What this core knows about another target core of the machine."""
+
+    name: str
+    # Why it did not say which machines it has failed over; empty if it did.
+    silence_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,14 @@ def _machine_findings(machine: MachineFacts, source: SourceFacts) -> Iterable[Fi
             "there, it will run twice: shut it down first. After the failover, the source "
             "core is no longer allowed to act on it.",
         )
+    for fellow in machine.fellows:
+        if fellow.silence_text:
+            yield Finding.warning(
+                "FAILOVER-FELLOW-SILENT",
+                f"{source.name} replicates {machine.name} to {fellow.name} too, which did not say "
+                f"whether it has failed the machine over: {fellow.silence_text} If it has, the "
+                "machine will run twice. Check there first.",
+            )
 
 
 def _point_findings(

@@ -30,6 +30,7 @@ from protected_machines.points.steps import force_snapshot, get_machine
 from protected_machines.points.store import open_store
 from replication.models import Pairing
 from replication.peers.connection import SourceCore
+from replication.peers.fellows import refresh_fellows
 
 GUEST_LIMIT_SECONDS = 1800
 AGENT_LIMIT_SECONDS = 1800
@@ -94,12 +95,16 @@ def take_ownership(context: StepContext) -> dict[str, Any]:
     Fails with FAILOVER-NOT-REPLICATED, FAILOVER-OWNER-CHANGED, MACHINE-OWNERSHIP-….
     """
     core = this_core()
+    pairing = Pairing.objects.get(pk=context.params.pairing_id)
+    # Another target core may have failed it over since the dialog was checked.
+    refresh_fellows(pairing)
     with transaction.atomic():
         machine = get_machine(context.subject_id)
         check_settled(machine)
         if machine.kind == MachineKind.PENDING_FAILOVER and machine.is_owned_here:
             return {"ownership_epoch": machine.ownership_epoch}
-        if machine.kind != MachineKind.REPLICATED or machine.is_owned_here:
+        is_replica = machine.kind == MachineKind.REPLICATED
+        if not is_replica or machine.owner_core_id != pairing.peer_core_id:
             raise StepFailed(
                 "FAILOVER-NOT-REPLICATED",
                 f"{machine.name} is not a replica: it is "

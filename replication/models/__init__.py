@@ -2,6 +2,7 @@
 
 from replication.models.failbacks import Failback, FailbackMachine
 from replication.models.failovers import Failover, FailoverMachine
+from replication.models.fellows import FellowCore
 from replication.models.machines import ReplicatedMachine, ReplicatedMachineQuerySet
 from replication.models.pairing_codes import PairingCode, PairingCodeQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
@@ -12,6 +13,7 @@ __all__ = [
     "FailbackMachine",
     "Failover",
     "FailoverMachine",
+    "FellowCore",
     "Pairing",
     "PairingCode",
     "PairingCodeQuerySet",

@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from typing import Any
 
 from django.db import models
 from django.utils import timezone
@@ -64,6 +65,8 @@ class ReplicatedMachine(models.Model):
     )
     is_paused = models.BooleanField(default=False)
     is_paused_by_peer = models.BooleanField(default=False)
+    # At a target core: the other targets that the machine is replicated to, by its source core.
+    fellow_core_ids: Any = models.JSONField(default=list, blank=True)
     # When the machine's agent was told to answer the target core too.
     trusted_at = models.DateTimeField(null=True, blank=True)
     # The newest complete point on the receiving core, and when it arrived.

@@ -1,7 +1,8 @@
 """Hear what a peer says about owners, with what it may do by its pairing.
 
 A target core may take a machine that is replicated to it; that is what replication is for. A source
-core may not, and neither may claim a machine that the pairing does not share.
+core may not, and neither may claim a machine that the pairing does not share. Another target of the
+same source core may take a machine if that source core has said that it replicates it there too.
 """
 
 import logging
@@ -13,7 +14,7 @@ from protected_machines.choices import MachineKind
 from protected_machines.claims import Judgement, OwnershipClaim, Speaker
 from protected_machines.models import Machine
 from protected_machines.ownership import hear_claim
-from replication.models import Pairing
+from replication.models import FellowCore, Pairing
 from replication.peers.wire import Ownership
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,28 @@ def _remember(pairing: Pairing, ownership: Ownership) -> None:
     )
     pairing.machines.create(machine=machine)
     logger.warning("forgotten machine machine_id=%s pairing_id=%s", machine.pk, pairing.pk)
+
+
+def hear_fellow(fellow: FellowCore, told: Iterable[Ownership]) -> None:
+    """Record which machines another target core owns, or has given back to the source core.
+
+    What else it says is hearsay, and of no account.
+    """
+    claims = {ownership.machine_id: ownership.claim for ownership in told}
+    rows = fellow.pairing.machines.select_related("machine").filter(machine_id__in=claims)
+    fellow_id = str(fellow.core_id)
+    for row in rows:
+        claim = claims[row.machine_id]
+        if fellow_id not in (claim.owner_core_id, str(row.machine.owner_core_id)):
+            continue
+        speaker = Speaker(
+            core_id=fellow_id,
+            core_name=fellow.name,
+            shares_machine=fellow_id in row.fellow_core_ids,
+            may_take_over=False,
+            fellow_of=str(fellow.pairing.peer_core_id),
+        )
+        hear_claim(row.machine, claim, speaker)
 
 
 def speaker_on(pairing: Pairing, *, shares_machine: bool) -> Speaker:

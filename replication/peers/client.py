@@ -75,15 +75,14 @@ class PeerClient:
         certificate_pem: str,
         *,
         peer_name: str = "",
-        pairing_id: UUID | None = None,
-        secret: str = "",
+        authorization: str = "",
         answer_timeout_seconds: float = ANSWER_TIMEOUT_SECONDS,
         connect_timeout_seconds: float = CONNECT_TIMEOUT_SECONDS,
     ) -> None:
         self._peer = f"{peer_name or 'the core'} at {host}:{port}"
         headers = {"Accept": "application/json", "User-Agent": "understudy"}
-        if pairing_id is not None:
-            headers["Authorization"] = f"Understudy {pairing_id}:{secret}"
+        if authorization:
+            headers["Authorization"] = authorization
         address = f"[{host}]" if ":" in host else host
         self._http = httpx.Client(
             base_url=f"https://{address}:{port}{_PATH}",
@@ -123,6 +122,10 @@ class PeerClient:
     def send_status(self, status: wire.PeerStatus) -> wire.PeerStatus:
         """Send this core's status on this pairing; return the peer's."""
         return self._call("POST", "/status", wire.PeerStatus, status)
+
+    def machines_moved(self) -> wire.FellowAnswer:
+        """Return who owns machines of the common source core, according to a fellow target."""
+        return self._call("GET", "/fellow/ownership", wire.FellowAnswer)
 
     def ownership(self, machine_id: UUID) -> wire.Ownership | None:
         """Return who owns the machine according to the peer; none if the peer does not know it."""

@@ -21,7 +21,7 @@ from replication.errors import (
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.claims import speaker_on
 from replication.peers.client import ANSWER_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, PeerClient
-from replication.peers.credentials import unseal
+from replication.peers.credentials import show_pairing, unseal
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def speaking_with(
             pairing.port,
             pairing.peer_certificate_pem,
             peer_name=pairing.peer_name,
-            pairing_id=pairing.pk,
-            secret=unseal(pairing.sealed_secret),
+            authorization=show_pairing(pairing.pk, unseal(pairing.sealed_secret)),
             answer_timeout_seconds=answer_timeout_seconds,
             connect_timeout_seconds=connect_timeout_seconds,
         ) as client:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024
 POINTS_LIMIT = 1_000_000
 MACHINES_LIMIT = 100_000
+FELLOWS_LIMIT = 100
 
 # No database accepts a NUL or half a surrogate pair.
 _TEXT = r"\A[^\x00\ud800-\udfff]*\Z"
@@ -51,6 +52,7 @@ PairingCode = Annotated[str, Meta(min_length=1, max_length=100, pattern=_ONE_LIN
 Salt = Annotated[str, Meta(min_length=32, max_length=32, pattern=HEXADECIMAL)]
 Nonce = Annotated[str, Meta(min_length=64, max_length=64, pattern=HEXADECIMAL)]
 Proof = Annotated[str, Meta(min_length=64, max_length=64, pattern=HEXADECIMAL)]
+Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern=HEXADECIMAL)]
 Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=_NO_URL)]
 MaybeHost = Annotated[str, Meta(max_length=253, pattern=_NO_URL)]
 Address = Annotated[str, Meta(max_length=260, pattern=_ONE_LINE)]
@@ -118,6 +120,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
             if isinstance(value, MachineDescription):
                 fields[name] = value.to_json()
         return fields
+
+
+def fellow_core_ids(replicated: ReplicatedMachine) -> tuple[UUID, ...]:
+    """Return the other target cores that this core, as the source, replicates the machine to."""
+    others = ReplicatedMachine.objects.outgoing().exclude(pairing_id=replicated.pairing_id)
+    found = others.filter(machine_id=replicated.machine_id)
+    return tuple(found.values_list("pairing__peer_core_id", flat=True))
 
 
 def decode(data: bytes) -> object:
@@ -310,6 +319,31 @@ class Behind(Message, frozen=True, kw_only=True):
     newest_point_at: Time | None = None
 
 
+class Fellow(Message, frozen=True, kw_only=True):
+    """Another target core of the source core that sends this.
+
+    secret: what the receiver presents to that core; `secret_digest` is of what it will present.
+    """
+
+    core_id: UUID
+    name: Name
+    host: Host
+    port: Port
+    certificate_pem: Pem
+    secret: Secret
+    secret_digest: Digest
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_certificate("certificate_pem", self.certificate_pem)
+
+
+class FellowAnswer(Message, frozen=True, kw_only=True):
+    """Who owns the machines of the common source core that have moved, as a fellow knows it."""
+
+    ownership: Annotated[tuple[Ownership, ...], Meta(max_length=MACHINES_LIMIT)] = ()
+
+
 class PeerStatus(Message, frozen=True, kw_only=True):
     """A core's status on a pairing; machines are listed only if something is unusual.
 
@@ -325,6 +359,8 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     ownership: Annotated[tuple[Ownership, ...], Meta(max_length=MACHINES_LIMIT)] = ()
     # By the sender's clock, when the message was made.
     now: Time | UnsetType = UNSET
+    # Only from source cores: the other targets of the machines that are replicated to the receiver.
+    fellows: Annotated[tuple[Fellow, ...], Meta(max_length=FELLOWS_LIMIT)] | UnsetType = UNSET
     # Only from source cores. A machine that is not listed has nothing waiting.
     behind: Annotated[Mapping[UUID, Behind | None], Meta(max_length=MACHINES_LIMIT)] | UnsetType = (
         UNSET
@@ -334,7 +370,11 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     def from_json(cls, value: object) -> Self:
         if isinstance(value, dict):
             value = {**value}
-            for name, kind in (("paused_machine_ids", UUID), ("ownership", Ownership)):
+            for name, kind in (
+                ("paused_machine_ids", UUID),
+                ("ownership", Ownership),
+                ("fellows", Fellow),
+            ):
                 if isinstance(value.get(name), list):
                     read = [_read_entry(name, entry, kind) for entry in value[name]]
                     value[name] = [entry for entry in read if entry is not None]
@@ -373,6 +413,8 @@ class SentMachine(Message, frozen=True, kw_only=True):
     newest_point_at: Time | None = None
     behind_points: Count = 0
     behind_bytes: ByteCount = 0
+    # From a source core: the other cores to which it replicates the machine.
+    fellow_core_ids: Annotated[tuple[UUID, ...], Meta(max_length=FELLOWS_LIMIT)] = ()
     # All points that the owner holds; tells its source core which of its own are off the main line.
     point_ids: PointIds | UnsetType = UNSET
 
@@ -403,6 +445,7 @@ class SentMachine(Message, frozen=True, kw_only=True):
             newest_point_at=replicated.newest_point_at,
             behind_points=replicated.behind_points,
             behind_bytes=replicated.behind_bytes,
+            fellow_core_ids=fellow_core_ids(replicated) if pairing.is_outgoing else (),
         )
 
     @property

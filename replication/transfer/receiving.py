@@ -67,6 +67,7 @@ def accept_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) -
             note_local_point(machine.pk, newest)
             replicated.refresh_from_db()
         record_behind(replicated, sent.behind)
+        _record_fellows(replicated, sent)
     _refuse_when_paused(pairing, replicated)
     return machine
 
@@ -92,6 +93,15 @@ def hear_owner(pairing: Pairing, machine_id: uuid.UUID, claim: OwnershipClaim) -
             f"{machine.name}; {this_core().name} knows {machine.ownership_epoch}. Someone has to "
             "settle that there."
         )
+
+
+def _record_fellows(replicated: ReplicatedMachine, sent: SentMachine) -> None:
+    told = sorted(
+        str(core_id) for core_id in sent.fellow_core_ids if str(core_id) != this_core().id
+    )
+    if told != replicated.fellow_core_ids:
+        replicated.fellow_core_ids = told
+        replicated.save(update_fields=["fellow_core_ids"])
 
 
 def get_replicated_of(pairing: Pairing, machine_id: uuid.UUID) -> ReplicatedMachine:

@@ -337,8 +337,9 @@ def _machines() -> Iterator[Mutant]:
     yield from instead(
         "protected_machines/claims.py",
         "tests/protected_machines/test_claims.py",
-        ("        and speaker.may_take_over\n", ""),
-        ("known.core_id == speaker.core_id and claim.owner", "claim.owner"),
+        ("this_core_id if speaker.may_take_over else speaker.fellow_of", "this_core_id"),
+        ("known.core_id == allowing and claim.owner", "claim.owner"),
+        ("claim.owner_core_id in (this_core_id, speaker.fellow_of)", "True"),
     )
     yield from never(
         "protected_machines/settling.py",
@@ -446,7 +447,7 @@ def _workflows() -> Iterator[Mutant]:
         "replication/failover/workflow.py",
         f"{CORES}/failover/test_failover_workflow.py",
         "not take(machine.pk, core, machine.ownership_epoch)",
-        "machine.kind != MachineKind.REPLICATED or machine.is_owned_here",
+        "not is_replica or machine.owner_core_id != pairing.peer_core_id",
         'names["first_point_id"] not in chain_ids',
     )
     yield from never(

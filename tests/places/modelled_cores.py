@@ -47,9 +47,15 @@ from replication.errors import OwnedElsewhere, ReplicationError
 from replication.failback import end_workflow, source_side
 from replication.failback import workflow as failback_workflow
 from replication.failover import workflow as failover_workflow
-from replication.models import Failback, FailbackMachine, Pairing, ReplicatedMachine
+from replication.models import (
+    Failback,
+    FailbackMachine,
+    FellowCore,
+    Pairing,
+    ReplicatedMachine,
+)
 from replication.pages.states import core_state
-from replication.peers import wire
+from replication.peers import fellows, wire
 from replication.peers.claims import hear_from, speaker_on
 from replication.transfer import receiving
 from tests.factories import NOON, make_machine, make_vcenter
@@ -140,6 +146,8 @@ class ModelledWorld:
         self.cut: set[str] = set()
         self._questions = list(ownership._peer_questions)
         ownership._peer_questions[:] = [self._ask_peers]
+        self._ask_all = fellows._ask_all
+        fellows._ask_all = self._ask_fellows
         self._set_up()
         self._before = self._save()
         for name in targets:
@@ -169,12 +177,15 @@ class ModelledWorld:
 
     def close(self) -> None:
         ownership._peer_questions[:] = self._questions
+        fellows._ask_all = self._ask_all
         for core in self.cores.values():
             core.close()
         self._folder.cleanup()
 
     def _pair(self, here: str, there: str, direction: Direction) -> None:
         target = there if here == SOURCE else here
+        with self.at(there):
+            certificate_pem = this_core().certificate_pem
         with self.at(here):
             Pairing.objects.create(
                 pk=self.pairing_ids[target],
@@ -183,6 +194,7 @@ class ModelledWorld:
                 peer_name=there,
                 host="127.0.0.1",
                 port=1,
+                peer_certificate_pem=certificate_pem,
                 # No call goes out: the secret cannot be read.
                 sealed_secret="unreadable",
                 last_seen_at=NOON,
@@ -246,6 +258,24 @@ class ModelledWorld:
         for target in self.targets:
             self.call(SOURCE, target)
             self.call(target, SOURCE)
+        for target in self.targets:
+            if self.cores[target].is_up:
+                with self.at(target):
+                    FellowCore.objects.update(asked_at=None)
+                    fellows.refresh_fellows(Pairing.objects.get(pk=self.pairing_ids[target]))
+
+    def _ask_fellows(self, asked: Sequence[FellowCore]) -> list[wire.FellowAnswer | str]:
+        """What targets ask each other, without a socket."""
+        asker = this_core()
+        answers: list[wire.FellowAnswer | str] = []
+        for fellow in asked:
+            answer: wire.FellowAnswer | None = None
+            if self.cores[fellow.name].is_up and not self.cut & {fellow.name, asker.name}:
+                with self.at(fellow.name):
+                    known = FellowCore.objects.filter(core_id=asker.id).first()
+                    answer = fellows.moved_machines(known) if known else None
+            answers.append(answer or "It does not answer.")
+        return answers
 
     def _ask_peers(self, machine: Machine) -> list[tuple[OwnershipClaim, Speaker]]:
         """What `ask_peers_who_owns` asks, without a socket."""

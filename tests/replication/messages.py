@@ -28,7 +28,7 @@ MESSAGES = sorted(
     key=lambda kind: kind.__name__,
 )
 # In these what an entry says is left out when it is wrong; see `PeerStatus`.
-FORGIVING = ("paused_machine_ids[0]", "ownership[0]", "behind.")
+FORGIVING = ("paused_machine_ids[0]", "ownership[0]", "fellows[0]", "behind.")
 _SEPARATORS = "/?#@[]\\"
 _DESCRIPTIONS = (MachineDescription(), MachineDescription.from_json(DESCRIPTION))
 

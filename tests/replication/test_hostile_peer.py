@@ -58,6 +58,7 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
         wire.PeerStatus,
         lambda peer: peer.send_status(wire.PeerStatus.from_json(example(wire.PeerStatus))),
     ),
+    (wire.FellowAnswer, lambda peer: peer.machines_moved()),
     (wire.OwnershipAnswer, lambda peer: peer.ownership(MACHINE_ID)),
     (
         wire.Ownership,
@@ -90,6 +91,7 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
 # Tried in the messages that they are a part of.
 PARTS: dict[type[wire.Message], type[wire.Message]] = {
     wire.Behind: wire.PeerStatus,
+    wire.Fellow: wire.PeerStatus,
     wire.JobOutputs: wire.JobStatus,
     wire.MachineAddress: wire.MachineAnswer,
     wire.NamedPoint: wire.JobStatus,

@@ -15,6 +15,7 @@ from replication.errors import PeerRefusedSecret
 from replication.models import Pairing
 from replication.peers.client import PeerClient
 from replication.peers.connection import speaking_with
+from replication.peers.credentials import show_pairing
 from replication.peers.pairing import add_target_core
 from tests.places.peer_core import PeerCore
 
@@ -117,8 +118,7 @@ def test_a_stranger_is_refused_without_reading_its_body(peer: PeerCore, outgoing
     with (
         PeerClient(
             *("127.0.0.1", peer.port, outgoing.peer_certificate_pem),
-            pairing_id=outgoing.pk,
-            secret="wrong",
+            authorization=show_pairing(outgoing.pk, "wrong"),
         ) as client,
         pytest.raises(PeerRefusedSecret),
     ):

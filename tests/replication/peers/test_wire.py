@@ -18,6 +18,8 @@ POINT_ID = uuid.uuid4()
 FIELDS = {
     "Behind": "points bytes newest_point_at",
     "ChosenRescueMachine": "target_id",
+    "Fellow": "core_id name host port certificate_pem secret secret_digest",
+    "FellowAnswer": "ownership",
     "FoundRescueMachine": "target_id address description",
     "HeldFile": "held_bytes",
     "HeldFiles": "held_bytes",
@@ -41,7 +43,7 @@ FIELDS = {
     "PairingAnswer": "pairing_id core_id name secret proof",
     "PairingChallenge": "salt nonce",
     "PairingRequest": ("pairing_id core_id name host port certificate_pem secret role nonce proof"),
-    "PeerStatus": "core_id name version is_paused paused_machine_ids ownership now behind",
+    "PeerStatus": "core_id name version is_paused paused_machine_ids ownership now fellows behind",
     "Refusal": (
         "code text machine_id machine_name owner_core_id owner_core_name ownership_epoch "
         "owned_since file_name held_bytes"
@@ -52,7 +54,7 @@ FIELDS = {
     "SentMachine": (
         "name host port agent_certificate_pem delegation_pem description "
         "snapshot_interval_seconds ownership_epoch owned_since newest_point_at behind_points "
-        "behind_bytes point_ids"
+        "behind_bytes fellow_core_ids point_ids"
     ),
     "SnapshotRequest": "request_id",
     "StartedSending": "started",
