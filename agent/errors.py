@@ -39,6 +39,11 @@ class AgentUnreachable(AgentError):
 class AgentCertificateChanged(AgentError):
     code = "AGENT-CERTIFICATE-CHANGED"
 
+    def __init__(self, text: str, fingerprint: str = "") -> None:
+        """`fingerprint` is that of the certificate that was shown, in lower-case hex."""
+        super().__init__(text)
+        self.fingerprint = fingerprint
+
 
 class AgentRefusedCore(AgentError):
     code = "AGENT-REFUSED-CORE"

@@ -361,11 +361,13 @@ class AgentClient:
 
     def _check_certificate(self, certificate_der: bytes) -> None:
         if certificate_der != self._certificate_der:
+            shown = fingerprint_of_der(certificate_der)
             raise AgentCertificateChanged(
-                f"Connecting to {self._host}:{self._port}: the agent's certificate is "
-                f"{fingerprint_of_der(certificate_der)}, expected "
-                f"{fingerprint_of_der(self._certificate_der)} from the pairing. If the agent was "
-                "reinstalled, pair with it again; otherwise another machine answers there."
+                f"Connecting to {self._host}:{self._port}: the agent's certificate is {shown}, "
+                f"expected {fingerprint_of_der(self._certificate_der)} from the pairing. If the "
+                "agent was reinstalled, pair with it again; otherwise another machine answers "
+                "there.",
+                shown,
             )
 
 

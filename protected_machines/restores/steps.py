@@ -19,6 +19,7 @@ from agent.errors import (
     AgentUnreachable,
     RestoreUnknown,
 )
+from console.identity import fingerprint_of
 from console.jobs.report import SILENCE, Report
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
@@ -31,7 +32,6 @@ from protected_machines.restores.rescue_machines import (
     dial_target,
     get_target,
     refresh_target,
-    still_answers,
 )
 from recovery_store.manifest import Manifest
 from recovery_store.vmdk.restore import RestorePlan
@@ -163,9 +163,13 @@ def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connectio
             ).describe()
         except AgentUnreachable:
             continue
-        except (AgentCertificateChanged, AgentRefusedCore) as error:
-            if port != target.port or not still_answers(target):
+        except AgentCertificateChanged as error:
+            # The rescue medium is about to restart: asked again, it might not answer any more.
+            if error.fingerprint != fingerprint_of(target.agent_certificate_pem):
                 trouble = error
+            continue
+        except AgentRefusedCore as error:
+            trouble = error
             continue
         return connection.AnsweringAgent(target.host, port, description)
     if trouble is not None:

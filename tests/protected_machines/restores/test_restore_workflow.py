@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from agent.client import AgentClient, MachineDescription
+from agent.errors import AgentCertificateChanged
 from console.jobs.acts import start_job
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import run_until_done
+from console.jobs.workflow import Waiting
+from protected_machines.agents import connection
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.taking import take_recovery_point
 from protected_machines.restores.rescue_machines import pair_target
+from protected_machines.restores.steps import wait_for_machine
 from protected_machines.restores.workflow import (
     RestoreDisksParams,
     RestoreParams,
@@ -198,3 +203,36 @@ def test_a_cut_restore_waits_and_goes_on(
     run_until_done(job, limit_seconds=30)
     assert job.state == JobState.SUCCEEDED
     assert_holds(rescue.disks["first"], agent.disks["boot"], HEAD_BYTES)
+
+
+def test_a_rescue_machine_that_goes_down_while_it_is_asked_is_waited_for(
+    machine: Machine, target: RestoreTarget, rescue: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told to restart: it shows its own certificate once more, and is gone."""
+    Machine.objects.filter(pk=machine.pk).update(port=target.port)
+    dial = connection.dial
+
+    class GoesDown:
+        def __init__(self, client: AgentClient) -> None:
+            self.client = client
+
+        def describe(self) -> MachineDescription:
+            try:
+                return self.client.describe()
+            finally:
+                rescue.kill()
+
+    monkeypatch.setattr(
+        connection, "dial", lambda *words, **options: GoesDown(dial(*words, **options))
+    )
+    with pytest.raises(Waiting, match="not responding"):
+        wait_for_machine(machine.pk, target.pk)
+
+
+def test_a_third_machine_at_its_address_is_not_waited_for(
+    machine: Machine, target: RestoreTarget
+) -> None:
+    Machine.objects.filter(pk=machine.pk).update(port=target.port)
+    RestoreTarget.objects.update(agent_certificate_pem=machine.agent_certificate_pem)
+    with pytest.raises(AgentCertificateChanged):
+        wait_for_machine(machine.pk, target.pk)
