@@ -131,7 +131,7 @@ def test_no_more_queries_for_more_machines(
     for _ in range(5):
         make_held(pairing)
 
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         assert len(list(readiness(NOW))) == 5
 
 
