@@ -82,16 +82,17 @@ def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> list[uuid.U
     if (status.is_paused, status.name) != (pairing.is_paused_by_peer, pairing.peer_name):
         pairing.is_paused_by_peer, pairing.peer_name = status.is_paused, status.name
         pairing.save(update_fields=["is_paused_by_peer", "peer_name"])
-    machines = pairing.machines.all()
-    known_ids = set(machines.values_list("machine_id", flat=True))
-    paused_ids = known_ids.intersection(status.paused_machine_ids)
-    machines.filter(is_paused_by_peer=True).exclude(machine_id__in=paused_ids).update(
-        is_paused_by_peer=False
-    )
-    machines.filter(is_paused_by_peer=False, machine_id__in=paused_ids).update(
-        is_paused_by_peer=True
-    )
-    unshared_ids = hear_all(pairing, status.ownership, known_ids)
+    was_paused = dict(pairing.machines.values_list("machine_id", "is_paused_by_peer"))
+    paused_ids = was_paused.keys() & set(status.paused_machine_ids)
+    for is_paused in (True, False):
+        changed = [
+            machine_id
+            for machine_id, was in was_paused.items()
+            if was != is_paused and (machine_id in paused_ids) == is_paused
+        ]
+        if changed:
+            pairing.machines.filter(machine_id__in=changed).update(is_paused_by_peer=is_paused)
+    unshared_ids = hear_all(pairing, status.ownership, was_paused.keys())
     mark_unsent(pairing)
     if pairing.is_outgoing:
         return unshared_ids
