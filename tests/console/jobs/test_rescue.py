@@ -90,7 +90,8 @@ def test_a_job_starts_without_broker_and_is_woken_when_it_is_back(
     began_at_seconds = time.monotonic()
     with broker_away():
         job = start_demo(tmp_path)
-    assert time.monotonic() - began_at_seconds < 5
+    # Celery would try for minutes.
+    assert time.monotonic() - began_at_seconds < 60
     job.refresh_from_db()
     assert (job.state, job.sent_at) == (JobState.QUEUED, None)
     assert str(job.id) not in waiting_calls(redis_url)
