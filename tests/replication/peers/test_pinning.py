@@ -31,7 +31,11 @@ def core_interface(certificate_path: Path, key_path: Path) -> Iterator[tuple[int
     def answer() -> None:
         connection, _ = listener.accept()
         with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-            if data := secured.recv(65536):
+            data = b""
+            # To close while a part has not been read would reset the connection.
+            while not data.endswith(b"}") and (part := secured.recv(65536)):
+                data += part
+            if data:
                 received.append(data)
                 secured.sendall(ANSWER)
 
