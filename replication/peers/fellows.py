@@ -1,8 +1,8 @@
-"""Target cores of one source core know of each other, so that no two fail one machine over unseen.
+"""Let the target cores of one source core ask each other which machines they have failed over.
 
-Only the source core is paired with both. It introduces each to the other in its status: address,
-certificate, and a secret for that one question, which it derives anew each time. When the source
-core is lost, the targets still can ask each other which of its machines they have failed over.
+Only the source core is paired with both. Its status introduces each to the other, with address,
+certificate, and a secret that is good for this one question. The source core stores no such
+secret: it can derive each again. Once introduced, the targets need the source core no longer.
 """
 
 import logging

@@ -429,7 +429,7 @@ class ModelledWorld:
         )
         with self.at(SOURCE), suppress(ReplicationError):
             pairing = Pairing.objects.get(pk=self.pairing_ids[target])
-            # The target sent it with the machine; here, one is as good as another.
+            # Any certificate will do here.
             Machine.objects.update(agent_certificate_pem=this_core().certificate_pem)
             source_side.take_over(pairing, self.machine_id, sent)
         with self.at(SOURCE):
