@@ -16,8 +16,6 @@
   - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
 """
 
-from datetime import datetime
-
 
 class ProtectedMachinesError(Exception):
     """Base of the errors of this package. `code` is stable and shown on pages."""
@@ -26,22 +24,9 @@ class ProtectedMachinesError(Exception):
 
 
 class NotTheOwner(ProtectedMachinesError):
-    """Another core owns the machine. Says which, since when, and with which epoch."""
+    """Another core owns the machine. The text says which, since when, and with which epoch."""
 
     code = "MACHINE-NOT-OWNER"
-
-    def __init__(
-        self, machine_name: str, owner_core_name: str, owned_since: datetime | None, epoch: int
-    ) -> None:
-        self.machine_name = machine_name
-        self.owner_core_name = owner_core_name
-        self.owned_since = owned_since
-        self.epoch = epoch
-        since = f" since {owned_since:%Y-%m-%d %H:%M:%S} UTC" if owned_since else ""
-        super().__init__(
-            f"{machine_name} is owned by {owner_core_name}{since} (ownership epoch "
-            f"{epoch}). Manage it at {owner_core_name}."
-        )
 
 
 class OwnershipDisputed(NotTheOwner):
@@ -49,17 +34,11 @@ class OwnershipDisputed(NotTheOwner):
 
     code = "MACHINE-OWNERSHIP-DISPUTED"
 
-    def __init__(self, text: str) -> None:
-        ProtectedMachinesError.__init__(self, text)
-
 
 class OwnershipContradictory(NotTheOwner):
     """This core owns a mere copy, or another core owns what runs here, so nobody protects it."""
 
     code = "MACHINE-OWNERSHIP-CONTRADICTORY"
-
-    def __init__(self, text: str) -> None:
-        ProtectedMachinesError.__init__(self, text)
 
 
 class ClaimNotSettled(ProtectedMachinesError):

@@ -263,7 +263,9 @@ def check_owner(machine: Machine, *, ask: bool = False) -> None:
         ask_peers(machine)
     if not machine.is_owned_here and not machine.is_disputed:
         raise NotTheOwner(
-            machine.name, machine.owner_core_name, machine.owned_since, machine.ownership_epoch
+            f"{machine.name} is owned by {machine.owner_core_name} since "
+            f"{machine.owned_since:%Y-%m-%d %H:%M:%S} UTC (ownership epoch "
+            f"{machine.ownership_epoch}). Manage it at {machine.owner_core_name}."
         )
     check_settled(machine)
 
