@@ -5,6 +5,7 @@ Acting on a choice is `settling.py`.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from console.identity import this_core
 from protected_machines.choices import KINDS_OWNED_HERE, LIVE_KINDS
@@ -56,16 +57,15 @@ def may_run_here(machine: Machine) -> bool:
     return machine.is_owned_here or machine.kind in (*LIVE_KINDS, *KINDS_OWNED_HERE)
 
 
+def facts_to_settle(machine: Machine) -> dict[str, Any]:
+    """Return the columns that a person has to know to settle it."""
+    names = ("owner_core_id", "ownership_epoch", "kind", "claim_core_id", "claim_epoch")
+    return {name: getattr(machine, name) for name in names}
+
+
 def seen_of(machine: Machine) -> str:
-    """Return a text that changes with what a person has to know to settle it."""
-    facts = (
-        machine.owner_core_id,
-        machine.ownership_epoch,
-        machine.kind,
-        machine.claim_core_id,
-        machine.claim_epoch,
-    )
-    return " ".join(str(fact) for fact in facts)
+    """Return a text that changes with them."""
+    return " ".join(str(fact) for fact in facts_to_settle(machine).values())
 
 
 def source_name(machine: Machine) -> str:

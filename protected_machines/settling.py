@@ -18,9 +18,11 @@ from protected_machines.choices import KINDS_OWNED_HERE, MachineKind
 from protected_machines.claims import EPOCH_LIMIT
 from protected_machines.errors import ClaimNotSettled
 from protected_machines.models import Machine
+from protected_machines.models.machines import NO_VM
 from protected_machines.ownership import CLAIM_FIELDS, NO_CLAIM, OWNER_FIELDS
 from protected_machines.settlements import (
     Choice,
+    facts_to_settle,
     may_run_here,
     needs_address,
     possible_settlements,
@@ -28,14 +30,6 @@ from protected_machines.settlements import (
 )
 
 logger = logging.getLogger(__name__)
-
-_NO_VM: dict[str, Any] = {
-    "vcenter": None,
-    "vm_moid": "",
-    "vm_instance_uuid": "",
-    "vm_name": "",
-    "vm_marker": "",
-}
 
 
 def get_named(name: str) -> Machine:
@@ -162,13 +156,7 @@ def _change(machine: Machine, **changes: Any) -> None:
         raise ClaimNotSettled(
             f"A job ({job.title.lower()}) holds {machine.name}. Cancel it or let it end first."
         )
-    seen = {
-        "owner_core_id": machine.owner_core_id,
-        "ownership_epoch": machine.ownership_epoch,
-        "kind": machine.kind,
-        "claim_core_id": machine.claim_core_id,
-        "claim_epoch": machine.claim_epoch,
-    }
+    seen = facts_to_settle(machine)
     try:
         with transaction.atomic():
             won = Machine.objects.filter(pk=machine.pk, **seen).update(**changes, **NO_CLAIM)
@@ -203,7 +191,7 @@ def _kind_here(machine: Machine) -> str:
 
 def _as_copy(machine: Machine) -> dict[str, Any]:
     """Return what changes once this core only holds copies: it no longer answers for the VM."""
-    return {"kind": MachineKind.REPLICATED, **_NO_VM} if machine.kind in KINDS_OWNED_HERE else {}
+    return {"kind": MachineKind.REPLICATED, **NO_VM} if machine.kind in KINDS_OWNED_HERE else {}
 
 
 def _next_epoch(machine: Machine) -> int:

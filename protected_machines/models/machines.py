@@ -23,6 +23,15 @@ from protected_machines.choices import (
 from protected_machines.models.descriptions import read_description
 from protected_machines.models.points import RecoveryPoint
 
+# What the columns of a machine's VM hold while it runs in none.
+NO_VM: dict[str, Any] = {
+    "vcenter": None,
+    "vm_moid": "",
+    "vm_instance_uuid": "",
+    "vm_name": "",
+    "vm_marker": "",
+}
+
 
 class MachineQuerySet(models.QuerySet["Machine"]):
     """Many machines."""

@@ -22,6 +22,7 @@ from protected_machines.agents import connection
 from protected_machines.choices import MachineKind
 from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine
+from protected_machines.models.machines import NO_VM
 from protected_machines.ownership import Tenure, check_owner, check_settled
 from protected_machines.ownership import take_ownership as take
 from protected_machines.points import steps
@@ -135,12 +136,7 @@ def remove_vm(context: StepContext) -> None:
 def become_replica(context: StepContext) -> None:
     with transaction.atomic():
         Machine.objects.filter(pk=context.subject_id, kind=MachineKind.FAILED_BACK).update(
-            kind=MachineKind.REPLICATED,
-            vcenter=None,
-            vm_moid="",
-            vm_instance_uuid="",
-            vm_name="",
-            vm_marker="",
+            kind=MachineKind.REPLICATED, **NO_VM
         )
         _get_entry(context).move(
             FailbackState.FAILED_BACK, FailbackState.COMMITTED, ended_at=timezone.now()
