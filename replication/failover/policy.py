@@ -31,6 +31,15 @@ class ChosenPointFacts:
 
 
 @dataclass(frozen=True)
+class FellowFacts:
+    """What this core knows about another target core of the machine."""
+
+    name: str
+    # Why it did not say which machines it has failed over; empty if it did.
+    silence_text: str = ""
+
+
+@dataclass(frozen=True)
 class MachineFacts:
     """What a failover must know about the machine."""
 
@@ -48,16 +57,7 @@ class MachineFacts:
     owner_trouble_text: str = ""
     # Which job holds the machine now; empty if none does.
     open_job_text: str = ""
-    fellows: "Sequence[FellowFacts]" = ()
-
-
-@dataclass(frozen=True)
-class FellowFacts:
-    """What this core knows about another target core of the machine."""
-
-    name: str
-    # Why it did not say which machines it has failed over; empty if it did.
-    silence_text: str = ""
+    fellows: Sequence[FellowFacts] = ()
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,12 @@ class ReplicatedMachine(models.Model):
     def __str__(self) -> str:
         return f"{self.machine_id} on {self.pairing_id}"
 
+    def other_target_ids(self) -> list[uuid.UUID]:
+        """Return the other target cores that this core, as the source, replicates it to."""
+        others = ReplicatedMachine.objects.outgoing().exclude(pairing_id=self.pairing_id)
+        found = others.filter(machine_id=self.machine_id)
+        return list(found.values_list("pairing__peer_core_id", flat=True))
+
     @property
     def behind_seconds(self) -> float:
         """How much newer the sender's newest point is than the receiver's.

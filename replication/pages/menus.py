@@ -24,9 +24,6 @@ _HELD_HERE = (
 )
 
 
-_TROUBLED = (MachineState.OWNER_DISPUTED, MachineState.OWNER_CONTRADICTORY)
-
-
 def core_menu(pairing: Pairing, machine_count: int, failed_over_count: int) -> list[MenuItem]:
     """Return what can be done to a core as a whole."""
     items = [
@@ -95,7 +92,7 @@ def machine_menu(
     """Return what can be done to one machine."""
     items = [
         _machine_item(replicated, "Details", "server", "machine", "page"),
-        *(owner_items(replicated.machine) if state in _TROUBLED else []),
+        *owner_items(replicated.machine),
         _machine_item(
             replicated, "Pause", "pause", "machine-pause", "post", refuse_machine_pause(replicated)
         ),
@@ -194,8 +191,9 @@ def refuse_machine_resume(replicated: ReplicatedMachine) -> str:
 
 def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> str:
     machine = replicated.machine
-    if state in _TROUBLED:
-        return trouble_text(machine)
+    trouble = trouble_text(machine)
+    if trouble:
+        return trouble
     if state == MachineState.OWNED_ELSEWHERE:
         return f"{machine.owner_core_name} owns this machine, so this core cannot act on it."
     if machine.kind in _HELD_HERE or state == MachineState.NEEDS_ATTENTION:

@@ -122,13 +122,6 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
         return fields
 
 
-def fellow_core_ids(replicated: ReplicatedMachine) -> tuple[UUID, ...]:
-    """Return the other target cores that this core, as the source, replicates the machine to."""
-    others = ReplicatedMachine.objects.outgoing().exclude(pairing_id=replicated.pairing_id)
-    found = others.filter(machine_id=replicated.machine_id)
-    return tuple(found.values_list("pairing__peer_core_id", flat=True))
-
-
 def decode(data: bytes) -> object:
     """Return the JSON value that arrived; strict: no NaN, no invalid text, no endless nesting.
 
@@ -445,7 +438,7 @@ class SentMachine(Message, frozen=True, kw_only=True):
             newest_point_at=replicated.newest_point_at,
             behind_points=replicated.behind_points,
             behind_bytes=replicated.behind_bytes,
-            fellow_core_ids=fellow_core_ids(replicated) if pairing.is_outgoing else (),
+            fellow_core_ids=tuple(replicated.other_target_ids()) if pairing.is_outgoing else (),
         )
 
     @property
