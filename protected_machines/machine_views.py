@@ -27,7 +27,7 @@ from protected_machines.forms import ProtectMachineForm, ScheduleForm
 from protected_machines.menus import machine_menu
 from protected_machines.models import Machine
 from protected_machines.navigation import state_of
-from protected_machines.ownership import act_refusal, ownership_trouble
+from protected_machines.ownership import act_refusal, ownership_trouble, trouble_text
 
 MACHINES_PER_PAGE = 100
 POINTS_PER_PAGE = 50
@@ -100,6 +100,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
         "is_base_image_next": newest is None,
         "act_refusal": act_refusal(found),
         "owner_trouble": ownership_trouble(found),
+        "owner_text": trouble_text(found),
         "menu": lambda: machine_menu(found),
     }
     context["seen"] = _digest_of(context)

@@ -183,6 +183,12 @@ def trouble_text(machine: Machine) -> str:
     return f"{_TEXTS[trouble](machine)} Find out where it really runs, then choose Settle Owner."
 
 
+def settle_first(machine: Machine) -> str:
+    """Return why nothing can be done to the machine yet, in a line; empty if its owner is clear."""
+    trouble = ownership_trouble(machine)
+    return f"Its owner is {trouble.value}: choose Settle Owner first." if trouble else ""
+
+
 def _disputed_text(machine: Machine) -> str:
     claimant, speaker = machine.claim_core_name, machine.claim_speaker_name
     says = (
@@ -301,9 +307,9 @@ class Tenure:
 
 def act_refusal(machine: Machine) -> str:
     """Return why this core may not act on the machine; empty if it may."""
-    trouble = trouble_text(machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(machine)
+    if unsettled:
+        return unsettled
     if not machine.is_owned_here:
         return (
             f"{machine.owner_core_name} has owned this machine since "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from console.findings import Finding, errors_first
 from protected_machines.choices import MachineKind
-from protected_machines.ownership import trouble_text
+from protected_machines.ownership import settle_first
 from replication.failback.order import COMMIT_DAYS_LIMIT
 from replication.models import ReplicatedMachine
 
@@ -109,9 +109,9 @@ def refuse_core_failback(failed_over_count: int) -> str:
 
 def refuse_machine_failback(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
-    trouble = trouble_text(machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(machine)
+    if unsettled:
+        return unsettled
     if machine.kind == MachineKind.PENDING_FAILBACK:
         return "A failback of this machine is in progress."
     if machine.kind == MachineKind.FAILED_BACK:

@@ -10,7 +10,7 @@ from console.jobs import policy as job_policy
 from console.jobs.choices import STUCK, JobState, StepState
 from console.jobs.models import Job, in_order
 from console.jobs.policy import Act
-from protected_machines.ownership import trouble_text
+from protected_machines.ownership import settle_first
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
 
@@ -227,9 +227,9 @@ def _refuse_end(entry: FailbackMachine, job: Job | None, end_job: Job | None) ->
         return f"{end_job.title} is in progress."
     if end_job is not None and end_job.state == JobState.NEEDS_ATTENTION:
         return f"{end_job.title} needs attention. Resolve that first."
-    trouble = trouble_text(entry.machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(entry.machine)
+    if unsettled:
+        return unsettled
     if job is not None and job.is_open:
         return (
             "The failback is in progress. Until the machine is handed over, Cancel undoes "

@@ -10,7 +10,7 @@ from console.wording import ago, span
 from protected_machines.choices import MachineKind
 from protected_machines.exports.options import check_vm
 from protected_machines.models.points import ahead_text, is_ahead
-from protected_machines.ownership import trouble_text
+from protected_machines.ownership import settle_first
 from replication.clocks import clock_text
 from replication.failover.order import MachineOrder
 from replication.models import Pairing, ReplicatedMachine
@@ -247,9 +247,9 @@ def refuse_core_failover(pairing: Pairing, machine_count: int, failed_over_count
 
 def refuse_machine_failover(replicated: ReplicatedMachine) -> str:
     machine = replicated.machine
-    trouble = trouble_text(machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(machine)
+    if unsettled:
+        return unsettled
     if machine.kind == MachineKind.FAILED_OVER:
         return "This machine has already failed over."
     if machine.kind == MachineKind.PENDING_FAILOVER:

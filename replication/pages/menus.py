@@ -10,7 +10,7 @@ from console.menus import MenuItem
 from protected_machines.choices import MachineKind
 from protected_machines.menus import owner_items
 from protected_machines.models import Machine
-from protected_machines.ownership import act_refusal, trouble_text
+from protected_machines.ownership import act_refusal, settle_first
 from replication.choices import MachineState
 from replication.failback.policy import refuse_core_failback, refuse_machine_failback
 from replication.failover.policy import refuse_core_failover, refuse_machine_failover
@@ -191,9 +191,9 @@ def refuse_machine_resume(replicated: ReplicatedMachine) -> str:
 
 def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> str:
     machine = replicated.machine
-    trouble = trouble_text(machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(machine)
+    if unsettled:
+        return unsettled
     if state == MachineState.OWNED_ELSEWHERE:
         return f"{machine.owner_core_name} owns this machine, so this core cannot act on it."
     if machine.kind in _HELD_HERE or state == MachineState.NEEDS_ATTENTION:

@@ -1,6 +1,6 @@
 """When a seed drive cannot be made. Pure; menus and views give the same reasons."""
 
-from protected_machines.ownership import trouble_text
+from protected_machines.ownership import settle_first
 from replication.models import ReplicatedMachine
 
 
@@ -11,9 +11,9 @@ def refuse_core_seed_drive(machine_count: int) -> str:
 
 def refuse_machine_seed_drive(replicated: ReplicatedMachine, is_on_seed_drive: bool) -> str:
     """Return why this machine cannot be copied now; empty if it can."""
-    trouble = trouble_text(replicated.machine)
-    if trouble:
-        return trouble
+    unsettled = settle_first(replicated.machine)
+    if unsettled:
+        return unsettled
     if not replicated.machine.is_owned_here:
         owner = replicated.machine.owner_core_name
         return f"{owner} owns this machine, so this core cannot act on it."

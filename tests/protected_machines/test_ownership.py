@@ -171,7 +171,7 @@ def test_a_machine_that_two_cores_claim_by_one_epoch_is_nobody_s(
     with pytest.raises(OwnershipDisputed) as caught:
         ownership.check_owner(machine)
     assert caught.value.code == "MACHINE-OWNERSHIP-DISPUTED"
-    assert "choose Settle Owner" in ownership.act_refusal(machine)
+    assert ownership.act_refusal(machine) == "Its owner is disputed: choose Settle Owner first."
     with pytest.raises(OwnershipDisputed):
         ownership.Tenure(machine.pk, this_core().id, (2,)).check()
     assert not ownership.take_ownership(machine.pk, OtherCore(), expected_epoch=2)
@@ -198,7 +198,9 @@ def test_a_core_that_runs_what_another_owns_says_so(kind: MachineKind) -> None:
         ownership.check_owner(machine)
     with pytest.raises(OwnershipContradictory, match="Headquarters owns"):
         ownership.check_settled(machine)
-    assert "so this core does not protect it" in ownership.act_refusal(machine)
+    assert "so this core does not protect it" in ownership.trouble_text(machine)
+    refusal = "Its owner is contradictory: choose Settle Owner first."
+    assert ownership.act_refusal(machine) == refusal
     assert list(Machine.objects.with_owner_trouble()) == [machine]
 
 
