@@ -125,6 +125,7 @@ class Front:
                 body_bytes = int(headers.get(b"content-length", b"0"))
                 if 0 < body_bytes <= STRANGER_BODY_LIMIT_BYTES:
                     head += await reader.readexactly(body_bytes)
+                head = _as_only_request(head)
         if is_known:
             self._strangers.leave(connection)
         inner_reader, inner_writer = await self._let_in(address)
@@ -171,6 +172,12 @@ async def _end(inner_writer: asyncio.StreamWriter, reader: asyncio.StreamReader)
     inner_writer.write_eof()
     while await reader.read(_PART_BYTES):
         pass
+
+
+def _as_only_request(head: bytes) -> bytes:
+    """Have the answer say that the connection ends, before the caller sends another request."""
+    line, rest = head.split(b"\r\n", 1)
+    return b"\r\n".join((line, b"Connection: close", rest))
 
 
 def _allow_more_files() -> int:

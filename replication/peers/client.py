@@ -103,9 +103,7 @@ class PeerClient:
 
     def pairing_challenge(self) -> wire.PairingChallenge:
         """Return what this core needs to prove the peer's pairing code."""
-        # A core that is not paired yet gets one answer on each connection.
-        headers = {"Connection": "close"}
-        return self._call("GET", "/pair", wire.PairingChallenge, headers=headers)
+        return self._call("GET", "/pair", wire.PairingChallenge)
 
     def pair(self, request: wire.PairingRequest) -> wire.PairingAnswer:
         """Ask the peer to pair with this core; `request` says who this core is.

@@ -125,6 +125,15 @@ def test_a_stranger_is_refused_without_reading_its_body(peer: PeerCore, outgoing
         client.begin_replica(uuid.uuid4(), b"x" * 30_000_000)
 
 
+@pytest.mark.parametrize("wish", [b"", b"Connection: keep-alive\r\n"])
+def test_a_stranger_is_told_that_each_answer_is_the_last(peer: PeerCore, wish: bytes) -> None:
+    with secured(peer) as connection:
+        connection.sendall(b"GET /api/v1/status HTTP/1.1\r\nHost: x\r\n" + wish + b"\r\n")
+        head, _, _ = connection.recv(1000).partition(b"\r\n\r\n")
+    assert b"401" in head.splitlines()[0]
+    assert b"connection: close" in head.lower().splitlines()
+
+
 def _read_until_closed(connection: ssl.SSLSocket) -> None:
     deadline = time.monotonic() + 60
     while connection.recv(1000):
