@@ -43,6 +43,7 @@ class Descriptor(NamedTuple):
         lines = [
             "# Disk DescriptorFile",
             "version=1",
+            'encoding="UTF-8"',
             f"CID={self.cid}",
             f"parentCID={self.parent_cid}",
             'createType="streamOptimized"',
@@ -57,8 +58,13 @@ class Descriptor(NamedTuple):
         _check_name(self.extent_name)
         cylinders = min(65535, max(1, self.capacity_sectors // (_HEADS * _SECTORS_PER_TRACK)))
         lines += [
+            "",
+            "# Extent description",
             f'RW {self.capacity_sectors} SPARSE "{self.extent_name}"',
-            'encoding="UTF-8"',
+            "",
+            "# The Disk Data Base",
+            "#DDB",
+            "",
             'ddb.adapterType = "lsilogic"',
             'ddb.encoding = "UTF-8"',
             f'ddb.geometry.cylinders = "{cylinders}"',

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+import pyvmdk
 from blake3 import blake3
 
 from recovery_store.importing import import_images, new_cid
@@ -59,6 +60,18 @@ def make_stream(
             writer.zero_grain(index)
     writer.finish()
     return b"".join(parts)
+
+
+def without_sections(data: bytes) -> bytes:
+    """Return a stream or descriptor with its descriptor as older versions wrote it."""
+    start = data.index(b"# Disk DescriptorFile\n")
+    end = start + 20 * 512
+    encoding = b'encoding="UTF-8"\n'
+    lines = data[start:end].rstrip(b"\0").replace(b"\n" + encoding, b"\n").split(b"\n")
+    kept = [line for line in lines[1:] if line and not line.startswith(b"#")]
+    extent = next(i for i, line in enumerate(kept) if line.startswith(b"RW ")) + 1
+    text = b"\n".join([lines[0], *kept[:extent], encoding.strip(), *kept[extent:], b""])
+    return data[:start] + text.ljust(20 * 512, b"\0") + data[end:]
 
 
 def raw_bytes(grains: Grains, capacity_bytes: int) -> bytes:
@@ -172,6 +185,33 @@ def qemu_says_same(vmdk: Path, raw: Path) -> bool:
     )
     assert result.returncode in (0, 1), result.stderr
     return result.returncode == 0
+
+
+def libvmdk_says_same(vmdk: Path, raw: Path) -> bool:
+    """Let libvmdk, stricter about the descriptor, judge whether a complete VMDK holds the same."""
+    handle = pyvmdk.handle()
+    handle.open(str(vmdk))
+    handle.open_extent_data_files()
+    try:
+        size_bytes = handle.get_media_size()
+        return raw.stat().st_size == size_bytes and all(
+            handle.read_buffer_at_offset(min(MIB, size_bytes - at), at)
+            == _read_at(raw, at, min(MIB, size_bytes - at))
+            for at in range(0, size_bytes, MIB)
+        )
+    finally:
+        handle.close()
+
+
+def _read_at(path: Path, at: int, length_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(length_bytes)
+
+
+def judges_say_same(vmdk: Path, raw: Path) -> bool:
+    """Let every judge of complete VMDKs say whether it holds what the raw image holds."""
+    return qemu_says_same(vmdk, raw) and libvmdk_says_same(vmdk, raw)
 
 
 def tree_state(root: Path) -> dict[str, bytes]:

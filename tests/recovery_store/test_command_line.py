@@ -20,7 +20,7 @@ from tests.recovery_store.disks import (
     disk_path,
     flip_byte,
     import_raw,
-    qemu_says_same,
+    judges_say_same,
     send_disk,
     write_raw,
 )
@@ -84,7 +84,7 @@ def test_the_whole_life_of_a_chain(store: Store, image: Path, tmp_path: Path) ->
 
     exported = run_alone("export", store.root, delta_id, 0, tmp_path / "out.vmdk")
     assert exported.returncode == 0
-    assert qemu_says_same(tmp_path / "out.vmdk", image)
+    assert judges_say_same(tmp_path / "out.vmdk", image)
     assert run_alone("compare", store.root, delta_id, 0, image).returncode == 0
     different = run_alone("compare", store.root, base_id, 0, image)
     assert (different.returncode, different.stdout[:10]) == (1, "different:")
@@ -259,4 +259,4 @@ def test_an_existing_file_is_replaced_only_by_a_whole_export(
     assert out.read_text() == "before"
     flip_byte(disk_path(store, point), 66_000)
     assert run("export", store.root, point.point_id, 0, out).returncode == 0
-    assert qemu_says_same(out, image)
+    assert judges_say_same(out, image)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from recovery_store.errors import VmdkDamaged, VmdkLimit
 from recovery_store.vmdk.descriptor import NO_PARENT, Descriptor
+from tests.recovery_store.disks import without_sections
 
 CIDS = st.integers(0, 0xFFFFFFFD).map(lambda number: f"{number:08x}")
 NAMES = st.text("abcXYZ019._/+-", min_size=1, max_size=120)
@@ -30,6 +31,21 @@ def test_type_and_extent_stand_in_the_first_sector() -> None:
     assert b'createType="streamOptimized"' in data[:512]
     assert b'RW 2048 SPARSE "disk.vmdk"' in data[:512]
     assert len(data) == 20 * 512
+
+
+def test_a_descriptor_has_the_layout_of_vmware_s_own() -> None:
+    text = make_descriptor().to_bytes().rstrip(b"\0").decode()
+    header, extent, database, keys = text.split("\n\n")
+    assert header.split("\n")[:3] == ["# Disk DescriptorFile", "version=1", 'encoding="UTF-8"']
+    assert extent == '# Extent description\nRW 2048 SPARSE "disk.vmdk"'
+    assert database == "# The Disk Data Base\n#DDB"
+    assert all(line.startswith("ddb.") for line in keys.strip().split("\n"))
+
+
+def test_a_descriptor_without_sections_as_in_older_points_is_read() -> None:
+    assert Descriptor.from_bytes(without_sections(make_descriptor().to_bytes())) == (
+        make_descriptor()
+    )
 
 
 @pytest.mark.parametrize("cid", ["ffffffff", "fffffffe", "1234567", "12345678 ", "ABCDEF01", ""])
