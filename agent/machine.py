@@ -8,6 +8,7 @@ for each new initramfs.
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import logging
 import os
@@ -37,11 +38,26 @@ def describe_machine(
         "os": _operating_system(),
         "kernel": platform.release(),
         "firmware": "efi" if (sys_root / "firmware/efi").exists() else "bios",
-        "boot_id": (proc_root / "sys/kernel/random/boot_id").read_text().strip(),
+        "boot_id": boot_id(proc_root),
         "cpus": os.cpu_count() or 1,
         "memory_bytes": _memory_bytes(sys_root, proc_root),
         "nics": _nics(sys_root, proc_root),
     }
+
+
+def boot_id(proc_root: Path = Path("/proc")) -> str:
+    """Return what changes with every start of the kernel."""
+    return (proc_root / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def announced_addresses() -> list[str]:
+    """Return the addresses of the network cards that another computer may reach."""
+    found = [
+        ipaddress.ip_address(address)
+        for nic in _nics(Path("/sys"), Path("/proc"))
+        for address in nic["addresses"]
+    ]
+    return [str(address) for address in found if not address.is_link_local]
 
 
 def _operating_system() -> str:

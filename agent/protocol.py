@@ -101,6 +101,14 @@ class Channel:
         self.received_bytes = 0
         self.sent_bytes = 0
 
+    @property
+    def peer_host(self) -> str:
+        """Where the other side calls from; empty if the connection is gone."""
+        try:
+            return str(self._socket.getpeername()[0])
+        except OSError:
+            return ""
+
     def send_control(self, message: Message) -> None:
         """Send a JSON message; it needs a `type`."""
         self.send(CONTROL, json.dumps(message, separators=(",", ":")).encode())

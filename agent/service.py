@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.announcing import MAX_ADDRESSES, Announcer
 from agent.configuration import Configuration
 from agent.delegation import MAX_NUMBER, find_delegation
 from agent.duty import Answer, Duty
@@ -27,7 +28,8 @@ from agent.errors import (
     ProtocolBroken,
     RequestRefused,
 )
-from agent.machine import describe_machine
+from agent.home import Home, read_home
+from agent.machine import announced_addresses, boot_id, describe_machine
 from agent.pairing import Pairing
 from agent.proof import NONCE_BYTES, SALT_BYTES, Exchange, Side, code_key
 from agent.protecting import ProtectDuty
@@ -70,9 +72,15 @@ class Service:
     """One agent. `serve` runs until `stop` is called from another thread or a signal handler.
 
     consoles: where a rescue machine shows its code in addition to standard output.
+    homes: cores to announce this machine to in addition to those that it trusts.
     """
 
-    def __init__(self, configuration: Configuration, consoles: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        consoles: Sequence[Path] = (),
+        homes: Sequence[Home] = (),
+    ) -> None:
         self._state = AgentState(configuration.state_folder)
         self._certificate_path, self._key_path = ensure_identity(
             configuration.state_folder, socket.gethostname()
@@ -87,6 +95,12 @@ class Service:
             if configuration.mode == "restore"
             else ProtectDuty(configuration, self)
         )
+        self._announcer = Announcer(
+            self._certificate_path,
+            self._key_path,
+            lambda: [*homes, *self._state.homes()],
+            self._announcement,
+        )
         self._strangers = Strangers()
         self._connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._is_stopping = False
@@ -99,6 +113,8 @@ class Service:
         self.duty.start()
         if self.duty.mode == "restore":
             self._console.start(self.port)
+        else:
+            self._announcer.start()
         code = self._pairing.find_code()
         log.info(
             "agent serves port=%d mode=%s fingerprint=%s pairing=%s",
@@ -126,6 +142,7 @@ class Service:
         # close() alone would leave accept() blocked.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._announcer.stop()
         self._console.stop()
         self.duty.stop()
 
@@ -231,6 +248,16 @@ class Service:
             "agent": {"version": VERSION, "port": self.port},
         }
 
+    def _announcement(self) -> Message | None:
+        """Return what tells a core where this machine is; None while file systems are frozen."""
+        if self._known is not None:
+            return None
+        return {
+            "boot_id": boot_id(),
+            "port": self.port,
+            "addresses": announced_addresses()[:MAX_ADDRESSES],
+        }
+
     def freeze_answers(self) -> None:
         """Answer from memory from now on; pairing and trusting have to wait."""
         self._known = self._read_known()._replace(description=self.describe())
@@ -266,6 +293,7 @@ class Service:
         if not exchange.is_proof(get_text(answer, "proof"), Side.CORE, key):
             raise self._pairing.refuse()
         self._state.ensure_trusted_core(core_name, core_pem)
+        self._remember_home(channel, core_pem, message)
         self._pairing.use_up()
         channel.send_control(
             {
@@ -275,8 +303,15 @@ class Service:
             }
         )
 
-    def _describe(self, channel: Channel, _core: TrustedCore, _message: Message) -> None:
+    def _describe(self, channel: Channel, core: TrustedCore, message: Message) -> None:
+        if self._known is None:
+            self._remember_home(channel, core.certificate_pem, message)
         channel.send_control({"type": "description", "description": self.describe()})
+
+    def _remember_home(self, channel: Channel, core_pem: str, message: Message) -> None:
+        home = read_home(message, core_pem, channel.peer_host)
+        if home is not None:
+            self._state.remember_home(home)
 
     def _trust(self, channel: Channel, _core: TrustedCore, message: Message) -> None:
         """Trust another core. Raises `AgentBusy` while file systems are frozen."""
@@ -287,6 +322,7 @@ class Service:
                 get_text(message, "core_certificate_pem", MAX_CERTIFICATE_CHARACTERS)
             ),
         )
+        self._remember_home(channel, core.certificate_pem, message)
         log.info("core trusted name=%s fingerprint=%s", core.name, core.fingerprint)
         channel.send_control({"type": "trusted"})
 

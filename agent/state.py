@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigurationWrong, RequestRefused
+from agent.home import Home
 from agent.tls import fingerprint_of, sync_path
 
 MAX_TRUSTED_CORES = 16
+MAX_HOMES_OF_A_CORE = 4
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,32 @@ class AgentState:
                 )
             self._write("trusted-cores.json", [asdict(core) for core in [*others, new_core]])
         return new_core
+
+    def homes(self) -> list[Home]:
+        """Return where the trusted cores are; of each, the address heard last comes first."""
+        trusted = {core.certificate_pem for core in self.trusted_cores()}
+        return [home for home in self._homes() if home.certificate_pem in trusted]
+
+    def remember_home(self, home: Home) -> None:
+        """Remember where a trusted core is, beside its last few addresses; writes what is new."""
+        with self.lock:
+            known = self.homes()
+            own = [one for one in known if one.certificate_pem == home.certificate_pem]
+            is_trusted = any(
+                core.certificate_pem == home.certificate_pem for core in self.trusted_cores()
+            )
+            if not is_trusted or (own and own[0] == home):
+                return
+            others = [one for one in known if one.certificate_pem != home.certificate_pem]
+            kept = [home, *(one for one in own if one != home)][:MAX_HOMES_OF_A_CORE]
+            self._write("homes.json", [asdict(one) for one in [*kept, *others]])
+
+    def _homes(self) -> list[Home]:
+        entries = self._read("homes.json") or []
+        try:
+            return [Home(**entry) for entry in entries]
+        except TypeError as error:
+            raise self._wrong("homes.json", error) from error
 
     def least_delegations(self) -> dict[str, int]:
         """Return the least number that counts of each core's delegations, by its fingerprint."""

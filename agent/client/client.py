@@ -33,6 +33,7 @@ from agent.errors import (
     ProtocolBroken,
     WrongPairingCode,
 )
+from agent.home import Home
 from agent.proof import NONCE_BYTES, Exchange, Side, code_key
 from agent.protocol import MAX_HOLD_SECONDS, Channel, Message, get_flag, get_int, get_text
 from agent.tls import fingerprint_of_der
@@ -75,8 +76,9 @@ def pair_with_agent(
     credentials: CoreCredentials,
     core_name: str,
     timeout_seconds: float = 15,
+    home: Home | None = None,
 ) -> PairedAgent:
-    """Pair with an agent by its one-time code.
+    """Pair with an agent by its one-time code. It announces its machine to `home`, if given.
 
     Raises:
         AgentUnreachable: nothing answers, or what answers is not an agent.
@@ -92,6 +94,7 @@ def pair_with_agent(
                 "core_name": core_name,
                 "core_certificate_pem": certificate_pem,
                 "nonce": core_nonce.hex(),
+                **_home_entry(home),
             }
         )
         challenge = receive_message(channel, "pair_challenge")
@@ -119,6 +122,7 @@ class AgentClient:
     timeout_seconds: how long the agent may be silent, when connecting and in mid-stream.
     delegations_pem: what to show to an agent that does not know this core; see agent/delegation.py.
         An agent that accepts one is told to trust this core by the name `core_name` from then on.
+    home: where the agent announces its machine to this core; it is told with each description.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class AgentClient:
         *,
         core_name: str = "",
         delegations_pem: Sequence[str] = (),
+        home: Home | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -139,6 +144,7 @@ class AgentClient:
         self._timeout_seconds = timeout_seconds
         self._core_name = core_name
         self._delegations_pem = delegations_pem
+        self._home = home
 
     def describe(self) -> MachineDescription:
         """Return the machine's description.
@@ -150,17 +156,17 @@ class AgentClient:
             ProtocolBroken: the description is malformed.
         """
         with self._connected() as channel:
-            channel.send_control({"type": "describe"})
+            channel.send_control({"type": "describe", **_home_entry(self._home)})
             answer = receive_message(channel, "description")
             return MachineDescription.from_json(answer.get("description"))
 
-    def trust(self, certificate_pem: str, core_name: str) -> None:
-        """Have the agent trust another core.
+    def trust(self, certificate_pem: str, core_name: str, home: Home | None = None) -> None:
+        """Have the agent trust another core, and announce its machine to that core, too.
 
         Raises as `describe`.
         """
         with self._connected() as channel:
-            _trust(channel, certificate_pem, core_name)
+            _trust(channel, certificate_pem, core_name, home)
 
     def withdraw_delegations(self, below: int) -> None:
         """Have the agent accept no delegation of this core whose number is lower.
@@ -348,7 +354,8 @@ class AgentClient:
                 self._credentials.delegated(delegation_pem) as delegated,
                 self._connected_as(delegated) as channel,
             ):
-                _trust(channel, self._credentials.certificate_path.read_text(), self._core_name)
+                own_pem = self._credentials.certificate_path.read_text()
+                _trust(channel, own_pem, self._core_name, self._home)
                 return True
         return False
 
@@ -381,6 +388,10 @@ def _parent_entry(disk: KnownDisk) -> dict[str, object]:
     }
 
 
+def _home_entry(home: Home | None) -> Message:
+    return {"home": home.to_json()} if home else {}
+
+
 def _from_hex(message: Message, name: str) -> bytes:
     try:
         return bytes.fromhex(get_text(message, name, 200))
@@ -388,8 +399,13 @@ def _from_hex(message: Message, name: str) -> bytes:
         raise ProtocolBroken(f"The agent's {name} is not hex") from error
 
 
-def _trust(channel: Channel, certificate_pem: str, core_name: str) -> None:
+def _trust(channel: Channel, certificate_pem: str, core_name: str, home: Home | None) -> None:
     channel.send_control(
-        {"type": "trust", "core_name": core_name, "core_certificate_pem": certificate_pem}
+        {
+            "type": "trust",
+            "core_name": core_name,
+            "core_certificate_pem": certificate_pem,
+            **_home_entry(home),
+        }
     )
     receive_message(channel, "trusted")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from agent.client import AgentClient, CoreCredentials, PairedAgent, pair_with_agent
+from agent.home import Home
 
 CODE = "QUIET-RIVER-4711-BEND"
 RESCUE_CODE = "SHIP-LEFT-BELL-2317"
@@ -174,8 +175,9 @@ class Core:
     def certificate_pem(self) -> str:
         return self.credentials.certificate_path.read_text()
 
-    def pair(self, agent: RunningAgent, code: str = CODE) -> PairedAgent:
-        return pair_with_agent("127.0.0.1", agent.port, code, self.credentials, self.name)
+    def pair(self, agent: RunningAgent, code: str = CODE, home: Home | None = None) -> PairedAgent:
+        address = ("127.0.0.1", agent.port)
+        return pair_with_agent(*address, code, self.credentials, self.name, home=home)
 
 
 def make_core(folder: Path, name: str) -> Core:
