@@ -3,7 +3,7 @@
 It knows neither Django nor recovery points: a disk is a length and a way to read its stream.
 
     with connect(Credentials(host, 443, user, password, thumbprint)) as session:
-        findings = session.check_placement(placement, "web-01", needed_bytes)
+        findings = session.check_placement(placement, "web-01", space)
         moid = session.import_vm(spec, disks, placement, marker, progress, check_cancel)
         session.get_vm(moid).power_on()
 """
@@ -15,7 +15,7 @@ from vsphere.inventory import Inventory
 from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
 from vsphere.session import About, Session, connect
-from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpec
+from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpace, VmSpec
 from vsphere.tls import fetch_thumbprint
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "VmDisk",
     "VmIdentity",
     "VmNic",
+    "VmSpace",
     "VmSpec",
     "connect",
     "fetch_thumbprint",

@@ -7,7 +7,7 @@ from vsphere.api import vim
 from vsphere.inventory import NORMAL, is_uplink, plain_name
 from vsphere.properties import read, read_many
 from vsphere.site import Site, has_drs, read_site
-from vsphere.spec import Placement
+from vsphere.spec import Placement, VmSpace
 
 SPARE_SHARE = 0.05  # of a datastore, that should stay free
 
@@ -40,9 +40,9 @@ class PlacementFinding:
 
 
 def check(
-    content: Any, placement: Placement, vm_name: str, needed_bytes: int
+    content: Any, placement: Placement, vm_name: str, space: VmSpace
 ) -> list[PlacementFinding]:
-    """Return the problems with making `vm_name` there with `needed_bytes` of data."""
+    """Return the problems with making `vm_name` there, which takes that space."""
     site = read_site(content, placement)
     findings = [
         PlacementFinding(
@@ -53,7 +53,7 @@ def check(
         for role in site.missing
     ]
     findings += _check_name(content, site, vm_name)
-    findings += check_datastore(site, needed_bytes)
+    findings += check_datastore(site, space)
     findings += check_hosts(content, site)
     findings += check_network(content, site)
     findings += _check_privileges(content, site)
@@ -80,7 +80,7 @@ def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding
     return []
 
 
-def check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
+def check_datastore(site: Site, space: VmSpace) -> list[PlacementFinding]:
     of, name = site.of.get("datastore"), site.name("datastore")
     if of is None:
         return []
@@ -96,22 +96,30 @@ def check_datastore(site: Site, needed_bytes: int) -> list[PlacementFinding]:
                 "PLACEMENT-DATASTORE-MAINTENANCE", "error", f"{name} is in maintenance."
             )
         ]
-    free_bytes, capacity_bytes = of.get("summary.freeSpace", 0), of.get("summary.capacity", 0)
-    if free_bytes < needed_bytes:
-        return [
-            PlacementFinding(
-                "PLACEMENT-DATASTORE-FULL",
-                "error",
-                f"{name} has {_gib(free_bytes)} free; {_gib(needed_bytes)} are needed.",
-            )
-        ]
-    if free_bytes - needed_bytes < capacity_bytes * SPARE_SHARE:
-        left = _gib(free_bytes - needed_bytes)
-        return [
-            PlacementFinding(
-                "PLACEMENT-DATASTORE-TIGHT", "warning", f"Only {left} would remain free on {name}."
-            )
-        ]
+    return _check_space(name, of.get("summary.freeSpace", 0), of.get("summary.capacity", 0), space)
+
+
+def _check_space(
+    name: str, free_bytes: int, capacity_bytes: int, space: VmSpace
+) -> list[PlacementFinding]:
+    """Refuse only what does not fit at first; disks that could outgrow the datastore are a risk."""
+    full_bytes = space.capacity_bytes + space.swap_bytes
+    left_bytes = free_bytes - full_bytes
+    if left_bytes < 0:
+        data_bytes = space.read_data_bytes()
+        parts = f"{_gib(data_bytes)} of data and {_gib(space.swap_bytes)} of swap"
+        if free_bytes < data_bytes + space.swap_bytes:
+            text = f"{name} has {_gib(free_bytes)} free; {parts} are needed."
+            return [PlacementFinding("PLACEMENT-DATASTORE-FULL", "error", text)]
+        text = (
+            f"{name} has {_gib(free_bytes)} free. At first, {parts} are needed, but the thin disks "
+            f"can grow to {_gib(space.capacity_bytes)}. When a datastore is full, its virtual "
+            "machines stop."
+        )
+        return [PlacementFinding("PLACEMENT-DATASTORE-OUTGROWN", "warning", text)]
+    if left_bytes < capacity_bytes * SPARE_SHARE:
+        text = f"Only {_gib(left_bytes)} would remain free on {name}."
+        return [PlacementFinding("PLACEMENT-DATASTORE-TIGHT", "warning", text)]
     return []
 
 

@@ -14,7 +14,7 @@ from vsphere.faults import FAILED_CALL
 from vsphere.inventory import Inventory, read_all
 from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
-from vsphere.spec import DiskUpload, Placement, VmSpec
+from vsphere.spec import DiskUpload, Placement, VmSpace, VmSpec
 from vsphere.vm_import import ProgressReport
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ class Session:
         )
 
     def check_placement(
-        self, placement: Placement, vm_name: str, needed_bytes: int
+        self, placement: Placement, vm_name: str, space: VmSpace
     ) -> list[PlacementFinding]:
-        """Return the problems with making `vm_name` there, if any."""
+        """Return the problems with making `vm_name` there, which takes that space, if any."""
         return self.calls.reading(
             f"Check the placement of {vm_name}",
-            lambda content: placements.check(content, placement, vm_name, needed_bytes),
+            lambda content: placements.check(content, placement, vm_name, space),
         )
 
     def import_vm(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from agent.client.description import MachineDescription
 from console.findings import Finding, Severity, errors_first
@@ -14,8 +15,10 @@ from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
+from protected_machines.points.store import open_store
+from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
-from vsphere import Placement, Session
+from vsphere import Placement, Session, VmSpace
 
 logger = logging.getLogger(__name__)
 
@@ -130,22 +133,44 @@ def check_export(
             session,
             options.placement,
             options.vm_name,
-            sum(disk.capacity_bytes for disk in manifest.disks),
+            space_of(manifest, options.memory_bytes),
         )
     facts = export_facts(point, manifest, issuers_of([machine.pk])[machine.pk])
     return check_point(facts, found, needs_agent=needs_agent)
 
 
 def check_placement(
-    session: Session, placement: Placement, vm_name: str, needed_bytes: int
+    session: Session, placement: Placement, vm_name: str, space: VmSpace
 ) -> list[Finding]:
-    """Return the vCenter's findings about making a VM of that name and size there.
+    """Return the vCenter's findings about making a VM of that name there, which takes that space.
 
     Raises:
         VSphereError: it does not answer.
     """
-    found = session.check_placement(placement, vm_name, needed_bytes)
+    found = session.check_placement(placement, vm_name, space)
     return [Finding(each.code, Severity(each.severity), each.text) for each in found]
+
+
+def space_of(manifest: Manifest, memory_bytes: int) -> VmSpace:
+    """Return what a VM of the point, with this much memory, takes of a datastore."""
+    return VmSpace(
+        capacity_bytes=sum(disk.capacity_bytes for disk in manifest.disks),
+        swap_bytes=memory_bytes,
+        read_data_bytes=cache(lambda: _data_bytes(manifest)),
+    )
+
+
+def _data_bytes(manifest: Manifest) -> int:
+    """Return what the disks hold; 0 if the chain cannot be read, which its proof will say."""
+    store, total_bytes = open_store(), 0
+    try:
+        for disk in manifest.disks:
+            with store.plan_export(manifest.machine_id, manifest.point_id, disk.number) as plan:
+                total_bytes += plan.data_bytes
+    except StoreError as error:
+        logger.warning("space unknown point_id=%s error=%s", manifest.point_id, error)
+        return 0
+    return total_bytes
 
 
 def export_facts(

@@ -15,7 +15,7 @@ from console.jobs.models import Job
 from protected_machines.agents.delegation import issuers_of
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.exports.check import check_point, export_facts
+from protected_machines.exports.check import check_point, export_facts, space_of
 from protected_machines.exports.options import MIB, memory_mib_of
 from protected_machines.models import RecoveryPoint, VCenter
 from protected_machines.ownership import trouble_text
@@ -29,6 +29,7 @@ from replication.failover.destination import PlacementQuestion, Survey, survey_v
 from replication.failover.order import FailoverOrder, MachineOrder
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.fellows import refresh_fellows
+from vsphere import VmSpace
 
 POINTS_OFFERED = 30
 
@@ -40,7 +41,6 @@ class CheckedMachine:
     order: MachineOrder
     replicated: ReplicatedMachine
     point: RecoveryPoint | None
-    needed_bytes: int
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -121,12 +121,13 @@ class FailoverFacts:
                 self._manifests[point.pk] = text
         return self._manifests[point.pk]
 
-    def needed_bytes(self, point: RecoveryPoint | None) -> int:
-        """Return how much space the point's disks take once they are full."""
+    def space(self, order: MachineOrder) -> VmSpace:
+        """Return what the VM takes of a datastore; only swap if its point cannot be read."""
+        point = self.point(order)
         manifest = self.manifest(point) if point is not None else ""
         if isinstance(manifest, str):
-            return 0
-        return sum(disk.capacity_bytes for disk in manifest.disks)
+            return VmSpace(0, order.memory_bytes, lambda: 0)
+        return space_of(manifest, order.memory_bytes)
 
     def of_source(self) -> policy.SourceFacts:
         pairing = self.pairing
@@ -194,7 +195,6 @@ class FailoverFacts:
             order=order,
             replicated=self.row(order.machine_id),
             point=point,
-            needed_bytes=self.needed_bytes(point),
             findings=self._judge(order, destination, now),
         )
 
@@ -254,7 +254,7 @@ def check_failover(
     survey = Survey(chosen=order.destination)
     if vcenter is not None:
         questions = [
-            PlacementQuestion(one.machine_id, one.vm_name, facts.needed_bytes(facts.point(one)))
+            PlacementQuestion(one.machine_id, one.vm_name, facts.space(one))
             for one in order.machines
             if one.vm_name
         ]

@@ -22,7 +22,7 @@ from protected_machines.models import VCenter
 from replication.failover.order import Destination
 from vsphere.errors import VSphereError
 from vsphere.inventory import Inventory
-from vsphere.spec import Placement
+from vsphere.spec import Placement, VmSpace
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class PlacementQuestion:
 
     machine_id: UUID
     vm_name: str
-    needed_bytes: int
+    space: VmSpace
 
 
 @dataclass
@@ -116,20 +116,28 @@ def _survey(
         )
         for question in questions:
             survey.findings[question.machine_id] = check_placement(
-                session, placement, question.vm_name, question.needed_bytes
+                session, placement, question.vm_name, question.space
             )
-    needed_bytes = sum(question.needed_bytes for question in questions)
-    free_bytes = _free_bytes(inventory, chosen.datastore)
-    if len(questions) > 1 and needed_bytes > free_bytes:
-        text = (
-            f"All selected machines together could grow to {bytes_human(needed_bytes)}, "
-            f"but this datastore has only {bytes_human(free_bytes)} free."
-        )
-        for question in questions:
-            survey.findings[question.machine_id].append(
-                Finding.warning("FAILOVER-SPACE-TOGETHER", text)
-            )
+    found = _check_space_together(questions, _free_bytes(inventory, chosen.datastore))
+    for findings in survey.findings.values():
+        findings.extend(found)
     return survey
+
+
+def _check_space_together(questions: Sequence[PlacementQuestion], free_bytes: int) -> list[Finding]:
+    """Return what is wrong with all VMs on one datastore; about a single one, vSphere says it."""
+    spaces = [question.space for question in questions]
+    swap_bytes = sum(space.swap_bytes for space in spaces)
+    full_bytes = swap_bytes + sum(space.capacity_bytes for space in spaces)
+    if len(spaces) < 2 or full_bytes <= free_bytes:
+        return []
+    free = f"but this datastore has only {bytes_human(free_bytes)} free."
+    first_bytes = swap_bytes + sum(space.read_data_bytes() for space in spaces)
+    if first_bytes > free_bytes:
+        text = f"All selected machines together need {bytes_human(first_bytes)}, {free}"
+        return [Finding.error("FAILOVER-SPACE-TOGETHER", text)]
+    text = f"All selected machines together could grow to {bytes_human(full_bytes)}, {free}"
+    return [Finding.warning("FAILOVER-SPACE-TOGETHER", text)]
 
 
 def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults: bool) -> Survey:

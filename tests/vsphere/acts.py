@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.vsphere.site import MARKER, World
+from tests.vsphere.site import MARKER, World, space
 from vsphere import Session, Vm
 from vsphere.errors import VmMissing
 
@@ -17,7 +17,7 @@ ACTS: dict[str, tuple[Act, Any]] = {
     "Session.about": (lambda world, vm: world.session.about().version, "7.0.0"),
     "Session.inventory": (lambda world, vm: world.session.inventory().hosts[0].is_connected, True),
     "Session.check_placement": (
-        lambda world, vm: world.session.check_placement(world.placement, "other", 1 << 20),
+        lambda world, vm: world.session.check_placement(world.placement, "other", space(1 << 20)),
         [],
     ),
     "Session.import_vm": (

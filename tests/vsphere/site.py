@@ -6,10 +6,15 @@ from typing import Any
 
 from lab.vcsim.process import Vcsim
 from tests.vsphere.disks import disk_of, make_stream, upload_of
-from vsphere import DiskUpload, Placement, Session, VmDisk, VmNic, VmSpec
+from vsphere import DiskUpload, Placement, Session, VmDisk, VmNic, VmSpace, VmSpec
 
 MARKER = "11111111-2222-3333-4444-555555555555"
 STREAM = make_stream()
+
+
+def space(capacity_bytes: int, data_bytes: int = 0, swap_bytes: int = 0) -> VmSpace:
+    """Return what a machine takes of a datastore."""
+    return VmSpace(capacity_bytes, swap_bytes, lambda: data_bytes)
 
 
 @dataclass

@@ -4,16 +4,18 @@ import dataclasses
 
 import pytest
 
-from tests.vsphere.site import MARKER, World
-from vsphere import Placement, PlacementFinding
+from tests.vsphere.site import MARKER, World, space
+from vsphere import Placement, PlacementFinding, VmSpace
 from vsphere.api import vim
 from vsphere.placement import check_datastore, check_hosts, check_network
 from vsphere.site import Site, read_site
 
+SMALL = space(1 << 30)
 
-def findings(world: World, needed_bytes: int = 1 << 30, **changes: str) -> list[PlacementFinding]:
+
+def findings(world: World, needs: VmSpace = SMALL, **changes: str) -> list[PlacementFinding]:
     placement = dataclasses.replace(world.placement, **changes)
-    return world.session.check_placement(placement, "web-01", needed_bytes)
+    return world.session.check_placement(placement, "web-01", needs)
 
 
 def codes(found: list[PlacementFinding]) -> list[tuple[str, str]]:
@@ -52,8 +54,8 @@ def test_the_name_is_looked_for_where_the_machine_will_be(world: World) -> None:
     placement = dataclasses.replace(world.placement, folder=other._moId)
     moid = world.import_one(taken, placement=placement)
     assert world.session.get_vm(moid).name == taken.name
-    assert world.session.check_placement(world.placement, taken.name, 1 << 20) == []
-    (found,) = world.session.check_placement(placement, taken.name, 1 << 20)
+    assert world.session.check_placement(world.placement, taken.name, space(1 << 20)) == []
+    (found,) = world.session.check_placement(placement, taken.name, space(1 << 20))
     assert (found.code, found.text) == (
         "PLACEMENT-NAME-TAKEN",
         f"The folder other already has a virtual machine named {taken.name} ({moid}).",
@@ -71,25 +73,37 @@ def test_a_vapp_keeps_its_machines_itself(world: World) -> None:
         vmFolder=vim.Folder(world.inventory.datacenters[0].folder, pool._stub),
     )
     placement = dataclasses.replace(world.placement, resource_pool=vapp._moId, folder="gone-1")
-    assert world.session.check_placement(placement, "web-01", 1 << 20) == []
+    assert world.session.check_placement(placement, "web-01", space(1 << 20)) == []
     moid = world.import_one(placement=placement)
-    (found,) = world.session.check_placement(placement, "web-01", 1 << 20)
+    (found,) = world.session.check_placement(placement, "web-01", space(1 << 20))
     assert found.text == f"The vApp shop already has a virtual machine named web-01 ({moid})."
     world.session.get_vm(moid).destroy(MARKER)
     vapp.Destroy_Task()
 
 
-def test_missing_space_is_found_with_both_figures(world: World) -> None:
-    (found,) = findings(world, needed_bytes=2 << 40)
+def test_missing_space_is_found_with_all_figures(world: World) -> None:
+    (found,) = findings(world, space(2 << 40, 1020 << 30, 5 << 30))
     assert (found.code, found.severity) == ("PLACEMENT-DATASTORE-FULL", "error")
     assert "1,024.0 GiB free" in found.text
-    assert "2,048.0 GiB are needed" in found.text
+    assert "1,020.0 GiB of data and 5.0 GiB of swap are needed" in found.text
+
+
+def test_thin_disks_that_can_outgrow_the_datastore_are_a_warning(world: World) -> None:
+    (found,) = findings(world, space(2 << 40, 1019 << 30, 5 << 30))
+    assert (found.code, found.severity) == ("PLACEMENT-DATASTORE-OUTGROWN", "warning")
+    assert "can grow to 2,048.0 GiB" in found.text
+
+
+def test_what_the_disks_hold_is_read_only_if_they_might_not_fit(world: World) -> None:
+    def read() -> int:
+        raise AssertionError
+
+    assert findings(world, VmSpace(500 << 30, 1 << 30, read)) == []
 
 
 def test_little_space_left_is_a_warning(world: World) -> None:
-    assert codes(findings(world, needed_bytes=1000 << 30)) == [
-        ("PLACEMENT-DATASTORE-TIGHT", "warning")
-    ]
+    for needs in (space(1000 << 30), space(990 << 30, swap_bytes=10 << 30)):
+        assert codes(findings(world, needs)) == [("PLACEMENT-DATASTORE-TIGHT", "warning")]
 
 
 def test_a_host_of_another_pool_is_found(world: World) -> None:
@@ -139,11 +153,11 @@ def a_datastore(**properties: object) -> Site:
     ],
 )
 def test_a_datastore_that_cannot_be_used_is_found(properties: dict[str, object], code: str) -> None:
-    assert codes(check_datastore(a_datastore(**properties), 1 << 30)) == [(code, "error")]
+    assert codes(check_datastore(a_datastore(**properties), space(1 << 30))) == [(code, "error")]
 
 
 def test_a_datastore_in_its_usual_mode_is_fine() -> None:
-    assert check_datastore(a_datastore(maintenanceMode="normal"), 1 << 30) == []
+    assert check_datastore(a_datastore(maintenanceMode="normal"), space(1 << 30)) == []
 
 
 def test_a_network_that_no_host_sees_is_found(world: World) -> None:

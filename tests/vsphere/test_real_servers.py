@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.vsphere.acts import ACTS, WITHOUT_CALLS, Stage, public_acts
-from tests.vsphere.site import MARKER, World
+from tests.vsphere.site import MARKER, World, space
 from tests.vsphere.test_machine import ALTERED
 from vsphere import Vm, VmNic
 from vsphere.api import vim
@@ -188,7 +188,7 @@ def test_a_place_that_may_not_be_read_is_a_missing_right(world: World, role: str
     world.vcsim.faults(unreadable=[moid])
     for act in (
         lambda: world.import_one(placement=placement),
-        lambda: world.session.check_placement(placement, "web-01", 1 << 20),
+        lambda: world.session.check_placement(placement, "web-01", space(1 << 20)),
     ):
         with pytest.raises(NoPermission, match=rf"System\.Read on \w+ {moid}"):
             act()

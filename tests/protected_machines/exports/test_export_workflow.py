@@ -14,14 +14,17 @@ from console.jobs.models import Job
 from console.jobs.testing import log_of, run_until_done
 from lab.vcsim.process import Vcsim
 from protected_machines.choices import PointKind, PointState
+from protected_machines.exports.check import space_of
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.strays import find_stray_vms, stray_notice
 from protected_machines.exports.vcenters import connect
 from protected_machines.exports.workflow import ExportParams, export
 from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.points.proofs import get_manifest
 from protected_machines.points.taking import take_recovery_point
 from recovery_store.store import Store
+from recovery_store.vmdk.layout import GRAIN_BYTES
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.recovery_store.disks import judges_say_same
@@ -127,6 +130,22 @@ def test_the_vm_has_the_hardware_that_was_chosen(
     assert (hardware.cpus, hardware.memory_bytes) == (options.cpus, options.memory_bytes)
     assert [disk.capacity_bytes for disk in hardware.disks] == [4 * MIB, 2 * MIB]
     assert RecoveryPoint.objects.get(pk=point.pk).state == PointState.PROVEN
+
+
+def test_the_space_of_a_vm_is_what_its_disks_hold_and_can_hold(
+    point: RecoveryPoint, agent: RunningAgent, store: Store
+) -> None:
+    space = space_of(get_manifest(point.machine_id, point.pk), 512 * MIB)
+    assert (space.capacity_bytes, space.swap_bytes) == (6 * MIB, 512 * MIB)
+    assert 0 < space.read_data_bytes() < 6 * MIB
+    holes = sum(path.read_bytes().count(bytes(GRAIN_BYTES)) for path in agent.disks.values())
+    assert space.read_data_bytes() <= 6 * MIB - holes * GRAIN_BYTES
+
+
+def test_the_space_of_a_damaged_chain_refuses_nothing(point: RecoveryPoint, store: Store) -> None:
+    manifest = get_manifest(point.machine_id, point.pk)
+    (store.get_folder(str(point.machine_id), str(point.parent_id)) / "disk0.vmdk").unlink()
+    assert space_of(manifest, 0).read_data_bytes() == 0
 
 
 def test_a_damaged_chain_is_refused_and_says_which_points_are_good(

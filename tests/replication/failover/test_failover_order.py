@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from console.findings import Severity
 from console.jobs.models import Job
 from protected_machines.choices import PointState
 from protected_machines.exports.options import CPUS_LIMIT, MIB
@@ -20,6 +21,7 @@ from replication.failover.order import Destination, FailoverOrder
 from replication.failover.start import start_failover
 from replication.models import Failover, ReplicatedMachine
 from tests.replication.rows import make_replica, make_replicated
+from vsphere import VmSpace
 
 
 @pytest.fixture
@@ -108,14 +110,19 @@ def test_machines_that_would_have_one_name_are_refused(
         assert "FAILOVER-VM-NAME-TWICE" in [finding.code for finding in checked.findings]
 
 
-def test_machines_that_together_outgrow_the_datastore_are_warned_of(
-    order: FailoverOrder, vcenter: VCenter
+@pytest.mark.parametrize(
+    ("data_bytes", "severity"), [(100 << 30, Severity.WARNING), (600 << 30, Severity.ERROR)]
+)
+def test_machines_that_together_outgrow_the_datastore_are_found(
+    order: FailoverOrder, vcenter: VCenter, data_bytes: int, severity: Severity
 ) -> None:
-    questions = [PlacementQuestion(uuid.uuid4(), name, 900 << 30) for name in ("web-01", "db-01")]
+    """They are refused only if not even what they hold at first fits."""
+    space = VmSpace(900 << 30, 1 << 30, lambda: data_bytes)
+    questions = [PlacementQuestion(uuid.uuid4(), name, space) for name in ("web-01", "db-01")]
     survey = survey_vcenter(vcenter, order.destination, questions, takes_defaults=False)
     for question in questions:
-        codes = [finding.code for finding in survey.findings[question.machine_id]]
-        assert "FAILOVER-SPACE-TOGETHER" in codes
+        found = [(one.code, one.severity) for one in survey.findings[question.machine_id]]
+        assert ("FAILOVER-SPACE-TOGETHER", severity) in found
 
 
 def test_an_order_for_no_machine_is_refused(order: FailoverOrder) -> None:
