@@ -123,14 +123,16 @@ class ModelledCore:
         self._wrapper.connection.close()
 
 
+Message = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Sent:
-    """A status on its way."""
+    """A status on its way, between the source and that target."""
 
-    sender: str
     receiver: str
-    pairing_id: UUID
-    message: dict[str, Any]
+    target: str
+    message: Message
 
 
 class ModelledWorld:
@@ -210,6 +212,10 @@ class ModelledWorld:
         """The row of the core that acts now."""
         return Machine.objects.get(pk=self.machine_id)
 
+    def known_machine(self) -> Machine | None:
+        """The row of the core that acts now, if it has one."""
+        return Machine.objects.filter(pk=self.machine_id).first()
+
     def knows(self, name: str) -> bool:
         with self.at(name):
             return Machine.objects.filter(pk=self.machine_id).exists()
@@ -224,35 +230,41 @@ class ModelledWorld:
 
     # Messages between cores, as `heartbeat.refresh_core` and the core interface exchange them.
 
-    def status(self, sender: str, receiver: str, unshared_ids: Sequence[UUID] = ()) -> Sent:
+    def status(self, sender: str, receiver: str) -> Sent:
         target = receiver if sender == SOURCE else sender
-        pairing_id = self.pairing_ids[target]
-        with self.at(sender):
-            pairing = Pairing.objects.get(pk=pairing_id)
-            message = heartbeat.status_of(pairing, unshared_ids).to_json()
-        return Sent(sender, receiver, pairing_id, message)
+        return Sent(receiver, target, self._say(sender, self._pairing(sender, target)))
 
-    def deliver(self, sent: Sent) -> list[UUID]:
-        with self.at(sent.receiver):
-            pairing = Pairing.objects.get(pk=sent.pairing_id)
+    def deliver(self, sent: Sent) -> None:
+        self._hear(sent.receiver, self._pairing(sent.receiver, sent.target), sent.message)
+
+    def _pairing(self, name: str, target: str) -> Pairing:
+        with self.at(name):
+            return Pairing.objects.get(pk=self.pairing_ids[target])
+
+    def _say(self, name: str, pairing: Pairing, unshared_ids: Sequence[UUID] = ()) -> Message:
+        with self.at(name):
+            return heartbeat.status_of(pairing, unshared_ids).to_json()
+
+    def _hear(self, name: str, pairing: Pairing, message: Message) -> list[UUID]:
+        with self.at(name):
             pairing.note_seen(timezone.now())
-            status = wire.PeerStatus.from_json(sent.message)
-            return heartbeat.record_peer_status(pairing, status)
+            return heartbeat.record_peer_status(pairing, wire.PeerStatus.from_json(message))
 
     def call(self, caller: str, callee: str, *, is_answer_lost: bool = False) -> None:
         """A heartbeat; one that fails is noted where it was tried."""
         if not self.cores[caller].is_up:
             return
         target = callee if caller == SOURCE else caller
+        calling = self._pairing(caller, target)
         if not self.is_linked(target):
             with self.at(caller):
-                pairing = Pairing.objects.get(pk=self.pairing_ids[target])
-                pairing.note_unreachable("It does not answer.", timezone.now())
+                calling.note_unreachable("It does not answer.", timezone.now())
             return
-        unshared_ids = self.deliver(self.status(caller, callee))
-        answer = self.status(callee, caller, unshared_ids)
+        called = self._pairing(callee, target)
+        unshared_ids = self._hear(callee, called, self._say(caller, calling))
+        answer = self._say(callee, called, unshared_ids)
         if not is_answer_lost:
-            self.deliver(answer)
+            self._hear(caller, calling, answer)
 
     def call_all(self) -> None:
         for target in self.targets:
@@ -481,11 +493,12 @@ class ModelledWorld:
 
     def acting_cores(self) -> list[str]:
         """The cores that would take a recovery point of the machine now."""
-        return [name for name in self._up_that_know() if self._acts(name)]
+        return [name for name in self._up() if self._acts(name)]
 
     def _acts(self, name: str) -> bool:
         with self.at(name):
-            return not act_refusal(self.machine())
+            machine = self.known_machine()
+            return machine is not None and not act_refusal(machine)
 
     def warnings(self) -> list[str]:
         """What some page says in red, or while a failover is in progress."""
@@ -510,16 +523,13 @@ class ModelledWorld:
     def _up(self) -> list[str]:
         return [name for name, core in self.cores.items() if core.is_up]
 
-    def _up_that_know(self) -> list[str]:
-        return [name for name in self._up() if self.knows(name)]
-
     def troubled(self) -> list[str]:
-        found = []
-        for name in self._up_that_know():
-            with self.at(name):
-                if ownership_trouble(self.machine()) is not None:
-                    found.append(name)
-        return found
+        return [name for name in self._up() if self._is_troubled(name)]
+
+    def _is_troubled(self, name: str) -> bool:
+        with self.at(name):
+            machine = self.known_machine()
+            return machine is not None and ownership_trouble(machine) is not None
 
     def describe(self) -> str:
         """Return all that the cores know, for a failed history."""
