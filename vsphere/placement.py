@@ -4,30 +4,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vsphere.api import vim
+from vsphere.faults import UNSUPPORTED, describe
 from vsphere.inventory import NORMAL, is_uplink, plain_name
+from vsphere.privileges import needed_on
 from vsphere.properties import read, read_many
 from vsphere.site import Site, has_drs, read_site
 from vsphere.spec import Placement, VmSpace
 
 SPARE_SHARE = 0.05  # of a datastore, that should stay free
-
-PRIVILEGES = {
-    "datacenter": ("System.View",),
-    "folder": ("VirtualMachine.Inventory.Create", "VApp.Import"),
-    "resource_pool": ("Resource.AssignVMToPool", "VApp.Import"),
-    "datastore": ("Datastore.AllocateSpace",),
-    "network": ("Network.Assign",),
-}
-PRIVILEGES_ON_THE_MACHINE = (  # inherited from where it is put
-    "VirtualMachine.Config.AddNewDisk",
-    "VirtualMachine.Config.AddRemoveDevice",
-    "VirtualMachine.Config.AdvancedConfig",
-    "VirtualMachine.Config.Settings",
-    "VirtualMachine.Interact.PowerOn",
-    "VirtualMachine.Interact.PowerOff",
-    "VirtualMachine.Interact.Reset",
-    "VirtualMachine.Inventory.Delete",
-)
 
 
 @dataclass(frozen=True)
@@ -206,29 +190,43 @@ def check_network(content: Any, site: Site) -> list[PlacementFinding]:
 
 
 def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:
-    session = read(content, content.sessionManager, ("currentSession",)).get("currentSession")
-    if session is None or content.authorizationManager is None:
-        return []
-    findings = []
-    for role, privileges in PRIVILEGES.items():
-        target = site.objects.get(role)
-        if target is None:
-            continue
-        holds_machine = role == ("resource_pool" if site.is_vapp else "folder")
-        wanted = [*privileges, *(PRIVILEGES_ON_THE_MACHINE if holds_machine else ())]
-        answers = content.authorizationManager.HasPrivilegeOnEntities(
-            entity=[target], sessionId=session.key, privId=wanted
-        )
-        lacking = [
-            one.privId for entity in answers for one in entity.privAvailability if not one.isGranted
+    try:
+        session = read(content, content.sessionManager, ("currentSession",)).get("currentSession")
+        if session is None or content.authorizationManager is None:
+            return [_unknown_privileges("it does not say who is signed in")]
+        return [
+            finding
+            for role, target in site.objects.items()
+            for finding in _check_privileges_on(content, site, role, target, session)
         ]
-        if lacking:
-            findings.append(
-                PlacementFinding(
-                    "PLACEMENT-PRIVILEGE-MISSING",
-                    "error",
-                    f"{session.userName} lacks {', '.join(lacking)} on the "
-                    f"{role.replace('_', ' ')} {site.name(role)}.",
-                )
-            )
-    return findings
+    except UNSUPPORTED as error:
+        return [_unknown_privileges(describe(error))]
+
+
+def _check_privileges_on(
+    content: Any, site: Site, role: str, target: Any, session: Any
+) -> list[PlacementFinding]:
+    wanted = needed_on(role, is_vapp=site.is_vapp)
+    if not wanted:
+        return []
+    answers = content.authorizationManager.HasPrivilegeOnEntities(
+        entity=[target], sessionId=session.key, privId=wanted
+    )
+    granted = {one.privId for entity in answers for one in entity.privAvailability if one.isGranted}
+    lacking = [privilege for privilege in wanted if privilege not in granted]
+    if not lacking:
+        return []
+    text = (
+        f"{session.userName} lacks {', '.join(lacking)} on the {role.replace('_', ' ')} "
+        f"{site.name(role)}."
+    )
+    return [PlacementFinding("PLACEMENT-PRIVILEGE-MISSING", "error", text)]
+
+
+def _unknown_privileges(reason: str) -> PlacementFinding:
+    return PlacementFinding(
+        "PLACEMENT-PRIVILEGES-UNKNOWN",
+        "warning",
+        f"The server cannot be asked for the account's privileges: {reason}. If one is missing, "
+        "the failover or export will say which.",
+    )

@@ -28,6 +28,7 @@ const (
 	answerEnded     = "session_ended" // the session ends with this call
 	answerForbidden = "no_permission" // the user may not call it, or read any property
 	answerEmpty     = "nothing"       // an answer without content
+	answerNever     = "not_supported" // the server does not know the call
 )
 
 // answerTo returns what to answer a call with instead, or "", and uses up a rule that counts.
@@ -68,6 +69,8 @@ func (d *front) answerInstead(w http.ResponseWriter, rule string, one *call) boo
 		w.Header().Set("Content-Type", "text/xml; charset=utf-8")
 		fmt.Fprintf(w, `<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><%[1]sResponse xmlns="urn:vim25">`+
 			`</%[1]sResponse></Body></Envelope>`, one.Name)
+	case answerNever:
+		writeFault(w, fault("The operation is not supported on the object.", &types.NotSupported{}))
 	case answerForbidden:
 		if openToAll(one) || asksForSession(one) {
 			return false

@@ -210,6 +210,10 @@ func (d *front) serveSDK(w http.ResponseWriter, r *http.Request) {
 
 // carryOut answers a call itself, or passes it to the simulator.
 func (d *front) carryOut(w http.ResponseWriter, r *http.Request, one *call, body []byte) {
+	if problem := d.forbids(one); problem != nil {
+		writeFault(w, problem)
+		return
+	}
 	if handle := d.handlers[one.Name]; handle != nil {
 		answer, problem := d.protected(one, handle)
 		if problem != nil {

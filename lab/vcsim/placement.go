@@ -144,26 +144,6 @@ func (d *front) refreshDatastore(c *call) (interface{}, *soap.Fault) {
 	return &types.RefreshDatastoreResponse{}, nil
 }
 
-// hasPrivileges denies what a test has revoked, and grants the rest.
-func (d *front) hasPrivileges(c *call) (interface{}, *soap.Fault) {
-	req := c.Body.(*types.HasPrivilegeOnEntities)
-	missing := map[string]bool{}
-	for _, id := range d.faults.now().MissingPrivileges {
-		missing[id] = true
-	}
-	answer := &types.HasPrivilegeOnEntitiesResponse{}
-	for _, entity := range req.Entity {
-		one := types.EntityPrivilege{Entity: entity}
-		for _, id := range req.PrivId {
-			one.PrivAvailability = append(one.PrivAvailability, types.PrivilegeAvailability{
-				PrivId: id, IsGranted: !missing[id],
-			})
-		}
-		answer.Returnval = append(answer.Returnval, one)
-	}
-	return answer, nil
-}
-
 // tidyInventory gives datastores plain ids (the simulator makes them of temporary paths), and removes
 // dangling and duplicate references from the simulator's model.
 func tidyInventory() {
