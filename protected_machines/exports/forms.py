@@ -44,6 +44,7 @@ class ExportForm(VmHardwareForm):
     vcenter_id = forms.TypedChoiceField(coerce=UUID, label="vCenter")
     datacenter = forms.ChoiceField()
     compute = forms.ChoiceField(label="Resource pool or host")
+    folder = forms.ChoiceField(label="VM folder", required=False)
     datastore = forms.ChoiceField()
     network = forms.ChoiceField()
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
@@ -63,6 +64,7 @@ class ExportForm(VmHardwareForm):
             "vcenter_id": [(vcenter.pk, vcenter.name) for vcenter in vcenters],
             "datacenter": places.datacenters,
             "compute": places.computes,
+            "folder": places.folders,
             "datastore": places.datastores,
             "network": places.networks,
         }
@@ -92,6 +94,7 @@ class ExportForm(VmHardwareForm):
             datacenter=values["datacenter"],
             resource_pool=resource_pool,
             host=host,
+            folder=values["folder"],
             datastore=values["datastore"],
             network=values["network"],
             vm_name=values["vm_name"],

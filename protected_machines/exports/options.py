@@ -29,6 +29,8 @@ class VmOptions:
     vm_name: str
     cpus: int
     memory_bytes: int
+    # Empty: the datacenter's own folder for VMs.
+    folder: str = ""
 
     @property
     def placement(self) -> Placement:
@@ -37,7 +39,7 @@ class VmOptions:
             resource_pool=self.resource_pool,
             host=self.host or None,
             datastore=self.datastore,
-            folder=None,
+            folder=self.folder or None,
             network=self.network,
         )
 

@@ -14,6 +14,8 @@ class Places:
     datacenters: list[Choice]
     # Resource pools as "pool:<id>", single hosts as "host:<id>:<pool>".
     computes: list[Choice]
+    # Folders for VMs: the datacenter's own first, if the account may see it.
+    folders: list[Choice]
     datastores: list[Choice]
     networks: list[Choice]
 
@@ -25,6 +27,7 @@ def places_in(inventory: Inventory, datacenter: str = "") -> Places:
     return Places(
         datacenters=datacenters,
         computes=_computes(inventory, chosen),
+        folders=_folders(inventory, chosen),
         datastores=_datastores(inventory, chosen),
         networks=[
             (entry.moid, entry.name)
@@ -50,6 +53,15 @@ def _computes(inventory: Inventory, datacenter: str) -> list[Choice]:
         if host.is_connected and not host.is_in_maintenance and host.cluster in clusters
     ]
     return pools + singles
+
+
+def _folders(inventory: Inventory, datacenter: str) -> list[Choice]:
+    own = next((entry for entry in inventory.datacenters if entry.moid == datacenter), None)
+    if own is None:
+        return []
+    folders = [entry for entry in inventory.folders if entry.datacenter == datacenter]
+    folders.sort(key=lambda entry: entry.moid != own.folder)
+    return [(entry.moid, entry.path.removeprefix(f"{own.path}/")) for entry in folders]
 
 
 def _datastores(inventory: Inventory, datacenter: str) -> list[Choice]:

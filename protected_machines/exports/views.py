@@ -25,7 +25,7 @@ from vsphere.errors import VSphereError
 POINTS_OFFERED = 200
 VCENTER_TIMEOUT_SECONDS = 10.0
 # Choices that mean nothing in another vCenter or datacenter.
-PLACE_FIELDS = ("datacenter", "compute", "datastore", "network")
+PLACE_FIELDS = ("datacenter", "compute", "folder", "datastore", "network")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -67,7 +67,7 @@ class ExportDialog:
         self.unread: Finding | None = None
         self.points = self._points()
         self.vcenters = list(list_vcenters_for(user))
-        self.places = Places([], [], [], [])
+        self.places = Places([], [], [], [], [])
         if not self.points:
             self.obstacle = f"{machine.name} has no recovery points to export yet."
         elif not self.vcenters:

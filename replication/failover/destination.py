@@ -31,6 +31,7 @@ Choices = list[tuple[str, str]]
 _TITLES = {
     "datacenter": "datacenter",
     "compute": "resource pool or host",
+    "folder": "VM folder",
     "datastore": "datastore",
     "network": "network",
 }
@@ -111,7 +112,7 @@ def _survey(
             resource_pool=survey.resource_pool,
             host=survey.host or None,
             datastore=chosen.datastore,
-            folder=None,
+            folder=chosen.folder or None,
             network=chosen.network,
         )
         for question in questions:
@@ -154,6 +155,7 @@ def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults
     datacenter = pick("datacenter")
     places = places_in(inventory, datacenter)
     offered["compute"] = places.computes
+    offered["folder"] = places.folders
     compute, resource_pool, host = pick("compute"), "", ""
     try:
         resource_pool, host = split_compute(compute)
@@ -168,6 +170,7 @@ def choose_destination(inventory: Inventory, wanted: Destination, takes_defaults
             wanted,
             datacenter=datacenter,
             compute=compute,
+            folder=pick("folder"),
             datastore=datastore,
             network=pick("network"),
         ),
@@ -188,7 +191,7 @@ def _destination_trouble(vcenter_name: str, survey: Survey) -> str:
             return (
                 f"{vcenter_name} no longer offers the chosen {_TITLES[name]}. Choose another one."
             )
-    if not all(getattr(survey.chosen, name) for name in survey.choices):
+    if not all(getattr(survey.chosen, name) for name in survey.choices if name != "folder"):
         return (
             f"{vcenter_name} has no complete destination: it needs a datacenter with a "
             "resource pool, a datastore and a network that can be used together."

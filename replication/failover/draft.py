@@ -28,7 +28,7 @@ from replication.failover.order import Destination, FailoverOrder, MachineOrder
 from replication.models import Pairing, ReplicatedMachine
 from replication.peers.fellows import refresh_fellows
 
-_DESTINATION_FIELDS = ("datacenter", "compute", "datastore", "network")
+DESTINATION_FIELDS = ("datacenter", "compute", "folder", "datastore", "network")
 
 
 @dataclass
@@ -188,17 +188,17 @@ def _wanted_destination(sent: Mapping[str, Any] | None) -> Destination:
         vcenter_id = uuid.UUID(str(sent.get("vcenter", "")))
     except ValueError:
         vcenter_id = None
-    fields = {name: str(sent.get(name, "")) for name in _DESTINATION_FIELDS}
+    fields = {name: str(sent.get(name, "")) for name in DESTINATION_FIELDS}
     return Destination(vcenter_id=vcenter_id, **fields)
 
 
 def _shared_form(sent: Mapping[str, Any] | None, survey: Survey, is_strict: bool) -> FailoverForm:
-    choices = {name: survey.choices.get(name, []) for name in _DESTINATION_FIELDS}
+    choices = {name: survey.choices.get(name, []) for name in DESTINATION_FIELDS}
     choices["vcenter"] = [
         (str(one.pk), f"{one.name} ({one.host})") for one in VCenter.objects.all()
     ]
     chosen = survey.chosen
-    effective = {name: getattr(chosen, name) for name in _DESTINATION_FIELDS}
+    effective = {name: getattr(chosen, name) for name in DESTINATION_FIELDS}
     effective["vcenter"] = str(chosen.vcenter_id or "")
     if sent is None:
         return FailoverForm(choices=choices, initial=effective)

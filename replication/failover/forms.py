@@ -14,6 +14,7 @@ class FailoverForm(forms.Form):
     vcenter = forms.ChoiceField(label="vCenter")
     datacenter = forms.ChoiceField()
     compute = forms.ChoiceField(label="Resource pool or host")
+    folder = forms.ChoiceField(label="VM folder", required=False)
     datastore = forms.ChoiceField()
     network = forms.ChoiceField()
     reason = forms.CharField(

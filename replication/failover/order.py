@@ -15,6 +15,8 @@ class Destination:
     datacenter: str = ""
     # A resource pool or a host, as `protected_machines.exports.places` writes it.
     compute: str = ""
+    # Empty: the datacenter's own folder for VMs.
+    folder: str = ""
     datastore: str = ""
     network: str = ""
 

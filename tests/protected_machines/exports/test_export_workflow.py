@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from recovery_store.vmdk.layout import GRAIN_BYTES
 from tests.console.jobs.generic_five import GenericFive, WorkflowCase
 from tests.places.agent import MIB, RunningAgent, overwrite
 from tests.recovery_store.disks import judges_say_same
+from vsphere.api import vim
 
 pytestmark = pytest.mark.django_db
 
@@ -130,6 +132,21 @@ def test_the_vm_has_the_hardware_that_was_chosen(
     assert (hardware.cpus, hardware.memory_bytes) == (options.cpus, options.memory_bytes)
     assert [disk.capacity_bytes for disk in hardware.disks] == [4 * MIB, 2 * MIB]
     assert RecoveryPoint.objects.get(pk=point.pk).state == PointState.PROVEN
+
+
+def test_the_vm_goes_to_the_folder_that_was_chosen(
+    point: RecoveryPoint, options: VmOptions, vcenter: VCenter
+) -> None:
+    with connect(vcenter) as session:
+        root = session.inventory().datacenters[0].folder
+        folder = vim.Folder(root, session.calls.stub).CreateFolder(name=uuid.uuid4().hex)
+        job = run_until_done(start(point, replace(options, folder=folder._moId)))
+        assert job.state == JobState.SUCCEEDED, log_of(job)
+        inventory = session.inventory(with_virtual_machines=True)
+        places = places_in(inventory, options.datacenter)
+        (text,) = (text for moid, text in places.folders if moid == folder._moId)
+        path = f"{inventory.datacenters[0].path}/{text}/{options.vm_name}"
+        assert path in [vm.path for vm in inventory.virtual_machines]
 
 
 def test_the_space_of_a_vm_is_what_its_disks_hold_and_can_hold(

@@ -3,7 +3,16 @@
 import pytest
 
 from protected_machines.exports.places import places_in, split_compute
-from vsphere.inventory import Cluster, Datacenter, Datastore, Host, Inventory, Network, ResourcePool
+from vsphere.inventory import (
+    Cluster,
+    Datacenter,
+    Datastore,
+    Folder,
+    Host,
+    Inventory,
+    Network,
+    ResourcePool,
+)
 
 
 def cluster(moid: str, datacenter: str) -> Cluster:
@@ -25,6 +34,11 @@ def datastore(moid: str, free_gib: int, datacenter: str, *, is_usable: bool = Tr
 
 INVENTORY = Inventory(
     datacenters=(Datacenter("dc-1", "East", "/East", "f-1"), Datacenter("dc-2", "West", "/W", "f")),
+    folders=(
+        Folder("f-2", "vm", "/East/vm/a", "dc-1"),
+        Folder("f-1", "vm", "/East/vm", "dc-1"),
+        Folder("f", "vm", "/W/vm", "dc-2"),
+    ),
     clusters=(cluster("c-1", "dc-1"), cluster("c-2", "dc-2")),
     hosts=(host("h-1", "c-1", "dc-1"), host("h-2", "c-1", "dc-1", in_maintenance=True)),
     resource_pools=(
@@ -61,6 +75,10 @@ def test_a_datacenter_offers_only_what_is_in_it() -> None:
 
 def test_the_datastore_with_most_space_comes_first_and_unusable_ones_never() -> None:
     assert [moid for moid, _ in places_in(INVENTORY).datastores] == ["large", "small"]
+
+
+def test_the_datacenter_s_own_folder_comes_first() -> None:
+    assert places_in(INVENTORY).folders == [("f-1", "vm"), ("f-2", "vm/a")]
 
 
 def test_uplinks_are_no_networks_for_machines() -> None:

@@ -99,7 +99,7 @@ def test_the_defaults_are_the_newest_proven_point_and_the_machine_as_it_was(
     assert dialog[f"{key}-point"] == str(machine.points.first().pk)
     assert dialog[f"{key}-vm_name"] == machine.name
     assert dialog[f"{key}-cpus"] == str(machine.description["cpus"])
-    assert all(dialog[name] for name in ("datacenter", "compute", "datastore", "network"))
+    assert all(dialog[name] for name in ("datacenter", "compute", "folder", "datastore", "network"))
 
 
 def test_an_older_proven_point_is_taken_before_an_unproven_newer_one(

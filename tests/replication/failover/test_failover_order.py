@@ -56,7 +56,15 @@ def test_an_order_starts_a_failover(order: FailoverOrder) -> None:
     (entry,) = failover.machines.all()
     assert entry.point_id == order.machines[0].point_id
     assert entry.chosen["datastore"] == "LocalDS_0"
-    assert Job.objects.get().group_id == failover.pk
+    assert entry.chosen["folder"] == "vm"
+    job = Job.objects.get()
+    assert job.group_id == failover.pk
+    assert job.params["options"]["folder"] == order.destination.folder != ""
+
+
+def test_an_order_without_a_folder_takes_the_datacenter_s_own(order: FailoverOrder) -> None:
+    destination = dataclasses.replace(order.destination, folder="")
+    assert start_failover(dataclasses.replace(order, destination=destination), None)
 
 
 def test_an_order_given_twice_starts_one_failover(order: FailoverOrder) -> None:
@@ -87,6 +95,7 @@ def test_what_no_form_has_bounded_is_refused(
     [
         ("datacenter", "datacenter"),
         ("compute", "resource pool or host"),
+        ("folder", "VM folder"),
         ("datastore", "datastore"),
         ("network", "network"),
     ],
@@ -163,7 +172,10 @@ def test_the_dialog_refuses_exactly_what_an_order_is_refused_for(
         f"{key}-cpus": str(one.cpus),
         f"{key}-memory_mib": str(one.memory_bytes // MIB),
         "vcenter": str(to.vcenter_id),
-        **{name: getattr(to, name) for name in ("datacenter", "compute", "datastore", "network")},
+        **{
+            name: getattr(to, name)
+            for name in ("datacenter", "compute", "folder", "datastore", "network")
+        },
         "request_id": str(order.request_id),
     }
     row = ReplicatedMachine.objects.select_related("machine", "pairing").get(pk=replica.pk)
