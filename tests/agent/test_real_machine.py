@@ -20,7 +20,7 @@ from tests.agent.folder_sink import FolderSink
 from tests.places.agent import MIB, Core
 from tests.places.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.guests]
+pytestmark = [pytest.mark.slow, pytest.mark.guests, pytest.mark.full]
 
 BOOT_LIMIT_SECONDS = 400  # under software emulation, on a busy computer
 ROOT_OFFSET_BYTES = 48 * MIB

@@ -22,7 +22,7 @@ from protected_machines.choices import MachineKind
 from tests.places.modelled_cores import SOURCE, ModelledWorld, Sent
 
 # The cores of the model have SQLite, whatever the other tests run on.
-DEFAULT = 300 if connection.vendor == "sqlite" else 50
+DEFAULT = 1000 if connection.vendor == "sqlite" else 50
 HISTORIES = int(os.environ.get("OWNERSHIP_HISTORIES", DEFAULT))
 STEPS = 12
 SETTLEMENTS = 6
