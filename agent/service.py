@@ -250,7 +250,8 @@ class Service:
 
     def _announcement(self) -> Message | None:
         """Return what tells a core where this machine is; None while file systems are frozen."""
-        if self._known is not None:
+        is_frozen = self._known is not None
+        if is_frozen:
             return None
         return {
             "boot_id": boot_id(),

@@ -520,7 +520,7 @@ def _vsphere() -> Iterator[Mutant]:
     yield from never(
         "vsphere/placement.py",
         f"{VSPHERE}/test_placement.py",
-        "free_bytes < needed_bytes",
+        "free_bytes < data_bytes + space.swap_bytes",
         'plain_name(of.get("name", "")) == vm_name',
     )
     yield from never(
