@@ -21,6 +21,7 @@ from agent.pairing import Pairing
 from agent.proof import make_code
 from agent.quiet_log import QuietHandler
 from agent.service import Service
+from agent.settings import homes_on_settings_disks
 from agent.state import AgentState
 
 
@@ -70,7 +71,10 @@ def _rescue_configuration(path: Path) -> Configuration:
 
 
 def _serve(configuration: Configuration, consoles: list[Path] | tuple[()]) -> None:
-    service = Service(configuration, consoles)
+    homes = []
+    if configuration.mode == "protect":
+        homes = homes_on_settings_disks(AgentState(configuration.state_folder))
+    service = Service(configuration, consoles, homes)
 
     def stop(_number: int, _frame: object) -> None:
         # Not in the handler itself, which interrupts the thread in accept().

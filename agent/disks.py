@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent.errors import SnapshotFailed
 from agent.providers import Disk
+from agent.settings_disk import is_settings_disk
 
 LAYER_PREFIX = "understudy-"
 VIEW_PREFIX = "understudy-view-"
@@ -64,7 +65,10 @@ class FoundDisk:
 def find_disks(
     left_out: Sequence[str] = (), sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")
 ) -> list[FoundDisk]:
-    """Return the machine's fixed disks: the boot disk first, the others in bus order."""
+    """Return the machine's fixed disks: the boot disk first, the others in bus order.
+
+    A settings disk, which a core added for a while, is not one of them.
+    """
     found = [
         FoundDisk(folder.name, sys_root, dev_root)
         for folder in (sys_root / "block").iterdir()
@@ -73,6 +77,7 @@ def find_disks(
         and (folder / "device").exists()
         and not _read_int(folder / "removable")
         and _read_int(folder / "size")
+        and not is_settings_disk(folder, dev_root)
     ]
     boot_name = _boot_disk_name(sys_root)
     return sorted(found, key=lambda disk: (disk.name != boot_name, _bus_path(disk.folder)))

@@ -83,12 +83,13 @@ class ProtectDuty:
             watch.release("the agent was stopped")
 
     def describe(self) -> Message:
-        """Return the disks, the snapshot provider, and the drivers in the initramfs."""
+        """Return the disks, the drivers in the initramfs, and what this agent can do."""
         return {
             "disks": [description_of(disk) for disk in self._provider.disks()],
             "initramfs_drivers": self._initramfs.get(),
             "snapshot_provider": self._provider.name,
             "can_watch": self._provider.can_watch,
+            "reads_settings_disk": True,
         }
 
     def answers(self) -> dict[str, Answer]:

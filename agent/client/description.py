@@ -92,6 +92,7 @@ class MachineDescription:
     initramfs_drivers: tuple[str, ...] = ()
     snapshot_provider: str = ""
     can_watch: bool = False
+    reads_settings_disk: bool = False
     trusted_cores: tuple[DescribedCore, ...] = ()
     agent: DescribedAgent = DescribedAgent()
 
@@ -131,6 +132,7 @@ class MachineDescription:
             initramfs_drivers=fields.texts("initramfs_drivers", MAX_DRIVERS),
             snapshot_provider=fields.text("snapshot_provider", ""),
             can_watch=bool(fields.flag("can_watch")),
+            reads_settings_disk=bool(fields.flag("reads_settings_disk")),
             trusted_cores=tuple(
                 DescribedCore(entry.text("name"), entry.text("fingerprint"))
                 for entry in fields.objects("trusted_cores", MAX_TRUSTED_CORES)

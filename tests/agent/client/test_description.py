@@ -26,7 +26,7 @@ ANY_JSON = st.recursive(
 
 
 def complete(description: dict[str, Any]) -> dict[str, Any]:
-    return {"mode": "protect", "can_watch": False, **description}
+    return {"mode": "protect", "can_watch": False, "reads_settings_disk": False, **description}
 
 
 def test_what_was_read_is_kept_in_the_same_shape() -> None:
@@ -87,6 +87,7 @@ def test_a_disk_says_what_it_holds(disk: dict[str, Any], holds: str) -> None:
         ({"cpus": 1.5}, "cpus is 1.5"),
         ({"memory_bytes": 1 << 60}, "memory_bytes is"),
         ({"can_watch": 1}, "can_watch is 1, expected true or false"),
+        ({"reads_settings_disk": "yes"}, "reads_settings_disk is 'yes', expected true or false"),
         ({"disks": "none"}, "disks is 'none', expected a list of at most 256"),
         ({"disks": [DISK] * (MAX_DISKS + 1)}, "disks is"),
         ({"disks": [DISK, 7]}, r"disks\[1\] is 7, expected an object"),
