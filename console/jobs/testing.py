@@ -45,7 +45,7 @@ class JumpingClock:
         self._skipped += max(moment - self(), datetime.timedelta())
 
 
-def run_until_done(job: Job, clock: JumpingClock | None = None, limit_seconds: float = 120) -> Job:
+def run_until_done(job: Job, clock: JumpingClock | None = None, limit_seconds: float = 300) -> Job:
     """Work on a job until it has finished or needs attention, and return it.
 
     The engine's own pauses (back-off, a dead worker's lease) are skipped on the clock; while a step
