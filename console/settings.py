@@ -26,6 +26,8 @@ UNDERSTUDY_CORE_NAME = env_str("UNDERSTUDY_CORE_NAME", "This core")
 # How other cores reach this one: its address, and the TLS port of the core interface.
 UNDERSTUDY_ADDRESS = env_str("UNDERSTUDY_ADDRESS", "127.0.0.1")
 UNDERSTUDY_CORE_PORT = env_int("UNDERSTUDY_CORE_PORT", 8001)
+# How protected machines reach this one; empty: by the address that it calls them from.
+UNDERSTUDY_HOST_FOR_MACHINES = env_str("UNDERSTUDY_HOST_FOR_MACHINES")
 # How much space to keep free on the store's file system; 0 leaves it to the store.
 UNDERSTUDY_STORE_RESERVE_BYTES = env_int("UNDERSTUDY_STORE_RESERVE_BYTES", 0)
 # Folders that may contain archives and seed drives; none: anywhere but this core's own files.

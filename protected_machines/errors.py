@@ -7,6 +7,7 @@
   - ClaimNotSettled        who owns the machine could not be settled as asked
   - OwnerChanged           the owner or the epoch is not the one that the job acts by
   - MachineNotLive         the machine has no agent that this core may contact
+  - AnnouncementRefused    who announces a machine is not its agent, or does so too often
   - DelegationWrong        what arrived as a delegation of the machine is not one to this core
   - PointNotFound          the recovery point is not in this core's store
   - PointForeign           another machine has a recovery point with that id
@@ -67,6 +68,12 @@ class MachineNotLive(ProtectedMachinesError):
     """This core holds only copies of the machine, so there is no agent to contact."""
 
     code = "MACHINE-NOT-LIVE"
+
+
+class AnnouncementRefused(ProtectedMachinesError):
+    """Who announces a machine is not the agent that was paired, or announces it too often."""
+
+    code = "MACHINE-ANNOUNCEMENT-REFUSED"
 
 
 class DelegationWrong(ProtectedMachinesError):

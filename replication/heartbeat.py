@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
+from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 from msgspec import UNSET
@@ -57,6 +58,7 @@ def status_of(pairing: Pairing, unshared_ids: Sequence[uuid.UUID] = ()) -> wire.
         paused_machine_ids=tuple(paused.values_list("machine_id", flat=True)),
         ownership=tuple(ownership),
         now=timezone.now(),
+        host_for_machines=settings.UNDERSTUDY_HOST_FOR_MACHINES,
         fellows=fellows_of(pairing) if pairing.is_outgoing else UNSET,
         behind=_behind_of(pairing) if pairing.is_outgoing else UNSET,
     )
@@ -82,6 +84,11 @@ def record_peer_status(pairing: Pairing, status: wire.PeerStatus) -> list[uuid.U
     if (status.is_paused, status.name) != (pairing.is_paused_by_peer, pairing.peer_name):
         pairing.is_paused_by_peer, pairing.peer_name = status.is_paused, status.name
         pairing.save(update_fields=["is_paused_by_peer", "peer_name"])
+    if status.host_for_machines != pairing.peer_host_for_machines:
+        pairing.peer_host_for_machines = status.host_for_machines
+        pairing.save(update_fields=["peer_host_for_machines"])
+        # The agents are told again, with the next replication.
+        pairing.machines.update(trusted_at=None)
     was_paused = dict(pairing.machines.values_list("machine_id", "is_paused_by_peer"))
     paused_ids = was_paused.keys() & set(status.paused_machine_ids)
     for is_paused in (True, False):

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
+from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Case, F, Q, When
 from django.utils import timezone
@@ -21,6 +22,7 @@ from agent.errors import (
     AgentUnreachable,
     ProtocolBroken,
 )
+from agent.home import Home
 from console.identity import this_core
 from console.isolation import isolate, isolate_each
 from protected_machines.choices import ConnectionState, MachineKind
@@ -37,6 +39,16 @@ def core_credentials() -> CoreCredentials:
     """Return the certificate and key that this core presents to agents."""
     core = this_core()
     return CoreCredentials(core.certificate_path, core.key_path)
+
+
+def own_home(machine_id: UUID | str) -> Home:
+    """Return where the agent of a machine announces itself to this core."""
+    return Home(
+        settings.UNDERSTUDY_HOST_FOR_MACHINES,
+        settings.UNDERSTUDY_CORE_PORT,
+        this_core().certificate_pem,
+        str(machine_id),
+    )
 
 
 def dial(
@@ -62,6 +74,7 @@ def dial(
         timeout_seconds=timeout_seconds,
         core_name=this_core().name,
         delegations_pem=list(machine.delegations.values_list("certificate_pem", flat=True)),
+        home=own_home(machine.pk),
     )
 
 

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from agent.client import pair_with_agent
 from console.identity import this_core
-from protected_machines.agents.connection import core_credentials
+from protected_machines.agents.connection import core_credentials, own_home
 from protected_machines.choices import ConnectionState, MachineKind
 from protected_machines.models import Machine
 
@@ -40,7 +40,13 @@ def protect_machine(
     )
     machine.full_clean()
     paired = pair_with_agent(
-        host, port, code, core_credentials(), core.name, timeout_seconds=PAIRING_TIMEOUT_SECONDS
+        host,
+        port,
+        code,
+        core_credentials(),
+        core.name,
+        timeout_seconds=PAIRING_TIMEOUT_SECONDS,
+        home=own_home(machine.pk),
     )
     machine.agent_certificate_pem = paired.certificate_pem
     machine.description = paired.description.to_json()

@@ -1,5 +1,6 @@
 """What this package keeps in the database, a file for each object."""
 
+from protected_machines.models.announcements import Announcement
 from protected_machines.models.delegations import Delegation
 from protected_machines.models.machines import Machine, MachineQuerySet
 from protected_machines.models.points import RecoveryPoint, RecoveryPointQuerySet
@@ -7,6 +8,7 @@ from protected_machines.models.restore_targets import RestoreTarget
 from protected_machines.models.vcenters import VCenter
 
 __all__ = [
+    "Announcement",
     "Delegation",
     "Machine",
     "MachineQuerySet",

@@ -20,11 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from agent.strangers import Strangers
+from replication.api.caller import CallerSocket
 
 logger = logging.getLogger(__name__)
 # Takes the inner end of a connection, and the address of the caller.
 Admit = Callable[[socket.socket, tuple[str, int]], None]
 IsKnown = Callable[[str], bool]
+# The newest context: callers may show the certificates that it knows, or none.
+Tls = Callable[[], ssl.SSLContext]
 
 HEAD_LIMIT_BYTES = 8 * 1024
 # A request to pair is the largest that a stranger may send.
@@ -44,8 +47,8 @@ _HEADER = re.compile(rb"\r\n(authorization|content-length):[ \t]*([^\r\n]*)", re
 class Front:
     """Serves the listening sockets from a thread of its own until `stop`."""
 
-    def __init__(self, context: ssl.SSLContext, is_known: IsKnown, admit: Admit) -> None:
-        self._context = context
+    def __init__(self, tls: Tls, is_known: IsKnown, admit: Admit) -> None:
+        self._tls = tls
         self._is_known = is_known
         self._admit = admit
         self._loop = asyncio.new_event_loop()
@@ -90,7 +93,7 @@ class Front:
             transport, protocol = await self._loop.connect_accepted_socket(
                 lambda: asyncio.StreamReaderProtocol(reader),
                 connection,
-                ssl=self._context,
+                ssl=self._tls(),
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
             )
             writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
@@ -128,7 +131,8 @@ class Front:
                 head = _as_only_request(head)
         if is_known:
             self._strangers.leave(connection)
-        inner_reader, inner_writer = await self._let_in(address)
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+        inner_reader, inner_writer = await self._let_in(address, shown)
         try:
             inner_writer.write(head)
             upwards = asyncio.create_task(
@@ -148,7 +152,7 @@ class Front:
             inner_writer.transport.abort()
 
     async def _let_in(
-        self, address: tuple[str, int]
+        self, address: tuple[str, int], certificate_der: bytes
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         inner, outer = socket.socketpair()
         # Even a paired core may not hold a thread for ever.
@@ -156,7 +160,7 @@ class Front:
         inner.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         streams = await asyncio.open_connection(sock=outer, limit=_PART_BYTES)
-        self._admit(inner, address)
+        self._admit(CallerSocket.taking(inner, certificate_der), address)
         return streams
 
 

@@ -1,12 +1,11 @@
 """gunicorn's threaded worker behind `front`: a thread never waits for a caller that is unknown."""
 
 import socket
-import ssl
 
 from django.db import close_old_connections
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from console.identity import this_core
+from replication.api.core_tls import CoreTls
 from replication.api.front import Front
 from replication.api.gate import find_caller
 
@@ -22,7 +21,9 @@ class GuardedThreads(ThreadWorker):  # type: ignore[misc]
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start and stop the front where gunicorn starts and stops accepting."""
         if enabled and self._front is None:
-            self._front = Front(_tls(), is_known, self._admit)
+            tls = CoreTls()
+            tls.start()
+            self._front = Front(lambda: tls.context, is_known, self._admit)
             self._front.start([listener.sock for listener in self.sockets])
         elif not enabled and self._front is not None and not self.alive:
             self._front.stop()
@@ -43,12 +44,3 @@ def is_known(authorization: str) -> bool:
         return find_caller(authorization) is not None
     finally:
         close_old_connections()
-
-
-def _tls() -> ssl.SSLContext:
-    """Allow only TLS 1.3: both ends are this program."""
-    core = this_core()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(core.certificate_path, core.key_path)
-    return context

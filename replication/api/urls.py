@@ -19,6 +19,8 @@ _MACHINE = "api/v1/machines/<uuid:machine_id>"
 _REPLICA = "api/v1/machines/<uuid:machine_id>/replicas"
 urlpatterns = [
     path("api/v1/pair", views.pair),
+    # From the agents of protected machines
+    path("api/v1/announcements", views.announce),
     path("api/v1/status", views.peer_status),
     path("api/v1/force", views.force),
     path("api/v1/fellow/ownership", views.fellow_ownership),

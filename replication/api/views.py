@@ -6,8 +6,10 @@ from typing import TypeVar
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
+from protected_machines.agents import announcements
 from protected_machines.models import Machine
 from replication import heartbeat
+from replication.api.caller import certificate_of
 from replication.api.gate import answers_in_json, for_fellows, for_peers
 from replication.errors import PeerFaulty
 from replication.failback import source_side
@@ -22,6 +24,7 @@ SLICE_LIMIT_BYTES = 64 * 1024 * 1024
 # All messages but those that name every point or machine of a core.
 _MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
 _PAIRING_LIMIT_BYTES = 8 * 1024
+_ANNOUNCEMENT_LIMIT_BYTES = 4 * 1024
 Message = TypeVar("Message", bound=wire.Message)
 
 
@@ -32,6 +35,22 @@ def pair(request: HttpRequest) -> JsonResponse:
     if request.method == "GET":
         return answer(pairing_codes.challenge())
     return answer(accept_pairing(read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES)))
+
+
+@require_http_methods(["POST"])
+@answers_in_json
+def announce(request: HttpRequest) -> JsonResponse:
+    """Hear a machine's agent, known by the certificate that it showed in the handshake."""
+    sent = read(request, wire.Announcement, _ANNOUNCEMENT_LIMIT_BYTES)
+    announcements.hear(
+        sent.machine_id,
+        certificate_of(request),
+        sent.boot_id,
+        sent.port,
+        sent.addresses,
+        caller_address=request.META.get("REMOTE_ADDR", ""),
+    )
+    return answer(wire.Nothing())
 
 
 @require_http_methods(["GET", "POST"])

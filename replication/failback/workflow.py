@@ -155,7 +155,8 @@ def trust_source(context: StepContext) -> None:
     """
     pairing = get_pairing(context)
     machine = Machine.objects.get(pk=context.subject_id)
-    dial(machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
+    home = pairing.home_of(machine.pk)
+    dial(machine).trust(pairing.peer_certificate_pem, pairing.peer_name, home)
 
 
 @step(

@@ -6,6 +6,7 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
+from agent.home import Home
 from console.pace import is_within
 from protected_machines.choices import ConnectionState
 from replication.choices import Direction
@@ -38,6 +39,8 @@ class Pairing(models.Model):
     host = models.CharField(max_length=253)
     port = models.PositiveIntegerField()
     peer_certificate_pem = models.TextField()
+    # Where protected machines reach the peer, as it says itself; empty if that is `host`.
+    peer_host_for_machines = models.CharField(max_length=253, blank=True, default="")
     # The secret that this core presents, sealed; the digest of the one that the peer presents.
     sealed_secret = models.TextField()
     peer_secret_digest = models.CharField(max_length=64)
@@ -73,6 +76,11 @@ class Pairing(models.Model):
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def home_of(self, machine_id: uuid.UUID) -> Home:
+        """Return where the agent of a machine announces itself to the peer."""
+        host = self.peer_host_for_machines or self.host
+        return Home(host, self.port, self.peer_certificate_pem, str(machine_id))
 
     @property
     def is_outgoing(self) -> bool:

@@ -182,6 +182,15 @@ def _check_certificate(name: str, certificate_pem: str) -> None:
         raise ValueError(f"{name} is not a certificate: {error}") from error
 
 
+class Announcement(Message, frozen=True, kw_only=True):
+    """Where a machine is, as its agent says after a start. Not from a core; see docs/agent.md."""
+
+    machine_id: UUID
+    boot_id: Name
+    port: Port
+    addresses: Annotated[tuple[Host, ...], Meta(max_length=16)] = ()
+
+
 class Nothing(Message, frozen=True, kw_only=True):
     """An empty answer or request."""
 
@@ -352,6 +361,8 @@ class PeerStatus(Message, frozen=True, kw_only=True):
     ownership: Annotated[tuple[Ownership, ...], Meta(max_length=MACHINES_LIMIT)] = ()
     # By the sender's clock, when the message was made.
     now: Time | UnsetType = UNSET
+    # Where machines reach the sender; empty if that is where the receiver does.
+    host_for_machines: MaybeHost = ""
     # Only from source cores: the other targets of the machines that are replicated to the receiver.
     fellows: Annotated[tuple[Fellow, ...], Meta(max_length=FELLOWS_LIMIT)] | UnsetType = UNSET
     # Only from source cores. A machine that is not listed has nothing waiting.

@@ -72,7 +72,8 @@ def trust_target(context: StepContext) -> dict[str, Any]:
         return {"is_trusted": True}
     pairing = replicated.pairing
     try:
-        dial(replicated.machine).trust(pairing.peer_certificate_pem, pairing.peer_name)
+        home = pairing.home_of(replicated.machine_id)
+        dial(replicated.machine).trust(pairing.peer_certificate_pem, pairing.peer_name, home)
     except AgentError as error:
         context.note(f"The agent has not been told yet: {error}")
         return {"is_trusted": False}

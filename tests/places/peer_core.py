@@ -172,6 +172,7 @@ class PeerCore:
             "replication_replicatedmachine",
             "replication_pairing",
             "protected_machines_recoverypoint",
+            "protected_machines_announcement",
             "protected_machines_delegation",
             "protected_machines_machine",
         ):

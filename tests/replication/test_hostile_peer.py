@@ -31,6 +31,7 @@ CALLED = {"heard_at", "last_seen_at"}
 MACHINE_ID, TARGET_ID, REQUEST_ID, POINT_ID = (uuid.uuid4() for _ in range(4))
 
 ASKED: list[tuple[str, str, str, type[wire.Message]]] = [
+    ("incoming", "POST", "/announcements", wire.Announcement),
     ("incoming", "POST", "/pair", wire.PairingRequest),
     ("incoming", "POST", "/status", wire.PeerStatus),
     ("incoming", "PUT", "/machines/{new}", wire.SentMachine),

@@ -16,6 +16,7 @@ from tests.replication.messages import MESSAGES, example, messages, wrong_messag
 POINT_ID = uuid.uuid4()
 # Two versions of the product talk by these names. None is ever changed; a new one has a default.
 FIELDS = {
+    "Announcement": "machine_id boot_id port addresses",
     "Behind": "points bytes newest_point_at",
     "ChosenRescueMachine": "target_id",
     "Fellow": "core_id name host port certificate_pem secret secret_digest",
@@ -43,7 +44,10 @@ FIELDS = {
     "PairingAnswer": "pairing_id core_id name secret proof",
     "PairingChallenge": "salt nonce",
     "PairingRequest": ("pairing_id core_id name host port certificate_pem secret role nonce proof"),
-    "PeerStatus": "core_id name version is_paused paused_machine_ids ownership now fellows behind",
+    "PeerStatus": (
+        "core_id name version is_paused paused_machine_ids ownership now host_for_machines fellows "
+        "behind"
+    ),
     "Refusal": (
         "code text machine_id machine_name owner_core_id owner_core_name ownership_epoch "
         "owned_since file_name held_bytes"
