@@ -13,7 +13,8 @@ from typing import Any
 from agent.configuration import Configuration
 from agent.duty import Answer, Host
 from agent.errors import AgentBusy, HoldLost, ProtocolBroken
-from agent.machine import InitramfsDrivers
+from agent.machine import InitramfsDrivers, boot_id
+from agent.power import POWER_OFF, RESTART, power_of
 from agent.protocol import (
     MAX_CAPACITY_BYTES,
     MAX_DISKS,
@@ -62,6 +63,7 @@ class ProtectDuty:
         self, configuration: Configuration, host: Host, provider: Provider | None = None
     ) -> None:
         self._initramfs = InitramfsDrivers(configuration.state_folder)
+        self._power = power_of(configuration)
         self._provider: Provider = provider or choose_provider(configuration)
         self._host = host
         self._lock = threading.Lock()
@@ -99,6 +101,8 @@ class ProtectDuty:
             "extend_hold": self._extend_hold,
             "release_hold": self._release_hold,
             "end_watch": self._end_watch,
+            "restart": self._restart,
+            "power_off": self._power_off,
         }
 
     def _take_snapshot(self, channel: Channel, core: TrustedCore, message: Message) -> None:
@@ -239,6 +243,30 @@ class ProtectDuty:
         watch = self._watch
         was_watched = watch is not None and watch.release("the core ended it")
         channel.send_control({"type": "watch_ended", "was_watched": was_watched})
+
+    def _restart(self, channel: Channel, core: TrustedCore, message: Message) -> None:
+        """Restart the machine, unless it has restarted since that boot.
+
+        Raises:
+            AgentBusy: a point is being taken, or the machine is held frozen.
+        """
+        self._change_power(RESTART, channel, core, message)
+
+    def _power_off(self, channel: Channel, core: TrustedCore, message: Message) -> None:
+        """Shut the machine down. Raises as `_restart`."""
+        self._change_power(POWER_OFF, channel, core, message)
+
+    def _change_power(
+        self, act: str, channel: Channel, core: TrustedCore, message: Message
+    ) -> None:
+        is_that_boot = get_text(message, "boot_id", 200) == boot_id()
+        if is_that_boot:
+            if self._hold is not None:
+                raise AgentBusy("The machine is held frozen after a final point")
+            with self._only_snapshot(core):
+                self._power.do(act)
+            log.info("told to %s core=%s", act, core.name)
+        channel.send_control({"type": "power_changing", "is_changing": is_that_boot})
 
     @contextmanager
     def _only_snapshot(self, core: TrustedCore) -> Iterator[None]:

@@ -268,6 +268,27 @@ class AgentClient:
             channel.send_control({"type": "end_watch"})
             return get_flag(receive_message(channel, "watch_ended"), "was_watched")
 
+    def restart(self, boot_id: str) -> bool:
+        """Restart the machine in its own way; False if it has restarted since that boot.
+
+        Raises, in addition to what `describe` raises:
+            AgentBusy: a point is being taken, or the machine is held frozen.
+            RequestRefused: the agent is from an older release, or the machine cannot.
+        """
+        return self._change_power("restart", boot_id)
+
+    def power_off(self, boot_id: str) -> bool:
+        """Shut the machine down in its own way; False if it has restarted since that boot.
+
+        Raises as `restart`.
+        """
+        return self._change_power("power_off", boot_id)
+
+    def _change_power(self, act: str, boot_id: str) -> bool:
+        with self._connected() as channel:
+            channel.send_control({"type": act, "boot_id": boot_id})
+            return get_flag(receive_message(channel, "power_changing"), "is_changing")
+
     def restore_disk(
         self,
         number: int,
