@@ -6,24 +6,31 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from agent.errors import AgentUnreachable
+from agent.errors import AgentError, RequestRefused
 from console.jobs.workflow import StepContext, Waiting
-from protected_machines.agents.connection import PING_TIMEOUT_SECONDS, AnsweringAgent, dial
+from protected_machines.agents.connection import AnsweringAgent, dial
+from protected_machines.agents.finding import Place, Search, find_agent
 from protected_machines.errors import VmMissing
 from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure
-from vsphere import Vm, VmIdentity
+from vsphere import Guest, Vm, VmIdentity
 
 
 @dataclass(frozen=True)
 class SeenGuest:
-    """What VMware Tools reports of a guest that is up."""
+    """A guest that is up, by its agent or by its VMware Tools, whichever was first."""
 
     address: str
-    hostname: str | None
-    # Changes with each start; None if the guest does not report it.
-    boot_id: str | None
+    hostname: str
+    # Changes with each start.
+    boot_id: str
+    # What VMware Tools report of it; empty if they do not.
+    tools_boot_id: str
+
+
+# What vSphere did when it was asked to reboot a guest, in words.
+_BY_VSPHERE = {"guest": "VMware Tools", "reset": "vSphere, which reset the VM"}
 
 
 @dataclass(frozen=True)
@@ -90,53 +97,87 @@ class JobVm:
         with self._existing() as vm:
             return vm.is_on
 
-    def wait_for_guest(self) -> SeenGuest:
-        """Return the guest once VMware Tools reports its address.
+    def wait_for_guest(self, search: Search) -> SeenGuest:
+        """Return the guest once VMware Tools report it, or its agent answers.
 
         Raises:
-            Waiting: it does not report it yet.
+            Waiting: nobody has heard of it yet; the text says what was tried where.
         """
         with self._existing() as vm:
             guest = vm.guest()
-        if not guest.tools_running:
-            raise Waiting("The guest is starting. VMware Tools is not reporting yet.")
-        if not guest.address:
-            raise Waiting("The guest is running, but has no address yet.")
-        return SeenGuest(guest.address, guest.hostname, guest.boot_id)
+            tools_boot_id = guest.boot_id or ""
+            if guest.tools_running and guest.address and tools_boot_id:
+                return SeenGuest(guest.address, guest.hostname or "", tools_boot_id, tools_boot_id)
+            agent = self._find_agent(vm, guest, search)
+        described = agent.description
+        return SeenGuest(agent.host, described.hostname, described.boot_id, tools_boot_id)
 
-    def reboot_guest(self, boot_id_before: str) -> None:
-        """Ask the guest to reboot, unless it has rebooted since `boot_id_before`.
+    def reboot_guest(
+        self, search: Search, before: SeenGuest, *, is_last_resort: bool = False
+    ) -> str:
+        """Have the guest reboot, unless it has since `before`; return through what.
 
-        A guest with another boot ID has rebooted, and one whose tools are down is about to.
+        Its agent is asked first, then VMware Tools. A guest in which neither answers has probably
+        been asked before and is about to reboot. As the last resort, vSphere resets the VM.
+
+        Raises:
+            Waiting: nobody answers in the guest.
         """
         with self._existing() as vm:
             guest = vm.guest()
-            if guest.tools_running and (guest.boot_id or "") == boot_id_before:
+            try:
+                agent = self._find_agent(vm, guest, search)
+            except (Waiting, AgentError) as error:
+                trouble: Exception = error
+            else:
                 self.check()
-                vm.reboot_guest()
+                machine = Machine.objects.get(pk=search.machine_id)
+                client = dial(machine, host=agent.host, port=agent.port)
+                try:
+                    is_that_boot = client.restart(before.boot_id)
+                    return "its agent" if is_that_boot else "nothing: it has rebooted already"
+                except AgentError as error:
+                    trouble = error
+            is_that_boot = (guest.boot_id or "") == before.tools_boot_id
+            if guest.tools_running and is_that_boot:
+                self.check()
+                return _BY_VSPHERE[vm.reboot_guest()]
+            if guest.tools_running:
+                return "nothing: it has rebooted already"
+            if is_last_resort or isinstance(trouble, RequestRefused):
+                self.check()
+                return _BY_VSPHERE[vm.reboot_guest()]
+            raise Waiting(f"Nobody answers in the guest: {trouble}") from trouble
 
-    def wait_for_agent(self, machine_id: UUID, boot_id_before: str = "") -> AnsweringAgent:
+    def wait_for_agent(self, search: Search, boot_id_before: str = "") -> AnsweringAgent:
         """Return the machine's agent once it answers from the VM.
 
-        The agent must present the certificate that was pinned when the machine was paired. With
-        `boot_id_before`, it must have rebooted since that boot. Fails with AGENT-… if another
-        agent answers or this core is rejected.
+        It is looked for where VMware Tools say that the guest is, where it announced itself, and
+        where a person says that it is. The agent must present the certificate that was pinned when
+        the machine was paired. With `boot_id_before`, it must have rebooted since that boot. Fails
+        with AGENT-… if another agent answers where the tools say, or rejects this core.
 
         Raises:
             Waiting: the agent does not answer yet, or the reboot has not finished.
         """
-        guest = self.wait_for_guest()
-        if boot_id_before and guest.boot_id == boot_id_before:
-            raise Waiting("The guest has not rebooted yet.")
-        machine = Machine.objects.get(pk=machine_id)
-        host, port = guest.address, machine.port
-        try:
-            description = dial(machine, PING_TIMEOUT_SECONDS, host=host, port=port).describe()
-        except AgentUnreachable as error:
-            raise Waiting(f"The agent at {host}:{port} is not responding yet.") from error
-        if boot_id_before and description.boot_id == boot_id_before:
-            raise Waiting(f"The agent at {host}:{port} still answers from before the reboot.")
-        return AnsweringAgent(host, port, description)
+        with self._existing() as vm:
+            return self._find_agent(vm, vm.guest(), search, boot_id_before)
+
+    def _find_agent(
+        self, vm: Vm, guest: Guest, search: Search, boot_id_before: str = ""
+    ) -> AnsweringAgent:
+        machine = Machine.objects.get(pk=search.machine_id)
+        announced = search.places()
+        told = []
+        if guest.tools_running and guest.address:
+            told = [Place(guest.address, machine.port, "from VMware Tools", is_certain=True)]
+        return find_agent(
+            machine,
+            [*told, *announced],
+            lambda: {nic.mac for nic in vm.hardware().nics},
+            boot_id_before=boot_id_before,
+            waiting_for=_waiting_for(guest, is_announced=bool(announced)),
+        )
 
     @contextmanager
     def _if_there(self) -> Iterator[Vm | None]:
@@ -152,6 +193,18 @@ class JobVm:
                     "it. Start again."
                 )
             yield vm
+
+
+def _waiting_for(guest: Guest, *, is_announced: bool) -> list[str]:
+    """Return where the machine's address may still come from, for people."""
+    if guest.tools_running and not guest.address:
+        tools = "VMware Tools run in the guest, but report no address yet."
+    elif not guest.tools_running:
+        tools = "VMware Tools are not reporting."
+    else:
+        tools = ""
+    heard = "" if is_announced else "The machine has not announced itself to this core."
+    return [text for text in (tools, heard) if text]
 
 
 def owned_vm(

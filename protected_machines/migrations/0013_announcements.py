@@ -1,4 +1,4 @@
-"""Where machines said that they are when they started; a few rows for each."""
+"""Where machines said that they are when they started, and where people said that a job finds them."""
 
 import django.db.models.deletion
 from django.db import migrations, models
@@ -7,10 +7,22 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
+        ('jobs', '0002_held_jobs_generation'),
         ('protected_machines', '0012_disputed_owners'),
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='TypedAddress',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('host', models.CharField(max_length=253)),
+                ('port', models.PositiveIntegerField()),
+                ('typed_by', models.CharField(max_length=150)),
+                ('typed_at', models.DateTimeField()),
+                ('job', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='jobs.job')),
+            ],
+        ),
         migrations.CreateModel(
             name='Announcement',
             fields=[

@@ -1,6 +1,6 @@
 """What this package keeps in the database, a file for each object."""
 
-from protected_machines.models.announcements import Announcement
+from protected_machines.models.announcements import Announcement, TypedAddress
 from protected_machines.models.delegations import Delegation
 from protected_machines.models.machines import Machine, MachineQuerySet
 from protected_machines.models.points import RecoveryPoint, RecoveryPointQuerySet
@@ -15,5 +15,6 @@ __all__ = [
     "RecoveryPoint",
     "RecoveryPointQuerySet",
     "RestoreTarget",
+    "TypedAddress",
     "VCenter",
 ]

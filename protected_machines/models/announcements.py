@@ -1,7 +1,8 @@
-"""Where machines said that they are when they started."""
+"""Where machines said that they are when they started, and where people said that they are."""
 
 from django.db import models
 
+from console.jobs.models import Job
 from protected_machines.models.machines import Machine
 
 
@@ -29,3 +30,16 @@ class Announcement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.machine_id}, {self.boot_id}, {', '.join(self.addresses)}"
+
+
+class TypedAddress(models.Model):
+    """Where a person said that a job finds its machine. The agent still has to answer there."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, related_name="+")
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField()
+    typed_by = models.CharField(max_length=150)
+    typed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"

@@ -13,7 +13,6 @@ from uuid import UUID
 from agent.client import AgentClient
 from agent.errors import (
     AgentCertificateChanged,
-    AgentError,
     AgentGone,
     AgentRefusedCore,
     AgentUnreachable,
@@ -23,6 +22,7 @@ from console.identity import fingerprint_of
 from console.jobs.report import SILENCE, Report
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
+from protected_machines.agents.finding import Place, Search, find_agent
 from protected_machines.models import Machine, RestoreTarget
 from protected_machines.ownership import check_owner
 from protected_machines.points.proofs import get_manifest
@@ -143,38 +143,34 @@ def restart_target(target_id: UUID | str) -> None:
         logger.info("rescue agent is away target_id=%s error_code=%s", target.pk, error.code)
 
 
-def wait_for_machine(machine_id: UUID | str, target_id: UUID | str) -> connection.AnsweringAgent:
+def wait_for_machine(
+    machine_id: UUID | str, target_id: UUID | str, job_id: UUID | None = None
+) -> connection.AnsweringAgent:
     """Return the machine's own agent once it answers.
 
-    It is expected at the rescue agent's address, on its port or on the machine's usual one.
+    It is expected at the rescue agent's address, on its port or on the machine's usual one, and
+    where the machine announces itself from the same computer, or where a person says that it is.
 
-    Fails with AGENT-… if another agent than the pinned one answers, or this core is rejected.
+    job_id: of the job at whose page a person may type that.
+
+    Fails with AGENT-… if another agent than the pinned one answers there, or this core is rejected.
 
     Raises:
         Waiting: it does not answer yet, or the rescue medium is still running.
     """
     machine = Machine.objects.get(pk=machine_id)
     target = get_target(target_id)
-    trouble: AgentError | None = None
-    for port in dict.fromkeys((target.port, machine.port)):
-        try:
-            description = connection.dial(
-                machine, connection.PING_TIMEOUT_SECONDS, host=target.host, port=port
-            ).describe()
-        except AgentUnreachable:
-            continue
-        except AgentCertificateChanged as error:
-            # The rescue medium is about to restart: asked again, it might not answer any more.
-            if error.fingerprint != fingerprint_of(target.agent_certificate_pem):
-                trouble = error
-            continue
-        except AgentRefusedCore as error:
-            trouble = error
-            continue
-        return connection.AnsweringAgent(target.host, port, description)
-    if trouble is not None:
-        raise trouble
-    raise Waiting(f"The machine's own agent is not responding at {target.address} yet.")
+    places = [
+        Place(target.host, port, "where the rescue medium ran", is_certain=True)
+        for port in dict.fromkeys((target.port, machine.port))
+    ]
+    return find_agent(
+        machine,
+        [*places, *Search(machine.pk, job_id).places()],
+        lambda: {nic.mac.lower() for nic in target.described.nics},
+        # The rescue medium is about to restart: asked again, it might not answer any more.
+        going_fingerprint=fingerprint_of(target.agent_certificate_pem),
+    )
 
 
 def adopt_machine(machine_id: UUID | str, agent: connection.AnsweringAgent) -> None:

@@ -123,7 +123,8 @@ def restart_machine(context: StepContext) -> None:
 )
 def wait_for_machine(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    return steps.wait_for_machine(context.subject_id, context.params.target_id).to_json()
+    params: RestoreParams = context.params
+    return steps.wait_for_machine(context.subject_id, params.target_id, context.job_id).to_json()
 
 
 @step(

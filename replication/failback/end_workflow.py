@@ -19,6 +19,7 @@ from console.identity import this_core
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, step, workflow
 from protected_machines.agents import connection
+from protected_machines.agents.finding import Search, newest_announcement_id
 from protected_machines.choices import MachineKind
 from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine
@@ -145,7 +146,11 @@ def become_replica(context: StepContext) -> None:
 
 @step("Reserve an ID for the recovery point", nothing_to_undo="it is only an ID", limit_seconds=30)
 def reserve_point(context: StepContext) -> dict[str, Any]:
-    return {"point_id": str(uuid4())}
+    return {
+        "point_id": str(uuid4()),
+        # What the machine announces from now on may come from the VM.
+        "announced_before": newest_announcement_id(context.subject_id),
+    }
 
 
 @step("Make this core the owner again", limit_seconds=60)
@@ -219,7 +224,9 @@ def undo_power_on_vm(context: StepContext) -> None:
 )
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    return _vm(context).wait_for_agent(context.subject_id).to_json()
+    announced_before = context.outputs["reserve_point"].get("announced_before", 0)
+    search = Search(context.subject_id, context.job_id, announced_before)
+    return _vm(context).wait_for_agent(search).to_json()
 
 
 @step(

@@ -13,14 +13,14 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
-from agent.errors import AgentUnreachable
 from console.identity import this_core
 from console.jobs.choices import Queue
-from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
+from console.jobs.workflow import StepContext, StepFailed, Steps, step, workflow
 from protected_machines.agents import connection
+from protected_machines.agents.finding import Search, newest_announcement_id
 from protected_machines.choices import MachineKind
 from protected_machines.exports import steps
-from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
+from protected_machines.exports.job_vm import JobVm, SeenGuest, identity_in, owned_vm
 from protected_machines.exports.options import VmOptions
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure, check_owner, check_settled
@@ -33,6 +33,9 @@ from replication.peers.connection import SourceCore
 from replication.peers.fellows import refresh_fellows
 
 GUEST_LIMIT_SECONDS = 1800
+REBOOT_LIMIT_SECONDS = 900
+# A guest in which nobody answers for so long is reset instead of being asked.
+RESET_AFTER_SECONDS = 300
 AGENT_LIMIT_SECONDS = 1800
 SNAPSHOT_LIMIT_SECONDS = 24 * 3600
 COPY_LIMIT_SECONDS = 24 * 3600
@@ -82,6 +85,8 @@ def failover() -> Steps:
 def reserve_names(context: StepContext) -> dict[str, Any]:
     return {
         "marker": steps.new_marker(),
+        # What the machine announces from now on may come from the VM.
+        "announced_before": newest_announcement_id(context.subject_id),
         "first_point_id": str(uuid4()),
         "second_point_id": str(uuid4()),
     }
@@ -186,24 +191,35 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
     Fails with MACHINE-VM-MISSING, VSPHERE-…, AGENT-…, JOBS-STEP-TIMED-OUT.
     """
     context.check_cancel()
-    guest = _vm(context).wait_for_guest()
+    guest = _vm(context).wait_for_guest(_search(context))
     return {
         "address": guest.address,
         "hostname": guest.hostname,
-        "guest_boot_id": guest.boot_id or "",
-        "boot_id": guest.boot_id or _boot_id_of_agent(context.subject_id, guest.address),
+        "guest_boot_id": guest.tools_boot_id,
+        "boot_id": guest.boot_id,
     }
 
 
 @step(
     "Reboot the VM",
     nothing_to_undo="a reboot changes nothing that has to be undone",
-    limit_seconds=300,
+    limit_seconds=REBOOT_LIMIT_SECONDS,
     attempts=2,
 )
-def reboot_guest(context: StepContext) -> None:
-    """Reboot the guest, so that it comes up with the drivers it has just set up."""
-    _vm(context).reboot_guest(context.outputs["wait_for_guest"]["guest_boot_id"])
+def reboot_guest(context: StepContext) -> dict[str, Any]:
+    """Reboot the guest, so that it comes up with the drivers it has just set up.
+
+    Through its agent, through VMware Tools, or by a reset; the output and a note say which.
+    """
+    context.check_cancel()
+    seen = context.outputs["wait_for_guest"]
+    through = _vm(context).reboot_guest(
+        _search(context),
+        SeenGuest(seen["address"], seen["hostname"], seen["boot_id"], seen["guest_boot_id"]),
+        is_last_resort=context.seconds_left < REBOOT_LIMIT_SECONDS - RESET_AFTER_SECONDS,
+    )
+    context.note(f"Rebooted through {through}.")
+    return {"rebooted_through": through}
 
 
 @step(
@@ -215,7 +231,7 @@ def reboot_guest(context: StepContext) -> None:
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
     boot_id = context.outputs["wait_for_guest"]["boot_id"]
-    return _vm(context).wait_for_agent(context.subject_id, boot_id).to_json()
+    return _vm(context).wait_for_agent(_search(context), boot_id).to_json()
 
 
 @step(
@@ -295,16 +311,10 @@ def _history_broken(what: str) -> StepFailed:
     )
 
 
-def _boot_id_of_agent(machine_id: UUID, host: str) -> str:
-    """Ask the agent for its boot ID, which the guest tools did not report."""
-    machine = get_machine(machine_id)
-    try:
-        client = connection.dial(machine, connection.PING_TIMEOUT_SECONDS, host=host)
-        return client.describe().boot_id
-    except AgentUnreachable as error:
-        raise Waiting(
-            f"The guest runs at {host}. Its agent is not responding on port {machine.port} yet."
-        ) from error
+def _search(context: StepContext) -> Search:
+    """Return where to look for the machine. A job of an older version counts all announcements."""
+    announced_before = context.outputs["reserve_names"].get("announced_before", 0)
+    return Search(context.subject_id, context.job_id, announced_before)
 
 
 def _vm(context: StepContext) -> JobVm:

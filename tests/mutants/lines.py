@@ -374,10 +374,17 @@ def _machines() -> Iterator[Mutant]:
         "not paired.description.is_rescue",
     )
     yield from never(
-        "protected_machines/exports/job_vm.py",
+        "protected_machines/agents/finding.py",
         "tests/protected_machines/exports/test_job_vm.py",
-        "boot_id_before and guest.boot_id == boot_id_before",
         "boot_id_before and description.boot_id == boot_id_before",
+        "macs and expected and not macs & expected",
+    )
+    yield from never(
+        "protected_machines/agents/announcements.py",
+        "tests/protected_machines/agents/test_announcements.py",
+        "machine is None or not _is_agent_of(machine, certificate_der)",
+        "any(earlier.boot_id == boot_id for earlier in kept)",
+        "kept and is_within(kept[0].first_heard_at, SECONDS_BETWEEN_BOOTS, now)",
     )
 
 

@@ -5,20 +5,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from django.utils import timezone
 from pyVmomi import vim
 
 from agent.client import MachineDescription
 from agent.errors import AgentCertificateChanged
 from console.jobs.report import SILENCE
 from console.jobs.workflow import Waiting
-from protected_machines.agents.connection import AnsweringAgent, protect_here
+from protected_machines.agents.connection import AnsweringAgent, dial, protect_here
+from protected_machines.agents.finding import Search, newest_announcement_id
 from protected_machines.errors import VmMissing
-from protected_machines.exports.job_vm import JobVm
+from protected_machines.exports.job_vm import JobVm, SeenGuest
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.steps import import_vm, new_marker
 from protected_machines.exports.vcenters import connect
-from protected_machines.models import Machine, VCenter
+from protected_machines.models import Announcement, Machine, VCenter
 from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
 from tests.places.agent import RunningAgent
@@ -70,6 +72,21 @@ class Guest:
                 "guestinfo.understudy.boot_id": boot_id,
             }
         )
+
+    def has_the_cards_of(self, description: MachineDescription) -> None:
+        """Give the VM the network card of what its agent describes."""
+        with connect(self.vcenter) as session:
+            vm = session.find_vm(self.marker)
+            assert vm is not None
+            target = vim.VirtualMachine(vm.moid, session.calls.stub)
+            card = next(
+                device
+                for device in target.config.hardware.device
+                if isinstance(device, vim.vm.device.VirtualEthernetCard)
+            )
+            card.macAddress = description.nics[0].mac
+            change = vim.vm.device.VirtualDeviceSpec(operation="edit", device=card)
+            target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(deviceChange=[change]))
 
     def reboot_requests(self) -> str:
         with connect(self.vcenter) as session:
@@ -156,41 +173,123 @@ def test_without_its_identity_a_vm_with_copies_is_refused(guest: Guest) -> None:
         session.get_vm(copy).destroy(guest.marker)
 
 
-def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest) -> None:
+def announce(machine: Machine, boot_id: str, *addresses: str, port: int = 0) -> None:
+    """Let the machine say where it is, as the core interface keeps it."""
+    now = timezone.now()
+    Announcement.objects.create(
+        machine=machine,
+        boot_id=boot_id,
+        addresses=addresses,
+        port=port or machine.port,
+        first_heard_at=now,
+        heard_at=now,
+    )
+
+
+def test_the_guest_is_waited_for_until_it_has_an_address(guest: Guest, machine: Machine) -> None:
     guest.vm.power_on()
-    with pytest.raises(Waiting, match="VMware Tools is not reporting"):
-        guest.vm.wait_for_guest()
+    with pytest.raises(Waiting, match=r"Tools are not reporting\. .* has not announced itself"):
+        guest.vm.wait_for_guest(Search(machine.pk))
     guest.report(**{"SET.guest.toolsRunningStatus": "guestToolsRunning"})
     with pytest.raises(Waiting, match="no address"):
-        guest.vm.wait_for_guest()
+        guest.vm.wait_for_guest(Search(machine.pk))
     guest.is_up("boot-1")
-    seen = guest.vm.wait_for_guest()
+    seen = guest.vm.wait_for_guest(Search(machine.pk))
     assert (seen.address, seen.boot_id) == ("127.0.0.1", "boot-1")
 
 
-def test_a_guest_is_asked_to_reboot_only_while_it_runs_that_boot(guest: Guest) -> None:
+def test_a_guest_without_tools_is_found_by_its_announcement(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    guest.vm.power_on()
+    announce(machine, "boot-0", "127.0.0.1")
+    search = Search(machine.pk, after_id=newest_announcement_id(machine.pk))
+    with pytest.raises(Waiting, match="has not announced itself"):
+        guest.vm.wait_for_guest(search)
+
+    announce(machine, "boot-1", "127.0.0.2", "127.0.0.1")
+    described = dial(machine).describe()
+    if described.nics:
+        with pytest.raises(
+            Waiting, match=r"127.0.0.1:\d+ \(announced by its agent\): it runs on an"
+        ):
+            guest.vm.wait_for_guest(search)
+        guest.has_the_cards_of(described)
+    seen = guest.vm.wait_for_guest(search)
+    assert (seen.address, seen.boot_id) == ("127.0.0.1", described.boot_id)
+    assert seen.tools_boot_id == ""
+
+    answer = guest.vm.wait_for_agent(search, "an earlier boot")
+    assert (answer.host, answer.port) == ("127.0.0.1", agent.port)
+    with pytest.raises(Waiting, match="still answers from before the reboot"):
+        guest.vm.wait_for_agent(search, described.boot_id)
+
+
+def test_another_agent_at_an_announced_address_is_passed_over(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    """Unlike at the address that VMware Tools report, where it means that something is wrong."""
+    guest.vm.power_on()
+    announce(machine, "boot-1", "127.0.0.1")
+    agent.reinstall()
+    with pytest.raises(Waiting, match="another agent answers there"):
+        guest.vm.wait_for_agent(Search(machine.pk))
+    agent.kill()
+    with pytest.raises(Waiting, match="it refuses connections"):
+        guest.vm.wait_for_agent(Search(machine.pk))
+
+
+def test_a_guest_reboots_through_its_agent_if_that_answers(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    guest.vm.power_on()
+    guest.is_up(dial(machine).describe().boot_id)
+    seen = guest.vm.wait_for_guest(Search(machine.pk))
+    assert guest.vm.reboot_guest(Search(machine.pk), seen) == "its agent"
+    assert (agent.folder / "state/told-to-restart").exists()
+    assert guest.reboot_requests() == "0"
+    again = guest.vm.reboot_guest(Search(machine.pk), replace(seen, boot_id="an earlier boot"))
+    assert again == "nothing: it has rebooted already"
+
+
+def test_a_guest_whose_agent_is_silent_reboots_through_its_tools_once_for_a_boot(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    agent.kill()
     guest.vm.power_on()
     guest.is_up("boot-1")
-    guest.vm.reboot_guest("boot-1")
+    seen = guest.vm.wait_for_guest(Search(machine.pk))
+    assert guest.vm.reboot_guest(Search(machine.pk), seen) == "VMware Tools"
     assert guest.reboot_requests() == "1"
-    guest.vm.reboot_guest("boot-1")
+    with pytest.raises(Waiting, match="Nobody answers in the guest"):
+        guest.vm.reboot_guest(Search(machine.pk), seen)
     guest.is_up("boot-2")
-    guest.vm.reboot_guest("boot-1")
+    assert guest.vm.reboot_guest(Search(machine.pk), seen) == "nothing: it has rebooted already"
     assert guest.reboot_requests() == "1"
+
+
+def test_a_guest_in_which_nobody_answers_is_reset_at_last(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    agent.kill()
+    guest.vm.power_on()
+    seen = SeenGuest("127.0.0.1", "db-01", "boot-1", "")
+    with pytest.raises(Waiting, match="Nobody answers in the guest"):
+        guest.vm.reboot_guest(Search(machine.pk), seen)
+    through = guest.vm.reboot_guest(Search(machine.pk), seen, is_last_resort=True)
+    assert through == "vSphere, which reset the VM"
 
 
 def test_the_agent_is_waited_for_and_must_be_the_paired_one(
     guest: Guest, machine: Machine, agent: RunningAgent
 ) -> None:
     def wait(boot_id_before: str = "") -> AnsweringAgent:
-        return guest.vm.wait_for_agent(machine.pk, boot_id_before)
+        return guest.vm.wait_for_agent(Search(machine.pk), boot_id_before)
 
     guest.vm.power_on()
     guest.is_up("boot-1")
-    with pytest.raises(Waiting, match="not rebooted yet"):
-        wait("boot-1")
     agent.kill()
-    with pytest.raises(Waiting, match="is not responding yet"):
+    with pytest.raises(Waiting, match=r"Tried 127\.0\.0\.1:\d+ \(from VMware Tools\): it refuses"):
         wait()
     agent.start()
     answer = wait()

@@ -134,7 +134,7 @@ def test_a_cancel_while_the_guest_starts_takes_everything_back(
         run_until_done(job, limit_seconds=2)
     assert guests.names() == ["db-01 poweredOn"]
     assert job.steps.get(name="wait_for_guest").state == "waiting"
-    assert "VMware Tools is not reporting yet" in job.steps.get(name="wait_for_guest").note
+    assert "VMware Tools are not reporting." in job.steps.get(name="wait_for_guest").note
     cancel_job(job, None)
     run_until_done(job, limit_seconds=30)
     assert job.is_cancelled
