@@ -15,7 +15,7 @@ from vsphere.hardware import HARDWARE_PATHS, Hardware, read_hardware
 from vsphere.inventory import plain_name
 from vsphere.properties import Properties, extra_config, read, read_inventory, watch
 from vsphere.site import has_drs
-from vsphere.spec import COMPLETE_KEY, MARKER_KEY
+from vsphere.spec import COMPLETE_KEY, MARKER_KEY, TEMPORARY_KEY, temporary_text
 from vsphere.tasks import wait_for_task
 
 log = logging.getLogger(__name__)
@@ -196,6 +196,33 @@ class Vm:
     def hardware(self) -> Hardware:
         """Return CPUs, memory, firmware, disks and adapters."""
         return read_hardware(read_vm(self.calls, self.moid, HARDWARE_PATHS))
+
+    def remove_temporary_disk(self, limit_seconds: float = 120) -> None:
+        """Remove the disk that was imported as a temporary one, also while the machine runs.
+
+        Succeeds if it is gone. Only a disk of the same size at the same place is removed.
+        """
+        doing = f"Remove the temporary disk of {self.title}"
+        of = read_vm(self.calls, self.moid, ("config.extraConfig", *HARDWARE_PATHS))
+        recorded = extra_config(of).get(TEMPORARY_KEY)
+        if not recorded:
+            return
+        keys = {
+            disk.key
+            for disk in read_hardware(of).disks
+            if disk.slot and temporary_text(disk.slot, disk.capacity_bytes) == recorded
+        }
+        changes = [
+            vim.vm.device.VirtualDeviceSpec(
+                operation="remove", fileOperation="destroy", device=device
+            )
+            for device in of.get("config.hardware.device", ())
+            if device.key in keys
+        ]
+        forget = vim.option.OptionValue(key=TEMPORARY_KEY, value="")
+        spec = vim.vm.ConfigSpec(deviceChange=changes, extraConfig=[forget])
+        task = self.calls.writing(doing, lambda stub: self._target(stub).ReconfigVM_Task(spec=spec))
+        wait_for_task(self.calls, task, doing, limit_seconds)
 
     def destroy(self, expected_marker: str, limit_seconds: float = 300) -> None:
         """Remove the machine and its disks if it has the marker. Succeeds if it is gone.

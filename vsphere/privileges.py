@@ -12,6 +12,7 @@ POWER_OFF = "power it off"
 ANSWER = "answer what it asks at power on"
 REBOOT = "reboot it"
 REMOVE = "remove it"
+DETACH = "remove its settings disk"
 READ = "read"
 
 # The object that a machine inherits its privileges from. In a vApp, that is the vApp.
@@ -46,6 +47,7 @@ NEEDED = (
     Privilege("VirtualMachine.Interact.AnswerQuestion", ANSWER),
     Privilege("VirtualMachine.Interact.PowerOff", POWER_OFF),
     Privilege("VirtualMachine.Interact.Reset", REBOOT),
+    Privilege("VirtualMachine.Config.RemoveDisk", DETACH),
     Privilege("VirtualMachine.Inventory.Delete", REMOVE),
 )
 

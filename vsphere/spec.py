@@ -14,10 +14,12 @@ from vsphere.errors import SpecRefused
 
 MARKER_KEY = "understudy.marker"
 COMPLETE_KEY = "understudy.complete"  # set when an import has been finished and checked
+TEMPORARY_KEY = "understudy.temporary_disk"  # where it is attached, and its size
 BOOT_ID_KEY = "guestinfo.understudy.boot_id"
 SCSI_OWN_UNIT = 7
 MAX_NAME_LENGTH = 80
 MAX_DISK_BYTES = 62 << 40
+MAX_TEMPORARY_BYTES = 16 << 20
 MAX_STREAM_BYTES = (1 << 32) * 512  # grain tables hold 32-bit sector numbers
 
 Chunks = Iterator[bytes | memoryview]
@@ -25,13 +27,17 @@ Chunks = Iterator[bytes | memoryview]
 
 @dataclass(frozen=True)
 class VmDisk:
-    """One disk, attached as it was to the protected machine."""
+    """One disk, attached as it was to the protected machine.
+
+    is_temporary: `Vm.remove_temporary_disk` removes it; a machine has at most one, its last.
+    """
 
     number: int
     capacity_bytes: int
     controller: str = "pvscsi"  # pvscsi, lsilogic, lsilogicsas, buslogic, sata, nvme, ide
     unit: int | None = None  # None: the next free unit
     bus: int = 0
+    is_temporary: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,9 @@ def check_spec(spec: VmSpec) -> None:
             problems.append(
                 f"disk {disk.number} has an impossible size: {disk.capacity_bytes} bytes"
             )
+    temporary = [disk for disk in spec.disks if disk.is_temporary]
+    if len(temporary) > 1 or any(disk.capacity_bytes > MAX_TEMPORARY_BYTES for disk in temporary):
+        problems.append(f"only one disk of at most {MAX_TEMPORARY_BYTES} bytes can be temporary")
     for nic in spec.nics:
         if nic.adapter not in ADAPTERS:
             problems.append(f"unknown network adapter {nic.adapter!r}")
@@ -229,6 +238,9 @@ def build_config(
         changes.append(_nic(nic, backing, number))
     extra = {**spec.extra, MARKER_KEY: marker, "uuid.action": "create", "disk.EnableUUID": "TRUE"}
     extra.pop(COMPLETE_KEY, None)
+    for disk in spec.disks:
+        if disk.is_temporary:
+            extra[TEMPORARY_KEY] = temporary_text(slots[disk.number], disk.capacity_bytes)
     return vim.vm.ConfigSpec(
         name=escaped_name(spec.name),
         version=hardware_version,
@@ -242,6 +254,11 @@ def build_config(
         extraConfig=[vim.option.OptionValue(key=key, value=value) for key, value in extra.items()],
         deviceChange=changes,
     )
+
+
+def temporary_text(slot: DiskSlot, capacity_bytes: int) -> str:
+    """Return the value of `TEMPORARY_KEY` for a disk."""
+    return f"{slot.import_name} {capacity_bytes}"
 
 
 def _change(device: Any, **more: Any) -> Any:

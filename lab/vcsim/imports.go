@@ -387,7 +387,7 @@ func (d *front) checkDisk(
 	disk.CapacityInBytes, disk.CapacityInKB = capacity, capacity/1024
 	disk.ControllerKey = slot.key
 	number := len(plan.disks)
-	disk.Key = 2000 + int32(number)
+	disk.Key = firstDiskKey + int32(number)
 	plan.disks = append(plan.disks, &leaseDisk{
 		number: number, key: disk.Key, device: device, digestKind: "sha1", datastore: plan.store.Self,
 		askedAmount: capacity, thick: backing.ThinProvisioned == nil || !*backing.ThinProvisioned,

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,7 @@ const (
 	resetRequests    = "lab.reset_request"    // counts ResetVM_Task calls
 	shutdownRequests = "lab.shutdown_request" // counts ShutdownGuest calls
 	questionWait     = 2 * time.Minute
+	firstDiskKey     = 2000
 )
 
 func (d *front) machine(ref types.ManagedObjectReference) (*simulator.VirtualMachine, *soap.Fault) {
@@ -235,12 +237,36 @@ func (d *front) reconfigure(c *call) (interface{}, *soap.Fault) {
 	if err != nil {
 		return nil, faultOf(err)
 	}
-	if info := simulator.Map.Get(res.Returnval).(*simulator.Task).Info; info.Error == nil && len(extra) > 0 {
+	if info := simulator.Map.Get(res.Returnval).(*simulator.Task).Info; info.Error == nil {
+		d.dropDisks(vm.Self, removed(req.Spec.DeviceChange))
 		if problem := d.setExtraConfig(vm.Self, extra); problem != nil {
 			return nil, problem
 		}
 	}
 	return res, nil
+}
+
+// removed are the disks that a reconfiguration takes away together with their files.
+func removed(changes []types.BaseVirtualDeviceConfigSpec) []*types.VirtualDisk {
+	var disks []*types.VirtualDisk
+	for _, change := range changes {
+		spec := change.GetVirtualDeviceConfigSpec()
+		disk, ok := spec.Device.(*types.VirtualDisk)
+		if ok && spec.Operation == types.VirtualDeviceConfigSpecOperationRemove &&
+			spec.FileOperation == types.VirtualDeviceConfigSpecFileOperationDestroy {
+			disks = append(disks, disk)
+		}
+	}
+	return disks
+}
+
+// dropDisks removes what was uploaded for disks, and gives their space back.
+func (d *front) dropDisks(vm types.ManagedObjectReference, disks []*types.VirtualDisk) {
+	for _, disk := range disks {
+		number := int(disk.Key - firstDiskKey)
+		_ = os.Remove(filepath.Join(d.settings.uploads, vm.Value, fmt.Sprintf("disk-%d.vmdk", number)))
+		d.dischargeDisk(vm, number)
+	}
 }
 
 // setExtraConfig merges keys, an empty value removing one; keys beginning with SET. set properties.

@@ -107,10 +107,18 @@ func (d *front) charge(store, vm types.ManagedObjectReference, number int, bytes
 
 // discharge releases what a machine took.
 func (d *front) discharge(vm types.ManagedObjectReference) {
+	d.giveBack(func(key types.ManagedObjectReference) bool { return key.Type == vm.Value })
+}
+
+func (d *front) dischargeDisk(vm types.ManagedObjectReference, number int) {
+	d.giveBack(func(key types.ManagedObjectReference) bool { return key == diskCharge(vm, number) })
+}
+
+func (d *front) giveBack(isMeant func(types.ManagedObjectReference) bool) {
 	d.charges.Lock()
 	for _, book := range d.charged {
 		for key := range book {
-			if key.Type == vm.Value {
+			if isMeant(key) {
 				delete(book, key)
 			}
 		}

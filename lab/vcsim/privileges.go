@@ -43,7 +43,11 @@ func (d *front) isMissing(privilege string) bool {
 
 // forbids returns the fault for a call that the user may not make.
 func (d *front) forbids(c *call) *soap.Fault {
-	for _, id := range privilegesFor[c.Name] {
+	needed := privilegesFor[c.Name]
+	if request, ok := c.Body.(*types.ReconfigVM_Task); ok && len(removed(request.Spec.DeviceChange)) > 0 {
+		needed = []string{"VirtualMachine.Config.RemoveDisk"}
+	}
+	for _, id := range needed {
 		if d.isMissing(id) {
 			return fault("Permission to perform this operation was denied.",
 				&types.NoPermission{Object: c.This, PrivilegeId: id})

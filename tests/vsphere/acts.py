@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.vsphere.site import MARKER, World, space
+from tests.vsphere.site import MARKER, World, space, with_temporary_disk
 from vsphere import Session, Vm
 from vsphere.errors import VmMissing
 
@@ -42,10 +42,15 @@ ACTS: dict[str, tuple[Act, Any]] = {
     "Vm.power_off": (lambda world, vm: vm.power_off() or vm.is_on, False),
     "Vm.reboot_guest": (lambda world, vm: vm.reboot_guest(), "reset"),
     "Vm.guest": (lambda world, vm: vm.guest().tools_running, False),
-    "Vm.hardware": (lambda world, vm: len(vm.hardware().disks), 1),
+    "Vm.hardware": (lambda world, vm: vm.hardware().disks[0].capacity_bytes, 64 << 20),
+    "Vm.remove_temporary_disk": (
+        lambda world, vm: vm.remove_temporary_disk() or len(vm.hardware().disks),
+        1,
+    ),
     "Vm.destroy": (lambda world, vm: vm.destroy(MARKER), None),
 }
 ON = ("Vm.power_off", "Vm.reboot_guest")
+WITH_TEMPORARY_DISK = ("Vm.remove_temporary_disk",)
 WITHOUT_CALLS = ("Session.about",)
 
 
@@ -66,13 +71,17 @@ class Stage:
     _called: dict[str, list[str]] = field(default_factory=dict)
 
     def prepare(self, name: str) -> Vm:
-        """Return the machine, on if the act needs it."""
+        """Return the machine, on if the act needs it, with a temporary disk if it needs one."""
         with contextlib.suppress(VmMissing):
             if self._vm is not None:
                 self._vm.refresh()
-                self._switch(self._vm, name in ON)
-                return self._vm
-        self._vm = self.world.session.get_vm(self.world.import_one())
+                if name not in WITH_TEMPORARY_DISK:
+                    self._switch(self._vm, name in ON)
+                    return self._vm
+                self._switch(self._vm, False)
+                self._vm.destroy(MARKER)
+        make = with_temporary_disk if name in WITH_TEMPORARY_DISK else World.import_one
+        self._vm = self.world.session.get_vm(make(self.world))
         self._switch(self._vm, name in ON)
         return self._vm
 

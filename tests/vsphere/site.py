@@ -12,6 +12,16 @@ MARKER = "11111111-2222-3333-4444-555555555555"
 STREAM = make_stream()
 
 
+TEMPORARY_BYTES = 1 << 20
+
+
+def with_temporary_disk(world: "World") -> str:
+    """Import the usual machine with one more disk, a temporary one."""
+    temporary = VmDisk(1, TEMPORARY_BYTES, is_temporary=True)
+    streams = [upload_of(0, STREAM), upload_of(1, make_stream(TEMPORARY_BYTES))]
+    return world.import_one(world.spec(disks=[disk_of(0), temporary]), streams)
+
+
 def space(capacity_bytes: int, data_bytes: int = 0, swap_bytes: int = 0) -> VmSpace:
     """Return what a machine takes of a datastore."""
     return VmSpace(capacity_bytes, swap_bytes, lambda: data_bytes)

@@ -13,6 +13,7 @@ from tests.vsphere.test_machine import ALTERED
 from vsphere.errors import NoPermission
 from vsphere.privileges import (
     ANSWER,
+    DETACH,
     IMPORT,
     NEEDED,
     POWER_OFF,
@@ -31,6 +32,7 @@ ACT_OF = {
     ANSWER: "Vm.power_on",
     POWER_OFF: "Vm.power_off",
     REBOOT: "Vm.reboot_guest",
+    DETACH: "Vm.remove_temporary_disk",
     REMOVE: "Vm.destroy",
 }
 FAULTS: dict[str, dict[str, Any]] = {ANSWER: {"question": ALTERED}}

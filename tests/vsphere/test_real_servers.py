@@ -43,6 +43,7 @@ WRITES = (
     "PowerOffVM_Task",
     "RebootGuest",
     "ResetVM_Task",
+    "ReconfigVM_Task",
     "Destroy_Task",
 )
 
