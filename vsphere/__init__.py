@@ -15,6 +15,7 @@ from vsphere.inventory import Inventory
 from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
 from vsphere.session import About, Session, connect
+from vsphere.shared import SharedSessions
 from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpace, VmSpec
 from vsphere.tls import fetch_thumbprint
 
@@ -28,6 +29,7 @@ __all__ = [
     "Placement",
     "PlacementFinding",
     "Session",
+    "SharedSessions",
     "Vm",
     "VmDisk",
     "VmIdentity",

@@ -1,7 +1,9 @@
 """Calls to vSphere within one session, and which of them may be repeated."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from vsphere.api import vim, vmodl
@@ -11,6 +13,7 @@ from vsphere.properties import is_signed_in
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+SIGN_OUT_SECONDS = 10
 MOST_REPEATS = 2  # the connection breaks as the server restarts, which also ends the session
 
 
@@ -21,6 +24,7 @@ class Calls:
         self.door = door
         self.stub: Any = None
         self.content: Any = None
+        self._reason = ""
         self._sign_in()
 
     def _sign_in(self) -> None:
@@ -28,17 +32,31 @@ class Calls:
         if self.stub is not None:
             self.stub.DropConnections()
         self.stub, self.content = instance._stub, content
+        self.name_reason(self._reason)
 
-    def hurry(self) -> None:
-        """Wait only as long for each answer from now on as for the first: this is the end."""
-        self.door.call_seconds = self.door.timeout_seconds
-        self.stub.limit_calls(self.door.timeout_seconds)
+    def name_reason(self, reason: str) -> None:
+        """Name what further calls are for; the server logs it as their operation ID."""
+        self._reason = reason
+        self.stub.requestContext = {"operationID": reason} if reason else None
+
+    @contextlib.contextmanager
+    def hurrying(self, call_seconds: float, limit_seconds: float) -> Iterator[None]:
+        """Limit the wait for each answer, and for all of them together, in a `with` block."""
+        patience = self.door.patience
+        usual = patience.call_seconds, patience.ends_at_seconds
+        patience.call_seconds = min(call_seconds, patience.call_seconds)
+        ends_at_seconds = time.monotonic() + limit_seconds
+        patience.ends_at_seconds = min(ends_at_seconds, patience.ends_at_seconds or ends_at_seconds)
+        try:
+            yield
+        finally:
+            patience.call_seconds, patience.ends_at_seconds = usual
 
     def sign_out(self) -> None:
         """End the session."""
-        self.hurry()
         try:
-            self.content.sessionManager.Logout()
+            with self.hurrying(SIGN_OUT_SECONDS, SIGN_OUT_SECONDS):
+                self.content.sessionManager.Logout()
         finally:
             self.stub.DropConnections()
 

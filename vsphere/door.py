@@ -1,17 +1,22 @@
 """Credentials, and signing in with them."""
 
+import contextlib
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vsphere.api import vim
 from vsphere.faults import FAILED_CALL, translate
-from vsphere.stub import Stub
+from vsphere.stub import Patience, Stub
 from vsphere.tls import authority_context, pinned_context
 from vsphere.versions import negotiate
 
-LONGEST_CALL_SECONDS = 120
+LONGEST_CALL_SECONDS = 60
+# Faults are quoted, so they are to be in the language of the pages, whatever the account prefers.
+LOCALE = "en_US"
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,24 @@ class Credentials:
         return f"{self.host}:{self.port}"
 
 
+# Entered around each sign-in, also one after an expiry; it may refuse, and sees how it went.
+Gate = Callable[[], AbstractContextManager[object]]
+
+
 class Door:
     """Opens sessions with one set of credentials, the first one and those after an expiry."""
 
-    def __init__(self, credentials: Credentials, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        timeout_seconds: float,
+        gate: Gate = contextlib.nullcontext,
+    ) -> None:
         self.credentials = credentials
+        self.gate = gate
         self.context = credentials.tls_context()
         self.timeout_seconds = timeout_seconds
-        self.call_seconds = max(timeout_seconds, LONGEST_CALL_SECONDS)
+        self.patience = Patience(max(timeout_seconds, LONGEST_CALL_SECONDS))
         self._version: str | None = None
 
     def open(self) -> tuple[Any, Any]:
@@ -53,13 +68,19 @@ class Door:
         Raises:
             VSphereUnreachable, CertificateChanged, WrongPassword
         """
+        with self.gate():
+            return self._open()
+
+    def _open(self) -> tuple[Any, Any]:
         doing = f"Sign in to {self.credentials.address} as {self.credentials.username}"
         stub = None
         try:
             stub = self._first_stub()
             instance = vim.ServiceInstance("ServiceInstance", stub)
             instance.RetrieveContent().sessionManager.Login(
-                userName=self.credentials.username, password=self.credentials.password
+                userName=self.credentials.username,
+                password=self.credentials.password,
+                locale=LOCALE,
             )
             content = instance.RetrieveContent()
         except FAILED_CALL as fault:
@@ -87,5 +108,5 @@ class Door:
             port=self.credentials.port,
             version=version,
             sslContext=self.context,
-            httpConnectionTimeout=self.call_seconds,
+            patience=self.patience,
         )

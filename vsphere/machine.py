@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vsphere.api import vim
@@ -21,7 +21,7 @@ from vsphere.tasks import wait_for_task
 log = logging.getLogger(__name__)
 
 ON, OFF = "poweredOn", "poweredOff"
-VM_PATHS = ("name", "runtime.powerState", "config.extraConfig", "config.instanceUuid")
+VM_PATHS = ("name", "runtime.powerState", "config.instanceUuid", *GUEST_PATHS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Vm:
     marker: str | None
     is_complete: bool = False
     instance_uuid: str = ""
+    _of: Properties = field(default_factory=dict, repr=False)
 
     @property
     def is_on(self) -> bool:
@@ -74,7 +75,7 @@ class Vm:
         """Read it again."""
         now = get_vm(self.calls, self.moid)
         self.name, self.power_state = now.name, now.power_state
-        self.marker, self.is_complete = now.marker, now.is_complete
+        self.marker, self.is_complete, self._of = now.marker, now.is_complete, now._of
 
     def power_on(
         self, limit_seconds: float = 300, check_cancel: Callable[[], None] | None = None
@@ -190,8 +191,8 @@ class Vm:
         return "reset"
 
     def guest(self, mac: str | None = None) -> Guest:
-        """Return what the guest reports; `mac` limits its address to one adapter."""
-        return read_guest(read_vm(self.calls, self.moid, GUEST_PATHS), mac)
+        """Return what the guest reported then; `mac` limits its address to one adapter."""
+        return read_guest(self._of, mac)
 
     def hardware(self) -> Hardware:
         """Return CPUs, memory, firmware, disks and adapters."""
@@ -262,6 +263,7 @@ def get_vm(calls: Calls, moid: str) -> Vm:
         marker=extra.get(MARKER_KEY),
         is_complete=extra.get(COMPLETE_KEY) == "true",
         instance_uuid=of.get("config.instanceUuid", ""),
+        _of=of,
     )
 
 

@@ -11,7 +11,7 @@ from vsphere.errors import TookTooLong
 from vsphere.faults import FAILED_CALL
 
 PAGE_OBJECTS = 1000
-LONGEST_WAIT_SECONDS = 10
+LONGEST_WAIT_SECONDS = 5  # less than any call is waited for
 SHORTEST_WAIT_SECONDS = 1
 
 Properties = dict[str, Any]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vsphere import machine, vm_import
 from vsphere import placement as placements
 from vsphere.calls import Calls
-from vsphere.door import Credentials, Door
+from vsphere.door import Credentials, Door, Gate
 from vsphere.errors import VSphereError
 from vsphere.faults import FAILED_CALL
 from vsphere.inventory import Inventory, read_all
@@ -115,6 +115,17 @@ class Session:
         return machine.get_vm(self.calls, moid)
 
 
+def sign_in(
+    credentials: Credentials,
+    timeout_seconds: float = 30,
+    gate: Gate = contextlib.nullcontext,
+) -> Session:
+    """Sign in. The caller has to sign out; `connect` and `SharedSessions` do."""
+    calls = Calls(Door(credentials, timeout_seconds, gate))
+    log.info("vsphere signed in host=%s user=%s", credentials.address, credentials.username)
+    return Session(calls)
+
+
 @contextlib.contextmanager
 def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[Session]:
     """Sign in for the length of a `with` block; always sign out at its end.
@@ -124,10 +135,9 @@ def connect(credentials: Credentials, timeout_seconds: float = 30) -> Iterator[S
         CertificateChanged: the certificate does not match the thumbprint.
         WrongPassword: the user or the password is wrong.
     """
-    calls = Calls(Door(credentials, timeout_seconds))
-    log.info("vsphere signed in host=%s user=%s", credentials.address, credentials.username)
+    session = sign_in(credentials, timeout_seconds)
     try:
-        yield Session(calls)
+        yield session
     finally:
         with contextlib.suppress(VSphereError, *FAILED_CALL):
-            calls.sign_out()
+            session.calls.sign_out()

@@ -6,30 +6,50 @@ not know, and uses connections again that the other side has given up long ago.
 
 import http.client
 import select
+import time
+from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from agent.version import VERSION
 from vsphere.api import SoapStubAdapter
 from vsphere.errors import VSphereError
 from vsphere.faults import FAILED_CALL, UnknownAnswer
 
+USER_AGENT = f"Understudy/{VERSION}"  # the name of a session in the vSphere client
 IDLE_SECONDS = 10  # firewalls and balancers drop idle connections, often without a word
+
+
+@dataclass
+class Patience:
+    """How long to wait for each answer, and until when for all of them together."""
+
+    call_seconds: float
+    ends_at_seconds: float | None = None  # of the monotonic clock
+
+    def seconds_left(self) -> float:
+        """Return how long to wait for the next answer.
+
+        Raises:
+            TimeoutError: there is no time left for another call.
+        """
+        if self.ends_at_seconds is None:
+            return self.call_seconds
+        left_seconds = self.ends_at_seconds - time.monotonic()
+        if left_seconds <= 0:
+            raise TimeoutError("the time limit for all calls together is over")
+        return min(self.call_seconds, left_seconds)
 
 
 class Stub(SoapStubAdapter):  # type: ignore[misc]
     """A pool of connections to one server, for one thread. Its calls raise FAILED_CALL."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(connectionPoolTimeout=IDLE_SECONDS, **options)
+    def __init__(self, patience: Patience, **options: Any) -> None:
+        super().__init__(
+            connectionPoolTimeout=IDLE_SECONDS, customHeaders={"User-Agent": USER_AGENT}, **options
+        )
         self.scheme = _Connection
-
-    def limit_calls(self, seconds: float) -> None:
-        """Wait for answers no longer than that from now on."""
-        self.schemeArgs["timeout"] = seconds
-        for connection, _ in self.pool:
-            connection.timeout = seconds
-            if connection.sock is not None:
-                connection.sock.settimeout(seconds)
+        self.patience = patience
 
     def InvokeMethod(self, *call: Any, **more: Any) -> Any:
         """Call the server."""
@@ -50,6 +70,9 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             poll.register(connection.sock, select.POLLIN)
             if poll.poll(0):  # nothing is expected, so this is its end
                 connection.close()  # the next request opens it again
+        connection.timeout = self.patience.seconds_left()
+        if connection.sock is not None:
+            connection.sock.settimeout(connection.timeout)
         return connection
 
 

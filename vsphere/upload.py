@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agent.reasons import reason_of
 from vsphere.errors import StreamLengthWrong, UploadCut, UploadRefused, VSphereUnreachable
 from vsphere.spec import DiskUpload
+from vsphere.stub import USER_AGENT
 
 MEDIA_TYPE = "application/x-vnd.vmware-streamVmdk"
 CONNECT_SECONDS = 30
@@ -91,6 +92,7 @@ class Sender:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.putrequest("POST", path, skip_accept_encoding=True)
         connection.putheader("Content-Type", MEDIA_TYPE)
+        connection.putheader("User-Agent", USER_AGENT)
         connection.putheader("Content-Length", str(self.upload.length_bytes))
         connection.endheaders()
 

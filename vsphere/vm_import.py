@@ -29,7 +29,7 @@ from vsphere.errors import (
 )
 from vsphere.faults import FAILED_CALL
 from vsphere.keep_alive import KeepAlive
-from vsphere.lease import USUAL_SECONDS, Lease
+from vsphere.lease import Lease
 from vsphere.machine import VmIdentity, find_vm, get_vm
 from vsphere.properties import read
 from vsphere.site import network_backing, read_site, require_site
@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 ProgressReport = Callable[[int, int], None]
 
 NOTE_SECONDS = 120
+CLEAN_UP_SECONDS = 60  # altogether; a cancelled job waits for it
+CLEAN_UP_CALL_SECONDS = 10
 TICK_SECONDS = 0.1
 MOST_PARALLEL_UPLOADS = 4
 
@@ -272,29 +274,29 @@ class _Import:
         wait_for_task(self.calls, task, self.doing, NOTE_SECONDS)
 
     def clean_up(self, error: BaseException) -> None:
-        """Remove what was made. If that fails, add so to `error`."""
+        """Remove what was made, within a minute. If that fails, add so to `error`."""
         if not self.may_have_begun:
             return
-        self.calls.hurry()
+        call_seconds = min(CLEAN_UP_CALL_SECONDS, self.calls.door.timeout_seconds)
         try:
-            if self.lease is not None:
-                self.lease.abort()
-            self._remove_leftover()
-        except VSphereError as problem:
+            with self.calls.hurrying(call_seconds, CLEAN_UP_SECONDS):
+                if self.lease is not None:
+                    self.lease.abort()
+                self._remove_leftover()
+        except Exception as problem:  # what was cleaned up after tells more than this
             log.error(
                 "vsphere leftover name=%s marker=%s error=%s", self.spec.name, self.marker, problem
             )
             if isinstance(error, VSphereError):
                 text = (
-                    f"{error} What was made of {self.spec.name} could not be removed ({problem}). "
-                    f"Find and remove the machine with {self.marker} in its notes."
+                    f"{error} What was made of {self.spec.name} could not be removed yet "
+                    f"({problem}). It has {self.marker} in its notes."
                 )
                 error.args = (text,)
 
     def _remove_leftover(self) -> None:
-        """Remove a machine with our marker, waiting as long as a lost lease may hold it."""
-        held_seconds = self.lease.lease_seconds if self.lease is not None else USUAL_SECONDS
-        deadline = time.monotonic() + held_seconds + 30
+        """Remove a machine with our marker, for which a lost lease may have to run out first."""
+        deadline = time.monotonic() + CLEAN_UP_SECONDS
         sure_after = time.monotonic() + (0 if self.lease is not None else 2)
         while True:
             vm = find_vm(self.calls, self.marker, self.made)
@@ -303,7 +305,7 @@ class _Import:
                     return
             else:
                 try:
-                    vm.destroy(self.marker)
+                    vm.destroy(self.marker, deadline - time.monotonic())
                     return
                 except VmBusy:
                     if time.monotonic() > deadline:

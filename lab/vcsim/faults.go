@@ -42,6 +42,7 @@ type faultSettings struct {
 	DropIdle       bool `json:"drop_idle,omitempty"`       // act: closes all connections that wait for a request
 	ExpireSessions bool `json:"expire_sessions,omitempty"` // act: ends all sessions now
 	ExpireLeases   bool `json:"expire_leases,omitempty"`   // act: all leases time out now
+	RestartMs      int  `json:"restart_ms,omitempty"`      // act: answers nobody for that long; sessions and leases end
 }
 
 type faultDoors struct {
@@ -99,6 +100,7 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var dropIdle, expireSessions, expireLeases bool
+	restartMs := 0
 	switch r.Method {
 	case http.MethodGet:
 	case http.MethodDelete:
@@ -113,6 +115,7 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 			if problem = decoder.Decode(&changed); problem == nil {
 				dropIdle, expireSessions, expireLeases = changed.DropIdle, changed.ExpireSessions, changed.ExpireLeases
 				changed.DropIdle, changed.ExpireSessions, changed.ExpireLeases = false, false, false
+				restartMs, changed.RestartMs = changed.RestartMs, 0
 				if changed.Answers == nil {
 					changed.Answers = s.Answers
 				}
@@ -132,6 +135,9 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 	}
 	if expireSessions {
 		d.dropSessions(true)
+	}
+	if restartMs > 0 {
+		d.restart(restartMs)
 	}
 	if expireLeases {
 		d.leases.expireAll()

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -39,6 +40,7 @@ type front struct {
 	inner      *guarded
 	routes     http.Handler
 	sessions   *sessions
+	served     *servedCalls
 	faults     faultDoors
 	leases     leaseTable
 	handlers   map[string]handler
@@ -50,6 +52,7 @@ type front struct {
 	ending    sync.RWMutex // held for writing while a session is taken apart
 	waits     sync.Map     // collector → *sync.Mutex: one wait at a time on each
 	idle      sync.Map     // connections that wait for a request
+	upAt      atomic.Value // when the server has restarted
 }
 
 // guarded calls the simulator in-process and turns its panics into faults.
@@ -70,6 +73,7 @@ func newFront(service *simulator.Service, s settings, address, thumbprint string
 		settings: s, address: address, thumbprint: thumbprint,
 		inner: &guarded{service}, routes: service.ServeMux,
 		sessions: newSessions(time.Duration(s.sessionTimeoutSeconds) * time.Second),
+		served:   newServedCalls(),
 		charged:  map[types.ManagedObjectReference]map[types.ManagedObjectReference]int64{},
 	}
 	d.leases.desk = d
@@ -138,6 +142,28 @@ func (d *front) dropSessions(everyone bool) {
 	}
 }
 
+// restart ends what a server forgets as it restarts, and answers nobody for a while.
+func (d *front) restart(ms int) {
+	d.upAt.Store(time.Now().Add(time.Duration(ms) * time.Millisecond))
+	d.dropIdle()
+	d.dropSessions(true)
+	d.leases.expireAll()
+}
+
+// isRestarting answers as a vCenter does meanwhile: first nothing, then a proxy's page while it gets ready.
+func (d *front) isRestarting(w http.ResponseWriter) bool {
+	upAt, _ := d.upAt.Load().(time.Time)
+	left := time.Until(upAt)
+	if left <= 0 {
+		return false
+	}
+	if left > 500*time.Millisecond {
+		panic(http.ErrAbortHandler)
+	}
+	http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
+	return true
+}
+
 func (d *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if problem := recover(); problem != nil {
@@ -151,8 +177,11 @@ func (d *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/lab/faults":
 		d.serveFaults(w, r)
+	case r.URL.Path == "/lab/served":
+		d.serveServed(w, r)
 	case r.URL.Path == "/lab/sink":
 		d.serveSink(w, r)
+	case d.isRestarting(w):
 	case strings.HasPrefix(r.URL.Path, "/nfc/"), strings.HasPrefix(r.URL.Path, "/ha-nfc/"):
 		d.serveUpload(w, r)
 	case r.URL.Path == vim25.Path+"/vimServiceVersions.xml":
@@ -181,12 +210,16 @@ func (d *front) serveSDK(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, problem)
 		return
 	}
+	answer := &answerWriter{ResponseWriter: w, served: d.served}
+	w = answer
+	d.served.note(one, r.UserAgent())
 	rule := d.faults.answerTo(one.Name)
 	if rule == answerEnded {
 		d.dropSessions(true)
 	}
 	if cookie, err := r.Cookie(sessionCookie); err == nil && d.sessions.enter(cookie.Value) {
 		one.cookie = cookie.Value
+		answer.isForeign = d.sessions.isForeign(one.cookie)
 		defer d.sessions.leave(one.cookie)
 	} else {
 		r.Header.Del("Cookie")
@@ -293,6 +326,9 @@ func (d *front) handOn(w http.ResponseWriter, r *http.Request, one *call, body [
 		writeFault(w, fault(fmt.Sprint(cause), &types.InvalidRequest{}))
 		return
 	}
+	if one.Name == "Login" {
+		d.served.noteSignIn(recorder.Code == http.StatusOK)
+	}
 	if recorder.Code == http.StatusOK {
 		d.afterwards(one, recorder)
 	}
@@ -325,7 +361,7 @@ func (d *front) afterwards(one *call, recorder *httptest.ResponseRecorder) {
 	case "Login":
 		for _, cookie := range recorder.Result().Cookies() {
 			if cookie.Name == sessionCookie {
-				d.sessions.begin(cookie.Value)
+				d.sessions.begin(cookie.Value, one.Body.(*types.Login).Locale)
 			}
 		}
 	case "Logout":

@@ -108,6 +108,10 @@ class Vcsim:
         """Stop all faults."""
         self._admin("DELETE", None)
 
+    def served(self) -> dict[str, Any]:
+        """Return what clients have asked for; see `served.go` for the names."""
+        return self._admin("GET", None, "served")
+
     def disk_path(self, vm_moid: str, number: int) -> Path:
         """Return where the uploaded disk of a machine is kept."""
         return self.uploads / vm_moid / f"disk-{number}.vmdk"
@@ -125,10 +129,12 @@ class Vcsim:
             self.process.kill()
             self.process.wait(timeout=10)
 
-    def _admin(self, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def _admin(
+        self, method: str, body: dict[str, Any] | None, what: str = "faults"
+    ) -> dict[str, Any]:
         context = ssl.create_default_context(cafile=str(self.certificate_path))
         request = urllib.request.Request(
-            f"https://{self.host}:{self.port}/lab/faults",
+            f"https://{self.host}:{self.port}/lab/{what}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
         )

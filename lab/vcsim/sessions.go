@@ -3,6 +3,7 @@ package main
 // Who is signed in. The simulator allows many calls without a session, and never ends one itself.
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,6 +11,7 @@ import (
 type session struct {
 	lastActive time.Time
 	inFlight   int
+	locale     string // asked for at sign-in; faults are in the account's own language otherwise
 }
 
 // sessions maps the cookie of each live session to when it was last used.
@@ -23,16 +25,30 @@ func newSessions(idle time.Duration) *sessions {
 	return &sessions{live: map[string]*session{}, idle: idle}
 }
 
-func (s *sessions) begin(cookie string) {
+func (s *sessions) begin(cookie, locale string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live[cookie] = &session{lastActive: time.Now()}
+	s.live[cookie] = &session{lastActive: time.Now(), locale: locale}
 }
 
 func (s *sessions) end(cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.live, cookie)
+}
+
+func (s *sessions) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live)
+}
+
+// isForeign tells whether a session's faults are not in English.
+func (s *sessions) isForeign(cookie string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, found := s.live[cookie]
+	return found && !strings.HasPrefix(one.locale, "en")
 }
 
 // enter tells whether the session exists, and keeps it alive until leave.

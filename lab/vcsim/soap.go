@@ -141,6 +141,9 @@ func writeAnswer(w http.ResponseWriter, value interface{}) {
 
 func writeFault(w http.ResponseWriter, f *soap.Fault) {
 	body := &faultBody{Code: "ServerFaultCode", String: f.String}
+	if answer, ok := w.(*answerWriter); ok && answer.isForeign {
+		body.String = "Die Anfrage wurde abgelehnt."
+	}
 	detail := f.VimFault()
 	if detail == nil {
 		detail = &types.InvalidRequest{}

@@ -51,7 +51,7 @@ ACTS: dict[str, tuple[Act, Any]] = {
 }
 ON = ("Vm.power_off", "Vm.reboot_guest")
 WITH_TEMPORARY_DISK = ("Vm.remove_temporary_disk",)
-WITHOUT_CALLS = ("Session.about",)
+WITHOUT_CALLS = ("Session.about", "Vm.guest")
 
 
 def public_acts() -> Iterator[str]:

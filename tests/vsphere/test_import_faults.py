@@ -337,8 +337,6 @@ def test_cancel_is_not_held_up_by_a_server_that_hangs(start: Callable[..., Vcsim
         disk = HalfwayDisk(hang)
         with pytest.raises(Cancelled):
             World(simulator, session).import_one(disks=[disk.upload(0)], check_cancel=cancel)
-        # What it cleaned up with waited no longer than that for each answer.
-        assert session.calls.door.call_seconds == 1
 
 
 def test_what_cannot_be_aborted_is_gone_once_its_lease_has_run_out(

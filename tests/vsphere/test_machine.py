@@ -46,6 +46,7 @@ def configure(vm: Vm, **options: str) -> None:
         for key, value in options.items()
     ]
     vm._target().ReconfigVM_Task(spec=vim.vm.ConfigSpec(extraConfig=extra))
+    vm.refresh()
 
 
 def further(vm: Vm) -> dict[str, str]:
@@ -155,6 +156,7 @@ def test_an_address_goes_with_the_power(vm: Vm) -> None:
     vm.power_on()
     start_guest(vm)
     vm.power_off()
+    vm.refresh()
     assert vm.guest().address is None
     assert not vm.guest().tools_running
 
@@ -172,6 +174,7 @@ def test_reboot_asks_the_guest_where_tools_run(vm: Vm) -> None:
     start_guest(vm)
     assert vm.reboot_guest() == "guest"
     assert further(vm)["lab.reboot_request"] == "1"
+    vm.refresh()
     assert not vm.guest().tools_running
     assert get_vm(vm.calls, vm.moid).is_on
 
