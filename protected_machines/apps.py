@@ -19,6 +19,7 @@ class ProtectedMachinesConfig(AppConfig):
         )
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.exports.strays import stray_notice
+        from protected_machines.exports.vcenters import refusal_notice
         from protected_machines.own_store import store_notice
         from protected_machines.ownership import owner_notice
         from protected_machines.readiness import owner_readiness, readiness
@@ -29,6 +30,7 @@ class ProtectedMachinesConfig(AppConfig):
         register_provider(readiness)
         register_notice(store_notice)
         register_notice(owner_notice)
+        register_notice(refusal_notice)
         register_notice(stray_notice)
         register_navigation("protected_machines/_navigation.html")
         register_start(

@@ -14,6 +14,7 @@
   - VmMissing              the VM that a job made is gone
   - ExportRefused          a finding prevents the export
   - NotARescueMachine      the machine there runs its own system, so nothing is written to it
+  - SignInStopped          a vCenter refused the account, so nobody signs in until it is changed
   - PasswordUnreadable     a stored password cannot be decrypted with this core's secret key
 """
 
@@ -104,6 +105,12 @@ class ExportRefused(ProtectedMachinesError):
     """The export may not start; the text is that of the first error found."""
 
     code = "EXPORT-REFUSED"
+
+
+class SignInStopped(ProtectedMachinesError):
+    """The vCenter refused the account. Another try could lock it, so there is none for now."""
+
+    code = "MACHINE-VCENTER-SIGN-IN-STOPPED"
 
 
 class PasswordUnreadable(ProtectedMachinesError):

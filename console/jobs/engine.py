@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -248,6 +248,9 @@ class _Worker:
     def _failure(self, step: Step, error: Exception) -> dict[str, Any]:
         if isinstance(error, SoftTimeLimitExceeded):
             error = StepTimedOut(f"“{step.title}” did not finish within its time limit.")
+        # An undo cannot wait. What it would have waited for tells more than that.
+        if isinstance(error, Waiting) and getattr(error.__cause__, "code", None):
+            error = cast(Exception, error.__cause__)
         code = getattr(error, "code", None)
         if isinstance(error, Waiting):
             code, text = "JOBS-WAITING", error.reason

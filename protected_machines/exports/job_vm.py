@@ -1,7 +1,7 @@
 """The VM that a job made of a recovery point: start it, wait for the machine in it, remove it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,12 @@ from console.jobs.workflow import StepContext, Waiting
 from protected_machines.agents.connection import AnsweringAgent, dial
 from protected_machines.agents.finding import Place, Search, find_agent
 from protected_machines.errors import VmMissing
-from protected_machines.exports.vcenters import connect, get_vcenter
+from protected_machines.exports.vcenters import (
+    LOOK_AGAIN_SECONDS,
+    get_vcenter,
+    lend_session,
+    until_it_answers,
+)
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure
 from vsphere import Guest, Vm, VmIdentity
@@ -40,7 +45,8 @@ class JobVm:
     Clones and restored copies have the marker, too. They are never touched.
 
     Every act can be repeated. Acts fail with VSPHERE-…, and with MACHINE-VM-MISSING where the VM
-    has to be there. To wait, they raise `Waiting`, which frees the worker.
+    has to be there. To wait, they raise `Waiting`, which frees the worker; so does the look at the
+    VM before each act, while vSphere cannot be reached.
     """
 
     vcenter_id: UUID
@@ -48,6 +54,8 @@ class JobVm:
     # Called right before the VM is touched; raises if this worker may not act any more.
     check: Callable[[], None]
     identity: VmIdentity | None = None
+    # What the vCenter logs its calls under.
+    reason: str = ""
 
     def power_on(self) -> None:
         """Start the VM; one that runs is left alone."""
@@ -94,7 +102,7 @@ class JobVm:
 
     def is_on(self) -> bool:
         """Tell whether the VM is on."""
-        with self._existing() as vm:
+        with self._looking() as vm:
             return vm.is_on
 
     def wait_for_guest(self, search: Search) -> SeenGuest:
@@ -103,7 +111,7 @@ class JobVm:
         Raises:
             Waiting: nobody has heard of it yet; the text says what was tried where.
         """
-        with self._existing() as vm:
+        with self._looking() as vm:
             guest = vm.guest()
             tools_boot_id = guest.boot_id or ""
             if guest.tools_running and guest.address and tools_boot_id:
@@ -160,7 +168,7 @@ class JobVm:
         Raises:
             Waiting: the agent does not answer yet, or the reboot has not finished.
         """
-        with self._existing() as vm:
+        with self._looking() as vm:
             return self._find_agent(vm, vm.guest(), search, boot_id_before)
 
     def _find_agent(
@@ -181,8 +189,12 @@ class JobVm:
 
     @contextmanager
     def _if_there(self) -> Iterator[Vm | None]:
-        with connect(get_vcenter(self.vcenter_id)) as session:
-            yield session.find_vm(self.marker, self.identity)
+        vcenter = get_vcenter(self.vcenter_id)
+        with ExitStack() as stack:
+            with until_it_answers(vcenter):
+                session = stack.enter_context(lend_session(vcenter, self.reason))
+                found = session.find_vm(self.marker, self.identity)
+            yield found
 
     @contextmanager
     def _existing(self) -> Iterator[Vm]:
@@ -193,6 +205,16 @@ class JobVm:
                     "it. Start again."
                 )
             yield vm
+
+    @contextmanager
+    def _looking(self) -> Iterator[Vm]:
+        """Yield the VM to what only looks at it, and waits if it cannot."""
+        try:
+            with until_it_answers(get_vcenter(self.vcenter_id)), self._existing() as vm:
+                yield vm
+        except Waiting as waiting:
+            waiting.again_in_seconds = LOOK_AGAIN_SECONDS
+            raise
 
 
 def _waiting_for(guest: Guest, *, is_announced: bool) -> list[str]:
@@ -220,7 +242,12 @@ def owned_vm(
         context.check_lease()
         tenure.check()
 
-    return JobVm(UUID(str(vcenter_id)), marker, check, identity)
+    return JobVm(UUID(str(vcenter_id)), marker, check, identity, reason_of(context))
+
+
+def reason_of(context: StepContext) -> str:
+    """Return what the vCenter logs a job's calls under."""
+    return f"understudy-job-{context.job_id}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from console.jobs.workflow import Waiting
 from protected_machines.exports.check import choose_controller
 from protected_machines.exports.job_vm import ImportedVm, JobVm
 from protected_machines.exports.options import VmOptions
-from protected_machines.exports.vcenters import connect, get_vcenter
+from protected_machines.exports.vcenters import get_vcenter, lend_session, until_it_answers
 from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
 from protected_machines.points.store import open_store
@@ -56,8 +56,11 @@ def import_vm(
     Fails with VSPHERE-…, STORE-…; a half-made VM is removed.
     """
     manifest = get_manifest(machine_id, point_id)
-    with connect(get_vcenter(vm.vcenter_id)) as session, ExitStack() as plans:
-        found = session.find_vm(vm.marker, vm.identity)
+    vcenter = get_vcenter(vm.vcenter_id)
+    with ExitStack() as plans:
+        with until_it_answers(vcenter):
+            session = plans.enter_context(lend_session(vcenter, vm.reason))
+            found = session.find_vm(vm.marker, vm.identity)
         if found is not None and found.is_complete:
             logger.info("import vm adopted marker=%s moid=%s", vm.marker, found.moid)
             return ImportedVm(found.identity, found.name)
@@ -73,7 +76,8 @@ def import_vm(
             report.progress,
             report.check_cancel,
         )
-        made = session.get_vm(moid)
+        with until_it_answers(vcenter):  # the next attempt finds it by its marker
+            made = session.get_vm(moid)
         return ImportedVm(made.identity, made.name)
 
 

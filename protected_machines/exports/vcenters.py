@@ -1,18 +1,44 @@
 """The vCenters of this core: add one, test it, open a session."""
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
+from celery.signals import worker_process_shutdown, worker_shutdown
+from django.conf import settings
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import LockError, RedisError
+from redis.retry import Retry
+
 import vsphere
-from console.jobs.workflow import StepFailed
+from console.identity import this_core
+from console.jobs.workflow import StepFailed, Waiting
+from console.sections import Notice
+from protected_machines.errors import SignInStopped
 from protected_machines.models import VCenter
-from vsphere import Credentials, Session
-from vsphere.errors import VSphereError
+from vsphere import Credentials, Session, SharedSessions
+from vsphere.errors import ConnectionFailed, VSphereError, WrongPassword
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 30.0
+# At most this long one worker waits for another that signs in to the same vCenter.
+_SIGN_IN_SECONDS = 60
+LOOK_AGAIN_SECONDS = 10.0
+
+# Of this worker process. Its jobs use them one after the other.
+sessions = SharedSessions()
+
+
+def end_sessions(**_: object) -> None:
+    """Sign out everywhere: this worker ends."""
+    sessions.end_all()
+
+
+worker_process_shutdown.connect(end_sessions)
+worker_shutdown.connect(end_sessions)
 
 
 def credentials_of(vcenter: VCenter) -> Credentials:
@@ -30,25 +56,99 @@ def credentials_of(vcenter: VCenter) -> Credentials:
     )
 
 
-def connect(
-    vcenter: VCenter, timeout_seconds: float = TIMEOUT_SECONDS
-) -> AbstractContextManager[Session]:
-    """Open a session; leaving it signs out.
+@contextmanager
+def connect(vcenter: VCenter, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Session]:
+    """Open a session for a page; leaving it signs out.
 
     Raises:
+        SignInStopped: it refused the account before.
         VSphereUnreachable, WrongPassword, CertificateChanged: see vsphere/errors.py.
     """
+    vcenter.check_may_sign_in()
+    try:
+        with open_session(vcenter, timeout_seconds) as session:
+            yield session
+    except WrongPassword as error:
+        vcenter.record_refusal(str(error))
+        raise
+
+
+def open_session(
+    vcenter: VCenter, timeout_seconds: float = TIMEOUT_SECONDS
+) -> AbstractContextManager[Session]:
+    """Open a session without a look at the database, as in another thread."""
     return vsphere.connect(credentials_of(vcenter), timeout_seconds=timeout_seconds)
+
+
+def lend_session(vcenter: VCenter, reason: str = "") -> AbstractContextManager[Session]:
+    """Lend one of this worker's sessions to a job; `reason` names it in the vCenter's log.
+
+    Raises:
+        SignInStopped: the vCenter refused the account, and nobody has changed it since.
+        VSphereUnreachable, WrongPassword, CertificateChanged: see vsphere/errors.py.
+    """
+    return sessions.lend(
+        credentials_of(vcenter), TIMEOUT_SECONDS, reason=reason, gate=lambda: _signing_in(vcenter)
+    )
+
+
+@contextmanager
+def _signing_in(vcenter: VCenter) -> Iterator[None]:
+    """Let one worker after the other sign in, so that a wrong password is tried only once."""
+    with alone_in(f"understudy:{this_core().id}:sign-in:{vcenter.pk}"):
+        vcenter.refresh_from_db(fields=["refused_text"])
+        vcenter.check_may_sign_in()
+        try:
+            yield
+        except WrongPassword as error:
+            if vcenter.record_refusal(str(error)):
+                logger.error("vcenter refused the account vcenter_id=%s", vcenter.pk)
+            raise
+
+
+@contextmanager
+def alone_in(key: str) -> Iterator[None]:
+    """Hold a lock of all workers for a `with` block.
+
+    Without it if Redis is away, or if another worker holds it for too long.
+    """
+    once = Retry(NoBackoff(), 0)
+    with Redis.from_url(settings.REDIS_URL, socket_timeout=5, retry=once) as redis:
+        lock = redis.lock(key, timeout=_SIGN_IN_SECONDS, blocking_timeout=_SIGN_IN_SECONDS)
+        with suppress(RedisError):
+            lock.acquire()
+        try:
+            yield
+        finally:
+            with suppress(LockError, RedisError):
+                lock.release()
+
+
+@contextmanager
+def until_it_answers(vcenter: VCenter) -> Iterator[None]:
+    """Have a step wait while the vCenter cannot be looked into. For looks, which change nothing.
+
+    Raises:
+        Waiting: it is away, or refuses to be signed in to.
+    """
+    try:
+        yield
+    except (ConnectionFailed, SignInStopped) as error:
+        raise Waiting(
+            f"{error} The step continues once {vcenter.name} can be used again.", LOOK_AGAIN_SECONDS
+        ) from error
 
 
 def check_vcenter(vcenter: VCenter) -> bool:
     """Sign in, save the result, and return whether it worked."""
     try:
-        with connect(vcenter) as session:
+        with open_session(vcenter) as session:
             about = session.about()
     except VSphereError as error:
         logger.warning("check vcenter vcenter_id=%s error_code=%s", vcenter.pk, error.code)
         vcenter.record_check(False, str(error))
+        if isinstance(error, WrongPassword):
+            vcenter.record_refusal(str(error))
         return False
     vcenter.record_check(True, f"{about.name} {about.version}".strip())
     return True
@@ -93,3 +193,17 @@ def get_vcenter(vcenter_id: UUID | str) -> VCenter:
             f"The vCenter {vcenter_id} has been removed from this core's settings.",
         )
     return vcenter
+
+
+def refusal_notice() -> Notice | None:
+    """Return what every page says while a vCenter refuses the account that this core has."""
+    refused = VCenter.objects.exclude(refused_text="").values_list("name", "username")
+    if not refused:
+        return None
+    named = ", ".join(f"{name} (account {username})" for name, username in refused)
+    text = (
+        f"{named}. So that the account is not locked, nothing signs in there now, and jobs that "
+        "need it wait. Under Settings, enter its password, or choose Test connection if it is "
+        "right."
+    )
+    return Notice("bad", "A vCenter refuses the account", text, SignInStopped.code)

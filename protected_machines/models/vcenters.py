@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from console import secrets
-from protected_machines.errors import PasswordUnreadable
+from protected_machines.errors import PasswordUnreadable, SignInStopped
 
 # Part of the key that encrypts stored passwords. Never change it.
 _PURPOSE = "understudy stored passwords"
@@ -34,6 +34,8 @@ class VCenter(models.Model):
     is_reachable = models.BooleanField(null=True, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True)
     check_text = models.TextField(blank=True)
+    # What the vCenter said when it refused this account; while it is set, no job signs in.
+    refused_text = models.TextField(blank=True)
     # VMs that jobs left behind there, as `exports.strays` last found them.
     stray_vms = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -73,9 +75,32 @@ class VCenter(models.Model):
     def password(self, plain_text: str) -> None:
         self.password_encrypted = secrets.encrypt(plain_text, _PURPOSE)
 
+    def check_may_sign_in(self) -> None:
+        """Check that the account was not refused, as far as this row knows.
+
+        Raises:
+            SignInStopped: it was, and has not been changed since.
+        """
+        if self.refused_text:
+            raise SignInStopped(
+                f"{self.name} refused the account {self.username}, so that nothing signs in there "
+                "until it is changed: repeated refusals could lock it. Under Settings, enter its "
+                "password, or choose Test connection if the account is right."
+            )
+
+    def record_refusal(self, text: str) -> bool:
+        """Save that the vCenter refused the account, unless it was changed; return whether so."""
+        self.refused_text = text
+        same = VCenter.objects.filter(
+            pk=self.pk, username=self.username, password_encrypted=self.password_encrypted
+        )
+        return bool(same.update(refused_text=text))
+
     def record_check(self, is_reachable: bool, text: str, now: datetime | None = None) -> None:
         """Save how a test of the connection went."""
         self.is_reachable = is_reachable
         self.check_text = text
         self.checked_at = now or timezone.now()
-        self.save(update_fields=["is_reachable", "check_text", "checked_at"])
+        if is_reachable:
+            self.refused_text = ""
+        self.save(update_fields=["is_reachable", "check_text", "checked_at", "refused_text"])

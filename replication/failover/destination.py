@@ -17,10 +17,10 @@ from console.wording import bytes_human
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.check import check_placement
 from protected_machines.exports.places import places_in, split_compute
-from protected_machines.exports.vcenters import connect
+from protected_machines.exports.vcenters import open_session
 from protected_machines.models import VCenter
 from replication.failover.order import Destination
-from vsphere.errors import VSphereError
+from vsphere.errors import VSphereError, WrongPassword
 from vsphere.inventory import Inventory
 from vsphere.spec import Placement, VmSpace
 
@@ -77,6 +77,10 @@ def survey_vcenter(
     takes_defaults: a choice that is not offered is replaced; otherwise it is kept and refused.
     """
     limit_seconds = settings.UNDERSTUDY_VSPHERE_LOOK_SECONDS
+    try:
+        vcenter.check_may_sign_in()
+    except ProtectedMachinesError as error:
+        return Survey(wanted, trouble_text=str(error))
     pool = ThreadPoolExecutor(1, thread_name_prefix="vcenter-survey")
     future = pool.submit(_survey, vcenter, wanted, questions, takes_defaults)
     try:
@@ -89,6 +93,8 @@ def survey_vcenter(
         return Survey(wanted, trouble_text=text)
     except (VSphereError, ProtectedMachinesError, OSError) as error:
         logger.warning("vcenter not surveyed vcenter_id=%s error=%s", vcenter.pk, error)
+        if isinstance(error, WrongPassword):
+            vcenter.record_refusal(str(error))
         return Survey(wanted, trouble_text=f"{vcenter.name} cannot be used: {error}")
     finally:
         pool.shutdown(wait=False)
@@ -100,7 +106,7 @@ def _survey(
     questions: Sequence[PlacementQuestion],
     takes_defaults: bool,
 ) -> Survey:
-    with connect(vcenter, timeout_seconds=_CONNECT_SECONDS) as session:
+    with open_session(vcenter, timeout_seconds=_CONNECT_SECONDS) as session:
         inventory = session.inventory()
         survey = choose_destination(inventory, wanted, takes_defaults)
         chosen = survey.chosen

@@ -36,6 +36,10 @@ GUEST_LIMIT_SECONDS = 1800
 REBOOT_LIMIT_SECONDS = 900
 # A guest in which nobody answers for so long is reset instead of being asked.
 RESET_AFTER_SECONDS = 300
+# A vCenter that restarts may take a quarter of an hour.
+VCENTER_LIMIT_SECONDS = 1800
+# Each attempt first looks how far the one before came. A vCenter that restarts costs one.
+VCENTER_ATTEMPTS = 5
 AGENT_LIMIT_SECONDS = 1800
 SNAPSHOT_LIMIT_SECONDS = 24 * 3600
 COPY_LIMIT_SECONDS = 24 * 3600
@@ -154,7 +158,11 @@ def prove_chain(context: StepContext) -> dict[str, Any]:
     return proofs.prove_chain(context.subject_id, context.params.point_id, context)
 
 
-@step("Export the recovery point to a new VM", limit_seconds=COPY_LIMIT_SECONDS, attempts=2)
+@step(
+    "Export the recovery point to a new VM",
+    limit_seconds=COPY_LIMIT_SECONDS,
+    attempts=VCENTER_ATTEMPTS,
+)
 def export_vm(context: StepContext) -> dict[str, Any]:
     params: FailoverParams = context.params
     return steps.import_vm(
@@ -168,7 +176,7 @@ def undo_export_vm(context: StepContext) -> None:
     _vm(context).undo_import()
 
 
-@step("Power on the VM", limit_seconds=300, attempts=2)
+@step("Power on the VM", limit_seconds=VCENTER_LIMIT_SECONDS, attempts=VCENTER_ATTEMPTS)
 def power_on(context: StepContext) -> None:
     _vm(context).power_on()
 
@@ -204,7 +212,7 @@ def wait_for_guest(context: StepContext) -> dict[str, Any]:
     "Reboot the VM",
     nothing_to_undo="a reboot changes nothing that has to be undone",
     limit_seconds=REBOOT_LIMIT_SECONDS,
-    attempts=2,
+    attempts=VCENTER_ATTEMPTS,
 )
 def reboot_guest(context: StepContext) -> dict[str, Any]:
     """Reboot the guest, so that it comes up with the drivers it has just set up.

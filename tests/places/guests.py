@@ -61,14 +61,25 @@ class Guests:
         )
 
     def _watch(self) -> None:
-        instance = self._connect()
+        while not self._ending.wait(_POLL_SECONDS):
+            # A hypervisor does not lose its guests because a test restarts the simulator.
+            with suppress(Exception):
+                self._watch_session(self._connect())
+
+    def _watch_session(self, instance: vim.ServiceInstance) -> None:
         reading = _reading(instance)
         while not self._ending.wait(_POLL_SECONDS):
             if self.asleep.is_set():
                 continue
-            with suppress(vmodl.MethodFault):
+            try:
                 for vm in _asleep(instance, reading):
                     self._come_up(vm)
+            except vim.fault.NotAuthenticated:
+                raise
+            except vmodl.MethodFault:
+                pass
+            if instance.content.sessionManager.currentSession is None:
+                return
         Disconnect(instance)
 
     def _come_up(self, vm: vim.VirtualMachine) -> None:

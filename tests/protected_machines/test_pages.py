@@ -175,9 +175,9 @@ def test_the_number_of_queries_depends_on_no_number_of_rows(
         make_recovery_point(machine)
         make_machine()
     for _ in range(2):
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(15):
             page_of(admin_client, machine)
-        with django_assert_max_num_queries(10):
+        with django_assert_max_num_queries(11):
             admin_client.get(reverse("protected_machines:machines"))
         for _ in range(20):
             make_recovery_point(machine)

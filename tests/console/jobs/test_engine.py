@@ -27,7 +27,7 @@ from console.jobs.testing import (
     log_of,
     run_until_done,
 )
-from console.jobs.workflow import Step, StepAction, Waiting
+from console.jobs.workflow import Step, StepAction, StepFailed, Waiting
 from tests.console.jobs.demo import runs_of, start_demo, start_patient, world_of
 
 pytestmark = pytest.mark.django_db
@@ -353,13 +353,15 @@ def test_a_subject_has_one_open_exclusive_job(tmp_path: Path) -> None:
     assert start_demo(tmp_path, subject_id=first.subject_id).state == JobState.QUEUED
 
 
-def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_cause", [False, True])
+def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path, has_cause: bool) -> None:
     waits = []
 
     def call(running: Step, action: StepAction, context: Any, undo: bool) -> Any:
         if undo and not waits:
             waits.append(running.name)
-            raise Waiting("The courier still holds the box.")
+            cause = StepFailed("TEST-AWAY", "The courier is away.") if has_cause else None
+            raise Waiting("The courier still holds the box.") from cause
         return previous(running, action, context, undo)
 
     previous = doors.call
@@ -371,8 +373,12 @@ def test_an_undo_that_has_to_wait_is_tried_again(tmp_path: Path) -> None:
         doors.call = previous
     assert job.state == JobState.FAILED, log_of(job)
     failed = job.events.get(type=EventType.UNDO_FAILED)
-    assert (failed.step, failed.payload["code"]) == (waits[0], "JOBS-WAITING")
-    assert failed.payload["text"] == "The courier still holds the box."
+    said = (failed.payload["code"], failed.payload["text"])
+    if has_cause:
+        assert said == ("TEST-AWAY", "The courier is away.")
+    else:
+        assert said == ("JOBS-WAITING", "The courier still holds the box.")
+    assert failed.step == waits[0]
     assert world_of(tmp_path) == {}
 
 
