@@ -70,6 +70,14 @@ ANSWERS: dict[str, tuple[Call, list[Message]]] = {
         lambda agent, _: agent.end_watch(),
         [{"type": "watch_ended", "was_watched": True}],
     ),
+    "restart": (
+        lambda agent, _: agent.restart("boot"),
+        [{"type": "power_changing", "is_changing": True}],
+    ),
+    "power_off": (
+        lambda agent, _: agent.power_off("boot"),
+        [{"type": "power_changing", "is_changing": True}],
+    ),
     "restore_disk": (
         lambda agent, _: agent.restore_disk(0, NoGrains(), "token"),
         [
@@ -93,7 +101,9 @@ ANSWERS: dict[str, tuple[Call, list[Message]]] = {
     "restart_from_disk": (lambda agent, _: agent.restart_from_disk(), [{"type": "restarting"}]),
 }
 # What is missing here has a meaning: older agents do not say it.
-MAY_BE_MISSING = {"is_held", "is_watched", "why_whole", "was_held", "was_watched", "is_done"}
+MAY_BE_MISSING = {
+    *("is_held", "is_watched", "why_whole", "was_held", "was_watched", "is_done", "is_changing"),
+}
 
 
 def wrong_values(value: object, place: str) -> Iterator[tuple[str, object]]:
