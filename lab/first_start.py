@@ -1,6 +1,5 @@
 """From empty cores to a protected pair: each act once, recorded when it is done."""
 
-import contextlib
 import json
 import os
 import socket
@@ -20,7 +19,6 @@ from lab.sites import ADMINISTRATOR, VCENTER_USER, Core, Sites
 from lab.source_machines import SourceMachine
 from lab.state import SOURCE_DEAD, SOURCE_UP, changed_state, load_state
 from lab.supervisor import in_parallel
-from lab.tools_link import ToolsLink
 from rescue_medium.commands import CommandFailed, run_command
 
 CORE_LIMIT_SECONDS = 180
@@ -150,24 +148,14 @@ class FirstStart:
         self._say(f"{machine.name} is protected by {self._sites.source.name}")
 
     def _wait_for_boot(self, machine: SourceMachine) -> None:
-        with contextlib.ExitStack() as links:
-            link: ToolsLink | None = None
-
-            def is_up() -> bool:
-                nonlocal link
-                if not machine.guest.is_running:
-                    return False
-                if link is None or not link.is_open:
-                    link = ToolsLink(machine.guest.tools_socket)
-                    links.callback(link.close)
-                return link.facts(float("inf")) is not None
-
-            self._wait(
-                is_up,
-                f"{machine.name} to boot",
-                MACHINE_LIMIT_SECONDS,
-                detail=lambda: f"its console: {machine.guest.console_log}",
-            )
+        """Wait until its agent answers; a machine that was resumed says nothing on its console."""
+        address = machine.machine.address
+        self._wait(
+            lambda: machine.guest.is_running and _answers_tls(machine.agent_port, address),
+            f"{machine.name} to boot",
+            MACHINE_LIMIT_SECONDS,
+            detail=lambda: f"its console: {machine.guest.console_log}",
+        )
 
     def _add_target_core(self) -> None:
         if load_state(self._sites.home).has_target_core:
@@ -288,13 +276,13 @@ def _answers_http(url: str) -> bool:
         return False
 
 
-def _answers_tls(port: int) -> bool:
+def _answers_tls(port: int, host: str = "127.0.0.1") -> bool:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection(("127.0.0.1", port), timeout=5) as connection,
+            socket.create_connection((host, port), timeout=5) as connection,
             context.wrap_socket(connection),
         ):
             return True

@@ -1,6 +1,5 @@
 """`python -m lab guest`: build the machines' disks, or run a single machine for a trial."""
 
-import json
 import shutil
 import sys
 import time
@@ -9,8 +8,10 @@ from pathlib import Path
 from lab.guest.image import ensure_images, image_digest
 from lab.guest.machines import get_machine
 from lab.places import Ports, home, port_shift
+from lab.qemu import GuestFailed
 from lab.source_machines import SourceMachine
-from lab.tools_link import ToolsLink
+
+BOOT_SECONDS = 180
 
 
 def trial_machine(name: str, folder: Path | None = None) -> SourceMachine:
@@ -28,7 +29,7 @@ def build() -> None:
 
 
 def boot(name: str, is_fresh: bool) -> None:
-    """Start a machine and wait for its guest tools."""
+    """Start a machine and wait until it is up."""
     machine = trial_machine(name)
     if is_fresh:
         machine.guest.kill()
@@ -36,8 +37,11 @@ def boot(name: str, is_fresh: bool) -> None:
     machine.ensure_disks(ensure_images()[name])
     started = time.monotonic()
     machine.start()
-    facts = first_words(machine, limit_seconds=180)
-    print(f"{name} is up after {time.monotonic() - started:.1f} s: {json.dumps(facts)}")
+    try:
+        machine.guest.wait_for_console(machine.up_line, BOOT_SECONDS)
+    except GuestFailed as error:
+        raise SystemExit(f"{error}\nSee {machine.guest.console_log}") from error
+    print(f"{name} is up after {time.monotonic() - started:.1f} s")
     print(f"agent:         {machine.machine.address}:{machine.agent_port}")
     print(f"pairing code:  {machine.pairing_code}")
     print(f"console:       {machine.guest.console_log}")
@@ -52,21 +56,3 @@ def stop(name: str) -> None:
 def screenshot(name: str, path: Path) -> None:
     """Save the machine's screen as a PNG file."""
     trial_machine(name).guest.screenshot(path)
-
-
-def first_words(machine: SourceMachine, limit_seconds: float) -> dict[str, object]:
-    """Wait for the first line of the guest tools and return its facts.
-
-    Raises:
-        SystemExit: none arrived in time.
-    """
-    link = ToolsLink(machine.guest.tools_socket)
-    try:
-        facts = link.wait_for_facts(limit_seconds)
-    finally:
-        link.close()
-    if facts is None:
-        raise SystemExit(
-            f"{machine.name} did not boot within {limit_seconds} s; see {machine.guest.console_log}"
-        )
-    return facts

@@ -65,6 +65,10 @@ def _is_taken(host: str, port: int) -> bool:
     return False
 
 
+# Where the cores are in the network of each machine.
+SOURCE_CORE_AT, TARGET_CORE_AT = "10.0.2.101", "10.0.2.102"
+
+
 @dataclass(frozen=True)
 class Ports:
     """The ports of one lab, shifted."""
@@ -77,6 +81,11 @@ class Ports:
     target_core: int
     target_redis: int
     vcenter: int
+
+    @property
+    def cores(self) -> dict[str, int]:
+        """The ports of the core interfaces, by the addresses at which machines reach them."""
+        return {SOURCE_CORE_AT: self.source_core, TARGET_CORE_AT: self.target_core}
 
     @classmethod
     def shifted(cls, shift: int) -> "Ports":

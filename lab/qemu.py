@@ -8,6 +8,7 @@ the process that started it.
 import contextlib
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _OWN_EFI_VARIABLES = "efi-variables.fd"
 # Debian's build of that firmware has no drivers for the other controllers.
 EFI_CONTROLLERS = ("ide", "sata", "nvme", "virtio-scsi")
 SUSPEND_SECONDS = 120
+_RELAY = Path(__file__).resolve().parent / "relay.py"
 NIC_MODELS = {"vmxnet3": "vmxnet3", "e1000": "e1000", "e1000e": "e1000e", "pcnet32": "pcnet"}
 
 
@@ -84,6 +86,18 @@ class Forward:
     guest_port: int
 
 
+@dataclass(frozen=True)
+class Outlet:
+    """An address in the machine's network that leads to a port of this computer, and only there.
+
+    caller: the address of this computer from which the machine's connections then come.
+    """
+
+    address: str
+    port: int
+    caller: str
+
+
 class Guest:
     """A virtual machine in its folder, running or not."""
 
@@ -108,7 +122,11 @@ class Guest:
         return self.process is not None
 
     def start(
-        self, hardware: Hardware, forwards: Sequence[Forward], memory: Path | None = None
+        self,
+        hardware: Hardware,
+        forwards: Sequence[Forward],
+        memory: Path | None = None,
+        outlets: Sequence[Outlet] = (),
     ) -> None:
         """Power on, unless it is running.
 
@@ -126,7 +144,7 @@ class Guest:
             if hardware.firmware == "efi" and not (self.folder / _OWN_EFI_VARIABLES).exists():
                 shutil.copyfile(EFI_VARIABLES, self.folder / _OWN_EFI_VARIABLES)
             run_command(
-                *_command(self.name, hardware, forwards),
+                *_command(self.name, hardware, forwards, outlets),
                 *(("-incoming", _memory_from(memory)) if memory else ()),
                 *("-daemonize", "-pidfile", pid_file),
                 folder=self.folder,
@@ -208,7 +226,9 @@ class Guest:
             raise GuestFailed(f"{self.name}: {error}") from error
 
 
-def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list[str]:
+def _command(
+    name: str, hardware: Hardware, forwards: Sequence[Forward], outlets: Sequence[Outlet]
+) -> list[str]:
     command = [
         "qemu-system-x86_64",
         *("-name", name.replace(",", ",,")),
@@ -233,7 +253,8 @@ def _command(name: str, hardware: Hardware, forwards: Sequence[Forward]) -> list
             hardware.boot_medium, _boot_index(len(hardware.drives)) if has_indices else ""
         )
     for number, (model, mac) in enumerate(hardware.nics):
-        command += _nic(name, number, model, mac, forwards if number == 0 else ())
+        joined = (forwards, outlets) if number == 0 else ((), ())
+        command += _nic(name, number, model, mac, *joined)
     return command
 
 
@@ -314,15 +335,23 @@ def _drive(number: int, drive: Drive, boot_index: str) -> list[str]:
 
 
 def _nic(
-    name: str, number: int, model: str, mac: str | None, forwards: Sequence[Forward]
+    name: str,
+    number: int,
+    model: str,
+    mac: str | None,
+    forwards: Sequence[Forward],
+    outlets: Sequence[Outlet],
 ) -> list[str]:
     if model not in NIC_MODELS:
         raise GuestFailed(
             f"{name} has the network adapter {model!r}, which the lab does not support"
         )
-    # restrict=on: the machine reaches nothing, not even this computer.
+    # restrict=on: the machine reaches nothing but its outlets, not even this computer.
     backend = f"user,id=net{number},restrict=on,ipv6=off"
     for forward in forwards:
         backend += f",hostfwd=tcp:{forward.address}:{forward.port}-:{forward.guest_port}"
+    for outlet in outlets:
+        relay = f"{sys.executable} -I {_RELAY} {outlet.caller} {outlet.port}".replace(",", ",,")
+        backend += f",guestfwd=tcp:{outlet.address}:{outlet.port}-cmd:{relay}"
     device = f"{NIC_MODELS[model]},netdev=net{number}" + (f",mac={mac}" if mac else "")
     return ["-netdev", backend, "-device", f"{device},romfile="]

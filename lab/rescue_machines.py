@@ -13,7 +13,6 @@ from pathlib import Path
 
 from lab.places import write_private
 from lab.source_machines import SourceMachine
-from lab.tools_link import ToolsLink
 
 log = logging.getLogger(__name__)
 INTERVAL_SECONDS = 1.0
@@ -54,7 +53,6 @@ class RescueWatch:
         self._lab_home = lab_home
         self._machines = machines
         self._say = say
-        self._links: dict[str, ToolsLink] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rescue", daemon=True)
 
@@ -67,8 +65,6 @@ class RescueWatch:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        for link in self._links.values():
-            link.close()
 
     def poll_once(self) -> None:
         """Record what the consoles show, and release machines that run from their own disks."""
@@ -102,16 +98,10 @@ class RescueWatch:
                 f"code {entry['code']}"
             )
 
-    def _runs_its_own_system(self, machine: SourceMachine) -> bool:
-        """Tell by the guest tools, which the rescue medium does not have."""
-        link = self._links.get(machine.name)
-        if link is None or not link.is_open:
-            link = self._links[machine.name] = ToolsLink(machine.guest.tools_socket)
-        if link.facts(float("inf")) is None:
-            return False
-        link.close()
-        del self._links[machine.name]
-        return True
+    @staticmethod
+    def _runs_its_own_system(machine: SourceMachine) -> bool:
+        """Tell by what its own system says on the console that it inherits from the medium."""
+        return machine.up_line in machine.console_text()
 
     def _run(self) -> None:
         while not self._stop.is_set():

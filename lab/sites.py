@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.guest.machines import wanted_machines
-from lab.places import Ports, write_private
+from lab.places import SOURCE_CORE_AT, TARGET_CORE_AT, Ports, write_private
 from lab.programs import Program, clean_environment
 from lab.source_machines import SourceMachine
 from lab.vcsim.process import ensure_binary, write_certificate
@@ -18,6 +18,7 @@ ADMINISTRATOR = "admin"
 VCENTER_USER = "administrator@vsphere.local"
 SOURCE, TARGET = "source", "target"
 CORE_NAMES = {SOURCE: "Headquarters", TARGET: "DR site"}
+CORES_AT = {SOURCE: SOURCE_CORE_AT, TARGET: TARGET_CORE_AT}
 VENV_FOLDER = Path(sys.executable).parent
 
 
@@ -63,6 +64,7 @@ class Core:
             "UNDERSTUDY_CORE_NAME": self.name,
             "UNDERSTUDY_ADDRESS": "127.0.0.1",
             "UNDERSTUDY_CORE_PORT": str(self.core_port),
+            "UNDERSTUDY_HOST_FOR_MACHINES": CORES_AT[self.site],
             "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
             "PYTHONUNBUFFERED": "1",
         }
@@ -117,6 +119,8 @@ class VcenterSite:
     folder: Path
     port: int
     agent_port: int
+    # Port of each core, by its address in the machines' network.
+    cores: dict[str, int]
 
     @property
     def certificate_path(self) -> Path:
@@ -162,6 +166,7 @@ class VcenterSite:
             *("--ca", str(self.certificate_path), "--state", str(state)),
             *("--uploads", str(uploads), "--machines", str(self.machines_folder)),
             *("--agent-port", str(self.agent_port)),
+            *(f"--core={address}:{port}" for address, port in self.cores.items()),
         )
         environment = clean_environment(PYTHONUNBUFFERED="1")
         address = f"https://127.0.0.1:{self.port}"
@@ -183,9 +188,11 @@ class Sites:
         self.target = Core(
             TARGET, home / TARGET, ports.target_console, ports.target_core, ports.target_redis
         )
-        self.vcenter = VcenterSite(home / TARGET / "vcenter", ports.vcenter, ports.agent)
+        self.vcenter = VcenterSite(
+            home / TARGET / "vcenter", ports.vcenter, ports.agent, ports.cores
+        )
         self.machines = [
-            SourceMachine(machine, home / SOURCE / "machines", ports.agent)
+            SourceMachine(machine, home / SOURCE / "machines", ports.agent, ports.cores)
             for machine in wanted_machines()
         ]
 

@@ -9,11 +9,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lab.guest.image import MachineImage
 from lab.guest.machines import LabMachine
-from lab.qemu import Drive, Forward, Guest, Hardware
+from lab.qemu import Drive, Forward, Guest, Hardware, Outlet
 from rescue_medium.commands import run_command
 
 AGENT_PORT = 8006
@@ -23,10 +25,19 @@ MEMORY_FILE = "memory.zst"
 class SourceMachine:
     """One protected machine of a lab, in its folder."""
 
-    def __init__(self, machine: LabMachine, machines_folder: Path, agent_port: int) -> None:
+    def __init__(
+        self,
+        machine: LabMachine,
+        machines_folder: Path,
+        agent_port: int,
+        cores: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.machine = machine
         self.name = machine.name
         self.agent_port = agent_port
+        self._outlets = tuple(
+            Outlet(address, port, machine.address) for address, port in cores.items()
+        )
         self.folder = machines_folder / machine.name
         self.guest = Guest(self.folder, machine.name)
 
@@ -34,6 +45,11 @@ class SourceMachine:
     def pairing_code(self) -> str:
         """The one-time code of the machine's agent, as long as it has its disks."""
         return json.loads((self.folder / "machine.json").read_text())["pairing_code"]
+
+    @property
+    def up_line(self) -> str:
+        """What the machine's own system shows on its serial console once it is up."""
+        return f"lab: {self.name} is up"
 
     @property
     def is_running(self) -> bool:
@@ -105,7 +121,9 @@ class SourceMachine:
                 self.guest.console_log.rename(self.guest.console_log.with_suffix(".log.1"))
         forward = Forward(self.machine.address, self.agent_port, AGENT_PORT)
         memory = self.folder / MEMORY_FILE
-        self.guest.start(self.hardware(), (forward,), memory if memory.exists() else None)
+        self.guest.start(
+            self.hardware(), (forward,), memory if memory.exists() else None, self._outlets
+        )
 
     def hardware(self) -> Hardware:
         """Return the virtual hardware, with its current disks."""

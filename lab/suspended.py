@@ -19,7 +19,6 @@ from lab.guest.machines import MACHINES, LabMachine, get_machine
 from lab.places import CACHE, ROOT
 from lab.qemu import GuestFailed
 from lab.source_machines import MEMORY_FILE, SourceMachine
-from lab.tools_link import ToolsLink
 from rescue_medium.caching import locked
 from rescue_medium.commands import run_command
 from rescue_medium.sources import sources_digest
@@ -79,11 +78,7 @@ def _booted(source: SourceMachine) -> Iterator[None]:
     """Run a machine without network ports; the block begins once the guest is idle."""
     source.guest.start(source.hardware(), ())
     try:
-        link = ToolsLink(source.guest.tools_socket)
-        facts = link.wait_for_facts(BOOT_SECONDS)
-        link.close()
-        if facts is None:
-            raise GuestFailed(f"{source.name} does not boot: {source.guest.console_text()[-2000:]}")
+        source.guest.wait_for_console(source.up_line, BOOT_SECONDS)
         _wait_until_quiet(source)
         yield
     finally:

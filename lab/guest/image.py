@@ -18,7 +18,7 @@ from rescue_medium.commands import run_command
 from rescue_medium.sources import AGENT_SOURCES, PACKAGE_PINS, sources_digest
 
 HERE = Path(__file__).resolve().parent
-COMMON_UNITS = ("lab-guest-tools.service", "systemd-networkd.service")
+COMMON_UNITS = ("lab-clock.service", "systemd-networkd.service")
 NEEDLESS_UNITS = (
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -118,7 +118,7 @@ def _furnish(tree: Path) -> None:
     """Add what all machines share: the lab's files, the agent, and their initial RAM disk."""
     shutil.copytree(HERE / "files", tree, dirs_exist_ok=True)
     (tree / "opt/lab").mkdir(parents=True)
-    for script in ("journal.py", "tools.py"):
+    for script in ("clock.py", "journal.py", "tools.py"):
         shutil.copy(HERE / script, tree / "opt/lab" / script)
     (tree / "srv/data").mkdir(parents=True, exist_ok=True)
     _enable(tree, COMMON_UNITS)

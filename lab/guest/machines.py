@@ -8,7 +8,11 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class LabMachine:
-    """One protected machine. `data_disk_bytes` is the size of the second disk, if it has one."""
+    """One protected machine. `data_disk_bytes` is the size of the second disk, if it has one.
+
+    Without the unit of the guest tools nothing in it reports to a hypervisor, as with a machine
+    that was never a virtual one.
+    """
 
     name: str
     address: str
@@ -27,7 +31,7 @@ class LabMachine:
 
 
 MACHINES = (
-    LabMachine("web-01", "127.0.1.11", units=()),
+    LabMachine("web-01", "127.0.1.11", units=("lab-guest-tools.service",)),
     LabMachine("db-01", "127.0.1.12", units=("lab-journal.service",), data_disk_bytes=64 * MIB),
 )
 

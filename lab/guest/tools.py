@@ -19,9 +19,6 @@ from pathlib import Path
 
 INTERVAL_SECONDS = 2.0
 SIOCGIFADDR = 0x8915
-# How far the clock may be off before it is set: a resumed machine still has the old time.
-LARGEST_ERROR_SECONDS = 5.0
-HARDWARE_CLOCK = Path("/sys/class/rtc/rtc0/since_epoch")
 ACTS = {b"reboot": "reboot", b"shutdown": "poweroff"}
 
 
@@ -54,16 +51,6 @@ def _controller_drivers() -> list[Path]:
     return [*links, *Path("/sys/block").glob("vd*/device/driver")]
 
 
-def keep_time() -> None:
-    """Set the system's clock from the hardware clock if they are far apart."""
-    try:
-        seconds = int(HARDWARE_CLOCK.read_text())
-    except (OSError, ValueError):
-        return
-    if abs(time.time() - seconds) > LARGEST_ERROR_SECONDS:
-        time.clock_settime(time.CLOCK_REALTIME, seconds)
-
-
 def describe() -> dict[str, object]:
     """Return what the hypervisor needs to know about this machine."""
     interfaces = [path.name for path in Path("/sys/class/net").iterdir() if path.name != "lo"]
@@ -84,7 +71,6 @@ def run(port_path: str) -> None:
     tty.setraw(port, termios.TCSANOW)
     asked = b""
     while True:
-        keep_time()
         os.write(port, json.dumps(describe()).encode() + b"\n")
         wake_at = time.monotonic() + INTERVAL_SECONDS
         while (left := wake_at - time.monotonic()) > 0:

@@ -21,6 +21,9 @@ def main() -> None:
     parser.add_argument("--uploads", type=Path, required=True)
     parser.add_argument("--machines", type=Path, required=True, help="where machines live")
     parser.add_argument("--agent-port", type=int, required=True)
+    parser.add_argument(
+        "--core", action="append", default=[], help="ADDRESS:PORT of a core in their network"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
@@ -34,7 +37,12 @@ def main() -> None:
         arguments.ca,
     )
     Hypervisor(
-        vcenter, arguments.state, arguments.uploads, arguments.machines, arguments.agent_port
+        vcenter,
+        arguments.state,
+        arguments.uploads,
+        arguments.machines,
+        arguments.agent_port,
+        {address: int(port) for address, port in (core.split(":") for core in arguments.core)},
     ).run(stop)
 
 

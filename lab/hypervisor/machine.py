@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lab.hypervisor.configured import ConfiguredVm
-from lab.qemu import Drive, Forward, Guest, GuestFailed, Hardware
+from lab.qemu import Drive, Forward, Guest, GuestFailed, Hardware, Outlet
 from lab.tools_link import ToolsLink
 from rescue_medium.commands import CommandFailed, run_command
 
@@ -43,27 +44,32 @@ class Record:
 class HostedMachine:
     """A machine in its folder, with hard links to the uploads and overlays on them."""
 
-    def __init__(self, folder: Path, record: Record, agent_port: int) -> None:
+    def __init__(
+        self, folder: Path, record: Record, agent_port: int, cores: Mapping[str, int]
+    ) -> None:
         self.folder = folder
         self.record = record
         self.guest = Guest(folder, record.name)
         # Whether this process has seen it running: if so, the guest itself ended it.
         self.was_seen_running = False
         self._agent_port = agent_port
+        self._outlets = tuple(
+            Outlet(address, port, record.address) for address, port in cores.items()
+        )
         self._link: ToolsLink | None = None
         self._left_boot_id: str | None = None
         self._kept_configuration: ConfiguredVm | None = None
         self._reboot_asked_at = 0.0
 
     @classmethod
-    def load(cls, folder: Path, agent_port: int) -> "HostedMachine":
+    def load(cls, folder: Path, agent_port: int, cores: Mapping[str, int]) -> "HostedMachine":
         """Read back a machine from its folder.
 
         Raises:
             ValueError, TypeError, OSError: the folder is not that of a machine.
         """
         record = Record(**json.loads((folder / "record.json").read_text()))
-        return cls(folder, record, agent_port)
+        return cls(folder, record, agent_port, cores)
 
     def remember(self, **changes: object) -> None:
         """Change the record, also on disk."""
@@ -108,7 +114,7 @@ class HostedMachine:
         )
         hardware = Hardware(vm.cpus, vm.memory_bytes, drives, vm.nics, vm.firmware)
         forward = Forward(self.record.address, self._agent_port, AGENT_PORT)
-        self.guest.start(hardware, (forward,))
+        self.guest.start(hardware, (forward,), outlets=self._outlets)
 
     def act_on_requests(self, vm: ConfiguredVm) -> None:
         """Do what was requested in vCenter since the last poll: reset, reboot, shut down."""
@@ -133,6 +139,15 @@ class HostedMachine:
             reset_requests=vm.reset_requests,
             shutdown_requests=vm.shutdown_requests,
         )
+
+    def show_screen(self, folder: Path) -> None:
+        """Take a picture of the screen if somebody wants to see it: see lab/vcsim/screen.go."""
+        wanted = folder / "screen.wanted"
+        if wanted.exists():
+            with contextlib.suppress(GuestFailed):
+                self.guest.screenshot(folder / ".screen.png")
+                (folder / ".screen.png").rename(folder / "screen.png")
+            wanted.unlink(missing_ok=True)
 
     def guest_report(self) -> dict[str, str]:
         """Return what vCenter should show about the guest now, as extra configuration."""

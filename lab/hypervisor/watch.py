@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.hypervisor.configured import ConfiguredVm
@@ -22,13 +23,20 @@ class Hypervisor:
     """All machines of one simulated vCenter that have uploaded disks."""
 
     def __init__(
-        self, vcenter: Vcenter, state_path: Path, uploads: Path, folder: Path, agent_port: int
+        self,
+        vcenter: Vcenter,
+        state_path: Path,
+        uploads: Path,
+        folder: Path,
+        agent_port: int,
+        cores: Mapping[str, int],
     ) -> None:
         self._vcenter = vcenter
         self._state_path = state_path
         self._uploads = uploads
         self._folder = folder
         self._agent_port = agent_port
+        self._cores = cores
         self._machines: dict[str, HostedMachine] = {}
         self._reported: dict[str, dict[str, str]] = {}
         self._instance_seen = ""
@@ -72,7 +80,7 @@ class Hypervisor:
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in sorted(self._folder.iterdir()):
             try:
-                machine = HostedMachine.load(folder, self._agent_port)
+                machine = HostedMachine.load(folder, self._agent_port, self._cores)
             except (OSError, ValueError, TypeError) as error:
                 log.warning("not a machine's folder path=%s error=%s", folder, error)
                 continue
@@ -132,7 +140,7 @@ class Hypervisor:
             reset_requests=vm.reset_requests,
             shutdown_requests=vm.shutdown_requests,
         )
-        machine = HostedMachine(self._folder / vm.key, record, self._agent_port)
+        machine = HostedMachine(self._folder / vm.key, record, self._agent_port, self._cores)
         machine.remember()
         self._machines[vm.key] = machine
         return machine
@@ -156,6 +164,7 @@ class Hypervisor:
             machine.start(vm, self._uploads)
         machine.was_seen_running = True
         machine.act_on_requests(vm)
+        machine.show_screen(self._uploads / vm.moid)
         self._report(vm.moid, machine.guest_report())
 
     def _report(self, moid: str, report: dict[str, str]) -> None:
