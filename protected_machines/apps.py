@@ -8,6 +8,7 @@ class ProtectedMachinesConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what the navigation, the home page and the settings page show of this room."""
+        from console.jobs.panels import StepPanel, register_panel
         from console.readiness import register_provider
         from console.sections import (
             Link,
@@ -20,6 +21,7 @@ class ProtectedMachinesConfig(AppConfig):
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.exports.strays import stray_notice
         from protected_machines.exports.vcenters import refusal_notice
+        from protected_machines.exports.whereabouts import show_whereabouts
         from protected_machines.own_store import store_notice
         from protected_machines.ownership import owner_notice
         from protected_machines.readiness import owner_readiness, readiness
@@ -32,6 +34,7 @@ class ProtectedMachinesConfig(AppConfig):
         register_notice(owner_notice)
         register_notice(refusal_notice)
         register_notice(stray_notice)
+        register_panel(StepPanel("protected_machines/_job_whereabouts.html", show_whereabouts))
         register_navigation("protected_machines/_navigation.html")
         register_start(
             Link("Protect a machine", "protected_machines:machine-protect", is_dialog=True)

@@ -4,7 +4,7 @@ from django.urls import path
 
 from protected_machines import machine_views, owner_views
 from protected_machines.archives import import_views, views
-from protected_machines.exports import vcenter_views
+from protected_machines.exports import vcenter_views, whereabouts_views
 from protected_machines.exports import views as exports_views
 from protected_machines.points import views as points_views
 from protected_machines.restores import medium_views
@@ -31,6 +31,10 @@ urlpatterns = [
         restores_views.restore_start,
         name="restore-start",
     ),
+    # the machine that a job looks for
+    path("jobs/<uuid:job_id>/address/", whereabouts_views.job_address, name="job-address"),
+    path("jobs/<uuid:job_id>/screen/", whereabouts_views.job_screen, name="job-screen"),
+    path("jobs/<uuid:job_id>/screen.png", whereabouts_views.job_screenshot, name="job-screenshot"),
     # the rescue medium
     path("rescue-medium/", medium_views.medium_download, name="rescue-medium"),
     # vCenters

@@ -30,6 +30,7 @@
     * NotOurVm
     * SeveralVms
     * VmAsks
+    * NoScreen
     * TookTooLong
     * VSphereFault
 
@@ -216,6 +217,12 @@ class VmAsks(VSphereError):
     """The virtual machine asks a question that only a person can answer."""
 
     code = "VSPHERE-VM-ASKS"
+
+
+class NoScreen(VSphereError):
+    """The server does not show the machine's screen."""
+
+    code = "VSPHERE-NO-SCREEN"
 
 
 class TookTooLong(VSphereError):

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vsphere import machine, vm_import
+from vsphere import machine, screen, vm_import
 from vsphere import placement as placements
 from vsphere.calls import Calls
 from vsphere.door import Credentials, Door, Gate
@@ -105,6 +105,14 @@ class Session:
     def find_marked_vms(self, prefix: str) -> list[Vm]:
         """Return the machines whose marker begins like that."""
         return list(machine.find_marked_vms(self.calls, prefix))
+
+    def take_screenshot(self, moid: str) -> bytes:
+        """Return the screen of a machine that is on, as PNG.
+
+        Raises:
+            NoScreen: the server shows none.
+        """
+        return screen.take_screenshot(self.calls, moid)
 
     def get_vm(self, moid: str) -> Vm:
         """Return a machine by its id.

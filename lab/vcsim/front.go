@@ -182,6 +182,8 @@ func (d *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/lab/sink":
 		d.serveSink(w, r)
 	case d.isRestarting(w):
+	case r.URL.Path == "/screen":
+		d.serveScreen(w, r)
 	case strings.HasPrefix(r.URL.Path, "/nfc/"), strings.HasPrefix(r.URL.Path, "/ha-nfc/"):
 		d.serveUpload(w, r)
 	case r.URL.Path == vim25.Path+"/vimServiceVersions.xml":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.vsphere.screens import PICTURE, picture_of
 from tests.vsphere.site import MARKER, World, space, with_temporary_disk
 from vsphere import Session, Vm
 from vsphere.errors import VmMissing
@@ -37,6 +38,7 @@ ACTS: dict[str, tuple[Act, Any]] = {
         lambda world, vm: [one.name for one in world.session.find_marked_vms(MARKER[:8])],
         ["web-01"],
     ),
+    "Session.take_screenshot": (lambda world, vm: picture_of(world, vm.moid), PICTURE),
     "Vm.refresh": (lambda world, vm: vm.refresh() or vm.marker, MARKER),
     "Vm.power_on": (lambda world, vm: vm.power_on() or vm.is_on, True),
     "Vm.power_off": (lambda world, vm: vm.power_off() or vm.is_on, False),
@@ -51,7 +53,8 @@ ACTS: dict[str, tuple[Act, Any]] = {
 }
 ON = ("Vm.power_off", "Vm.reboot_guest")
 WITH_TEMPORARY_DISK = ("Vm.remove_temporary_disk",)
-WITHOUT_CALLS = ("Session.about", "Vm.guest")
+# The screen is shown outside of the API.
+WITHOUT_CALLS = ("Session.about", "Session.take_screenshot", "Vm.guest")
 
 
 def public_acts() -> Iterator[str]:

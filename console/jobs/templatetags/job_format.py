@@ -4,10 +4,13 @@ All but the rate need the job's steps, prefetched.
 """
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from django import template
 from django.utils import timezone
 
+from console.jobs import panels
 from console.jobs.choices import JobState, StepState, UndoKind
 from console.jobs.models import Job, JobStep
 
@@ -141,3 +144,9 @@ def step_class(step: JobStep) -> str:
 def step_icon(step: JobStep) -> str:
     """Return the icon of a step."""
     return _STEP_TONES[StepState(step.state)][1]
+
+
+@register.filter
+def panels_at(job: Job, step: JobStep) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the templates that other rooms show at a step under way, with their values."""
+    return panels.panels_at(job, step) if job.is_open else []
