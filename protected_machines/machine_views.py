@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -20,7 +21,10 @@ from console.dialogs import render_dialog
 from console.htmx import is_fragment, redirect_after, refuse, render_page
 from console.identity import this_core
 from console.jobs.models import Job
+from console.jobs.workflow import Waiting
 from protected_machines.access import get_machine_for, get_machine_for_change
+from protected_machines.agents.connection import record_address
+from protected_machines.agents.finding import find_moved, moved_machine
 from protected_machines.agents.pairing import protect_machine
 from protected_machines.choices import MachineKind
 from protected_machines.forms import ProtectMachineForm, ScheduleForm
@@ -100,6 +104,7 @@ def _machine_context(request: HttpRequest, found: Machine) -> dict[str, Any]:
         "is_base_image_next": newest is None,
         "act_refusal": act_refusal(found),
         "owner_trouble": ownership_trouble(found),
+        "moved": moved_machine(found),
         "owner_text": trouble_text(found),
         "menu": lambda: machine_menu(found),
     }
@@ -139,6 +144,7 @@ def _digest_of(context: dict[str, Any]) -> str:
         context["page"].number,
         context["totals"],
         context["branch_count"],
+        str(context["moved"]),
         [(point.pk, point.state) for point in context["page"].object_list],
         [(job.pk, job.revision) for job in context["jobs"]],
         # Keeps the ages on the page no more than half a minute old.
@@ -213,6 +219,26 @@ def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
         return refuse(request, refusal)
     found.set_paused(False)
     return redirect_after(request, found.get_absolute_url(), f"Protection of {found.name} resumed.")
+
+
+@require_POST
+def machine_find(request: HttpRequest, machine_id: UUID) -> HttpResponse:
+    """Protect the machine where it announced itself, if its agent answers there."""
+    found = get_machine_for_change(request.user, machine_id)
+    refusal = act_refusal(found)
+    if refusal:
+        return refuse(request, refusal)
+    try:
+        agent = find_moved(found)
+        with transaction.atomic():
+            record_address(found.pk, agent)
+    except Waiting as waiting:
+        return refuse(request, f"{waiting.reason} {found.name} stays where it was.")
+    except IntegrityError:
+        return refuse(request, f"Another machine is protected at {agent.host}:{agent.port}.")
+    return redirect_after(
+        request, found.get_absolute_url(), f"{found.name} is protected at {agent.host} from now on."
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -19,6 +19,7 @@ urlpatterns = [
     path("machines/<uuid:machine_id>/", machine_views.machine, name="machine"),
     path("machines/<uuid:machine_id>/pause/", machine_views.machine_pause, name="machine-pause"),
     path("machines/<uuid:machine_id>/resume/", machine_views.machine_resume, name="machine-resume"),
+    path("machines/<uuid:machine_id>/find/", machine_views.machine_find, name="machine-find"),
     path("machines/<uuid:machine_id>/settle-owner/", owner_views.owner_settle, name="owner-settle"),
     path("machines/<uuid:machine_id>/schedule/", machine_views.schedule, name="machine-schedule"),
     path(
