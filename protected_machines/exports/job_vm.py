@@ -1,5 +1,6 @@
 """The VM that a job made of a recovery point: start it, wait for the machine in it, remove it."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from agent.errors import AgentError, RequestRefused
 from console.jobs.workflow import StepContext, Waiting
 from protected_machines.agents.connection import AnsweringAgent, dial
 from protected_machines.agents.finding import Place, Search, find_agent
-from protected_machines.errors import VmMissing
+from protected_machines.errors import SignInStopped, VmMissing
 from protected_machines.exports.vcenters import (
     LOOK_AGAIN_SECONDS,
     get_vcenter,
@@ -20,6 +21,9 @@ from protected_machines.exports.vcenters import (
 from protected_machines.models import Machine
 from protected_machines.ownership import Tenure
 from vsphere import Guest, Vm, VmIdentity
+from vsphere.errors import VSphereError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,20 @@ class JobVm:
             agent = self._find_agent(vm, guest, search)
         described = agent.description
         return SeenGuest(agent.host, described.hostname, described.boot_id, tools_boot_id)
+
+    def remove_settings_disk(self) -> str:
+        """Remove the disk that told the agent where this core is; return why it stays, if it does.
+
+        The agent has read it, and nothing depends on the removal.
+        """
+        try:
+            with self._existing() as vm:
+                self.check()
+                vm.remove_temporary_disk()
+        except (SignInStopped, VSphereError) as error:
+            logger.warning("settings disk stays marker=%s error=%s", self.marker, error)
+            return str(error)
+        return ""
 
     def reboot_guest(
         self, search: Search, before: SeenGuest, *, is_last_resort: bool = False

@@ -11,6 +11,7 @@ from console.jobs.workflow import Waiting
 from protected_machines.exports.check import choose_controller
 from protected_machines.exports.job_vm import ImportedVm, JobVm
 from protected_machines.exports.options import VmOptions
+from protected_machines.exports.settings_disk import with_settings_disk
 from protected_machines.exports.vcenters import get_vcenter, lend_session, until_it_answers
 from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
@@ -68,9 +69,10 @@ def import_vm(
         if found is not None:
             _remove_half_vm(found, vm.marker)
             vm.check()
+        spec, settings = with_settings_disk(vm_spec(manifest, options), manifest, vcenter)
         moid = session.import_vm(
-            vm_spec(manifest, options),
-            _uploads_of(manifest, plans),
+            spec,
+            [*_uploads_of(manifest, plans), *settings],
             options.placement,
             vm.marker,
             report.progress,

@@ -232,14 +232,18 @@ def reboot_guest(context: StepContext) -> dict[str, Any]:
 
 @step(
     "Wait for the agent to answer this core",
-    nothing_to_undo="it only waits",
+    nothing_to_undo="it waits, and removes what the VM no longer needs",
     limit_seconds=AGENT_LIMIT_SECONDS,
     attempts=2,
 )
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
+    """Wait until the agent answers after the reboot; then the VM needs no settings disk."""
     context.check_cancel()
-    boot_id = context.outputs["wait_for_guest"]["boot_id"]
-    return _vm(context).wait_for_agent(_search(context), boot_id).to_json()
+    boot_id, vm = context.outputs["wait_for_guest"]["boot_id"], _vm(context)
+    agent = vm.wait_for_agent(_search(context), boot_id)
+    if stays := vm.remove_settings_disk():
+        context.note(f"The settings disk, the VM's last one, was not removed. {stays}")
+    return agent.to_json()
 
 
 @step(

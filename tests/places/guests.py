@@ -17,7 +17,7 @@ class Guests:
     """Watches a simulator and answers for the guests of the VMs that were imported."""
 
     def __init__(self, vcsim: Vcsim, address: str = "127.0.0.1") -> None:
-        self._vcsim = vcsim
+        self.vcsim = vcsim
         self._address = address
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -51,12 +51,12 @@ class Guests:
             Disconnect(instance)
 
     def _connect(self) -> vim.ServiceInstance:
-        context = ssl.create_default_context(cafile=str(self._vcsim.certificate_path))
+        context = ssl.create_default_context(cafile=str(self.vcsim.certificate_path))
         return SmartConnect(
-            host=self._vcsim.host,
-            port=self._vcsim.port,
-            user=self._vcsim.username,
-            pwd=self._vcsim.password,
+            host=self.vcsim.host,
+            port=self.vcsim.port,
+            user=self.vcsim.username,
+            pwd=self.vcsim.password,
             sslContext=context,
         )
 

@@ -16,7 +16,9 @@ from console.jobs.testing import fail_at, log_of, run_until_done
 from protected_machines.choices import MachineKind
 from protected_machines.claims import Judgement, OwnershipClaim
 from protected_machines.exports.options import VmOptions
-from protected_machines.models import Machine, RecoveryPoint
+from protected_machines.exports.vcenters import connect
+from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.points.proofs import get_manifest
 from recovery_store.store import Store
 from replication.failover.workflow import FailoverParams, failover
 from replication.models import Failover, Pairing, ReplicatedMachine
@@ -151,6 +153,30 @@ def test_a_failed_failover_can_be_tried_again(
     again = run_until_done(retry_job(job, None), limit_seconds=60)
     assert again.state == JobState.SUCCEEDED, log_of(again)
     assert again.group_id == job.group_id
+
+
+@pytest.mark.parametrize("may_remove", [True, False])
+def test_the_settings_disk_is_gone_once_the_agent_was_heard_if_it_may_be_removed(
+    replica: ReplicatedMachine,
+    start: Callable[[], Job],
+    guests: Guests,
+    clean_vcenter: VCenter,
+    settings: Any,
+    may_remove: bool,
+) -> None:
+    settings.UNDERSTUDY_HOST_FOR_MACHINES = "192.0.2.10"
+    privilege = "VirtualMachine.Config.RemoveDisk"
+    guests.vcsim.faults(missing_privileges=[] if may_remove else [privilege])
+    try:
+        job = run_until_done(start(), limit_seconds=60)
+    finally:
+        guests.vcsim.no_faults()
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    manifest = get_manifest(replica.machine_id, job.params["point_id"])
+    with connect(clean_vcenter) as session:
+        disks = session.get_vm(job.steps.get(name="export_vm").output["vm_moid"]).hardware().disks
+    assert len(disks) == len(manifest.disks) + (0 if may_remove else 1)
+    assert (privilege in log_of(job)) != may_remove
 
 
 def test_a_machine_that_is_no_replica_is_not_taken(
