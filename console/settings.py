@@ -252,6 +252,8 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
     },
 }
 # How long a page waits for a survey of a vCenter.
+# How long a machine may take to shut down before its VM is powered off.
+UNDERSTUDY_SHUT_DOWN_SECONDS = env_int("UNDERSTUDY_SHUT_DOWN_SECONDS", 120)
 UNDERSTUDY_VSPHERE_LOOK_SECONDS = env_int("UNDERSTUDY_VSPHERE_LOOK_SECONDS", 15)
 # How long a worker is presumed alive after its last sign of life; renewed after a quarter of it.
 UNDERSTUDY_JOB_LEASE_SECONDS = env_int("UNDERSTUDY_JOB_LEASE_SECONDS", 30)

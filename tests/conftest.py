@@ -31,6 +31,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "console.settings"
 _home = tempfile.mkdtemp(prefix="understudy-tests-")
 os.environ["UNDERSTUDY_HOME"] = _home
 os.environ["UNDERSTUDY_CORE_NAME"] = "Test core"
+# Agents of files only note that their machine is to shut down.
+os.environ["UNDERSTUDY_SHUT_DOWN_SECONDS"] = "1"
 _redis_port = free_port()
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_redis_port}/0"
 

@@ -190,6 +190,17 @@ class Vm:
         wait_for_task(self.calls, task, doing, limit_seconds)
         return "reset"
 
+    def shut_down_guest(self) -> bool:
+        """Ask the guest to shut down; False if no tools run. It does not wait for it."""
+        doing = f"Shut down the guest of {self.title}"
+        try:
+            self.calls.writing(doing, lambda stub: self._target(stub).ShutdownGuest())
+        except (VSphereFault, WrongPowerState) as error:
+            if not isinstance(error.__cause__, (vim.fault.ToolsUnavailable, *UNSUPPORTED)):
+                raise
+            return False
+        return True
+
     def guest(self, mac: str | None = None) -> Guest:
         """Return what the guest reported then; `mac` limits its address to one adapter."""
         return read_guest(self._of, mac)

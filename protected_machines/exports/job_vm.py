@@ -1,11 +1,14 @@
 """The VM that a job made of a recovery point: start it, wait for the machine in it, remove it."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from django.conf import settings
 
 from agent.errors import AgentError, RequestRefused
 from console.jobs.workflow import StepContext, Waiting
@@ -38,6 +41,7 @@ class SeenGuest:
     tools_boot_id: str
 
 
+_LOOK_SECONDS = 1.0
 # What vSphere did when it was asked to reboot a guest, in words.
 _BY_VSPHERE = {"guest": "VMware Tools", "reset": "vSphere, which reset the VM"}
 
@@ -72,6 +76,38 @@ class JobVm:
         with self._existing() as vm:
             self.check()
             vm.power_off()
+
+    def shut_down(self, search: Search) -> str:
+        """Switch the machine off, so that it may be started again; return through what.
+
+        Its agent is asked first, then VMware Tools. What has not ended in time is powered off.
+        """
+        with self._existing() as vm:
+            if not vm.is_on:
+                return "nothing: it was off"
+            through = self._ask_to_shut_down(vm, search)
+            ends_at = time.monotonic() + settings.UNDERSTUDY_SHUT_DOWN_SECONDS
+            while through and time.monotonic() < ends_at:
+                vm.refresh()
+                if not vm.is_on:
+                    return through
+                time.sleep(_LOOK_SECONDS)
+            self.check()
+            vm.power_off()
+            return "vSphere, which cut the power"
+
+    def _ask_to_shut_down(self, vm: Vm, search: Search) -> str:
+        """Return who was asked; empty if nobody answers in the guest."""
+        self.check()
+        try:
+            agent = self._find_agent(vm, vm.guest(), search)
+            machine = Machine.objects.get(pk=search.machine_id)
+            client = dial(machine, host=agent.host, port=agent.port)
+            if client.power_off(agent.description.boot_id):
+                return "its agent"
+        except (Waiting, AgentError) as error:
+            logger.info("agent not asked to shut down moid=%s reason=%s", vm.moid, error)
+        return "VMware Tools" if vm.shut_down_guest() else ""
 
     def undo_power_on(self) -> None:
         """Power the VM off, if it is there."""

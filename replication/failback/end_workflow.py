@@ -213,8 +213,10 @@ def power_on_vm(context: StepContext) -> None:
 
 @power_on_vm.undo
 def undo_power_on_vm(context: StepContext) -> None:
-    """Power the VM off."""
-    _vm(context).undo_power_on()
+    """Shut the machine down. Its disks are kept for the next roll back."""
+    vm = _vm(context)
+    if vm.exists():
+        context.note(f"Shut down through {vm.shut_down(_search(context))}.")
 
 
 @step(
@@ -224,9 +226,7 @@ def undo_power_on_vm(context: StepContext) -> None:
 )
 def wait_for_agent(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
-    announced_before = context.outputs["reserve_point"].get("announced_before", 0)
-    search = Search(context.subject_id, context.job_id, announced_before)
-    return _vm(context).wait_for_agent(search).to_json()
+    return _vm(context).wait_for_agent(_search(context)).to_json()
 
 
 @step(
@@ -273,6 +273,11 @@ def _owner_changed(machine: Machine) -> StepFailed:
         "FAILBACK-OWNER-CHANGED",
         f"The owner of {machine.name} has just changed. Check it, then choose Retry.",
     )
+
+
+def _search(context: StepContext) -> Search:
+    announced_before = context.outputs["reserve_point"].get("announced_before", 0)
+    return Search(context.subject_id, context.job_id, announced_before)
 
 
 def _get_entry(context: StepContext) -> FailbackMachine:

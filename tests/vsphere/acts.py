@@ -43,6 +43,7 @@ ACTS: dict[str, tuple[Act, Any]] = {
     "Vm.power_on": (lambda world, vm: vm.power_on() or vm.is_on, True),
     "Vm.power_off": (lambda world, vm: vm.power_off() or vm.is_on, False),
     "Vm.reboot_guest": (lambda world, vm: vm.reboot_guest(), "reset"),
+    "Vm.shut_down_guest": (lambda world, vm: vm.shut_down_guest(), False),
     "Vm.guest": (lambda world, vm: vm.guest().tools_running, False),
     "Vm.hardware": (lambda world, vm: vm.hardware().disks[0].capacity_bytes, 64 << 20),
     "Vm.remove_temporary_disk": (
@@ -51,7 +52,7 @@ ACTS: dict[str, tuple[Act, Any]] = {
     ),
     "Vm.destroy": (lambda world, vm: vm.destroy(MARKER), None),
 }
-ON = ("Vm.power_off", "Vm.reboot_guest")
+ON = ("Vm.power_off", "Vm.reboot_guest", "Vm.shut_down_guest")
 WITH_TEMPORARY_DISK = ("Vm.remove_temporary_disk",)
 # The screen is shown outside of the API.
 WITHOUT_CALLS = ("Session.about", "Session.take_screenshot", "Vm.guest")

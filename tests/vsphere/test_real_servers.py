@@ -42,6 +42,7 @@ WRITES = (
     "PowerOnMultiVM_Task",
     "PowerOffVM_Task",
     "RebootGuest",
+    "ShutdownGuest",
     "ResetVM_Task",
     "ReconfigVM_Task",
     "Destroy_Task",

@@ -1,13 +1,16 @@
 """Start a VM, wait for its guest, reboot it, wait for its agent: real vcsim, real agent."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 from pyVmomi import vim
 
+import vsphere
 from agent.client import MachineDescription
 from agent.errors import AgentCertificateChanged
 from console.jobs.report import SILENCE
@@ -19,11 +22,12 @@ from protected_machines.exports.job_vm import JobVm, SeenGuest
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.steps import import_vm, new_marker
-from protected_machines.exports.vcenters import connect
+from protected_machines.exports.vcenters import connect, credentials_of
 from protected_machines.models import Announcement, Machine, VCenter
 from protected_machines.points.proofs import prove_chain
 from protected_machines.points.taking import take_recovery_point
 from tests.places.agent import RunningAgent
+from tests.places.waiting import wait_until
 from tests.reports import may_act
 from vsphere.errors import SeveralVms
 from vsphere.machine import read_vm
@@ -171,6 +175,42 @@ def test_without_its_identity_a_vm_with_copies_is_refused(guest: Guest) -> None:
     assert caught.value.code == "VSPHERE-SEVERAL-VMS"
     with connect(guest.vcenter) as session:
         session.get_vm(copy).destroy(guest.marker)
+
+
+def test_a_machine_shuts_down_through_its_agent(
+    guest: Guest, machine: Machine, agent: RunningAgent, settings: Settings
+) -> None:
+    settings.UNDERSTUDY_SHUT_DOWN_SECONDS = 60
+    guest.vm.power_on()
+    guest.is_up("boot-1")
+    search = Search(machine.pk)
+
+    def obey() -> None:
+        wait_until((agent.folder / "state/told-to-power_off").exists, "the agent's word", 60)
+        with vsphere.connect(credentials) as session:
+            vm = session.find_vm(guest.marker)
+            assert vm is not None
+            vm.power_off()
+
+    # The database belongs to this thread.
+    credentials = credentials_of(guest.vcenter)
+    thread = threading.Thread(target=obey)
+    thread.start()
+    assert guest.vm.shut_down(search) == "its agent"
+    thread.join()
+    assert not is_on(guest)
+    assert guest.vm.shut_down(search) == "nothing: it was off"
+
+
+def test_a_machine_that_does_not_end_is_powered_off(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    agent.kill()
+    guest.vm.power_on()
+    guest.is_up("boot-1")
+    through = guest.vm.shut_down(Search(machine.pk))
+    assert through == "vSphere, which cut the power"
+    assert not is_on(guest)
 
 
 def announce(machine: Machine, boot_id: str, *addresses: str, port: int = 0) -> None:
