@@ -65,11 +65,7 @@ class Search:
         The way to an announced address may lead through the port that this core used so far.
         """
         usual_port = Machine.objects.values_list("port", flat=True).get(pk=self.machine_id)
-        found = [
-            Place(typed.host, typed.port, f"typed by {typed.typed_by}")
-            for typed in TypedAddress.objects.filter(job=self.job_id)
-            if self.job_id is not None
-        ]
+        found = typed_places(self.job_id) if self.job_id else []
         starts = Announcement.objects.filter(machine_id=self.machine_id, pk__gt=self.after_id)
         found += [
             Place(address, port, "announced by its agent")
@@ -78,6 +74,17 @@ class Search:
             for port in dict.fromkeys((start.port, usual_port))
         ]
         return found
+
+
+def find_typed(job_id: UUID) -> TypedAddress | None:
+    """Return where a person said, at the page of a job, that its machine is."""
+    return TypedAddress.objects.filter(job=job_id).first()
+
+
+def typed_places(job_id: UUID) -> list[Place]:
+    """Return that as a place to ask."""
+    typed = find_typed(job_id)
+    return [Place(typed.host, typed.port, f"typed by {typed.typed_by}")] if typed else []
 
 
 def newest_announcement_id(machine_id: UUID | str) -> int:

@@ -20,9 +20,10 @@ from protected_machines.exports.vcenters import connect, get_vcenter
 from protected_machines.models import Machine, TypedAddress
 
 # Steps of any workflow in which `finding.find_agent` looks for the machine of the job.
-_SEARCHING = frozenset({"wait_for_guest", "reboot_guest", "wait_for_agent", "wait_for_machine"})
+_IN_A_VM = frozenset({"wait_for_guest", "reboot_guest", "wait_for_agent"})
 # The machine was restored onto a computer; if it also has a VM, that is not looked for.
-_ON_A_COMPUTER = "wait_for_machine"
+_ON_A_COMPUTER = frozenset({"wait_for_machine", "boot_machine"})
+_SEARCHING = _IN_A_VM | _ON_A_COMPUTER
 _NAME = re.compile(r"[0-9A-Za-z]([0-9A-Za-z-]*[0-9A-Za-z])?(\.[0-9A-Za-z-]+)*\.?")
 
 
@@ -93,13 +94,13 @@ def take_screenshot(job: Job) -> bytes | None:
 
 def _vm_of(job: Job) -> tuple[UUID | str, str] | None:
     """Return the vCenter and the VM in which the job's machine starts."""
+    if job.current_step in _ON_A_COMPUTER:
+        return None
     options = job.params.get("options") or {}
     for step in job.steps.all():
         identity = identity_in(step.output or {})
         if identity is not None and options.get("vcenter_id"):
             return options["vcenter_id"], identity.moid
-    if job.current_step == _ON_A_COMPUTER:
-        return None
     machine = Machine.objects.filter(pk=job.subject_id).exclude(vcenter=None).first()
     if machine is None or machine.vcenter_id is None or not machine.vm_moid:
         return None

@@ -144,14 +144,14 @@ def restart_target(target_id: UUID | str) -> None:
 
 
 def wait_for_machine(
-    machine_id: UUID | str, target_id: UUID | str, job_id: UUID | None = None
+    machine_id: UUID | str, target_id: UUID | str, typed: Sequence[Place] = ()
 ) -> connection.AnsweringAgent:
     """Return the machine's own agent once it answers.
 
     It is expected at the rescue agent's address, on its port or on the machine's usual one, and
     where the machine announces itself from the same computer, or where a person says that it is.
 
-    job_id: of the job at whose page a person may type that.
+    typed: where a person says that it is.
 
     Fails with AGENT-… if another agent than the pinned one answers there, or this core is rejected.
 
@@ -166,7 +166,7 @@ def wait_for_machine(
     ]
     return find_agent(
         machine,
-        [*places, *Search(machine.pk, job_id).places()],
+        [*typed, *places, *Search(machine.pk).places()],
         lambda: {nic.mac.lower() for nic in target.described.nics},
         # The rescue medium is about to restart: asked again, it might not answer any more.
         going_fingerprint=fingerprint_of(target.agent_certificate_pem),

@@ -15,6 +15,7 @@ from uuid import UUID
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.agents.connection import AnsweringAgent
+from protected_machines.agents.finding import typed_places
 from protected_machines.choices import PointState
 from protected_machines.models import RecoveryPoint
 from protected_machines.points import proofs
@@ -124,7 +125,8 @@ def restart_machine(context: StepContext) -> None:
 def wait_for_machine(context: StepContext) -> dict[str, Any]:
     context.check_cancel()
     params: RestoreParams = context.params
-    return steps.wait_for_machine(context.subject_id, params.target_id, context.job_id).to_json()
+    typed = typed_places(context.job_id)
+    return steps.wait_for_machine(context.subject_id, params.target_id, typed).to_json()
 
 
 @step(

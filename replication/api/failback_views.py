@@ -53,7 +53,7 @@ def restart(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> Js
 def ask(request: HttpRequest, pairing: Pairing, machine_id: uuid.UUID) -> JsonResponse:
     """Return whether the machine's own agent answers."""
     _require_target(pairing)
-    sent = read(request, wire.ChosenRescueMachine)
+    sent = read(request, wire.SoughtMachine)
     return answer(source_side.ask_machine(pairing, machine_id, sent))
 
 

@@ -20,6 +20,7 @@ from console.jobs.models import Job
 from console.jobs.workflow import StepFailed, Waiting
 from protected_machines.agents import connection
 from protected_machines.agents.delegation import keep_delegation
+from protected_machines.agents.finding import Place
 from protected_machines.choices import MachineKind, PointKind
 from protected_machines.claims import OwnershipClaim
 from protected_machines.errors import ProtectedMachinesError
@@ -163,7 +164,7 @@ def restart_rescue_machine(
 
 
 def ask_machine(
-    pairing: Pairing, machine_id: uuid.UUID, chosen: wire.ChosenRescueMachine
+    pairing: Pairing, machine_id: uuid.UUID, sought: wire.SoughtMachine
 ) -> wire.MachineAnswer:
     """Report whether the machine's own agent answers this core at its new address.
 
@@ -174,7 +175,9 @@ def ask_machine(
     machine = get_machine_of(pairing, machine_id)
     _check_certificate(machine)
     try:
-        agent = restores_steps.wait_for_machine(machine.pk, chosen.target_id)
+        told_by = f"typed at {pairing.peer_name}"
+        typed = [Place(sought.host, sought.port, told_by)] if sought.host else []
+        agent = restores_steps.wait_for_machine(machine.pk, sought.target_id, typed)
     except Waiting as waiting:
         return wire.MachineAnswer(address=None, text=waiting.reason)
     except (AgentError, StepFailed) as error:

@@ -24,6 +24,7 @@ from console.identity import this_core
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, StepFailed, Steps, Waiting, step, workflow
 from protected_machines.agents.connection import dial
+from protected_machines.agents.finding import find_typed
 from protected_machines.choices import MachineKind
 from protected_machines.exports.job_vm import JobVm, identity_in, owned_vm
 from protected_machines.models import Machine, RecoveryPoint
@@ -386,10 +387,18 @@ def boot_machine(context: StepContext) -> dict[str, Any]:
     machine_id, rescue_id = context.subject_id, context.params.target_id
     with source_core(context) as client:
         client.restart_rescue_machine(machine_id, rescue_id)
-        answer = client.ask_machine(machine_id, rescue_id)
+        answer = client.ask_machine(machine_id, _sought(context))
     if answer.address is None:
         raise Waiting(answer.text, 1.0)
     return answer.address.to_json()
+
+
+def _sought(context: StepContext) -> wire.SoughtMachine:
+    """Return the machine to ask for, and where a person said that it is."""
+    rescue_id, typed = context.params.target_id, find_typed(context.job_id)
+    if typed is None:
+        return wire.SoughtMachine(target_id=rescue_id)
+    return wire.SoughtMachine(target_id=rescue_id, host=typed.host, port=typed.port)
 
 
 @step("Hand the machine over to the source core", limit_seconds=60)

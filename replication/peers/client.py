@@ -223,10 +223,9 @@ class PeerClient:
         chosen = wire.ChosenRescueMachine(target_id=rescue_id)
         self._call("POST", f"/machines/{machine_id}/restart", wire.Nothing, chosen)
 
-    def ask_machine(self, machine_id: UUID, rescue_id: UUID) -> wire.MachineAnswer:
+    def ask_machine(self, machine_id: UUID, sought: wire.SoughtMachine) -> wire.MachineAnswer:
         """Return whether the machine's own agent answers the source core, and where."""
-        chosen = wire.ChosenRescueMachine(target_id=rescue_id)
-        return self._call("POST", f"/machines/{machine_id}/ask", wire.MachineAnswer, chosen)
+        return self._call("POST", f"/machines/{machine_id}/ask", wire.MachineAnswer, sought)
 
     def take_over(self, machine_id: UUID, sent: wire.TakeOver) -> wire.Ownership:
         """Have the source core take over a machine that was handed over to it, and protect it."""

@@ -561,6 +561,15 @@ class ChosenRescueMachine(Message, frozen=True, kw_only=True):
     target_id: UUID
 
 
+class SoughtMachine(Message, frozen=True, kw_only=True):
+    """A machine that was restored to a rescue machine, by that one's ID on the source core."""
+
+    target_id: UUID
+    # Where a person says that it is; empty if nobody does.
+    host: MaybeHost = ""
+    port: Port = 8006
+
+
 class RestoreRequest(Message, frozen=True, kw_only=True):
     """Which point to write where; with `since_point_id`, only what has changed since that point."""
 

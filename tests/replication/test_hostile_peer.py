@@ -29,6 +29,7 @@ from tests.replication.rows import PEER_SECRET, make_pairing, make_replicated
 # Which columns say that a peer called, whatever it said.
 CALLED = {"heard_at", "last_seen_at"}
 MACHINE_ID, TARGET_ID, REQUEST_ID, POINT_ID = (uuid.uuid4() for _ in range(4))
+SOUGHT = wire.SoughtMachine(target_id=TARGET_ID)
 
 ASKED: list[tuple[str, str, str, type[wire.Message]]] = [
     ("incoming", "POST", "/announcements", wire.Announcement),
@@ -43,7 +44,7 @@ ASKED: list[tuple[str, str, str, type[wire.Message]]] = [
     ("outgoing", "POST", "/restore-targets", wire.RescueAddress),
     ("outgoing", "POST", "/machines/{known}/restores", wire.RestoreRequest),
     ("outgoing", "POST", "/machines/{known}/restart", wire.ChosenRescueMachine),
-    ("outgoing", "POST", "/machines/{known}/ask", wire.ChosenRescueMachine),
+    ("outgoing", "POST", "/machines/{known}/ask", wire.SoughtMachine),
     ("outgoing", "POST", "/machines/{known}/take-over", wire.TakeOver),
     ("outgoing", "POST", "/machines/{known}/snapshots", wire.SnapshotRequest),
 ]
@@ -74,7 +75,7 @@ ANSWERED: list[tuple[type[wire.Message], Callable[[PeerClient], object]]] = [
     (wire.StartedSending, lambda peer: peer.ask_to_send()),
     (wire.HeldPoints, lambda peer: peer.point_ids(MACHINE_ID)),
     (wire.FoundRescueMachine, lambda peer: peer.survey_rescue_machine("192.0.2.7", 8006, "code")),
-    (wire.MachineAnswer, lambda peer: peer.ask_machine(MACHINE_ID, TARGET_ID)),
+    (wire.MachineAnswer, lambda peer: peer.ask_machine(MACHINE_ID, SOUGHT)),
     (wire.JobStatus, lambda peer: peer.force_snapshot(MACHINE_ID, REQUEST_ID)),
     (wire.JobStatus, lambda peer: peer.cancel_job(MACHINE_ID, REQUEST_ID)),
     (
@@ -247,7 +248,7 @@ def coming_back(core_interface: None, db: None) -> ReplicatedMachine:
 def test_a_machine_whose_agent_nobody_could_know_again_is_refused(
     coming_back: ReplicatedMachine, path: str
 ) -> None:
-    kind = wire.ChosenRescueMachine if path == "ask" else wire.TakeOver
+    kind = wire.SoughtMachine if path == "ask" else wire.TakeOver
     before = all_rows()
     answer = call(
         coming_back.pairing,

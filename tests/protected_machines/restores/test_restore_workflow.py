@@ -15,6 +15,7 @@ from console.jobs.models import Job
 from console.jobs.testing import run_until_done
 from console.jobs.workflow import Waiting
 from protected_machines.agents import connection
+from protected_machines.agents.finding import Place
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.taking import take_recovery_point
 from protected_machines.restores.rescue_machines import pair_target
@@ -227,6 +228,17 @@ def test_a_rescue_machine_that_goes_down_while_it_is_asked_is_waited_for(
     )
     with pytest.raises(Waiting, match="not responding"):
         wait_for_machine(machine.pk, target.pk)
+
+
+def test_a_machine_that_got_another_address_is_found_where_a_person_says(
+    machine: Machine, target: RestoreTarget, rescue: RunningAgent, agent: RunningAgent
+) -> None:
+    rescue.kill()
+    Machine.objects.filter(pk=machine.pk).update(port=1)
+    with pytest.raises(Waiting, match="where the rescue medium ran"):
+        wait_for_machine(machine.pk, target.pk)
+    found = wait_for_machine(machine.pk, target.pk, [Place("127.0.0.1", agent.port, "typed")])
+    assert (found.host, found.port) == ("127.0.0.1", agent.port)
 
 
 def test_a_third_machine_at_its_address_is_not_waited_for(

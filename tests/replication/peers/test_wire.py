@@ -61,6 +61,7 @@ FIELDS = {
         "behind_bytes fellow_core_ids point_ids"
     ),
     "SnapshotRequest": "request_id",
+    "SoughtMachine": "target_id host port",
     "StartedSending": "started",
     "TakeOver": "host port description ownership_epoch owned_since",
     "WantedPoints": "point_ids",
