@@ -25,7 +25,7 @@ class ToolsLink:
         self._socket: socket.socket | None = None
         self._facts: dict[str, Any] = {}
         self._heard_at = 0.0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -35,20 +35,14 @@ class ToolsLink:
 
     def facts(self, newest_seconds: float) -> dict[str, Any] | None:
         """Return the machine's last facts, if they are not older than `newest_seconds`."""
-        with self._changed:
+        with self._lock:
             if self._facts and time.monotonic() - self._heard_at <= newest_seconds:
                 return self._facts
         return None
 
-    def wait_for_facts(self, limit_seconds: float) -> dict[str, Any] | None:
-        """Wait for the machine's first facts, and return them."""
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._facts) or not self.is_open, limit_seconds)
-            return self._facts or None
-
     def ask(self, act: str) -> bool:
         """Ask the guest to `reboot` or `shutdown`; return False if nothing listens there."""
-        with self._changed:
+        with self._lock:
             if self._socket is None or not self._facts:
                 return False
             try:
@@ -59,7 +53,7 @@ class ToolsLink:
 
     def close(self) -> None:
         """Close the connection."""
-        with self._changed:
+        with self._lock:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
@@ -75,9 +69,8 @@ class ToolsLink:
         except (OSError, ValueError) as error:
             log.info("the tools line ended socket=%s error=%s", self._socket_path, error)
         finally:
-            with self._changed:
+            with self._lock:
                 self._socket = None
-                self._changed.notify_all()
 
     def _hear(self, line: bytes) -> None:
         try:
@@ -85,6 +78,5 @@ class ToolsLink:
         except ValueError:
             return
         if isinstance(facts, dict) and isinstance(facts.get("boot_id"), str):
-            with self._changed:
+            with self._lock:
                 self._facts, self._heard_at = facts, time.monotonic()
-                self._changed.notify_all()
