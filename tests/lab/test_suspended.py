@@ -26,7 +26,7 @@ def machine(tmp_path: Path) -> Iterator[SourceMachine]:
 
 def test_it_goes_on_once_and_knows_the_time(machine: SourceMachine) -> None:
     machine.start()
-    line = re.compile(r"lab: the clock is set to (\d+)\r")
+    line = re.compile(r"lab: the clock is set to (\d+)\s")
     wait_until(lambda: line.search(machine.console_text()), "its clock", 240, machine.console_text)
     said = line.search(machine.console_text())
     assert said is not None
