@@ -18,6 +18,7 @@ from vsphere.session import About, Session, connect
 from vsphere.shared import SharedSessions
 from vsphere.spec import DiskUpload, Placement, VmDisk, VmNic, VmSpace, VmSpec
 from vsphere.tls import fetch_thumbprint
+from vsphere.upload import UploadLine
 
 __all__ = [
     "About",
@@ -30,6 +31,7 @@ __all__ = [
     "PlacementFinding",
     "Session",
     "SharedSessions",
+    "UploadLine",
     "Vm",
     "VmDisk",
     "VmIdentity",

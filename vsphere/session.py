@@ -15,6 +15,7 @@ from vsphere.inventory import Inventory, read_all
 from vsphere.machine import Vm, VmIdentity
 from vsphere.placement import PlacementFinding
 from vsphere.spec import DiskUpload, Placement, VmSpace, VmSpec
+from vsphere.upload import OwnLine, UploadLine
 from vsphere.vm_import import ProgressReport
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,15 @@ class Session:
         progress: ProgressReport = lambda done_bytes, total_bytes: None,
         check_cancel: Callable[[], None] = lambda: None,
         *,
-        parallel_uploads: int = 2,
+        line: UploadLine | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> str:
         """Make a machine, powered off, from streamOptimized disks; return its id.
 
         `marker` is stored in the machine and must be unique; removing the machine requires it.
         `progress(done_bytes, total_bytes)` and `check_cancel()` are called in the calling thread;
-        whatever `check_cancel` raises ends the import.
+        whatever `check_cancel` raises ends the import. `line` is that of all imports that send to
+        the same hosts. `note` is told what people should know meanwhile.
 
         On any failure the import is aborted and everything it made is removed before the error
         is raised.
@@ -90,7 +93,15 @@ class Session:
                 the import ended early.
         """
         return vm_import.import_vm(
-            self.calls, spec, disks, placement, marker, progress, check_cancel, parallel_uploads
+            self.calls,
+            spec,
+            disks,
+            placement,
+            marker,
+            progress,
+            check_cancel,
+            line or OwnLine(),
+            note,
         )
 
     def find_vm(self, marker: str, identity: VmIdentity | None = None) -> Vm | None:

@@ -74,16 +74,18 @@ class DiskUpload:
 
 @dataclass(frozen=True)
 class VmSpace:
-    """What a machine takes of a datastore. Its disks are thin: they grow as the guest writes.
+    """What a machine takes where it goes. Its disks are thin: they grow as the guest writes.
 
     capacity_bytes: its disks, once they are full.
     swap_bytes: the file that vSphere makes at power on, as large as the memory.
     read_data_bytes: returns what the disks hold at first; called only if that matters.
+    adapters: the ports of its network.
     """
 
     capacity_bytes: int
     swap_bytes: int
     read_data_bytes: Callable[[], int]
+    adapters: int = 1
 
 
 @dataclass(frozen=True)

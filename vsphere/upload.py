@@ -6,9 +6,11 @@ import http.client
 import socket
 import ssl
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from agent.reasons import reason_of
@@ -23,13 +25,50 @@ LAST_ANSWER_SECONDS = 900  # the host may flush its buffers before it answers
 LATE_ANSWER_SECONDS = 5
 JOIN_SECONDS = 30
 SEND_BUFFER_BYTES = 4 << 20
+UPLOADS_PER_HOST = 2  # more only share what a host can write
 
 
 class Stopped(Exception):
     """The upload was stopped because the import failed elsewhere or was cancelled."""
 
 
-@dataclass
+class UploadLine(Protocol):
+    """The uploads to each host, in the order in which they came; the first two may send.
+
+    It is asked in the importing thread.
+    """
+
+    def ahead(self, host: str, upload: str) -> int:
+        """Return how many uploads to the host came before, and take or keep the place.
+
+        A place is lost if this is not called for a minute.
+        """
+
+    def leave(self, host: str, upload: str) -> None:
+        """Give the place up."""
+
+
+class OwnLine:
+    """The line of those who share this object, without anyone to lose."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def ahead(self, host: str, upload: str) -> int:
+        """Return how many uploads came before."""
+        line = self._lines.setdefault(host, [])
+        if upload not in line:
+            line.append(upload)
+        return line.index(upload)
+
+    def leave(self, host: str, upload: str) -> None:
+        """Give the place up."""
+        line = self._lines.get(host, [])
+        if upload in line:
+            line.remove(upload)
+
+
+@dataclass(eq=False)
 class Sender:
     """The upload of one disk."""
 
@@ -42,9 +81,14 @@ class Sender:
     _connection: http.client.HTTPSConnection | None = field(default=None, repr=False)
 
     @property
+    def host(self) -> str:
+        """Return the name of the host that it goes to."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
     def doing(self) -> str:
         """Return the upload's name for messages."""
-        return f"Upload disk {self.upload.number} to {urlsplit(self.url).hostname}"
+        return f"Upload disk {self.upload.number} to {self.host}"
 
     def send(self) -> None:
         """Send the whole disk. Errors of the stream's reader pass through unchanged.
@@ -166,20 +210,67 @@ class Sender:
         return refused
 
 
-@contextlib.contextmanager
-def running(senders: Sequence[Sender], parallel_uploads: int) -> Iterator[list[Future[None]]]:
-    """Send the disks, `parallel_uploads` at a time, within a `with` block.
+@dataclass(eq=False)
+class Uploads:
+    """The uploads of one import. They begin when it is their turn at the host."""
 
-    At the end of the block all uploads stop. None reads its stream after that, unless the reading
-    itself hangs.
-    """
-    pool = ThreadPoolExecutor(max(1, parallel_uploads), thread_name_prefix="upload")
-    uploads = [pool.submit(sender.send) for sender in senders]
+    senders: Sequence[Sender]
+    line: UploadLine
+    futures: list[Future[None]] = field(default_factory=list)
+    _waiting: list[Sender] = field(default_factory=list)
+    _names: dict[Sender, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._pool = ThreadPoolExecutor(len(self.senders), thread_name_prefix="upload")
+        self._waiting = list(self.senders)
+        # Of this attempt: one before may still stand in line.
+        self._names = {sender: uuid.uuid4().hex for sender in self.senders}
+        self._sending: dict[Sender, Future[None]] = {}
+
+    def advance(self) -> None:
+        """Begin what has its turn, and keep the places of the rest. Call it about once a second."""
+        for sender, future in list(self._sending.items()):
+            if future.done():
+                del self._sending[sender]
+                self.line.leave(sender.host, self._names[sender])
+            else:
+                self.line.ahead(sender.host, self._names[sender])
+        for sender in list(self._waiting):
+            if self.line.ahead(sender.host, self._names[sender]) < UPLOADS_PER_HOST:
+                self._waiting.remove(sender)
+                self._sending[sender] = future = self._pool.submit(sender.send)
+                self.futures.append(future)
+
+    @property
+    def is_over(self) -> bool:
+        return not self._waiting and all(future.done() for future in self.futures)
+
+    @property
+    def has_ended_one(self) -> bool:
+        """Tell whether an upload has ended whose place is still taken."""
+        return any(future.done() for future in self._sending.values())
+
+    @property
+    def awaited_host(self) -> str:
+        """Return the host at which all that is left waits in line; empty if anything is sent."""
+        return self._waiting[0].host if self._waiting and not self._sending else ""
+
+    def stop(self) -> None:
+        """End all uploads; none reads its stream after that, unless the reading itself hangs."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for sender in self.senders:
+            sender.stop()
+        # `wait` does not count a future as done if it was cancelled before it began.
+        wait([future for future in self.futures if not future.cancelled()], timeout=JOIN_SECONDS)
+        for sender in (*self._waiting, *self._sending):
+            self.line.leave(sender.host, self._names[sender])
+
+
+@contextlib.contextmanager
+def running(senders: Sequence[Sender], line: UploadLine) -> Iterator[Uploads]:
+    """Send the disks within a `with` block; at its end all uploads stop."""
+    uploads = Uploads(senders, line)
     try:
         yield uploads
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for sender in senders:
-            sender.stop()
-        # `wait` does not count a future as done if it was cancelled before it began.
-        wait([upload for upload in uploads if not upload.cancelled()], timeout=JOIN_SECONDS)
+        uploads.stop()

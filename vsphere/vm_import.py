@@ -9,7 +9,7 @@ drops its files.
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ from vsphere.spec import (
     choose_hardware_version,
 )
 from vsphere.tasks import wait_for_task
-from vsphere.upload import Sender, running
+from vsphere.upload import Sender, UploadLine, Uploads, running
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ NOTE_SECONDS = 120
 CLEAN_UP_SECONDS = 60  # altogether; a cancelled job waits for it
 CLEAN_UP_CALL_SECONDS = 10
 TICK_SECONDS = 0.1
-MOST_PARALLEL_UPLOADS = 4
+ADVANCE_SECONDS = 1
 
 
 def import_vm(
@@ -68,7 +68,8 @@ def import_vm(
     marker: str,
     progress: ProgressReport,
     check_cancel: Callable[[], None],
-    parallel_uploads: int,
+    line: UploadLine,
+    note: Callable[[str], None],
 ) -> str:
     """See `Session.import_vm`."""
     doing = f"Import {spec.name}"
@@ -78,9 +79,9 @@ def import_vm(
         doing, lambda content: _prepare(content, doing, spec, placement, marker)
     )
     started = time.monotonic()
-    importing = _Import(calls, doing, spec, disks, marker, progress, check_cancel)
+    importing = _Import(calls, doing, spec, disks, marker, progress, check_cancel, note)
     try:
-        moid = importing.run(request, min(parallel_uploads, MOST_PARALLEL_UPLOADS))
+        moid = importing.run(request, line)
     except BaseException as error:
         importing.clean_up(error)
         raise
@@ -164,15 +165,17 @@ class _Import:
     marker: str
     progress: ProgressReport
     check_cancel: Callable[[], None]
+    note: Callable[[str], None]
     may_have_begun: bool = False
     lease: Lease | None = None
     made: VmIdentity | None = None
+    awaited_host: str = ""
 
     @property
     def total_bytes(self) -> int:
         return sum(disk.length_bytes for disk in self.disks)
 
-    def run(self, request: _Request, parallel_uploads: int) -> str:
+    def run(self, request: _Request, line: UploadLine) -> str:
         slots = assign_slots(self.spec.disks)
         self.lease = lease = self._begin(request)
         info = lease.wait_until_ready(self.check_cancel)
@@ -182,7 +185,7 @@ class _Import:
             Sender(*upload_address(urls[disk.number], self.calls.door), disk) for disk in self.disks
         ]
         with lease.keep_alive() as keep_alive:
-            with running(senders, parallel_uploads) as uploads:
+            with running(senders, line) as uploads:
                 self._watch(lease, senders, uploads, keep_alive)
             self._compare(lease.manifest(), senders, urls)
             self.check_cancel()
@@ -213,18 +216,36 @@ class _Import:
         self,
         lease: Lease,
         senders: Sequence[Sender],
-        uploads: Sequence[Future[None]],
+        uploads: Uploads,
         keep_alive: KeepAlive,
     ) -> None:
-        """Wait for the uploads; raise the first error while the others are still running."""
-        waiting = set(uploads)
-        while waiting:
-            waiting = wait(waiting, timeout=TICK_SECONDS, return_when=FIRST_EXCEPTION).not_done
+        """Have the disks sent; raise the first error while others are still being sent."""
+        advance_at_seconds = 0.0
+        while not uploads.is_over:
+            if uploads.has_ended_one or time.monotonic() >= advance_at_seconds:
+                uploads.advance()
+                self._tell_line(uploads.awaited_host)
+                advance_at_seconds = time.monotonic() + ADVANCE_SECONDS
+            running_now = [future for future in uploads.futures if not future.done()]
+            if running_now:
+                wait(running_now, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            elif not uploads.is_over and not uploads.has_ended_one:
+                time.sleep(TICK_SECONDS)
             self.check_cancel()
-            _raise_first_error(lease, uploads, keep_alive)
+            _raise_first_error(lease, uploads.futures, keep_alive)
             sent_bytes = sum(sender.sent_bytes for sender in senders)
             keep_alive.percent = min(99, 100 * sent_bytes // max(1, self.total_bytes))
             self.progress(sent_bytes, self.total_bytes)
+
+    def _tell_line(self, awaited_host: str) -> None:
+        """Say that the import waits in line, and that it no longer does."""
+        if awaited_host == self.awaited_host:
+            return
+        self.awaited_host = awaited_host
+        if awaited_host:
+            self.note(f"Waiting in line: {awaited_host} is receiving two other disks.")
+        else:
+            self.note("Sending the disks.")
 
     def _compare(
         self, manifest: Mapping[str, Any], senders: Sequence[Sender], urls: Mapping[int, Any]
@@ -287,12 +308,14 @@ class _Import:
             log.error(
                 "vsphere leftover name=%s marker=%s error=%s", self.spec.name, self.marker, problem
             )
+            left = (
+                f"What was made of {self.spec.name} could not be removed yet ({problem}). It has "
+                f"{self.marker} in its notes."
+            )
             if isinstance(error, VSphereError):
-                text = (
-                    f"{error} What was made of {self.spec.name} could not be removed yet "
-                    f"({problem}). It has {self.marker} in its notes."
-                )
-                error.args = (text,)
+                error.args = (f"{error} {left}",)
+            elif isinstance(error, Exception):
+                self.note(left)
 
     def _remove_leftover(self) -> None:
         """Remove a machine with our marker, for which a lost lease may have to run out first."""

@@ -2,16 +2,17 @@
 
 import logging
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from uuid import UUID
 
 from console.identity import this_core
 from console.jobs.report import Report
 from console.jobs.workflow import Waiting
-from protected_machines.exports.check import choose_controller
+from protected_machines.exports.check import choose_controller, count_adapters
 from protected_machines.exports.job_vm import ImportedVm, JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.settings_disk import with_settings_disk
+from protected_machines.exports.upload_line import SharedUploadLine
 from protected_machines.exports.vcenters import get_vcenter, lend_session, until_it_answers
 from protected_machines.models.descriptions import read_description
 from protected_machines.points.proofs import get_manifest
@@ -36,7 +37,7 @@ def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
         VmDisk(number=disk.number, capacity_bytes=disk.capacity_bytes, controller=controller)
         for disk in manifest.disks
     ]
-    nics = [VmNic(network=options.network) for _ in range(max(1, len(description.nics)))]
+    nics = [VmNic(network=options.network) for _ in range(count_adapters(description))]
     return VmSpec(
         name=options.vm_name,
         guest_id="otherLinux64Guest",
@@ -77,6 +78,8 @@ def import_vm(
             vm.marker,
             report.progress,
             report.check_cancel,
+            line=plans.enter_context(closing(SharedUploadLine())),
+            note=report.note,
         )
         with until_it_answers(vcenter):  # the next attempt finds it by its marker
             made = session.get_vm(moid)

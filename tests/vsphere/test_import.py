@@ -3,17 +3,19 @@
 import dataclasses
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.vsphere.disks import MIB, disk_of, make_stream, upload_of
 from tests.vsphere.site import MARKER, STREAM, World
-from vsphere import VmNic
+from vsphere import DiskUpload, VmNic
 from vsphere.api import vim
 from vsphere.errors import SpecRefused
 from vsphere.machine import read_vm
 from vsphere.spec import CONTROLLERS, MARKER_KEY
+from vsphere.upload import OwnLine
 
 
 def test_the_disk_arrives_byte_for_byte(world: World) -> None:
@@ -44,7 +46,7 @@ def test_several_disks_go_to_their_own_places(world: World) -> None:
     streams = {number: make_stream((64 + number) * MIB, seed=number + 1) for number in range(4)}
     disks = [disk_of(number, (64 + number) * MIB) for number in range(4)]
     uploads = [upload_of(number, stream) for number, stream in streams.items()]
-    moid = world.import_one(world.spec(disks), uploads[::-1], parallel_uploads=3)
+    moid = world.import_one(world.spec(disks), uploads[::-1])
     for number, stream in streams.items():
         assert world.vcsim.disk_path(moid, number).read_bytes() == stream
 
@@ -70,9 +72,7 @@ def test_every_controller_is_kept(world: World, controller: str) -> None:
 
 def test_seventeen_disks_leave_unit_seven_to_the_controller(world: World) -> None:
     disks = [disk_of(number) for number in range(17)]
-    moid = world.import_one(
-        world.spec(disks), [upload_of(n, STREAM) for n in range(17)], parallel_uploads=4
-    )
+    moid = world.import_one(world.spec(disks), [upload_of(n, STREAM) for n in range(17)])
     slots = [disk.slot for disk in world.session.get_vm(moid).hardware().disks]
     assert {(slot.bus, slot.unit) for slot in slots if slot} == {
         *((0, unit) for unit in range(16) if unit != 7),
@@ -183,3 +183,41 @@ def test_an_impossible_machine_is_refused_before_the_server_is_asked(
     with pytest.raises(SpecRefused, match=said):
         world.import_one(world.spec(**changes))
     assert world.machine_names() == []
+
+
+def test_an_import_waits_in_line_and_says_so(world: World) -> None:
+    """Its lease is kept alive meanwhile, although nothing is sent."""
+    line, told = OwnLine(), []
+
+    def note(text: str) -> None:
+        told.append((text, world.uploaded()))
+        line.leave(world.vcsim.host, "one")
+
+    for name in ("one", "two"):
+        line.ahead(world.vcsim.host, name)
+    moid = world.import_one(line=line, note=note)
+    assert world.vcsim.disk_path(moid, 0).read_bytes() == STREAM
+    assert [text for text, _ in told] == [
+        f"Waiting in line: {world.vcsim.host} is receiving two other disks.",
+        "Sending the disks.",
+    ]
+    assert told[0][1] == []
+    assert line.ahead(world.vcsim.host, "three") == 1  # only "two" is left
+
+
+def test_no_more_than_two_disks_are_sent_to_a_host_at_once(world: World) -> None:
+    sending, most = set(), []
+
+    def upload(number: int) -> DiskUpload:
+        def read() -> Iterator[bytes]:
+            sending.add(number)
+            most.append(len(sending))
+            yield STREAM
+            sending.discard(number)
+
+        return DiskUpload(number, len(STREAM), read)
+
+    disks = [disk_of(number) for number in range(5)]
+    world.import_one(world.spec(disks), [upload(number) for number in range(5)])
+    assert len(most) == 5
+    assert max(most) <= 2

@@ -30,6 +30,7 @@ from vsphere.errors import (
     UploadRefused,
     VSphereError,
 )
+from vsphere.upload import OwnLine
 
 
 class Cancelled(Exception):
@@ -289,9 +290,25 @@ def test_cancel_keeps_waiting_disks_from_beginning(untouched: World, cancel: Can
             untouched.spec([disk_of(number) for number in range(3)]),
             [upload(number) for number in range(3)],
             check_cancel=cancel,
-            parallel_uploads=1,
         )
-    assert begun == [0]
+    assert 2 not in begun
+
+
+def test_a_cancel_in_line_gives_the_place_up(untouched: World) -> None:
+    line, told = OwnLine(), []
+
+    def note(text: str) -> None:
+        told.append(text)
+        cancel.pressed.set()
+
+    cancel = Cancel()
+    host = str(untouched.vcsim.host)
+    assert [line.ahead(host, name) for name in ("one", "two")] == [0, 1]
+    with pytest.raises(Cancelled):
+        untouched.import_one(check_cancel=cancel, line=line, note=note)
+    assert told == [f"Waiting in line: {host} is receiving two other disks."]
+    line.leave(host, "one")
+    assert line.ahead(host, "three") == 1
 
 
 def test_a_long_upload_outlives_the_lease_by_its_keep_alive(start: Callable[..., Vcsim]) -> None:
