@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vsphere.api import vim
-from vsphere.faults import UNSUPPORTED, describe
+from vsphere.faults import UNSUPPORTED, UnknownAnswer, describe
 from vsphere.inventory import NORMAL, is_uplink, plain_name
 from vsphere.privileges import needed_on
 from vsphere.properties import read, read_many
 from vsphere.site import Site, has_drs, read_site
 from vsphere.spec import Placement, VmSpace
 
+PORT_PATHS = ("key", "config.type", "config.autoExpand", "config.distributedVirtualSwitch")
 SPARE_SHARE = 0.05  # of a datastore, that should stay free
 
 
@@ -39,7 +40,7 @@ def check(
     findings += _check_name(content, site, vm_name)
     findings += check_datastore(site, space)
     findings += check_hosts(content, site)
-    findings += check_network(content, site)
+    findings += check_network(content, site, space.adapters)
     findings += _check_privileges(content, site)
     return findings
 
@@ -163,7 +164,7 @@ def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
     return findings
 
 
-def check_network(content: Any, site: Site) -> list[PlacementFinding]:
+def check_network(content: Any, site: Site, adapters: int) -> list[PlacementFinding]:
     network = site.objects.get("network")
     if network is None:
         return []
@@ -186,7 +187,39 @@ def check_network(content: Any, site: Site) -> list[PlacementFinding]:
                 f"{site.name('network')} is not available on {blind[0].get('name')}.",
             )
         ]
+    if isinstance(network, vim.DistributedVirtualPortgroup):
+        return _check_ports(content, network, site.name("network"), adapters)
     return []
+
+
+def _check_ports(content: Any, group: Any, name: str, adapters: int) -> list[PlacementFinding]:
+    """Look whether a distributed port group has ports for all adapters, and can be asked."""
+    of = read(content, group, PORT_PATHS)
+    switch = of.get("config.distributedVirtualSwitch")
+    try:
+        if switch is None:
+            raise vim.fault.NoPermission(privilegeId="System.Read")
+        read(content, switch, ("uuid",))
+    except vim.fault.NoPermission as fault:
+        text = f"The account lacks {fault.privilegeId} on the distributed switch of {name}."
+        return [PlacementFinding("PLACEMENT-PRIVILEGE-MISSING", "error", text)]
+    is_static = of.get("config.type") == "earlyBinding" and not of.get("config.autoExpand")
+    if not is_static:  # ports are made when they are needed
+        return []
+    criteria = vim.dvs.PortCriteria(connected=False, inside=True, portgroupKey=[of["key"]])
+    try:
+        free = len(switch.FetchDVPortKeys(criteria=criteria) or ())
+    except (*UNSUPPORTED, UnknownAnswer):  # nice to know
+        return []
+    if free >= adapters:
+        return []
+    needed = f"{adapters} are needed" if adapters > 1 else "1 is needed"
+    has = f"{free} free ports" if free > 1 else f"{free or 'no'} free port"
+    text = (
+        f"{name} has {has}, and {needed}: its ports are bound statically, and "
+        "their number does not grow. Add ports to it, or let it grow."
+    )
+    return [PlacementFinding("PLACEMENT-NETWORK-PORTS", "error", text)]
 
 
 def _check_privileges(content: Any, site: Site) -> list[PlacementFinding]:

@@ -39,6 +39,8 @@ type faultSettings struct {
 	Answers    []answerRule `json:"answers"`    // what calls are answered with instead, see answers.go
 	Unreadable []string     `json:"unreadable"` // ids of objects that the user may see, but not read
 
+	StaticPorts map[string]int `json:"static_ports"` // free ports of port groups, by name, whose number does not grow
+
 	DropIdle       bool `json:"drop_idle,omitempty"`       // act: closes all connections that wait for a request
 	ExpireSessions bool `json:"expire_sessions,omitempty"` // act: ends all sessions now
 	ExpireLeases   bool `json:"expire_leases,omitempty"`   // act: all leases time out now
@@ -145,6 +147,7 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 	for _, store := range d.datastores() {
 		d.publish(store)
 	}
+	d.publishPorts()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(d.faults.now())
 }

@@ -93,10 +93,12 @@ func newFront(service *simulator.Service, s settings, address, thumbprint string
 		"AnswerVM":               d.answer,
 		"HasPrivilegeOnEntities": d.hasPrivileges,
 		"RefreshDatastore":       d.refreshDatastore,
+		"FetchDVPortKeys":        d.fetchPortKeys,
 	}
 	for _, store := range d.datastores() {
 		d.publish(store)
 	}
+	d.publishPorts()
 	go d.watch()
 	return d
 }

@@ -164,7 +164,7 @@ def test_a_network_that_no_host_sees_is_found(world: World) -> None:
     site = read_site(world.session.calls.content, world.placement)
     for of in site.hosts.values():
         of["network"] = ()
-    found = check_network(world.session.calls.content, site)
+    found = check_network(world.session.calls.content, site, 1)
     assert codes(found) == [("PLACEMENT-NETWORK-NOT-VISIBLE", "error")]
 
 
@@ -174,3 +174,38 @@ def test_hosts_that_nothing_chooses_among_need_a_choice(world: World) -> None:
     site.compute = vim.ComputeResource(world.cluster.moid, world.session.calls.stub)
     found = check_hosts(world.session.calls.content, site)
     assert codes(found) == [("PLACEMENT-HOST-NEEDED", "warning")]
+
+
+@pytest.fixture
+def on_switch(world: World) -> Placement:
+    """A place on a distributed port group, whose ports are bound statically."""
+    group = next(one for one in world.inventory.networks if one.name == "DC0_DVPG0")
+    return dataclasses.replace(world.placement, network=group.moid)
+
+
+def test_a_port_group_that_grows_has_ports_for_everybody(
+    world: World, on_switch: Placement
+) -> None:
+    needs = dataclasses.replace(space(1 << 20), adapters=100)
+    assert world.session.check_placement(on_switch, "web-01", needs) == []
+
+
+def test_a_port_group_without_free_ports_is_found(world: World, on_switch: Placement) -> None:
+    world.vcsim.faults(static_ports={"DC0_DVPG0": 1})
+    assert world.session.check_placement(on_switch, "web-01", space(1 << 20)) == []
+    needs = dataclasses.replace(space(1 << 20), adapters=2)
+    (found,) = world.session.check_placement(on_switch, "web-01", needs)
+    assert (found.code, found.severity) == ("PLACEMENT-NETWORK-PORTS", "error")
+    assert "DC0_DVPG0 has 1 free port, and 2 are needed" in found.text
+    world.vcsim.faults(static_ports={"DC0_DVPG0": 0})
+    (found,) = world.session.check_placement(on_switch, "web-01", space(1 << 20))
+    assert "DC0_DVPG0 has no free port, and 1 is needed" in found.text
+
+
+def test_a_switch_that_cannot_tell_its_ports_is_not_in_the_way(
+    world: World, on_switch: Placement
+) -> None:
+    world.vcsim.faults(
+        static_ports={"DC0_DVPG0": 0}, answers=[{"call": "FetchDVPortKeys", "answer": "unknown"}]
+    )
+    assert world.session.check_placement(on_switch, "web-01", space(1 << 20)) == []

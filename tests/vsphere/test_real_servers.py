@@ -177,6 +177,12 @@ def test_a_switch_that_may_not_be_read_is_a_missing_right(world: World) -> None:
     )
     switch = found["config.distributedVirtualSwitch"]._moId
     world.vcsim.faults(unreadable=[switch])
+    (unreadable,) = world.session.inventory().unreadable
+    assert (unreadable.kind, unreadable.moid) == ("distributed switch", switch)
+    placement = replace(world.placement, network=group.moid)
+    (finding,) = world.session.check_placement(placement, "web-01", space(1 << 20))
+    assert finding.code == "PLACEMENT-PRIVILEGE-MISSING"
+    assert finding.text == "The account lacks System.Read on the distributed switch of DC0_DVPG0."
     before = world.machine_names()
     with pytest.raises(NoPermission, match=rf"System\.Read on \w+ {switch}"):
         world.import_one(world.spec(nics=[VmNic(group.moid)]))
@@ -202,6 +208,11 @@ def test_what_may_not_be_read_is_left_out_of_the_inventory(world: World) -> None
     assert inventory.datastores == ()
     assert [cluster.is_cluster for cluster in inventory.clusters] == [False]
     assert {host.path for host in inventory.hosts} == {host.path for host in world.inventory.hosts}
+    assert [(one.kind, one.name, one.privilege) for one in inventory.unreadable] == [
+        ("datastore", world.datastore.name, "System.Read"),
+        ("cluster", world.cluster.name, "System.Read"),
+    ]
+    assert {one.datacenter for one in inventory.unreadable} == {world.placement.datacenter}
 
 
 def test_an_account_that_may_read_nothing_sees_no_empty_vsphere(world: World) -> None:
