@@ -116,6 +116,21 @@ class VirtualMachine:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An object that the account may see but not read, so that it is missing from its list.
+
+    kind: for people, as in "distributed switch".
+    """
+
+    moid: str
+    name: str
+    path: str
+    datacenter: str
+    kind: str
+    privilege: str
+
+
+@dataclass(frozen=True)
 class Inventory:
     """The whole inventory. Each list is sorted by path."""
 
@@ -127,6 +142,7 @@ class Inventory:
     datastores: tuple[Datastore, ...] = ()
     networks: tuple[Network, ...] = ()
     virtual_machines: tuple[VirtualMachine, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 def plain_name(name: str) -> str:
@@ -160,7 +176,26 @@ PATHS: dict[Any, tuple[str, ...]] = {
     vim.Network: ("name", "parent"),
     vim.DistributedVirtualPortgroup: ("config.uplink", "tag"),
     vim.StoragePod: ("name", "parent"),
+    vim.DistributedVirtualSwitch: ("name", "parent", "uuid"),
 }
+ONLY_IN_VCENTER = (
+    vim.DistributedVirtualPortgroup,
+    vim.DistributedVirtualSwitch,
+    vim.StoragePod,
+)
+# Subclasses come before their base classes.
+KIND_NAMES: tuple[tuple[Any, str], ...] = (
+    (vim.Datacenter, "datacenter"),
+    (vim.StoragePod, "datastore cluster"),
+    (vim.Folder, "folder"),
+    (vim.ComputeResource, "cluster"),
+    (vim.HostSystem, "host"),
+    (vim.ResourcePool, "resource pool"),
+    (vim.Datastore, "datastore"),
+    (vim.Network, "network"),
+    (vim.DistributedVirtualSwitch, "distributed switch"),
+    (vim.VirtualMachine, "virtual machine"),
+)
 MACHINE_PATHS = ("name", "parent", "runtime.powerState")
 
 
@@ -207,7 +242,7 @@ def read_all(content: Any, *, with_virtual_machines: bool = False) -> Inventory:
     """Read the inventory, the virtual machines only on request."""
     paths = dict(PATHS)
     if content.about.apiType != "VirtualCenter":
-        for kind in (vim.DistributedVirtualPortgroup, vim.StoragePod):
+        for kind in ONLY_IN_VCENTER:
             del paths[kind]
     if with_virtual_machines:
         paths[vim.VirtualMachine] = MACHINE_PATHS
@@ -235,12 +270,20 @@ def _build(reader: _Reader) -> Inventory:
         made = None if moid in reader.refusals else _make(reader, moid, target, properties)
         if made is not None:
             lists[made[0]].append(made[1])
+    lists["unreadable"] = [_unreadable(reader, moid) for moid in reader.refusals]
     return Inventory(
         **{
             name: tuple(sorted(entries, key=lambda one: one.path))
             for name, entries in lists.items()
         }
     )
+
+
+def _unreadable(reader: _Reader, moid: str) -> Unreadable:
+    target = reader.found[moid][0]
+    kind = next((name for known, name in KIND_NAMES if isinstance(target, known)), "object")
+    privilege = reader.refusals[moid].privilegeId or "System.Read"
+    return Unreadable(**reader.placed(moid), kind=kind, privilege=privilege)
 
 
 def _make(reader: _Reader, moid: str, target: Any, of: Properties) -> tuple[str, Any] | None:

@@ -157,7 +157,13 @@ def space_of(manifest: Manifest, memory_bytes: int) -> VmSpace:
         capacity_bytes=sum(disk.capacity_bytes for disk in manifest.disks),
         swap_bytes=memory_bytes,
         read_data_bytes=cache(lambda: _data_bytes(manifest)),
+        adapters=count_adapters(read_description(manifest.description)),
     )
+
+
+def count_adapters(description: MachineDescription) -> int:
+    """Return how many network adapters a VM of the machine gets: at least one."""
+    return max(1, len(description.nics))
 
 
 def _data_bytes(manifest: Manifest) -> int:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from console.findings import Finding
 from vsphere.inventory import Inventory
 
+MOST_NAMED = 8
 Choice = tuple[str, str]
 
 
@@ -35,6 +37,21 @@ def places_in(inventory: Inventory, datacenter: str = "") -> Places:
             if entry.datacenter == chosen and not entry.is_uplink
         ],
     )
+
+
+def check_readable(inventory: Inventory, datacenter: str) -> list[Finding]:
+    """Return what the account may see but not read, so that it is not offered."""
+    unread = [one for one in inventory.unreadable if one.datacenter in ("", datacenter)]
+    if not unread:
+        return []
+    named = [f"{one.kind} {one.name} ({one.privilege})" for one in unread[:MOST_NAMED]]
+    if len(unread) > MOST_NAMED:
+        named.append(f"{len(unread) - MOST_NAMED} others")
+    text = (
+        f"The account may not read: {', '.join(named)}. It lacks the privileges in brackets there, "
+        "so this, and what depends on it, is not offered."
+    )
+    return [Finding.warning("PLACEMENT-UNREADABLE", text)]
 
 
 def _computes(inventory: Inventory, datacenter: str) -> list[Choice]:

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods
 
 from console.accounts.access import User
 from console.dialogs import render_dialog
-from console.findings import Finding, has_errors
+from console.findings import Finding, errors_first, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.errors import JobConflict
 from protected_machines.access import get_machine_for_change, list_vcenters_for
@@ -16,7 +16,7 @@ from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.forms import ExportForm
 from protected_machines.exports.options import NAME_LENGTH, memory_mib_of
-from protected_machines.exports.places import Places, places_in
+from protected_machines.exports.places import Places, check_readable, places_in
 from protected_machines.exports.start import check_order, start_export
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint, VCenter
@@ -65,6 +65,7 @@ class ExportDialog:
         self.chosen = chosen
         self.obstacle = ""
         self.unread: Finding | None = None
+        self.unreadable: list[Finding] = []
         self.points = self._points()
         self.vcenters = list(list_vcenters_for(user))
         self.places = Places([], [], [], [], [])
@@ -97,6 +98,8 @@ class ExportDialog:
         known = {entry.moid for entry in inventory.datacenters}
         datacenter = self.chosen.get("datacenter", "")
         self.places = places_in(inventory, datacenter if datacenter in known else "")
+        chosen = datacenter if datacenter in known else next(iter(known), "")
+        self.unreadable = check_readable(inventory, chosen)
 
     def form(self) -> ExportForm:
         """Return the form with the choices so far, and defaults for the rest."""
@@ -140,8 +143,8 @@ class ExportDialog:
             values = {name: form.initial.get(name, "") for name in form.fields}
             form = self.bound_form({**values, "request_id": self.machine.pk})
             if not form.is_valid():
-                return []
-        return check_order(form.order(self.machine))
+                return self.unreadable
+        return errors_first([*check_order(form.order(self.machine)), *self.unreadable])
 
 
 def _render(

@@ -16,7 +16,7 @@ from console.findings import Finding
 from console.wording import bytes_human
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.check import check_placement
-from protected_machines.exports.places import places_in, split_compute
+from protected_machines.exports.places import check_readable, places_in, split_compute
 from protected_machines.exports.vcenters import open_session
 from protected_machines.models import VCenter
 from replication.failover.order import Destination
@@ -110,8 +110,11 @@ def _survey(
         inventory = session.inventory()
         survey = choose_destination(inventory, wanted, takes_defaults)
         chosen = survey.chosen
+        unreadable = check_readable(inventory, chosen.datacenter)
         survey.trouble_text = _destination_trouble(vcenter.name, survey)
         if survey.trouble_text:
+            texts = [survey.trouble_text, *(finding.text for finding in unreadable)]
+            survey.trouble_text = " ".join(texts)
             return survey
         placement = Placement(
             datacenter=chosen.datacenter,
@@ -126,6 +129,7 @@ def _survey(
                 session, placement, question.vm_name, question.space
             )
     found = _check_space_together(questions, _free_bytes(inventory, chosen.datastore))
+    found += unreadable
     for findings in survey.findings.values():
         findings.extend(found)
     return survey

@@ -14,10 +14,12 @@ from django.urls import reverse
 from console.jobs.models import Job
 from lab.vcsim.process import Vcsim
 from protected_machines.choices import MachineKind, PointKind
+from protected_machines.exports.vcenters import connect
 from protected_machines.models import Machine, RecoveryPoint, VCenter
 from protected_machines.points.taking import take_recovery_point
 from tests.factories import make_machine, make_recovery_point, make_vcenter
 from tests.places.agent import CODE, RunningAgent
+from tests.reading import as_read
 
 pytestmark = pytest.mark.django_db
 
@@ -187,6 +189,21 @@ def test_the_export_dialog_offers_places_and_shows_the_findings(
     checked = admin_client.post(url, changed, headers=FRAGMENT).content.decode()
     assert values_of(checked)["vm_name"] == "another-name"
     assert not Job.objects.exists()
+
+
+def test_the_export_dialog_names_what_the_account_may_not_read(
+    admin_client: Client, point: RecoveryPoint, vcenter: VCenter, vcsim: Vcsim
+) -> None:
+    with connect(vcenter) as session:
+        host = session.inventory().hosts[-1]
+    vcsim.faults(unreadable=[host.moid])
+    try:
+        dialog = as_read(admin_client.get(export_url(point.machine), headers=FRAGMENT))
+    finally:
+        vcsim.no_faults()
+    assert "PLACEMENT-UNREADABLE" in dialog
+    assert f"may not read: host {host.name} (System.Read)" in dialog
+    assert f"host:{host.moid}" not in dialog
 
 
 def test_continue_starts_one_export_with_what_was_chosen(

@@ -130,6 +130,34 @@ def test_without_a_vcenter_it_says_what_to_do(
     assert 'aria-disabled="true"' in page
 
 
+def test_what_the_account_may_not_read_is_named(
+    signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter, vcsim: Vcsim
+) -> None:
+    with connect(vcenter) as session:
+        inventory = session.inventory()
+    vcsim.faults(unreadable=[inventory.hosts[-1].moid])
+    try:
+        page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
+    finally:
+        vcsim.no_faults()
+    assert "PLACEMENT-UNREADABLE" in page
+    assert f"may not read: host {inventory.hosts[-1].name} (System.Read)" in page
+
+
+def test_without_the_only_datastore_the_missing_right_is_the_reason(
+    signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter, vcsim: Vcsim
+) -> None:
+    with connect(vcenter) as session:
+        (datastore,) = session.inventory().datastores
+    vcsim.faults(unreadable=[datastore.moid])
+    try:
+        page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
+    finally:
+        vcsim.no_faults()
+    assert "has no complete destination" in page
+    assert f"datastore {datastore.name} (System.Read)" in page
+
+
 def test_a_vcenter_that_is_away_is_a_finding_and_no_failure(
     signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter
 ) -> None:
