@@ -20,6 +20,7 @@ from benchmarks.figures import Figure
 NAMES = (
     "store_export",
     "vsphere_upload",
+    "vsphere_waits",
     "agent_base_image",
     "store_incremental",
     "store_sparse",
