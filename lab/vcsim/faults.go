@@ -107,6 +107,7 @@ func (d *front) serveFaults(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet:
 	case http.MethodDelete:
 		d.faults.take(func(s *faultSettings) { *s = faultSettings{} })
+		d.upAt.Store(time.Time{})
 	case http.MethodPost:
 		var problem error
 		d.faults.take(func(s *faultSettings) {

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from console.htmx import redirect_after, refuse
 from console.jobs.access import get_job_for, get_job_for_change
+from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.whereabouts import (
     AddressForm,
     keep_address,
@@ -52,7 +53,7 @@ def job_screenshot(request: HttpRequest, job_id: UUID) -> HttpResponse:
     job = get_job_for(request.user, job_id)
     try:
         picture = take_screenshot(job) if searching_step(job) is not None else None
-    except VSphereError as error:
+    except (VSphereError, ProtectedMachinesError) as error:
         return HttpResponse(str(error), status=502, content_type="text/plain; charset=utf-8")
     if picture is None:
         raise Http404("There is no VM to show.")

@@ -9,7 +9,7 @@ from tests.vsphere.acts import ACTS, Stage
 from tests.vsphere.site import World
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "vsphere.md"
-ROW = re.compile(r"^\| `(?P<name>\w+\.\w+)` \| (?P<calls>\d+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(?P<name>\w+\.\w+)\(\)` \| (?P<calls>\d+) \|", re.MULTILINE)
 
 
 def documented() -> dict[str, int]:

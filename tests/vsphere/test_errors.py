@@ -42,6 +42,7 @@ def test_codes_never_change() -> None:
         "VSPHERE-NAME-TAKEN",
         "VSPHERE-NO-PERMISSION",
         "VSPHERE-NO-RESOURCES",
+        "VSPHERE-NO-SCREEN",
         "VSPHERE-NOT-OURS",
         "VSPHERE-PLACEMENT-MISSING",
         "VSPHERE-POWER-STATE",

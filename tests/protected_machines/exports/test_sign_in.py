@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from celery.signals import worker_process_shutdown
 from django.test import Client
 from django.urls import reverse
 
@@ -52,6 +53,15 @@ def test_the_jobs_of_a_worker_share_a_session(vcenter: VCenter, vcsim: Vcsim) ->
     served = vcsim.served()
     assert served["sign_ins"] == before + 1
     assert {"job-0", "job-1", "job-2"} <= served["reasons"].keys()
+
+
+def test_a_worker_that_stops_signs_out(vcenter: VCenter, vcsim: Vcsim) -> None:
+    before = vcsim.served()["sessions"]
+    with lend_session(vcenter):
+        pass
+    assert vcsim.served()["sessions"] == before + 1
+    worker_process_shutdown.send(sender=None, pid=0, exitcode=0)
+    assert vcsim.served()["sessions"] == before
 
 
 def test_a_look_waits_while_nothing_answers(vcenter: VCenter, vcsim: Vcsim) -> None:
