@@ -40,6 +40,7 @@ def describe_machine(
         "firmware": "efi" if (sys_root / "firmware/efi").exists() else "bios",
         "boot_id": boot_id(proc_root),
         "cpus": os.cpu_count() or 1,
+        "sockets": _sockets(sys_root),
         "memory_bytes": _memory_bytes(sys_root, proc_root),
         "nics": _nics(sys_root, proc_root),
     }
@@ -67,6 +68,16 @@ def _operating_system() -> str:
         return platform.system()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return "".join(shlex.split(values.get("PRETTY_NAME", "Linux"))[:1])
+
+
+def _sockets(sys_root: Path) -> int:
+    """Return how many sockets the processors are in; 0 if the kernel does not know."""
+    paths = (sys_root / "devices/system/cpu").glob("cpu[0-9]*/topology/physical_package_id")
+    try:
+        packages = {int(path.read_text()) for path in paths}
+    except (OSError, ValueError):
+        return 0
+    return len(packages) if min(packages, default=-1) >= 0 else 0
 
 
 def _memory_bytes(sys_root: Path, proc_root: Path) -> int:

@@ -55,6 +55,7 @@ from .proof import (
 from .replica import Replica
 from .vmdk.descriptor import NO_PARENT
 from .vmdk.disk import MergedDisk
+from .vmdk.layout import SECTOR_BYTES
 from .vmdk.merge import ExportPlan
 from .vmdk.reader import FilePool, StreamFile
 from .vmdk.restore import RestorePlan
@@ -262,10 +263,13 @@ class Store(Inventory):
 
     # Use
 
-    def plan_export(self, machine_id: str, point_id: str, disk_number: int) -> ExportPlan:
+    def plan_export(
+        self, machine_id: str, point_id: str, disk_number: int, step_bytes: int = SECTOR_BYTES
+    ) -> ExportPlan:
         """Plan one full VMDK of a disk; close the plan, or use it as a context manager.
 
-        Does not verify the chain; call `prove` first.
+        Does not verify the chain; call `prove` first. With `step_bytes`, the disk is enlarged to a
+        multiple of that.
 
         Raises:
             PointMissing, DiskMissing, ChainBroken: there is no such disk to export.
@@ -275,7 +279,7 @@ class Store(Inventory):
         links, pool = self._open_links(machine_id, point_id, disk_number)
         cid = _export_cid(point_id, disk_number)
         try:
-            return ExportPlan(links, pool, cid, f"disk{disk_number}.vmdk")
+            return ExportPlan(links, pool, cid, f"disk{disk_number}.vmdk", step_bytes)
         except VmdkDamaged as error:
             pool.close()
             raise _damaged(machine_id, point_id, error) from error

@@ -8,6 +8,7 @@ from vsphere.spec import CONTROLLERS, DiskSlot
 
 HARDWARE_PATHS = (
     "config.hardware.numCPU",
+    "config.hardware.numCoresPerSocket",
     "config.hardware.memoryMB",
     "config.firmware",
     "config.hardware.device",
@@ -37,6 +38,7 @@ class Hardware:
     """A machine's hardware; disks in the server's order."""
 
     cpus: int
+    cores_per_socket: int
     memory_bytes: int
     firmware: str
     disks: tuple[AttachedDisk, ...]
@@ -68,6 +70,7 @@ def read_hardware(of: Properties) -> Hardware:
             nics.append(AttachedNic(adapter=adapter, mac=(device.macAddress or "").lower()))
     return Hardware(
         cpus=of.get("config.hardware.numCPU", 0),
+        cores_per_socket=of.get("config.hardware.numCoresPerSocket", 1),
         memory_bytes=of.get("config.hardware.memoryMB", 0) << 20,
         firmware=of.get("config.firmware", ""),
         disks=tuple(disks),

@@ -8,11 +8,13 @@ from vsphere.faults import UNSUPPORTED, UnknownAnswer, describe
 from vsphere.inventory import NORMAL, is_uplink, plain_name
 from vsphere.privileges import needed_on
 from vsphere.properties import read, read_many
-from vsphere.site import Site, has_drs, read_site
+from vsphere.site import Site, find_object, has_drs, read_site
 from vsphere.spec import Placement, VmSpace
 
 PORT_PATHS = ("key", "config.type", "config.autoExpand", "config.distributedVirtualSwitch")
 SPARE_SHARE = 0.05  # of a datastore, that should stay free
+SECTOR_BYTES = 512
+DISK_STEPS = {"VVOL": 1 << 20}  # by the type of a datastore
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ def check_datastore(site: Site, space: VmSpace) -> list[PlacementFinding]:
     return _check_space(name, of.get("summary.freeSpace", 0), of.get("summary.capacity", 0), space)
 
 
+def disk_step_bytes(content: Any, datastore: str) -> int:
+    """Return what the size of a disk there has to be a multiple of."""
+    found = find_object(content, "datastore", datastore, ("summary.type",))
+    kind = found[1].get("summary.type", "") if found else ""
+    return DISK_STEPS.get(kind.upper(), SECTOR_BYTES)
+
+
 def _check_space(
     name: str, free_bytes: int, capacity_bytes: int, space: VmSpace
 ) -> list[PlacementFinding]:
@@ -124,20 +133,9 @@ def check_hosts(content: Any, site: Site) -> list[PlacementFinding]:
                 f"{site.name('resource_pool')}.",
             )
         ]
-    able, unable = [], []
-    for of in site.hosts.values():
-        if of.get("runtime.connectionState") != "connected":
-            unable.append(f"{of.get('name')} is not connected")
-        elif of.get("runtime.inMaintenanceMode"):
-            unable.append(f"{of.get('name')} is in maintenance mode")
-        elif "datastore" in site.objects and site.objects["datastore"] not in of.get(
-            "datastore", ()
-        ):
-            unable.append(f"{of.get('name')} does not see {site.name('datastore')}")
-        else:
-            able.append(of)
+    unable = [reason for of in site.hosts.values() if (reason := site.why_unable(of))]
     findings = []
-    if not able:
+    if len(unable) == len(site.hosts):
         reasons = "; ".join(unable) or "the pool has none"
         findings.append(
             PlacementFinding(

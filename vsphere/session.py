@@ -65,6 +65,13 @@ class Session:
             lambda content: placements.check(content, placement, vm_name, space),
         )
 
+    def disk_step_bytes(self, datastore: str) -> int:
+        """Return what the size of each disk on a datastore, by its id, has to be a multiple of."""
+        return self.calls.reading(
+            f"Read the datastore {datastore}",
+            lambda content: placements.disk_step_bytes(content, datastore),
+        )
+
     def import_vm(
         self,
         spec: VmSpec,

@@ -32,6 +32,21 @@ class Site:
         """Tell whether the pool is a vApp, which keeps its machines itself, not in a folder."""
         return isinstance(self.objects.get("resource_pool"), vim.VirtualApp)
 
+    def why_unable(self, of: Properties) -> str:
+        """Return why a host, by its properties, cannot run the machine; empty if it can."""
+        if of.get("runtime.connectionState") != "connected":
+            return f"{of.get('name')} is not connected"
+        if of.get("runtime.inMaintenanceMode"):
+            return f"{of.get('name')} is in maintenance mode"
+        if "datastore" in self.objects and self.objects["datastore"] not in of.get("datastore", ()):
+            return f"{of.get('name')} does not see {self.name('datastore')}"
+        return ""
+
+    def able_versions(self) -> list[str]:
+        """Return the versions of the hosts that can run the machine."""
+        able = [of for of in self.hosts.values() if not self.why_unable(of)]
+        return [of.get("summary.config.product.version", "") for of in able]
+
     def name(self, role: str) -> str:
         """Return an object's name for messages."""
         named = self.of.get(role, {}).get("name")

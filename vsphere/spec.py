@@ -51,7 +51,7 @@ class VmNic:
 
 @dataclass(frozen=True)
 class VmSpec:
-    """A machine to make."""
+    """A machine to make. Without a unit of their own, its disks are attached in their order."""
 
     name: str
     guest_id: str
@@ -60,6 +60,7 @@ class VmSpec:
     memory_bytes: int
     disks: Sequence[VmDisk]
     nics: Sequence[VmNic] = ()
+    cores_per_socket: int = 1
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -156,7 +157,7 @@ def assign_slots(disks: Sequence[VmDisk]) -> dict[int, DiskSlot]:
     """
     slots: dict[int, DiskSlot] = {}
     taken: set[DiskSlot] = set()
-    for disk in sorted(disks, key=lambda disk: (disk.unit is None, disk.number)):
+    for disk in sorted(disks, key=lambda disk: disk.unit is None):
         kind = CONTROLLERS.get(disk.controller)
         if kind is None:
             raise SpecRefused(
@@ -205,6 +206,8 @@ def check_spec(spec: VmSpec) -> None:
         problems.append(f"firmware {spec.firmware!r} is neither bios nor efi")
     if spec.cpus < 1 or spec.memory_bytes < 1 << 22:
         problems.append("it needs at least one CPU and 4 MiB of memory")
+    if spec.cores_per_socket < 1 or spec.cpus % spec.cores_per_socket:
+        problems.append(f"{spec.cpus} CPUs are not sockets of {spec.cores_per_socket} cores")
     if len({disk.number for disk in spec.disks}) != len(spec.disks) or not spec.disks:
         problems.append("it needs at least one disk, and each disk needs its own number")
     for disk in spec.disks:
@@ -251,6 +254,7 @@ def build_config(
         annotation=f"Made by Understudy. Do not change this line: {MARKER_KEY}={marker}",
         firmware=spec.firmware,
         numCPUs=spec.cpus,
+        numCoresPerSocket=spec.cores_per_socket,
         memoryMB=-(-spec.memory_bytes // (4 << 20)) * 4,
         files=vim.vm.FileInfo(vmPathName=f"[{datastore_name}]"),
         extraConfig=[vim.option.OptionValue(key=key, value=value) for key, value in extra.items()],
@@ -338,9 +342,12 @@ WANTED_HARDWARE = 17
 
 
 def choose_hardware_version(host_versions: Sequence[str]) -> str:
-    """Return the newest hardware version that all hosts can run, at most that of vSphere 7."""
+    """Return the newest hardware version that all hosts can run, at most that of vSphere 7.
+
+    A host that does not tell its version is passed over.
+    """
     lowest = WANTED_HARDWARE
-    for version in host_versions:
+    for version in filter(None, host_versions):
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         lowest = min(
             lowest, next((hw for least, hw in HARDWARE_BY_VERSION if numbers >= least), 11)

@@ -120,14 +120,15 @@ class _Request:
 def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marker: str) -> _Request:
     site = require_site(read_site(content, placement), doing)
     backings = [network_backing(content, nic.network, doing) for nic in spec.nics]
-    versions = [of.get("summary.config.product.version", "") for of in site.hosts.values()]
+    hardware_version = choose_hardware_version(site.able_versions())
+    known_guests = _known_guests(content, site.compute, hardware_version)
     config = build_config(
         spec,
         datastore_name=site.of["datastore"]["name"],
         nic_backings=backings,
         marker=marker,
-        hardware_version=choose_hardware_version(versions),
-        guest_id=choose_guest_id(spec.guest_id, _known_guests(content, site.compute)),
+        hardware_version=hardware_version,
+        guest_id=choose_guest_id(spec.guest_id, known_guests),
     )
     return _Request(
         config=config,
@@ -137,15 +138,15 @@ def _prepare(content: Any, doing: str, spec: VmSpec, placement: Placement, marke
     )
 
 
-def _known_guests(content: Any, compute: Any) -> list[str]:
-    """Return the guest ids that the host or cluster supports; empty if it does not say.
+def _known_guests(content: Any, compute: Any, hardware_version: str) -> list[str]:
+    """Return the guest ids of that hardware version that are supported; empty if nobody says.
 
     The answer is long and full of what newer servers add. It is only nice to know, so no failure
     of this question stops an import.
     """
     try:
         browser = read(content, compute, ("environmentBrowser",)).get("environmentBrowser")
-        option = browser.QueryConfigOption(key=None, host=None) if browser else None
+        option = browser.QueryConfigOption(key=hardware_version, host=None) if browser else None
     except vim.fault.NotAuthenticated:
         raise
     except FAILED_CALL as error:

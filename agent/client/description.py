@@ -86,6 +86,7 @@ class MachineDescription:
     firmware: str = ""
     boot_id: str = ""
     cpus: int = 0
+    sockets: int = 0
     memory_bytes: int = 0
     disks: tuple[DescribedDisk, ...] = ()
     nics: tuple[DescribedNic, ...] = ()
@@ -126,6 +127,7 @@ class MachineDescription:
             firmware=fields.word("firmware", ("", *FIRMWARES), ""),
             boot_id=fields.text("boot_id", ""),
             cpus=fields.number("cpus", 0, MAX_CPUS, 0),
+            sockets=fields.number("sockets", 0, MAX_CPUS, 0),
             memory_bytes=fields.number("memory_bytes", 0, MAX_MEMORY_BYTES, 0),
             disks=tuple(_disk(entry) for entry in fields.objects("disks", MAX_DISKS)),
             nics=tuple(_nic(entry) for entry in fields.objects("nics", MAX_NICS)),

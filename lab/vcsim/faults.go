@@ -30,6 +30,7 @@ type faultSettings struct {
 	WrongThumbprint     bool      `json:"wrong_thumbprint"`       // leases name another certificate
 	RefuseDatastore     string    `json:"refuse_datastore"`       // its name: imports to it are refused
 	FullDatastore       string    `json:"full_datastore"`         // its name: it has no free space
+	VvolDatastore       string    `json:"vvol_datastore"`         // its name: it is a vVol, whose disks have whole MiB
 	DelayMs             int       `json:"delay_ms"`               // before each call is answered
 	FailCall            string    `json:"fail_call"`              // SOAP method answered with a HostCommunication fault
 	MissingPrivileges   []string  `json:"missing_privileges"`     // privileges the user lacks

@@ -376,6 +376,9 @@ func (d *front) checkDisk(
 	if capacity <= 0 || capacity > maxDiskBytes {
 		return badDevice(index, "capacityInBytes", fmt.Sprintf("a disk of %d bytes", capacity))
 	}
+	if d.faults.now().VvolDatastore == plan.store.Name && capacity%(1<<20) != 0 {
+		return badDevice(index, "capacityInBytes", "a disk on a vVol that has no whole MiB")
+	}
 	backing, ok := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
 	if !ok {
 		return badDevice(index, "backing", "the disk's backing is not flat")

@@ -134,11 +134,16 @@ func (d *front) publish(store *simulator.Datastore) {
 	capacity, free := d.settings.datastoreCapacityBytes, d.free(store)
 	simulator.Map.WithLock(store, func() {
 		store.Info.GetDatastoreInfo().FreeSpace = free
-		if store.Summary.Capacity == capacity && store.Summary.FreeSpace == free {
+		kind := "OTHER"
+		if d.faults.now().VvolDatastore == store.Name {
+			kind = "VVOL"
+		}
+		if store.Summary.Capacity == capacity && store.Summary.FreeSpace == free && store.Summary.Type == kind {
 			return
 		}
 		simulator.Map.Update(store, []types.PropertyChange{
 			{Name: "summary.capacity", Val: capacity}, {Name: "summary.freeSpace", Val: free},
+			{Name: "summary.type", Val: kind},
 		})
 	})
 }

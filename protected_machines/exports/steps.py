@@ -29,13 +29,22 @@ def new_marker() -> str:
     return f"understudy:{this_core().id}:{uuid.uuid4()}"
 
 
-def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
-    """Return the virtual hardware for a point: the machine's disks and NICs, with fast drivers."""
+def vm_spec(manifest: Manifest, options: VmOptions, disk_step_bytes: int = 512) -> VmSpec:
+    """Return the virtual hardware for a point: the machine's disks and NICs, with fast drivers.
+
+    The boot disk comes first: a BIOS starts from no other.
+    disk_step_bytes: the size of each disk is rounded up to a multiple of this.
+    """
     description = read_description(manifest.description)
     controller = choose_controller(description.initramfs_drivers) or "pvscsi"
+    boot_keys = {disk.key for disk in description.disks if disk.is_boot}
     disks = [
-        VmDisk(number=disk.number, capacity_bytes=disk.capacity_bytes, controller=controller)
-        for disk in manifest.disks
+        VmDisk(
+            number=disk.number,
+            capacity_bytes=-(-disk.capacity_bytes // disk_step_bytes) * disk_step_bytes,
+            controller=controller,
+        )
+        for disk in sorted(manifest.disks, key=lambda disk: disk.key not in boot_keys)
     ]
     nics = [VmNic(network=options.network) for _ in range(count_adapters(description))]
     return VmSpec(
@@ -43,10 +52,16 @@ def vm_spec(manifest: Manifest, options: VmOptions) -> VmSpec:
         guest_id="otherLinux64Guest",
         firmware=description.firmware or "bios",
         cpus=options.cpus,
+        cores_per_socket=cores_per_socket(options.cpus, description.sockets),
         memory_bytes=options.memory_bytes,
         disks=disks,
         nics=nics,
     )
+
+
+def cores_per_socket(cpus: int, sockets: int) -> int:
+    """Return how many cores each socket of a VM has: in as many sockets as before, if they fit."""
+    return cpus // sockets if sockets and cpus % sockets == 0 else 1
 
 
 def import_vm(
@@ -70,10 +85,12 @@ def import_vm(
         if found is not None:
             _remove_half_vm(found, vm.marker)
             vm.check()
-        spec, settings = with_settings_disk(vm_spec(manifest, options), manifest, vcenter)
+        step_bytes = session.disk_step_bytes(options.datastore)
+        machine_spec = vm_spec(manifest, options, step_bytes)
+        spec, settings = with_settings_disk(machine_spec, manifest, vcenter)
         moid = session.import_vm(
             spec,
-            [*_uploads_of(manifest, plans), *settings],
+            [*_uploads_of(manifest, plans, step_bytes), *settings],
             options.placement,
             vm.marker,
             report.progress,
@@ -102,13 +119,13 @@ def _remove_half_vm(vm: Vm, marker: str) -> None:
         ) from error
 
 
-def _uploads_of(manifest: Manifest, plans: ExitStack) -> list[DiskUpload]:
+def _uploads_of(manifest: Manifest, plans: ExitStack, step_bytes: int) -> list[DiskUpload]:
     """Return the upload of each disk; `plans` keeps the files open until all is sent."""
     store = open_store()
     uploads = []
     for disk in manifest.disks:
         plan = plans.enter_context(
-            store.plan_export(manifest.machine_id, manifest.point_id, disk.number)
+            store.plan_export(manifest.machine_id, manifest.point_id, disk.number, step_bytes)
         )
         uploads.append(DiskUpload(disk.number, plan.length_bytes, plan.read_chunks))
     return uploads

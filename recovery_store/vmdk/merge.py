@@ -101,6 +101,7 @@ class ExportPlan:
     """One full stream made of a chain: its length is known at once, its bytes are read on demand.
 
     links: newest file first. The plan owns `pool` and closes it.
+    step_bytes: the disk is enlarged to a multiple of this; what is added reads as zeros.
 
     Raises:
         VmdkLimit: the result would exceed 2 TiB, more than one stream can hold.
@@ -112,8 +113,9 @@ class ExportPlan:
         pool: FilePool,
         cid: str,
         extent_name: str = "disk.vmdk",
+        step_bytes: int = SECTOR_BYTES,
     ) -> None:
-        self.capacity_bytes = links[0].capacity_bytes
+        self.capacity_bytes = -(-links[0].capacity_bytes // step_bytes) * step_bytes
         self._links = links
         self._pool = pool
         self._header = Header(self.capacity_bytes // SECTOR_BYTES)

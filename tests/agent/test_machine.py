@@ -64,6 +64,21 @@ def test_cards_have_their_driver_and_addresses_and_software_is_none(
     ]
 
 
+@pytest.mark.parametrize(
+    ("packages", "sockets"),
+    [([0, 0, 1, 1], 2), ([0], 1), ([0, 3], 2), ([-1, -1], 0), ([], 0), (["x"], 0)],
+    ids=str,
+)
+def test_sockets_are_counted_by_their_packages(
+    roots: tuple[Path, Path], packages: list[object], sockets: int
+) -> None:
+    for number, package in enumerate(packages):
+        folder = roots[0] / f"devices/system/cpu/cpu{number}/topology"
+        folder.mkdir(parents=True)
+        (folder / "physical_package_id").write_text(f"{package}\n")
+    assert describe_machine(*roots)["sockets"] == sockets
+
+
 def test_a_kernel_without_ipv6_and_a_machine_with_efi(roots: tuple[Path, Path]) -> None:
     sys_root, proc_root = roots
     (proc_root / "net/if_inet6").unlink()

@@ -21,6 +21,10 @@ ACTS: dict[str, tuple[Act, Any]] = {
         lambda world, vm: world.session.check_placement(world.placement, "other", space(1 << 20)),
         [],
     ),
+    "Session.disk_step_bytes": (
+        lambda world, vm: world.session.disk_step_bytes(world.datastore.moid),
+        512,
+    ),
     "Session.import_vm": (
         lambda world, vm: (
             world.session.get_vm(

@@ -1,6 +1,7 @@
 """Imports that succeed: what comes out is what was asked for."""
 
 import dataclasses
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -29,17 +30,34 @@ def test_the_hardware_is_that_of_the_protected_machine(world: World) -> None:
     networks = [network for network in world.inventory.networks if not network.is_uplink]
     spec = world.spec(
         firmware="efi",
-        cpus=3,
+        cpus=6,
+        cores_per_socket=3,
         memory_bytes=(1 << 30) + 1,
         nics=[VmNic(networks[0].moid, "e1000", "00:50:56:00:00:01"), VmNic(networks[1].moid)],
         extra={"understudy.machine": "abc"},
     )
     hardware = world.session.get_vm(world.import_one(spec)).hardware()
-    assert (hardware.cpus, hardware.firmware) == (3, "efi")
+    assert (hardware.cpus, hardware.cores_per_socket, hardware.firmware) == (6, 3, "efi")
     assert hardware.memory_bytes == (1028 << 20)  # rounded up to 4 MiB
     assert [nic.adapter for nic in hardware.nics] == ["e1000", "vmxnet3"]
     assert hardware.nics[0].mac == "00:50:56:00:00:01"
     assert [disk.capacity_bytes for disk in hardware.disks] == [64 * MIB]
+
+
+def test_guest_ids_are_asked_for_of_the_version_that_is_chosen(world: World) -> None:
+    asked: list[bytes] = []
+
+    def note(request: bytes) -> bytes:
+        asked.append(request)
+        return request
+
+    with world.session.calls.stub.requestModifier(note):
+        world.import_one()
+    (question,) = [one for one in asked if b"<QueryConfigOption " in one]
+    (order,) = [one for one in asked if b"<ImportVApp " in one]
+    version = re.search(rb"<version[^>]*>(vmx-\d+)</version>", order)
+    assert version is not None
+    assert re.search(rb"<key[^>]*>" + version[1] + rb"</key>", question)
 
 
 def test_several_disks_go_to_their_own_places(world: World) -> None:

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
+from tests.vsphere.disks import disk_of, make_stream, upload_of
 from tests.vsphere.site import MARKER, World, space
 from vsphere import Placement, PlacementFinding, VmSpace
 from vsphere.api import vim
+from vsphere.errors import SpecRefused
 from vsphere.placement import check_datastore, check_hosts, check_network
 from vsphere.site import Site, read_site
 
@@ -135,6 +137,39 @@ def test_hosts_in_maintenance_do_not_count(world: World) -> None:
         ]
     finally:
         hosts[0].ExitMaintenanceMode_Task(timeout=0)
+
+
+def test_only_hosts_that_can_run_the_machine_decide_on_its_hardware(world: World) -> None:
+    site = read_site(world.session.calls.content, world.placement)
+    able, off, absent, blind = (
+        {**of, "summary.config.product.version": version}
+        for of, version in zip(
+            [next(iter(site.hosts.values()))] * 4, ("8.0.2", "6.5.0", "6.5.0", "6.5.0"), strict=True
+        )
+    )
+    off["runtime.connectionState"] = "disconnected"
+    absent["runtime.inMaintenanceMode"] = True
+    blind["datastore"] = []
+    site.hosts = dict(enumerate((able, off, absent, blind)))
+    assert site.able_versions() == ["8.0.2"]
+
+
+@pytest.mark.parametrize(("is_vvol", "step_bytes"), [(False, 512), (True, 1 << 20)])
+def test_a_vvol_wants_disks_of_whole_mib(world: World, is_vvol: bool, step_bytes: int) -> None:
+    world.vcsim.faults(vvol_datastore=world.datastore.name if is_vvol else "")
+    assert world.session.disk_step_bytes(world.datastore.moid) == step_bytes
+    odd_bytes = (64 << 20) + 512
+    spec = world.spec(disks=[disk_of(0, odd_bytes)])
+    stream = upload_of(0, make_stream(odd_bytes))
+    if is_vvol:
+        with pytest.raises(SpecRefused, match="whole MiB"):
+            world.import_one(spec, [stream])
+    else:
+        assert world.import_one(spec, [stream])
+
+
+def test_a_datastore_that_is_gone_asks_for_nothing(world: World) -> None:
+    assert world.session.disk_step_bytes("datastore-999") == 512
 
 
 def a_datastore(**properties: object) -> Site:

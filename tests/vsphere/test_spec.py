@@ -23,6 +23,11 @@ def test_wanted_units_are_kept_and_the_rest_fills_up() -> None:
     assert [(slots[n].bus, slots[n].unit) for n in range(3)] == [(0, 1), (0, 0), (0, 2)]
 
 
+def test_disks_are_attached_in_their_order_whatever_their_numbers() -> None:
+    slots = assign_slots([disk_of(2), disk_of(0), disk_of(1, unit=1), disk_of(3)])
+    assert {number: slot.unit for number, slot in slots.items()} == {2: 0, 0: 2, 1: 1, 3: 3}
+
+
 def test_unit_seven_is_the_controller_s_own() -> None:
     units = [slot.unit for slot in assign_slots([disk_of(n) for n in range(16)]).values()]
     assert 7 not in units
@@ -73,6 +78,7 @@ def test_places_are_named_as_leases_name_them(controller: str, name: str) -> Non
         (["7.0.3", "6.7.0"], "vmx-14"),
         (["6.5.0", "8.0.0"], "vmx-13"),
         (["5.5.0"], "vmx-11"),
+        (["6.7.0", ""], "vmx-14"),
     ],
 )
 def test_the_oldest_host_decides_on_the_hardware_version(
@@ -104,6 +110,14 @@ def test_a_name_survives_being_escaped(name: str) -> None:
     escaped = escaped_name(name)
     assert plain_name(escaped) == name
     assert not set(escaped) & set("/\\")
+
+
+@pytest.mark.parametrize(("cpus", "cores"), [(3, 2), (2, 4), (2, 0)])
+def test_cores_that_fill_no_sockets_are_refused(cpus: int, cores: int) -> None:
+    disks = [VmDisk(0, 1 << 30)]
+    spec = VmSpec("web-01", "otherGuest64", "bios", cpus, 1 << 30, disks, cores_per_socket=cores)
+    with pytest.raises(SpecRefused, match="sockets"):
+        check_spec(spec)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x00", "a\x7f"])

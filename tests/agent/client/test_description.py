@@ -26,7 +26,13 @@ ANY_JSON = st.recursive(
 
 
 def complete(description: dict[str, Any]) -> dict[str, Any]:
-    return {"mode": "protect", "can_watch": False, "reads_settings_disk": False, **description}
+    return {
+        "mode": "protect",
+        "can_watch": False,
+        "reads_settings_disk": False,
+        "sockets": 0,
+        **description,
+    }
 
 
 def test_what_was_read_is_kept_in_the_same_shape() -> None:

@@ -141,6 +141,20 @@ def test_a_chain_of_an_older_version_is_exported_with_the_sections_that_others_w
     assert judges_say_same(tmp_path / "export.vmdk", tmp_path / "disk.raw")
 
 
+@pytest.mark.parametrize("capacity_bytes", [33 * MIB - 512, 32 * MIB - 512, 4 * MIB])
+def test_an_export_can_be_enlarged_to_whole_steps(tmp_path: Path, capacity_bytes: int) -> None:
+    last = grain_count(capacity_bytes) - 1
+    layers: list[tuple[Grains, int]] = [({0: 1}, 512), ({last: None, 0: 1}, capacity_bytes)]
+    paths, pool = write_chain(tmp_path, layers), FilePool()
+    with ExportPlan([StreamFile(path, pool) for path in paths], pool, CID, step_bytes=MIB) as plan:
+        plan.write_to(tmp_path / "export.vmdk")
+        whole_bytes = -(-capacity_bytes // MIB) * MIB
+        assert plan.capacity_bytes == whole_bytes
+        assert plan.length_bytes == (tmp_path / "export.vmdk").stat().st_size
+    (tmp_path / "disk.raw").write_bytes(model(layers).ljust(whole_bytes, b"\0"))
+    assert judges_say_same(tmp_path / "export.vmdk", tmp_path / "disk.raw")
+
+
 def test_the_same_grains_are_copied_and_neither_inflated_nor_deflated(tmp_path: Path) -> None:
     paths = write_chain(tmp_path, [({4: 1, 5: 2}, 4 * MIB), ({5: 3}, 4 * MIB)])
     with open_plan(paths) as plan:
