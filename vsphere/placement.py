@@ -1,6 +1,8 @@
 """Checks a placement before anything is made there."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vsphere.api import vim
@@ -31,20 +33,39 @@ def check(
 ) -> list[PlacementFinding]:
     """Return the problems with making `vm_name` there, which takes that space."""
     site = read_site(content, placement)
-    findings = [
-        PlacementFinding(
-            "PLACEMENT-MISSING",
-            "error",
-            f"The {role.replace('_', ' ')} {getattr(placement, role)} no longer exists.",
-        )
-        for role in site.missing
-    ]
+    findings = _check_missing(site, site.missing)
     findings += _check_name(content, site, vm_name)
     findings += check_datastore(site, space)
     findings += check_hosts(content, site)
-    findings += check_network(content, site, space.adapters)
+    elsewhere = Counter(moid for moid in placement.more_networks if moid != placement.network)
+    findings += check_network(content, site, space.adapters - elsewhere.total())
     findings += _check_privileges(content, site)
+    for moid, adapters in elsewhere.items():
+        findings += _check_further_network(content, replace(placement, network=moid), adapters)
     return findings
+
+
+def _check_further_network(
+    content: Any, placement: Placement, adapters: int
+) -> list[PlacementFinding]:
+    site = read_site(content, placement)
+    others = [role for role in site.objects if role != "network"]
+    findings = _check_missing(site, ["network"]) + check_network(content, site, adapters)
+    for role in others:
+        del site.objects[role]
+    return findings + _check_privileges(content, site)
+
+
+def _check_missing(site: Site, roles: Sequence[str]) -> list[PlacementFinding]:
+    return [
+        PlacementFinding(
+            "PLACEMENT-MISSING",
+            "error",
+            f"The {role.replace('_', ' ')} {getattr(site.placement, role)} no longer exists.",
+        )
+        for role in roles
+        if role in site.missing
+    ]
 
 
 def _check_name(content: Any, site: Site, vm_name: str) -> list[PlacementFinding]:

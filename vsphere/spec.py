@@ -91,7 +91,10 @@ class VmSpace:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a machine goes, as managed object ids. Without `host` the server chooses one."""
+    """Where a machine goes, as managed object ids. Without `host` the server chooses one.
+
+    more_networks: of its further network adapters, where they differ.
+    """
 
     datacenter: str
     resource_pool: str
@@ -99,6 +102,7 @@ class Placement:
     network: str
     host: str | None = None
     folder: str | None = None
+    more_networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,15 +194,43 @@ def _candidates(disk: VmDisk, kind: ControllerKind) -> Iterator[DiskSlot]:
             yield from (DiskSlot(disk.controller, bus, unit) for unit in usable)
 
 
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def is_card_address(mac: str) -> bool:
+    """Tell whether it is the MAC address of a single card."""
+    return (
+        bool(_MAC.fullmatch(mac.lower()))
+        and int(mac[:2], 16) % 2 == 0
+        and mac != "00:00:00:00:00:00"
+    )
+
+
+def why_not_kept(mac: str) -> str:
+    """Return why vSphere does not let a machine bring along a MAC address; empty if it does."""
+    if not is_card_address(mac):
+        return "it is not the address of a single card"
+    octets = [int(octet, 16) for octet in mac.split(":")]
+    is_generated = octets[:3] == [0x00, 0x0C, 0x29]
+    if is_generated or (octets[:3] == [0x00, 0x50, 0x56] and octets[3] >= 0x40):
+        return "it is in a range from which vSphere itself gives addresses"
+    return ""
+
+
 def escaped_name(name: str) -> str:
     """Return a name as the API wants it; `inventory.plain_name` is its reverse."""
     return name.replace("%", "%25").replace("/", "%2f").replace("\\", "%5c")
 
 
+def name_length(name: str) -> int:
+    """Return a name's length as vSphere counts: not escaped, in units of UTF-16."""
+    return len(name.encode("utf-16-le", "surrogatepass")) // 2
+
+
 def check_spec(spec: VmSpec) -> None:
     """Raise SpecRefused if no server could make this machine."""
     problems = []
-    if not 1 <= len(spec.name) <= MAX_NAME_LENGTH:
+    if not 1 <= name_length(spec.name) <= MAX_NAME_LENGTH:
         problems.append(f"the name must have 1 to {MAX_NAME_LENGTH} characters")
     if not spec.name.isprintable():
         problems.append("the name must not have control characters or line breaks")
@@ -221,6 +253,8 @@ def check_spec(spec: VmSpec) -> None:
     for nic in spec.nics:
         if nic.adapter not in ADAPTERS:
             problems.append(f"unknown network adapter {nic.adapter!r}")
+        if nic.mac is not None and not is_card_address(nic.mac):
+            problems.append(f"{nic.mac[:40]!r} is not the MAC address of a card")
     if problems:
         raise SpecRefused(f"Make {spec.name!r}: {'; '.join(problems)}.")
 

@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-	"unicode/utf8"
+	"unicode/utf16"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -166,7 +166,7 @@ func (d *front) planMaking(
 // isName tells whether a name is short enough, and escaped where it has to be.
 func isName(name string) bool {
 	plain, err := url.PathUnescape(name)
-	length := utf8.RuneCountInString(plain)
+	length := len(utf16.Encode([]rune(plain)))
 	return err == nil && length > 0 && length <= maxNameLength && !strings.ContainsAny(name, `/\`) &&
 		strings.IndexFunc(plain, unicode.IsControl) < 0
 }

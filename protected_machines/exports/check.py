@@ -19,6 +19,7 @@ from protected_machines.points.store import open_store
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
 from vsphere import Placement, Session, VmSpace
+from vsphere.spec import why_not_kept
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,18 @@ def _guest_findings(description: MachineDescription) -> list[Finding]:
     return findings
 
 
+def check_macs(description: MachineDescription, keeps_macs: bool) -> list[Finding]:
+    """Return which MAC addresses the VM will not keep, although it was asked for, and why."""
+    return [
+        Finding.warning(
+            "EXPORT-MAC-NOT-KEPT",
+            f"The VM gets another MAC address than {card.mac or 'that'} of {card.name}: {reason}.",
+        )
+        for card in description.nics
+        if keeps_macs and (reason := why_not_kept(card.mac))
+    ]
+
+
 def check_export(
     machine: Machine, point: RecoveryPoint, options: VmOptions, *, needs_agent: bool = False
 ) -> list[Finding]:
@@ -136,6 +149,7 @@ def check_export(
             space_of(manifest, options.memory_bytes),
         )
     facts = export_facts(point, manifest, issuers_of([machine.pk])[machine.pk])
+    found += check_macs(facts.description, options.keeps_macs)
     return check_point(facts, found, needs_agent=needs_agent)
 
 

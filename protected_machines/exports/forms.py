@@ -32,6 +32,11 @@ class VmHardwareForm(forms.Form):
         step_size=MEMORY_STEP_MIB,
         label="Memory (MiB)",
     )
+    keeps_macs = forms.BooleanField(
+        required=False,
+        label="Keep the MAC addresses",
+        help_text="Only if the original is off, or in another network.",
+    )
 
 
 class ExportForm(VmHardwareForm):
@@ -100,6 +105,7 @@ class ExportForm(VmHardwareForm):
             vm_name=values["vm_name"],
             cpus=values["cpus"],
             memory_bytes=values["memory_mib"] * MIB,
+            keeps_macs=values["keeps_macs"],
         )
 
 

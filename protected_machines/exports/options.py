@@ -5,9 +5,10 @@ from uuid import UUID
 
 from console.findings import Finding
 from vsphere import Placement
+from vsphere.spec import MAX_NAME_LENGTH, name_length
 
 MIB = 1024**2
-NAME_LENGTH = 80
+NAME_LENGTH = MAX_NAME_LENGTH
 CPUS_LIMIT = 768
 MEMORY_LEAST_MIB = 4
 MEMORY_LIMIT_MIB = 24 * 1024**2
@@ -31,6 +32,10 @@ class VmOptions:
     memory_bytes: int
     # Empty: the datacenter's own folder for VMs.
     folder: str = ""
+    # Of the machine's network cards in their order; where it ends, `network` is meant.
+    nic_networks: tuple[str, ...] = ()
+    # Whether the VM gets the MAC addresses of the machine, where vSphere allows that.
+    keeps_macs: bool = False
 
     @property
     def placement(self) -> Placement:
@@ -41,6 +46,7 @@ class VmOptions:
             datastore=self.datastore,
             folder=self.folder or None,
             network=self.network,
+            more_networks=self.nic_networks,
         )
 
 
@@ -53,7 +59,7 @@ def memory_mib_of(memory_bytes: int) -> int:
 def check_vm(name: str, cpus: int, memory_bytes: int) -> list[Finding]:
     """Return what vSphere would reject about a VM's name and hardware."""
     findings = []
-    if not 0 < len(name) <= NAME_LENGTH or not name.isprintable():
+    if not 0 < name_length(name) <= NAME_LENGTH or not name.isprintable():
         text = f"A VM name must have 1 to {NAME_LENGTH} characters, and no control characters."
         findings.append(Finding.error("EXPORT-VM-NAME", text))
     if not 1 <= cpus <= CPUS_LIMIT:

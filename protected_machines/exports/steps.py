@@ -8,7 +8,7 @@ from uuid import UUID
 from console.identity import this_core
 from console.jobs.report import Report
 from console.jobs.workflow import Waiting
-from protected_machines.exports.check import choose_controller, count_adapters
+from protected_machines.exports.check import choose_controller
 from protected_machines.exports.job_vm import ImportedVm, JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.settings_disk import with_settings_disk
@@ -20,6 +20,7 @@ from protected_machines.points.store import open_store
 from recovery_store.manifest import Manifest
 from vsphere import DiskUpload, Vm, VmDisk, VmNic, VmSpec
 from vsphere.errors import VmBusy
+from vsphere.spec import why_not_kept
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,12 @@ def vm_spec(manifest: Manifest, options: VmOptions, disk_step_bytes: int = 512) 
         )
         for disk in sorted(manifest.disks, key=lambda disk: disk.key not in boot_keys)
     ]
-    nics = [VmNic(network=options.network) for _ in range(count_adapters(description))]
+    macs = [card.mac if options.keeps_macs else "" for card in description.nics] or [""]
+    networks = [*options.nic_networks, *[options.network] * len(macs)]
+    nics = [
+        VmNic(network=network, mac=mac if mac and not why_not_kept(mac) else None)
+        for mac, network in zip(macs, networks, strict=False)
+    ]
     return VmSpec(
         name=options.vm_name,
         guest_id="otherLinux64Guest",

@@ -15,9 +15,10 @@ from console.jobs.models import Job
 from protected_machines.agents.delegation import issuers_of
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
-from protected_machines.exports.check import check_point, export_facts, space_of
+from protected_machines.exports.check import check_macs, check_point, export_facts, space_of
 from protected_machines.exports.options import MIB, memory_mib_of
 from protected_machines.models import RecoveryPoint, VCenter
+from protected_machines.models.descriptions import read_description
 from protected_machines.ownership import trouble_text
 from protected_machines.points.proofs import get_manifest
 from recovery_store.errors import StoreError, StoreMissing
@@ -128,6 +129,14 @@ class FailoverFacts:
         if isinstance(manifest, str):
             return VmSpace(0, order.memory_bytes, lambda: 0)
         return space_of(manifest, order.memory_bytes)
+
+    def mac_findings(self, order: MachineOrder) -> list[Finding]:
+        """Return which MAC addresses the VM will not keep."""
+        point = self.point(order)
+        manifest = self.manifest(point) if point is not None else ""
+        if isinstance(manifest, str):
+            return []
+        return check_macs(read_description(manifest.description), order.keeps_macs)
 
     def of_source(self) -> policy.SourceFacts:
         pairing = self.pairing
@@ -265,7 +274,8 @@ def check_failover(
     def checked(one: MachineOrder, is_ordered: bool) -> CheckedMachine:
         findings = survey.findings.get(one.machine_id, [])
         if is_ordered:
-            findings = [*policy.vm_findings(one, names), *findings]
+            found = [*policy.vm_findings(one, names), *facts.mac_findings(one)]
+            findings = [*found, *findings]
         return facts.check(
             one,
             policy.DestinationFacts(vcenter is not None, survey.trouble_text, findings),

@@ -166,6 +166,7 @@ def _machine_order(
         vm_name=values.get("vm_name", ""),
         cpus=values.get("cpus", order.cpus),
         memory_bytes=memory_mib * MIB if memory_mib is not None else order.memory_bytes,
+        keeps_macs=values.get("keeps_macs", False),
     )
 
 

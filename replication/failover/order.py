@@ -30,6 +30,8 @@ class MachineOrder:
     vm_name: str
     cpus: int
     memory_bytes: int
+    # Whether the VM gets the MAC addresses of the machine, where vSphere allows that.
+    keeps_macs: bool = False
 
 
 @dataclass(frozen=True)

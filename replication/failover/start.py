@@ -120,6 +120,7 @@ def _start_machine(
         vm_name=order.vm_name,
         cpus=order.cpus,
         memory_bytes=order.memory_bytes,
+        keeps_macs=order.keeps_macs,
     )
     machine = checked.replicated.machine
     FailoverMachine.objects.create(

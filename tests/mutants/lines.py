@@ -366,7 +366,7 @@ def _machines() -> Iterator[Mutant]:
         "protected_machines/exports/options.py",
         "tests/protected_machines/exports/test_vm_options.py",
         "not 1 <= cpus <= CPUS_LIMIT",
-        "not 0 < len(name) <= NAME_LENGTH or not name.isprintable()",
+        "not 0 < name_length(name) <= NAME_LENGTH or not name.isprintable()",
     )
     yield from never(
         "protected_machines/restores/rescue_machines.py",
@@ -534,7 +534,7 @@ def _vsphere() -> Iterator[Mutant]:
         "vsphere/spec.py",
         f"{VSPHERE}/test_import.py",
         'spec.firmware not in ("bios", "efi")',
-        "not 1 <= len(spec.name) <= MAX_NAME_LENGTH",
+        "not 1 <= name_length(spec.name) <= MAX_NAME_LENGTH",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.vsphere.disks import MIB, disk_of, make_stream, upload_of
-from tests.vsphere.site import MARKER, STREAM, World
+from tests.vsphere.site import MARKER, STREAM, World, space
 from vsphere import DiskUpload, VmNic
 from vsphere.api import vim
 from vsphere.errors import SpecRefused
@@ -42,6 +42,15 @@ def test_the_hardware_is_that_of_the_protected_machine(world: World) -> None:
     assert [nic.adapter for nic in hardware.nics] == ["e1000", "vmxnet3"]
     assert hardware.nics[0].mac == "00:50:56:00:00:01"
     assert [disk.capacity_bytes for disk in hardware.disks] == [64 * MIB]
+
+
+@pytest.mark.parametrize("name", ["a/b", "50%", "a\\b", "a%2fb", "\N{DESKTOP COMPUTER}" * 40])
+def test_a_name_of_any_characters_is_found_as_it_was_given(world: World, name: str) -> None:
+    vm = world.session.get_vm(world.import_one(world.spec(name=name)))
+    assert vm.name == name
+    assert world.machine_names() == [name]
+    (found,) = world.session.check_placement(world.placement, name, space(1 << 20))
+    assert found.code == "PLACEMENT-NAME-TAKEN"
 
 
 def test_guest_ids_are_asked_for_of_the_version_that_is_chosen(world: World) -> None:

@@ -113,6 +113,29 @@ def test_a_host_of_another_pool_is_found(world: World) -> None:
     assert codes(findings(world, host=other.moid)) == [("PLACEMENT-HOST-ELSEWHERE", "error")]
 
 
+def test_each_further_network_is_looked_at(world: World) -> None:
+    uplink = next(network for network in world.inventory.networks if network.is_uplink)
+    other = next(
+        network
+        for network in world.inventory.networks
+        if not network.is_uplink and network.moid != world.network.moid
+    )
+    placement = dataclasses.replace(
+        world.placement, more_networks=(world.network.moid, other.moid, other.moid)
+    )
+    assert world.session.check_placement(placement, "web-01", SMALL) == []
+    world.vcsim.faults(missing_privileges=["Network.Assign"])
+    found = world.session.check_placement(placement, "web-01", SMALL)
+    assert [one.text.rpartition(" on ")[2] for one in found] == [
+        f"the network {world.network.name}.",
+        f"the network {other.name}.",
+    ]
+    world.vcsim.no_faults()
+    placement = dataclasses.replace(world.placement, more_networks=(uplink.moid, "gone-1"))
+    found = world.session.check_placement(placement, "web-01", SMALL)
+    assert codes(found) == [("PLACEMENT-NETWORK-UPLINK", "error"), ("PLACEMENT-MISSING", "error")]
+
+
 def test_an_uplink_is_found(world: World) -> None:
     uplink = next(network for network in world.inventory.networks if network.is_uplink)
     assert codes(findings(world, network=uplink.moid)) == [("PLACEMENT-NETWORK-UPLINK", "error")]

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.vsphere.disks import disk_of
-from vsphere import VmDisk, VmSpec
+from vsphere import VmDisk, VmNic, VmSpec
 from vsphere.errors import SpecRefused
 from vsphere.inventory import plain_name
 from vsphere.spec import (
@@ -13,6 +13,7 @@ from vsphere.spec import (
     choose_guest_id,
     choose_hardware_version,
     escaped_name,
+    why_not_kept,
 )
 
 KNOWN = ["debian10_64Guest", "debian9_64Guest", "debian10Guest", "otherLinux64Guest", "otherGuest"]
@@ -118,6 +119,55 @@ def test_cores_that_fill_no_sockets_are_refused(cpus: int, cores: int) -> None:
     spec = VmSpec("web-01", "otherGuest64", "bios", cpus, 1 << 30, disks, cores_per_socket=cores)
     with pytest.raises(SpecRefused, match="sockets"):
         check_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("mac", "is_kept"),
+    [
+        ("52:54:00:12:34:56", True),
+        ("00:50:56:3f:ff:ff", True),
+        ("00:50:56:40:00:00", False),
+        ("00:50:56:bf:00:01", False),
+        ("00:0c:29:12:34:56", False),
+        ("01:00:5e:00:00:01", False),
+        ("00:00:00:00:00:00", False),
+        ("", False),
+        ("52:54:00:12:34", False),
+        ("52-54-00-12-34-56", False),
+    ],
+)
+def test_a_mac_is_kept_where_vsphere_allows_it(mac: str, is_kept: bool) -> None:
+    assert (why_not_kept(mac) == "") == is_kept
+
+
+@pytest.mark.parametrize("mac", ["", "none", "01:00:5e:00:00:01", "52:54:00:12:34:56:78"])
+def test_a_mac_that_is_none_of_a_card_is_refused(mac: str) -> None:
+    nics = [VmNic("network-7", mac=mac)]
+    spec = VmSpec("web-01", "otherGuest64", "bios", 1, 1 << 30, [VmDisk(0, 1 << 30)], nics)
+    with pytest.raises(SpecRefused, match="is not the MAC address of a card"):
+        check_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_short_enough"),
+    [
+        ("x" * 80, True),
+        ("x" * 81, False),
+        ("%" * 80, True),
+        ("/" * 80, True),
+        ("ü" * 80, True),
+        ("\N{DESKTOP COMPUTER}" * 40, True),
+        ("\N{DESKTOP COMPUTER}" * 41, False),
+        ("", False),
+    ],
+)
+def test_a_name_is_counted_as_vsphere_counts(name: str, is_short_enough: bool) -> None:
+    spec = VmSpec(name, "otherGuest64", "bios", 1, 1 << 30, [VmDisk(0, 1 << 30)])
+    if is_short_enough:
+        check_spec(spec)
+    else:
+        with pytest.raises(SpecRefused, match="1 to 80 characters"):
+            check_spec(spec)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\x00", "a\x7f"])

@@ -10,11 +10,13 @@ import pytest
 
 from console.jobs.report import SILENCE
 from lab.vcsim.process import Vcsim
+from protected_machines.exports.check import check_macs
 from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.steps import cores_per_socket, import_vm, new_marker, vm_spec
 from protected_machines.exports.vcenters import connect
 from protected_machines.models import VCenter
+from protected_machines.models.descriptions import read_description
 from protected_machines.points.index import index_point
 from protected_machines.points.proofs import get_manifest, prove_chain
 from protected_machines.points.store import open_store
@@ -64,6 +66,39 @@ def test_the_sockets_are_those_of_the_source_if_the_cpus_fill_them(
     assert cores_per_socket(cpus, sockets) == cores
     spec = vm_spec(described(manifest, sockets=sockets), replace(options, cpus=cpus))
     assert spec.cores_per_socket == cores
+
+
+NICS = [
+    {"name": "eth0", "mac": "52:54:00:12:34:56", "driver": "", "addresses": []},
+    {"name": "eth1", "mac": "00:0c:29:12:34:56", "driver": "", "addresses": []},
+    {"name": "eth2", "mac": "", "driver": "", "addresses": []},
+]
+
+
+def test_a_card_has_its_own_network_or_that_of_all(manifest: Manifest, options: VmOptions) -> None:
+    wanted = replace(options, network="n-1", nic_networks=("n-2", "n-3"))
+    assert wanted.placement.more_networks == ("n-2", "n-3")
+    spec = vm_spec(described(manifest, nics=NICS), wanted)
+    assert [nic.network for nic in spec.nics] == ["n-2", "n-3", "n-1"]
+    assert [nic.network for nic in vm_spec(described(manifest, nics=[]), wanted).nics] == ["n-2"]
+
+
+def test_the_mac_addresses_are_kept_on_request_where_vsphere_allows_it(
+    manifest: Manifest, options: VmOptions
+) -> None:
+    point = described(manifest, nics=NICS)
+    assert [nic.mac for nic in vm_spec(point, options).nics] == [None] * 3
+    spec = vm_spec(point, replace(options, keeps_macs=True))
+    assert [nic.mac for nic in spec.nics] == ["52:54:00:12:34:56", None, None]
+    description = read_description(point.description)
+    assert check_macs(description, False) == []
+    eth1, eth2 = check_macs(description, True)
+    assert {eth1.code, eth2.code} == {"EXPORT-MAC-NOT-KEPT"}
+    assert eth1.text == (
+        "The VM gets another MAC address than 00:0c:29:12:34:56 of eth1: it is in a range from "
+        "which vSphere itself gives addresses."
+    )
+    assert "that of eth2" in eth2.text
 
 
 @pytest.fixture
