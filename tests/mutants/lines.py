@@ -162,6 +162,25 @@ def _agent() -> Iterator[Mutant]:
         "self._pairing.use_up()",
     )
     yield from never(
+        "agent/settings.py",
+        f"{AGENT}/test_settings.py",
+        "settings.agent_fingerprint != agent_fingerprint",
+        "not _is_vouched_for(signed, settings, state)",
+    )
+    yield from instead(
+        "agent/settings.py",
+        f"{AGENT}/test_settings.py",
+        ("signed.is_by(delegation)\n", "True\n"),
+        ("max(numbers, default=0) >= least.get(core.fingerprint, 1)", "True"),
+        ("and signed.is_issued_by(delegation, core.certificate_pem)", ""),
+        ("if named == agent_fingerprint", ""),
+    )
+    yield from instead(
+        "agent/disks.py",
+        f"{AGENT}/test_settings.py",
+        ("        and not is_settings_disk(folder, dev_root)\n", ""),
+    )
+    yield from never(
         "agent/pairing.py",
         f"{AGENT}/test_pairing.py {AGENT}/test_command_line.py",
         "self.get_code() != code",
@@ -529,6 +548,14 @@ def _vsphere() -> Iterator[Mutant]:
         f"{VSPHERE}/test_placement.py",
         "free_bytes < data_bytes + space.swap_bytes",
         'plain_name(of.get("name", "")) == vm_name',
+    )
+    yield from instead(
+        "vsphere/machine.py",
+        f"{VSPHERE}/test_temporary_disk.py",
+        (
+            "if disk.slot and temporary_text(disk.slot, disk.capacity_bytes) == recorded",
+            "if disk.slot",
+        ),
     )
     yield from never(
         "vsphere/spec.py",

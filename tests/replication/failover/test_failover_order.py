@@ -11,8 +11,11 @@ from django.utils import timezone
 from console.findings import Severity
 from console.jobs.models import Job
 from protected_machines.choices import PointState
+from protected_machines.exports.check import check_macs
 from protected_machines.exports.options import CPUS_LIMIT, MIB
 from protected_machines.models import Machine, RecoveryPoint, VCenter
+from protected_machines.models.descriptions import read_description
+from protected_machines.points.proofs import get_manifest
 from replication.errors import FailoverRefused
 from replication.failover.check import FailoverFacts, check_failover, propose
 from replication.failover.destination import PlacementQuestion, survey_vcenter
@@ -60,6 +63,18 @@ def test_an_order_starts_a_failover(order: FailoverOrder) -> None:
     job = Job.objects.get()
     assert job.group_id == failover.pk
     assert job.params["options"]["folder"] == order.destination.folder != ""
+
+
+def test_mac_addresses_are_kept_on_request_and_said_where_not(order: FailoverOrder) -> None:
+    point = RecoveryPoint.objects.get(pk=order.machines[0].point_id)
+    wanted = with_machine(order, keeps_macs=True)
+    description = read_description(get_manifest(point.machine_id, point.pk).description)
+    expected = [finding.code for finding in check_macs(description, True)]
+    (checked,) = check_failover(wanted, timezone.now()).machines
+    codes = [finding.code for finding in checked.findings]
+    assert codes.count("EXPORT-MAC-NOT-KEPT") == len(expected)
+    start_failover(wanted, None)
+    assert Job.objects.get().params["options"]["keeps_macs"] is True
 
 
 def test_an_order_without_a_folder_takes_the_datacenter_s_own(order: FailoverOrder) -> None:
