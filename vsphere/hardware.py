@@ -27,10 +27,14 @@ class AttachedDisk:
 
 @dataclass(frozen=True)
 class AttachedNic:
-    """A network adapter as vSphere made it."""
+    """A network adapter as vSphere made it.
+
+    is_mac_kept: its MAC address was brought along, so another computer may have the same.
+    """
 
     adapter: str
     mac: str
+    is_mac_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def read_hardware(of: Properties) -> Hardware:
             )
         elif isinstance(device, vim.vm.device.VirtualEthernetCard):
             adapter = type(device).__name__.rpartition(".")[2].removeprefix("Virtual").lower()
-            nics.append(AttachedNic(adapter=adapter, mac=(device.macAddress or "").lower()))
+            is_kept = (device.addressType or "").lower() == "manual"
+            nics.append(AttachedNic(adapter, (device.macAddress or "").lower(), is_kept))
     return Hardware(
         cpus=of.get("config.hardware.numCPU", 0),
         cores_per_socket=of.get("config.hardware.numCoresPerSocket", 1),

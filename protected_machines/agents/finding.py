@@ -35,12 +35,14 @@ class Place:
 
     is_certain: nothing else than this machine can be there, as vSphere or a rescue machine shows;
         otherwise the agent also has to run on the expected computer.
+    is_typed: a person said so, and has seen to it that it is not another computer.
     """
 
     host: str
     port: int
     told_by: str
     is_certain: bool = False
+    is_typed: bool = False
 
     def __str__(self) -> str:
         address = f"[{self.host}]" if ":" in self.host else self.host
@@ -84,7 +86,9 @@ def find_typed(job_id: UUID) -> TypedAddress | None:
 def typed_places(job_id: UUID) -> list[Place]:
     """Return that as a place to ask."""
     typed = find_typed(job_id)
-    return [Place(typed.host, typed.port, f"typed by {typed.typed_by}")] if typed else []
+    if typed is None:
+        return []
+    return [Place(typed.host, typed.port, f"typed by {typed.typed_by}", is_typed=True)]
 
 
 def newest_announcement_id(machine_id: UUID | str) -> int:

@@ -229,16 +229,20 @@ class JobVm:
         self, vm: Vm, guest: Guest, search: Search, boot_id_before: str = ""
     ) -> AnsweringAgent:
         machine = Machine.objects.get(pk=search.machine_id)
-        announced = search.places()
+        places = search.places()
+        # The original may run besides the VM, and only their network cards tell the two apart.
+        has_others_cards = bool(places) and any(nic.is_mac_kept for nic in vm.hardware().nics)
+        if has_others_cards:
+            places = [place for place in places if place.is_typed]
         told = []
         if guest.tools_running and guest.address:
             told = [Place(guest.address, machine.port, "from VMware Tools", is_certain=True)]
         return find_agent(
             machine,
-            [*told, *announced],
+            [*told, *places],
             lambda: {nic.mac for nic in vm.hardware().nics},
             boot_id_before=boot_id_before,
-            waiting_for=_waiting_for(guest, is_announced=bool(announced)),
+            waiting_for=_waiting_for(guest, bool(places), has_others_cards),
         )
 
     @contextmanager
@@ -271,7 +275,7 @@ class JobVm:
             raise
 
 
-def _waiting_for(guest: Guest, *, is_announced: bool) -> list[str]:
+def _waiting_for(guest: Guest, has_places: bool, has_others_cards: bool) -> list[str]:
     """Return where the machine's address may still come from, for people."""
     if guest.tools_running and not guest.address:
         tools = "VMware Tools run in the guest, but report no address yet."
@@ -279,7 +283,13 @@ def _waiting_for(guest: Guest, *, is_announced: bool) -> list[str]:
         tools = "VMware Tools are not reporting."
     else:
         tools = ""
-    heard = "" if is_announced else "The machine has not announced itself to this core."
+    if has_others_cards:
+        heard = (
+            "What the machine announces does not count: the VM has the MAC addresses of the "
+            "original, which may be what announces itself."
+        )
+    else:
+        heard = "" if has_places else "The machine has not announced itself to this core."
     return [text for text in (tools, heard) if text]
 
 

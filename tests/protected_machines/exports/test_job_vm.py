@@ -77,8 +77,11 @@ class Guest:
             }
         )
 
-    def has_the_cards_of(self, description: MachineDescription) -> None:
-        """Give the VM the network card of what its agent describes."""
+    def has_the_cards_of(self, description: MachineDescription, *, kept: bool = False) -> None:
+        """Give the VM the network card of what its agent describes.
+
+        kept: as an import does that keeps the MAC addresses.
+        """
         with connect(self.vcenter) as session:
             vm = session.find_vm(self.marker)
             assert vm is not None
@@ -88,7 +91,8 @@ class Guest:
                 for device in target.config.hardware.device
                 if isinstance(device, vim.vm.device.VirtualEthernetCard)
             )
-            card.macAddress = description.nics[0].mac
+            card.macAddress = description.nics[0].mac if description.nics else card.macAddress
+            card.addressType = "manual" if kept else card.addressType
             change = vim.vm.device.VirtualDeviceSpec(operation="edit", device=card)
             target.ReconfigVM_Task(spec=vim.vm.ConfigSpec(deviceChange=[change]))
 
@@ -263,6 +267,18 @@ def test_a_guest_without_tools_is_found_by_its_announcement(
     assert (answer.host, answer.port) == ("127.0.0.1", agent.port)
     with pytest.raises(Waiting, match="still answers from before the reboot"):
         guest.vm.wait_for_agent(search, described.boot_id)
+
+
+def test_an_announcement_does_not_count_for_a_vm_with_the_cards_of_the_original(
+    guest: Guest, machine: Machine, agent: RunningAgent
+) -> None:
+    guest.vm.power_on()
+    announce(machine, "boot-1", "127.0.0.1")
+    guest.has_the_cards_of(dial(machine).describe(), kept=True)
+    with pytest.raises(Waiting, match="has the MAC addresses of the original"):
+        guest.vm.wait_for_agent(Search(machine.pk))
+    guest.is_up("boot-1")
+    assert guest.vm.wait_for_agent(Search(machine.pk)).port == agent.port
 
 
 def test_another_agent_at_an_announced_address_is_passed_over(
