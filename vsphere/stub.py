@@ -64,13 +64,14 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
 
     def GetConnection(self) -> http.client.HTTPSConnection:
         """Return a connection that the other side has not closed, as far as one can see."""
+        seconds_left = self.patience.seconds_left()
         connection: http.client.HTTPSConnection = super().GetConnection()
         if connection.sock is not None:
             poll = select.poll()
             poll.register(connection.sock, select.POLLIN)
             if poll.poll(0):  # nothing is expected, so this is its end
                 connection.close()  # the next request opens it again
-        connection.timeout = self.patience.seconds_left()
+        connection.timeout = seconds_left
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
         return connection

@@ -10,7 +10,7 @@ from tests.places.vcsim import credentials_of
 from tests.places.waiting import wait_until
 from tests.vsphere.site import World
 from vsphere import Credentials, SharedSessions
-from vsphere.errors import NoPermission
+from vsphere.errors import NoPermission, VSphereUnreachable
 
 
 @pytest.fixture
@@ -76,6 +76,18 @@ def test_idle_sessions_end(vcsim: Vcsim, credentials: Credentials) -> None:
     with sessions.lend(credentials):
         assert vcsim.served()["sessions"] == live + 1
     wait_until(lambda: vcsim.served()["sessions"] == live)
+
+
+def test_calls_in_a_hurry_end_together(world: World) -> None:
+    """The limit of all calls ends the first that does not fit, and nothing is repeated."""
+    calls = world.session.calls
+    with calls.hurrying(call_seconds=10, limit_seconds=10):
+        assert world.session.inventory().datacenters
+        over = pytest.raises(VSphereUnreachable, match="Read the inventory")
+        with calls.hurrying(call_seconds=10, limit_seconds=0), over:
+            world.session.inventory()
+        assert world.session.inventory().datacenters
+    assert calls.door.patience.ends_at_seconds is None
 
 
 def test_a_session_has_the_product_s_name(world: World) -> None:

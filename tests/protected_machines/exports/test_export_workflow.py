@@ -1,7 +1,9 @@
 """The export workflow: the generic five with a real store and a real vcsim, and its faults."""
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from protected_machines.exports.check import space_of
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.places import places_in
 from protected_machines.exports.strays import find_stray_vms, stray_notice
+from protected_machines.exports.upload_line import SharedUploadLine
 from protected_machines.exports.vcenters import connect
 from protected_machines.exports.workflow import ExportParams, export
 from protected_machines.models import Machine, RecoveryPoint, VCenter
@@ -263,6 +266,27 @@ def test_a_vm_of_a_job_that_was_undone_is_named_on_every_page(
         vm.destroy(marker)
     find_stray_vms()
     assert stray_notice() is None
+
+
+def test_an_export_waits_in_line_at_its_host_and_says_so(
+    point: RecoveryPoint, options: VmOptions, vcsim: Vcsim, redis_url: str
+) -> None:
+    with closing(SharedUploadLine()) as line:
+        for name in ("one", "two"):
+            line.ahead(vcsim.host, name)
+        leaving = threading.Timer(1.5, line.leave, [vcsim.host, "one"])
+        leaving.start()
+        try:
+            job = run_until_done(start(point, options))
+        finally:
+            leaving.join()
+            line.leave(vcsim.host, "two")
+    assert job.state == JobState.SUCCEEDED, log_of(job)
+    notes = [event.payload["text"] for event in job.events.filter(type="note")]
+    assert notes[:2] == [
+        f"Waiting in line: {vcsim.host} is receiving two other disks.",
+        "Sending the disks.",
+    ]
 
 
 def test_what_a_hanging_server_keeps_of_a_cancelled_import_is_removed_later(
