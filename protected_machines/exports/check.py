@@ -19,6 +19,7 @@ from protected_machines.points.store import open_store
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
 from vsphere import Placement, Session, VmSpace
+from vsphere.errors import NoPermission
 from vsphere.spec import why_not_kept
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,10 @@ def check_placement(
     Raises:
         VSphereError: it does not answer.
     """
-    found = session.check_placement(placement, vm_name, space)
+    try:
+        found = session.check_placement(placement, vm_name, space)
+    except NoPermission as error:  # another destination may be readable
+        return [Finding.error("PLACEMENT-PRIVILEGE-MISSING", str(error))]
     return [Finding(each.code, Severity(each.severity), each.text) for each in found]
 
 

@@ -91,7 +91,8 @@ def import_vm(
         if found is not None:
             _remove_half_vm(found, vm.marker)
             vm.check()
-        step_bytes = session.disk_step_bytes(options.datastore)
+        with until_it_answers(vcenter):
+            step_bytes = session.disk_step_bytes(options.datastore)
         machine_spec = vm_spec(manifest, options, step_bytes)
         spec, settings = with_settings_disk(machine_spec, manifest, vcenter)
         moid = session.import_vm(

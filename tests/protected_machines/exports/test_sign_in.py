@@ -95,6 +95,10 @@ def test_a_refused_password_is_tried_once(
     shown = as_read(admin_client.get("/"))
     assert shown.count("A vCenter refuses the account") == 1
     assert "MACHINE-VCENTER-SIGN-IN-STOPPED" in shown
+    settings = as_read(admin_client.get(reverse("console:settings")))
+    listed = settings.partition('id="vcenters"')[2].partition("</section>")[0]
+    assert "Account refused" in listed
+    assert "Signed in" not in listed
 
 
 def test_a_refused_page_stops_the_jobs_too(refusing: VCenter, vcsim: Vcsim) -> None:

@@ -144,6 +144,21 @@ def test_what_the_account_may_not_read_is_named(
     assert f"may not read: host {inventory.hosts[-1].name} (System.Read)" in page
 
 
+def test_a_destination_that_may_not_be_read_leaves_the_others_to_choose_from(
+    signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter, vcsim: Vcsim
+) -> None:
+    with connect(vcenter) as session:
+        inventory = session.inventory()
+    vcsim.faults(unreadable=[inventory.folders[0].moid])
+    try:
+        page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
+    finally:
+        vcsim.no_faults()
+    assert "PLACEMENT-PRIVILEGE-MISSING" in page
+    assert inventory.datastores[0].moid in page
+    assert f"may not read: folder {inventory.folders[0].name} (System.Read)" in page
+
+
 def test_without_the_only_datastore_the_missing_right_is_the_reason(
     signed_in: Client, replica: ReplicatedMachine, vcenter: VCenter, vcsim: Vcsim
 ) -> None:
