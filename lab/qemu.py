@@ -193,6 +193,14 @@ class Guest:
             process.wait(limit_seconds)
         process.kill()
 
+    def unplug(self, number: int) -> None:
+        """Take a disk away from the running machine, by its position among the drives.
+
+        Raises:
+            GuestFailed: its controller does not allow that.
+        """
+        self._monitor("device_del", id=_drive_id(number))
+
     def screenshot(self, path: Path) -> None:
         """Save the machine's screen as a PNG file."""
         self._monitor("screendump", filename=str(path.resolve()), format="png")
@@ -318,6 +326,10 @@ def _escaped(path: Path) -> str:
     return str(path.resolve()).replace(",", ",,")
 
 
+def _drive_id(number: int) -> str:
+    return f"drive{number}"
+
+
 def _drive(number: int, drive: Drive, boot_index: str) -> list[str]:
     path = _escaped(drive.path)
     backend = f"file={path},format={drive.image_format},if=none,id=disk{number},discard=unmap"
@@ -331,7 +343,7 @@ def _drive(number: int, drive: Drive, boot_index: str) -> list[str]:
         device = f"nvme,serial=disk{number},drive=disk{number}{boot_index}"
     else:
         device = f"ide-hd,drive=disk{number}{boot_index}"
-    return ["-drive", backend, "-device", device]
+    return ["-drive", backend, "-device", f"{device},id={_drive_id(number)}"]
 
 
 def _nic(

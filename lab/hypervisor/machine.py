@@ -89,8 +89,15 @@ class HostedMachine:
         return ConfiguredVm.from_json((self.folder / "vm.json").read_text())
 
     def keep_configuration(self, vm: ConfiguredVm) -> None:
-        """Keep what is needed to import the machine again after the simulator has forgotten it."""
-        if vm != self._kept_configuration:
+        """Keep what is needed to import the machine again after the simulator has forgotten it.
+
+        Disks that were removed from the end of the machine are unplugged.
+        """
+        before = self._kept_configuration
+        if vm != before:
+            if before is not None and before.disks[: len(vm.disks)] == vm.disks:
+                for disk in before.disks[len(vm.disks) :]:
+                    self._unplug(disk.number)
             temporary = self.folder / ".vm.json"
             temporary.write_text(json.dumps(asdict(vm), indent=2))
             temporary.rename(self.folder / "vm.json")
@@ -183,6 +190,17 @@ class HostedMachine:
         """End QEMU and delete the machine's files."""
         self.cut_power()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _unplug(self, number: int) -> None:
+        if self.guest.is_running:
+            try:
+                self.guest.unplug(number)
+            except GuestFailed as error:
+                log.warning("the guest keeps a disk until it is powered off error=%s", error)
+                return
+        log.info("disk removed vm=%s number=%d", self.record.name, number)
+        for suffix in ("qcow2", "vmdk"):
+            (self.folder / f"disk-{number}.{suffix}").unlink(missing_ok=True)
 
     def _ensure_overlay(self, number: int, capacity_bytes: int, uploads: Path) -> Path:
         overlay = self.folder / f"disk-{number}.qcow2"

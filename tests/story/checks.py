@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from agent.settings_disk import SETTINGS_DISK_BYTES
 from lab.stop import hosted_guests
+from tests.places.waiting import wait_until
 from tests.story.console import Console
 from tests.story.failback_figures import Figures, read_figures
 from tests.story.failing_back import fail_back, wait_until_failed_back
@@ -61,6 +63,21 @@ def check_the_journal(lab: Lab, figures: Figures, earlier: list[str], tmp_path: 
     newest = lab.newest_point_id("source", "db-01")
     check_goes_on(frozen, journal_of_point(lab, "source", newest, tmp_path))
     return frozen
+
+
+def check_that_the_settings_disk_was_read_and_is_gone(lab: Lab, machine: str) -> None:
+    """Its capacity is smaller than that of any disk of the lab's machines."""
+    folder = vm_folders(lab)[machine]
+    assert "settings disk read" in (folder / "console.log").read_text(errors="replace")
+
+    def is_gone() -> bool:
+        disks = json.loads((folder / "vm.json").read_text())["disks"]
+        overlays = list(folder.glob("disk-*.qcow2"))
+        return len(overlays) == len(disks) and all(
+            disk["capacity_bytes"] > SETTINGS_DISK_BYTES for disk in disks
+        )
+
+    wait_until(is_gone, "the settings disk to be unplugged", 60)
 
 
 def vm_folders(lab: Lab) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from tests.places.waiting import wait_until
 from tests.story.checks import (
     check_that_it_stayed_behind,
     check_that_the_old_core_knows,
+    check_that_the_settings_disk_was_read_and_is_gone,
     check_the_journal,
     fail_back_as_quoted,
     vm_folders,
@@ -58,6 +59,7 @@ def test_a_machine_runs_at_the_dr_site_and_at_its_own_again(
 
     target = open_console("target")
     fail_over(target, [MACHINE])
+    check_that_the_settings_disk_was_read_and_is_gone(lab, MACHINE)
     before = journal_of_point(lab, "target", sent_id, tmp_path)
     at_the_dr_site = journal_of_point(lab, "target", target.force_a_snapshot(MACHINE), tmp_path)
     check_goes_on(before, at_the_dr_site)
