@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import django
@@ -14,6 +15,9 @@ from hypothesis import HealthCheck, settings
 from tests.clocks import clock as clock
 from tests.places.ports import free_port
 from tests.places.redis import RedisServer
+
+# By how much other tests stand back when processors are short.
+BEHIND_THE_STORY = 5
 
 # A change is judged by the same few examples every time; `--hypothesis-profile long` searches for
 # new ones.
@@ -49,11 +53,15 @@ def pytest_xdist_setupnodes() -> None:
     os.environ.pop("DJANGO_SETTINGS_MODULE")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let the first worker, which begins with what takes longest, go before the others."""
-    worker = getattr(config, "workerinput", None)
-    if worker is not None and worker["workerid"] != "gw0":
-        os.nice(5)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the end-to-end test, which takes longest, go before all others."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0 if _is_story(item) else BEHIND_THE_STORY)
+
+
+def _is_story(item: pytest.Item) -> bool:
+    return {"guests", "browser"} <= {mark.name for mark in item.iter_markers()}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,9 +86,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it at the end."""
 
     def turn(item: pytest.Item) -> int:
-        marks = {mark.name for mark in item.iter_markers()}
-        if {"guests", "browser"} <= marks:
+        if _is_story(item):
             return 0
+        marks = {mark.name for mark in item.iter_markers()}
         # A worker has its next file before it is done with the one at hand. What waits behind the
         # story is therefore short.
         if "tests/vsphere/" in item.nodeid:

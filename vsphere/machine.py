@@ -92,7 +92,9 @@ class Vm:
             return
         try:
             task = self._start(doing)
-            if task is not None:
+            if task is None:
+                self._wait_for_power(ON, doing, limit_seconds)
+            else:
                 wait_for_task(
                     self.calls,
                     task,
@@ -101,12 +103,12 @@ class Vm:
                     vm=self._target(),
                     check_cancel=check_cancel,
                 )
+                # By now it may be off again: what ran in it ended at once.
+                self.power_state = ON
         except WrongPowerState:
             self.refresh()
             if not self.is_on:
                 raise
-            return
-        self._wait_for_power(ON, doing, limit_seconds)
 
     def _start(self, doing: str) -> Any:
         """Start powering on, through DRS if enabled; return the task to wait for, if any."""

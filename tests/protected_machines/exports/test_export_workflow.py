@@ -1,6 +1,5 @@
 """The export workflow: the generic five with a real store and a real vcsim, and its faults."""
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -269,18 +268,29 @@ def test_a_vm_of_a_job_that_was_undone_is_named_on_every_page(
 
 
 def test_an_export_waits_in_line_at_its_host_and_says_so(
-    point: RecoveryPoint, options: VmOptions, vcsim: Vcsim, redis_url: str
+    point: RecoveryPoint,
+    options: VmOptions,
+    vcsim: Vcsim,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    others = ["one", "two"]
+    ahead = SharedUploadLine.ahead
+
+    def ahead_until_one_is_done(line: SharedUploadLine, host: str, upload: str) -> int:
+        place = ahead(line, host, upload)
+        # Another upload ends as soon as this one has been told to wait.
+        if place == 2 and upload not in others:
+            line.leave(host, others[0])
+        return place
+
     with closing(SharedUploadLine()) as line:
-        for name in ("one", "two"):
+        for name in others:
             line.ahead(vcsim.host, name)
-        leaving = threading.Timer(1.5, line.leave, [vcsim.host, "one"])
-        leaving.start()
-        try:
-            job = run_until_done(start(point, options))
-        finally:
-            leaving.join()
-            line.leave(vcsim.host, "two")
+        monkeypatch.setattr(SharedUploadLine, "ahead", ahead_until_one_is_done)
+        job = run_until_done(start(point, options))
+        for name in others:
+            line.leave(vcsim.host, name)
     assert job.state == JobState.SUCCEEDED, log_of(job)
     notes = [event.payload["text"] for event in job.events.filter(type="note")]
     assert notes[:2] == [
