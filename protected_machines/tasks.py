@@ -1,54 +1,21 @@
-"""Periodic wake-ups. Each calls a plain function that may run at any time, twice, or late."""
+"""Periodic wake-ups. Each calls a plain function that may run at any time, twice, or late.
+
+Running twice does no harm, but a proof reads whole disks, and two of them would keep all workers
+of the queue from taking snapshots.
+"""
 
 # Celery ships no types.
 # mypy: disable-error-code="untyped-decorator"
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-
 from celery import shared_task
-from django.conf import settings
-from redis import Redis
-from redis.exceptions import LockError
 
-from console.identity import this_core
 from console.steady import look_at_clock
 from protected_machines.agents import connection
 from protected_machines.exports import strays
+from protected_machines.locks import alone
 from protected_machines.points import schedule
 from protected_machines.points.index import reindex_store as compare_store_and_index
 from protected_machines.points.store import open_store
-
-LOCK_SECONDS = 120
-
-
-@contextmanager
-def alone(name: str) -> Iterator[Callable[[], None] | None]:
-    """Yield a function that keeps the lock alive; none if another worker holds the lock.
-
-    Running twice does no harm, but a proof reads whole disks, and two of them would keep all
-    workers of the queue from taking snapshots.
-    """
-    with Redis.from_url(settings.REDIS_URL) as redis:
-        key = f"understudy:{this_core().id}:{name}"
-        if redis.ttl(key) > LOCK_SECONDS:
-            # From before the clock went back, and its holder may be dead.
-            redis.expire(key, LOCK_SECONDS)
-        lock = redis.lock(key, timeout=LOCK_SECONDS)
-        if not lock.acquire(blocking=False):
-            yield None
-            return
-
-        def keep_alive() -> None:
-            with suppress(LockError):
-                lock.reacquire()
-
-        try:
-            yield keep_alive
-        finally:
-            # It may have expired, or Redis was emptied. Harmless: see above.
-            with suppress(LockError):
-                lock.release()
 
 
 @shared_task(

@@ -24,7 +24,7 @@ class Calls:
         self.door = door
         self.stub: Any = None
         self.content: Any = None
-        self._reason = ""
+        self._operation = ""
         self._sign_in()
 
     def _sign_in(self) -> None:
@@ -32,12 +32,12 @@ class Calls:
         if self.stub is not None:
             self.stub.DropConnections()
         self.stub, self.content = instance._stub, content
-        self.name_reason(self._reason)
+        self.name_operation(self._operation)
 
-    def name_reason(self, reason: str) -> None:
+    def name_operation(self, operation: str) -> None:
         """Name what further calls are for; the server logs it as their operation ID."""
-        self._reason = reason
-        self.stub.requestContext = {"operationID": reason} if reason else None
+        self._operation = operation
+        self.stub.requestContext = {"operationID": operation} if operation else None
 
     @contextlib.contextmanager
     def hurrying(self, call_seconds: float, limit_seconds: float) -> Iterator[None]:

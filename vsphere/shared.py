@@ -46,12 +46,12 @@ class SharedSessions:
         credentials: Credentials,
         timeout_seconds: float = 30,
         *,
-        reason: str = "",
+        operation: str = "",
         gate: Gate = contextlib.nullcontext,
     ) -> Iterator[Session]:
         """Lend a session for a `with` block.
 
-        reason: names in the server's log what it is for.
+        operation: names in the server's log what it is for.
         gate: is entered around each sign-in.
 
         Raises:
@@ -59,7 +59,7 @@ class SharedSessions:
         """
         session = self._take(credentials) or sign_in(credentials, timeout_seconds, gate)
         session.calls.door.gate = gate  # the one of the last use is of another caller
-        session.calls.name_reason(reason)
+        session.calls.name_operation(operation)
         try:
             yield session
         finally:

@@ -16,11 +16,11 @@ type servedCalls struct {
 	SignIns    int            `json:"sign_ins"`    // since the start
 	Refused    int            `json:"refused"`     // sign-ins with a wrong user or password
 	UserAgents map[string]int `json:"user_agents"` // of the sign-ins
-	Reasons    map[string]int `json:"reasons"`     // operation IDs
+	Operations map[string]int `json:"operations"`  // their IDs
 }
 
 func newServedCalls() *servedCalls {
-	return &servedCalls{Calls: map[string]int{}, UserAgents: map[string]int{}, Reasons: map[string]int{}}
+	return &servedCalls{Calls: map[string]int{}, UserAgents: map[string]int{}, Operations: map[string]int{}}
 }
 
 func (s *servedCalls) note(one *call, agent string) {
@@ -28,7 +28,7 @@ func (s *servedCalls) note(one *call, agent string) {
 	defer s.mu.Unlock()
 	s.Calls[one.Name]++
 	if one.Header.ID != "" {
-		s.Reasons[one.Header.ID]++
+		s.Operations[one.Header.ID]++
 	}
 	if one.Name == "Login" {
 		s.UserAgents[agent]++

@@ -4,7 +4,7 @@ Each place where it may be is asked at once. The agent has to show its pinned ce
 has to run on the right computer: the machine may still run elsewhere, with the same certificate.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
@@ -117,13 +117,13 @@ def find_moved(machine: Machine) -> AnsweringAgent:
         Waiting: it answers nowhere; the text says what was tried where.
     """
     macs = {nic.mac.lower() for nic in machine.described.nics}
-    return find_agent(machine, Search(machine.pk).places(), lambda: macs)
+    return find_agent(machine, Search(machine.pk).places(), macs)
 
 
 def find_agent(
     machine: Machine,
     places: Sequence[Place],
-    expected_macs: Callable[[], Collection[str]],
+    expected_macs: Collection[str],
     *,
     boot_id_before: str = "",
     going_fingerprint: str = "",
@@ -131,8 +131,7 @@ def find_agent(
 ) -> AnsweringAgent:
     """Return the machine's agent from where it answers.
 
-    expected_macs: the network cards of the computer that the machine has to run on, in lower case;
-        asked for only where that is not certain.
+    expected_macs: the network cards of the computer that the machine has to run on, in lower case.
     boot_id_before: the machine must have restarted since that boot.
     going_fingerprint: of an agent that may still answer in its place: the rescue medium's.
     waiting_for: where an address may still come from, for people.
@@ -190,15 +189,15 @@ def _ask(client: AgentClient) -> MachineDescription | AgentError:
 def _why_not(
     description: MachineDescription,
     place: Place,
-    expected_macs: Callable[[], Collection[str]],
+    expected_macs: Collection[str],
     boot_id_before: str,
 ) -> str:
     if boot_id_before and description.boot_id == boot_id_before:
         return "it still answers from before the reboot"
     if place.is_certain:
         return ""
-    macs, expected = {nic.mac.lower() for nic in description.nics if nic.mac}, set(expected_macs())
-    if macs and expected and not macs & expected:
+    macs = {nic.mac.lower() for nic in description.nics if nic.mac}
+    if macs and expected_macs and macs.isdisjoint(expected_macs):
         return "it runs on another computer, with other network cards"
     return ""
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from agent.client import AgentClient
 from agent.errors import AgentError, RequestRefused
 from console.jobs.workflow import StepContext, Waiting
 from protected_machines.agents.connection import AnsweringAgent, dial
@@ -42,6 +43,7 @@ class SeenGuest:
 
 
 _LOOK_SECONDS = 1.0
+_REBOOTED_ALREADY = "nothing: it has rebooted already"
 # What vSphere did when it was asked to reboot a guest, in words.
 _BY_VSPHERE = {"guest": "VMware Tools", "reset": "vSphere, which reset the VM"}
 
@@ -63,7 +65,7 @@ class JobVm:
     check: Callable[[], None]
     identity: VmIdentity | None = None
     # What the vCenter logs its calls under.
-    reason: str = ""
+    operation: str = ""
 
     def power_on(self) -> None:
         """Start the VM; one that runs is left alone."""
@@ -101,9 +103,7 @@ class JobVm:
         self.check()
         try:
             agent = self._find_agent(vm, vm.guest(), search)
-            machine = Machine.objects.get(pk=search.machine_id)
-            client = dial(machine, host=agent.host, port=agent.port)
-            if client.power_off(agent.description.boot_id):
+            if _client_of(search, agent).power_off(agent.description.boot_id):
                 return "its agent"
         except (Waiting, AgentError) as error:
             logger.info("agent not asked to shut down moid=%s reason=%s", vm.moid, error)
@@ -189,24 +189,14 @@ class JobVm:
             guest = vm.guest()
             try:
                 agent = self._find_agent(vm, guest, search)
+                self.check()
+                is_that_boot = _client_of(search, agent).restart(before.boot_id)
+                return "its agent" if is_that_boot else _REBOOTED_ALREADY
             except (Waiting, AgentError) as error:
-                trouble: Exception = error
-            else:
-                self.check()
-                machine = Machine.objects.get(pk=search.machine_id)
-                client = dial(machine, host=agent.host, port=agent.port)
-                try:
-                    is_that_boot = client.restart(before.boot_id)
-                    return "its agent" if is_that_boot else "nothing: it has rebooted already"
-                except AgentError as error:
-                    trouble = error
-            is_that_boot = (guest.boot_id or "") == before.tools_boot_id
-            if guest.tools_running and is_that_boot:
-                self.check()
-                return _BY_VSPHERE[vm.reboot_guest()]
-            if guest.tools_running:
-                return "nothing: it has rebooted already"
-            if is_last_resort or isinstance(trouble, RequestRefused):
+                trouble = error
+            if guest.tools_running and (guest.boot_id or "") != before.tools_boot_id:
+                return _REBOOTED_ALREADY
+            if guest.tools_running or is_last_resort or isinstance(trouble, RequestRefused):
                 self.check()
                 return _BY_VSPHERE[vm.reboot_guest()]
             raise Waiting(f"Nobody answers in the guest: {trouble}") from trouble
@@ -231,8 +221,9 @@ class JobVm:
         machine = Machine.objects.get(pk=search.machine_id)
         places = search.places()
         # The original may run besides the VM, and only their network cards tell the two apart.
-        has_others_cards = bool(places) and any(nic.is_mac_kept for nic in vm.hardware().nics)
-        if has_others_cards:
+        nics = vm.hardware().nics if places else ()
+        has_kept_macs = any(nic.is_mac_kept for nic in nics)
+        if has_kept_macs:
             places = [place for place in places if place.is_typed]
         told = []
         if guest.tools_running and guest.address:
@@ -240,9 +231,9 @@ class JobVm:
         return find_agent(
             machine,
             [*told, *places],
-            lambda: {nic.mac for nic in vm.hardware().nics},
+            {nic.mac for nic in nics},
             boot_id_before=boot_id_before,
-            waiting_for=_waiting_for(guest, bool(places), has_others_cards),
+            waiting_for=_waiting_for(guest, bool(places), has_kept_macs),
         )
 
     @contextmanager
@@ -250,7 +241,7 @@ class JobVm:
         vcenter = get_vcenter(self.vcenter_id)
         with ExitStack() as stack:
             with until_it_answers(vcenter):
-                session = stack.enter_context(lend_session(vcenter, self.reason))
+                session = stack.enter_context(lend_session(vcenter, self.operation))
                 found = session.find_vm(self.marker, self.identity)
             yield found
 
@@ -275,7 +266,11 @@ class JobVm:
             raise
 
 
-def _waiting_for(guest: Guest, has_places: bool, has_others_cards: bool) -> list[str]:
+def _client_of(search: Search, agent: AnsweringAgent) -> AgentClient:
+    return dial(Machine.objects.get(pk=search.machine_id), host=agent.host, port=agent.port)
+
+
+def _waiting_for(guest: Guest, has_places: bool, has_kept_macs: bool) -> list[str]:
     """Return where the machine's address may still come from, for people."""
     if guest.tools_running and not guest.address:
         tools = "VMware Tools run in the guest, but report no address yet."
@@ -283,7 +278,7 @@ def _waiting_for(guest: Guest, has_places: bool, has_others_cards: bool) -> list
         tools = "VMware Tools are not reporting."
     else:
         tools = ""
-    if has_others_cards:
+    if has_kept_macs:
         heard = (
             "What the machine announces does not count: the VM has the MAC addresses of the "
             "original, which may be what announces itself."
@@ -306,10 +301,10 @@ def owned_vm(
         context.check_lease()
         tenure.check()
 
-    return JobVm(UUID(str(vcenter_id)), marker, check, identity, reason_of(context))
+    return JobVm(UUID(str(vcenter_id)), marker, check, identity, operation_of(context))
 
 
-def reason_of(context: StepContext) -> str:
+def operation_of(context: StepContext) -> str:
     """Return what the vCenter logs a job's calls under."""
     return f"understudy-job-{context.job_id}"
 

@@ -82,7 +82,7 @@ def import_vm(
     vcenter = get_vcenter(vm.vcenter_id)
     with ExitStack() as plans:
         with until_it_answers(vcenter):
-            session = plans.enter_context(lend_session(vcenter, vm.reason))
+            session = plans.enter_context(lend_session(vcenter, vm.operation))
             found = session.find_vm(vm.marker, vm.identity)
         if found is not None and found.is_complete:
             logger.info("import vm adopted marker=%s moid=%s", vm.marker, found.moid)

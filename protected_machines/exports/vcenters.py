@@ -2,21 +2,16 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
 from celery.signals import worker_process_shutdown, worker_shutdown
-from django.conf import settings
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import LockError, RedisError
-from redis.retry import Retry
 
 import vsphere
-from console.identity import this_core
 from console.jobs.workflow import StepFailed, Waiting
 from console.sections import Notice
 from protected_machines.errors import SignInStopped
+from protected_machines.locks import alone
 from protected_machines.models import VCenter
 from vsphere import Credentials, Session, SharedSessions
 from vsphere.errors import ConnectionFailed, VSphereError, WrongPassword
@@ -80,22 +75,25 @@ def open_session(
     return vsphere.connect(credentials_of(vcenter), timeout_seconds=timeout_seconds)
 
 
-def lend_session(vcenter: VCenter, reason: str = "") -> AbstractContextManager[Session]:
-    """Lend one of this worker's sessions to a job; `reason` names it in the vCenter's log.
+def lend_session(vcenter: VCenter, operation: str = "") -> AbstractContextManager[Session]:
+    """Lend one of this worker's sessions to a job; `operation` names it in the vCenter's log.
 
     Raises:
         SignInStopped: the vCenter refused the account, and nobody has changed it since.
         VSphereUnreachable, WrongPassword, CertificateChanged: see vsphere/errors.py.
     """
     return sessions.lend(
-        credentials_of(vcenter), TIMEOUT_SECONDS, reason=reason, gate=lambda: _signing_in(vcenter)
+        credentials_of(vcenter),
+        TIMEOUT_SECONDS,
+        operation=operation,
+        gate=lambda: _signing_in(vcenter),
     )
 
 
 @contextmanager
 def _signing_in(vcenter: VCenter) -> Iterator[None]:
     """Let one worker after the other sign in, so that a wrong password is tried only once."""
-    with alone_in(f"understudy:{this_core().id}:sign-in:{vcenter.pk}"):
+    with alone(f"sign-in:{vcenter.pk}", _SIGN_IN_SECONDS):
         vcenter.refresh_from_db(fields=["refused_text"])
         vcenter.check_may_sign_in()
         try:
@@ -104,24 +102,6 @@ def _signing_in(vcenter: VCenter) -> Iterator[None]:
             if vcenter.record_refusal(str(error)):
                 logger.error("vcenter refused the account vcenter_id=%s", vcenter.pk)
             raise
-
-
-@contextmanager
-def alone_in(key: str) -> Iterator[None]:
-    """Hold a lock of all workers for a `with` block.
-
-    Without it if Redis is away, or if another worker holds it for too long.
-    """
-    once = Retry(NoBackoff(), 0)
-    with Redis.from_url(settings.REDIS_URL, socket_timeout=5, retry=once) as redis:
-        lock = redis.lock(key, timeout=_SIGN_IN_SECONDS, blocking_timeout=_SIGN_IN_SECONDS)
-        with suppress(RedisError):
-            lock.acquire()
-        try:
-            yield
-        finally:
-            with suppress(LockError, RedisError):
-                lock.release()
 
 
 @contextmanager

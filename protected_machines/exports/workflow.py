@@ -11,7 +11,7 @@ from uuid import UUID
 from console.jobs.choices import Queue
 from console.jobs.workflow import StepContext, Steps, step, workflow
 from protected_machines.exports import steps
-from protected_machines.exports.job_vm import JobVm, identity_in, reason_of
+from protected_machines.exports.job_vm import JobVm, identity_in, operation_of
 from protected_machines.exports.options import VmOptions
 from protected_machines.exports.steps import new_marker
 from protected_machines.points import proofs
@@ -71,5 +71,5 @@ def _vm(context: StepContext) -> JobVm:
     params: ExportParams = context.params
     marker = context.outputs["reserve_vm"]["marker"]
     identity = identity_in(context.outputs.get("import_vm", {}))
-    reason = reason_of(context)
-    return JobVm(params.options.vcenter_id, marker, context.check_lease, identity, reason)
+    operation = operation_of(context)
+    return JobVm(params.options.vcenter_id, marker, context.check_lease, identity, operation)

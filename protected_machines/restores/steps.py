@@ -167,7 +167,7 @@ def wait_for_machine(
     return find_agent(
         machine,
         [*typed, *places, *Search(machine.pk).places()],
-        lambda: {nic.mac.lower() for nic in target.described.nics},
+        {nic.mac.lower() for nic in target.described.nics},
         # The rescue medium is about to restart: asked again, it might not answer any more.
         going_fingerprint=fingerprint_of(target.agent_certificate_pem),
     )

@@ -176,7 +176,7 @@ def ask_machine(
     _check_certificate(machine)
     try:
         told_by = f"typed at {pairing.peer_name}"
-        typed = [Place(sought.host, sought.port, told_by)] if sought.host else []
+        typed = [Place(sought.host, sought.port, told_by, is_typed=True)] if sought.host else []
         agent = restores_steps.wait_for_machine(machine.pk, sought.target_id, typed)
     except Waiting as waiting:
         return wire.MachineAnswer(address=None, text=waiting.reason)

@@ -17,6 +17,7 @@ from console.steady import STEADY_AFTER_SECONDS, look_at_clock
 from protected_machines import tasks
 from protected_machines.agents import connection
 from protected_machines.choices import PointState
+from protected_machines.locks import LOCK_SECONDS, alone
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import proofs, schedule
 from protected_machines.points.index import reindex_store
@@ -174,7 +175,7 @@ def test_a_lock_from_the_future_ends_in_time(redis_url: str) -> None:
     key = f"understudy:{this_core().id}:prove-points"
     with Redis.from_url(settings.REDIS_URL) as redis:
         redis.set(key, "its holder is dead", ex=365 * 86_400)
-        with tasks.alone("prove-points") as keep_alive:
+        with alone("prove-points") as keep_alive:
             assert keep_alive is None
-        assert 0 < redis.ttl(key) <= tasks.LOCK_SECONDS
+        assert 0 < redis.ttl(key) <= LOCK_SECONDS
         redis.delete(key)

@@ -97,13 +97,13 @@ def test_a_session_has_the_product_s_name(world: World) -> None:
 def test_calls_say_what_they_are_for(
     vcsim: Vcsim, credentials: Credentials, sessions: SharedSessions
 ) -> None:
-    with sessions.lend(credentials, reason="understudy-job-1") as session:
+    with sessions.lend(credentials, operation="understudy-job-1") as session:
         vcsim.faults(expire_sessions=True)  # the next session says it, too
         session.inventory()
     with sessions.lend(credentials) as session:
-        before = vcsim.served()["reasons"]
+        before = vcsim.served()["operations"]
         session.inventory()
-    assert vcsim.served()["reasons"] == before
+    assert vcsim.served()["operations"] == before
     assert before["understudy-job-1"] > 2
 
 

@@ -17,6 +17,7 @@ from protected_machines.errors import SignInStopped
 from protected_machines.exports import vcenters
 from protected_machines.exports.job_vm import JobVm
 from protected_machines.exports.vcenters import connect, lend_session, refusal_notice
+from protected_machines.locks import alone
 from protected_machines.models import VCenter
 from tests.reading import as_read
 from tests.reports import may_act
@@ -48,11 +49,11 @@ def refused(vcsim: Vcsim) -> int:
 def test_the_jobs_of_a_worker_share_a_session(vcenter: VCenter, vcsim: Vcsim) -> None:
     before = vcsim.served()["sign_ins"]
     for number in range(3):
-        vm = JobVm(vcenter.pk, f"no such marker {number}", may_act, reason=f"job-{number}")
+        vm = JobVm(vcenter.pk, f"no such marker {number}", may_act, operation=f"job-{number}")
         assert not vm.exists()
     served = vcsim.served()
     assert served["sign_ins"] == before + 1
-    assert {"job-0", "job-1", "job-2"} <= served["reasons"].keys()
+    assert {"job-0", "job-1", "job-2"} <= served["operations"].keys()
 
 
 def test_a_worker_that_stops_signs_out(vcenter: VCenter, vcsim: Vcsim) -> None:
@@ -166,10 +167,10 @@ def test_workers_sign_in_one_after_the_other(redis_url: str) -> None:
     happened = []
 
     def second() -> None:
-        with vcenters.alone_in("sign-in"):
+        with alone("sign-in", 60):
             happened.append("second")
 
-    with vcenters.alone_in("sign-in"):
+    with alone("sign-in", 60):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.5)

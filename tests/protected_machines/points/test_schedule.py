@@ -13,11 +13,11 @@ from console.jobs.choices import JobState
 from console.jobs.models import Job
 from protected_machines.agents import connection
 from protected_machines.choices import ConnectionState, MachineKind, PointKind, PointState
+from protected_machines.locks import alone
 from protected_machines.models import Machine, RecoveryPoint
 from protected_machines.points import schedule
 from protected_machines.points.proofs import ChainProof, prove_lately
 from protected_machines.points.taking import take_recovery_point
-from protected_machines.tasks import alone
 from recovery_store.folders import WriterLock
 from recovery_store.store import Store
 from tests.factories import NOON, make_machine, make_recovery_point
