@@ -250,14 +250,13 @@ class Service:
 
     def _announcement(self) -> Message | None:
         """Return what tells a core where this machine is; None while file systems are frozen."""
-        is_frozen = self._known is not None
-        if is_frozen:
-            return None
-        return {
-            "boot_id": boot_id(),
-            "port": self.port,
-            "addresses": announced_addresses()[:MAX_ADDRESSES],
-        }
+        if not self._is_frozen:
+            return {
+                "boot_id": boot_id(),
+                "port": self.port,
+                "addresses": announced_addresses()[:MAX_ADDRESSES],
+            }
+        return None
 
     def freeze_answers(self) -> None:
         """Answer from memory from now on; pairing and trusting have to wait."""
@@ -305,7 +304,7 @@ class Service:
         )
 
     def _describe(self, channel: Channel, core: TrustedCore, message: Message) -> None:
-        if self._known is None:
+        if not self._is_frozen:
             self._remember_home(channel, core.certificate_pem, message)
         channel.send_control({"type": "description", "description": self.describe()})
 
@@ -333,8 +332,13 @@ class Service:
         self._state.withdraw_delegations(core.fingerprint, get_int(message, "below", 1, MAX_NUMBER))
         channel.send_control({"type": "delegations_withdrawn"})
 
+    @property
+    def _is_frozen(self) -> bool:
+        """Whether file systems are frozen, so that nothing can be written."""
+        return self._known is not None
+
     def _check_not_frozen(self) -> None:
-        if self._known is not None:
+        if self._is_frozen:
             raise AgentBusy(
                 "The machine is held frozen after a final point: nothing can be changed on it now"
             )

@@ -251,9 +251,9 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "options": {"queue": "control", "expires": 5},
     },
 }
-# How long a page waits for a survey of a vCenter.
 # How long a machine may take to shut down before its VM is powered off.
 UNDERSTUDY_SHUT_DOWN_SECONDS = env_int("UNDERSTUDY_SHUT_DOWN_SECONDS", 120)
+# How long a page waits for a survey of a vCenter.
 UNDERSTUDY_VSPHERE_LOOK_SECONDS = env_int("UNDERSTUDY_VSPHERE_LOOK_SECONDS", 15)
 # How long a worker is presumed alive after its last sign of life; renewed after a quarter of it.
 UNDERSTUDY_JOB_LEASE_SECONDS = env_int("UNDERSTUDY_JOB_LEASE_SECONDS", 30)

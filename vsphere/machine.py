@@ -204,7 +204,7 @@ class Vm:
         return True
 
     def guest(self, mac: str | None = None) -> Guest:
-        """Return what the guest reported then; `mac` limits its address to one adapter."""
+        """Return what the guest reported when last read; `mac` limits the address to one card."""
         return read_guest(self._of, mac)
 
     def hardware(self) -> Hardware:
@@ -212,7 +212,7 @@ class Vm:
         return read_hardware(read_vm(self.calls, self.moid, HARDWARE_PATHS))
 
     def remove_temporary_disk(self, limit_seconds: float = 120) -> None:
-        """Remove the disk that was imported as a temporary one, also while the machine runs.
+        """Remove the temporary disk. The machine may be running.
 
         Succeeds if it is gone. Only a disk of the same size at the same place is removed.
         """

@@ -104,6 +104,15 @@ class Vcsim:
         """Set what goes wrong from now on; see `faults.go` for the names."""
         return self._admin("POST", settings)
 
+    @contextlib.contextmanager
+    def unreadable(self, *moids: str) -> Iterator[None]:
+        """Have the user see objects, but not read them, in a `with` block."""
+        self.faults(unreadable=moids)
+        try:
+            yield
+        finally:
+            self.no_faults()
+
     def no_faults(self) -> None:
         """Stop all faults."""
         self._admin("DELETE", None)

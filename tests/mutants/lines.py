@@ -152,7 +152,7 @@ def _agent() -> Iterator[Mutant]:
         f"{AGENT}/test_pairing.py {AGENT}/test_strangers.py {AGENT}/test_hold.py",
         'not exchange.is_proof(get_text(answer, "proof"), Side.CORE, key)',
         "self._core is None",
-        "self._known is not None",
+        "self._is_frozen",
         "len(nonce) != NONCE_BYTES",
     )
     yield from left_out(

@@ -196,11 +196,8 @@ def test_the_export_dialog_names_what_the_account_may_not_read(
 ) -> None:
     with connect(vcenter) as session:
         host = session.inventory().hosts[-1]
-    vcsim.faults(unreadable=[host.moid])
-    try:
+    with vcsim.unreadable(host.moid):
         dialog = as_read(admin_client.get(export_url(point.machine), headers=FRAGMENT))
-    finally:
-        vcsim.no_faults()
     assert "PLACEMENT-UNREADABLE" in dialog
     assert f"may not read: host {host.name} (System.Read)" in dialog
     assert f"host:{host.moid}" not in dialog

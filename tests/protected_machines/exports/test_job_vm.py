@@ -20,7 +20,6 @@ from protected_machines.agents.finding import Search, newest_announcement_id
 from protected_machines.errors import VmMissing
 from protected_machines.exports.job_vm import JobVm, SeenGuest
 from protected_machines.exports.options import VmOptions
-from protected_machines.exports.places import places_in, split_compute
 from protected_machines.exports.steps import import_vm, new_marker
 from protected_machines.exports.vcenters import connect, credentials_of
 from protected_machines.models import Announcement, Machine, VCenter
@@ -106,23 +105,9 @@ class Guest:
 
 
 @pytest.fixture
-def guest(machine: Machine, vcenter: VCenter) -> Iterator[Guest]:
+def guest(machine: Machine, vcenter: VCenter, options: VmOptions) -> Iterator[Guest]:
     """The guest of a VM made of a machine's only point, powered off."""
     point = take_recovery_point(machine, "base_image", uuid.uuid4())
-    with connect(vcenter) as session:
-        places = places_in(session.inventory())
-    resource_pool, host = split_compute(places.computes[0][0])
-    options = VmOptions(
-        vcenter_id=vcenter.pk,
-        datacenter=places.datacenters[0][0],
-        resource_pool=resource_pool,
-        host=host,
-        datastore=places.datastores[0][0],
-        network=places.networks[0][0],
-        vm_name=f"db-01-{uuid.uuid4().hex[:8]}",
-        cpus=1,
-        memory_bytes=256 * 1024**2,
-    )
     prove_chain(machine.pk, point.pk)
     guest = Guest(vcenter, new_marker())
     made = import_vm(machine.pk, point.pk, options, guest.vm, SILENCE)

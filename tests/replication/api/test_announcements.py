@@ -2,7 +2,6 @@
 
 import json
 import ssl
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from agent.tls import core_context, ensure_identity
 from protected_machines.models import Machine
 from tests.factories import make_machine
 from tests.places.peer_core import PeerCore
+from tests.places.waiting import wait_until
 
 LIMIT_SECONDS = 60
 sqlite = DatabaseWrapper({**connection.settings_dict, "ENGINE": "django.db.backends.sqlite3"})
@@ -70,12 +70,11 @@ def post(core: PeerCore, context: ssl.SSLContext, body: bytes) -> int:
 
 
 def test_a_new_machine_is_heard_by_its_certificate(known: Known) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    known.announce()
-    while not known.rows():  # until the core has noticed that there is another machine
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    def is_heard() -> bool:
         known.announce()
+        return bool(known.rows())
+
+    wait_until(is_heard, "the core to notice that there is another machine", LIMIT_SECONDS)
     assert known.rows() == [("boot-1", 8006, '["127.0.0.1", "192.0.2.7"]')]
     known.announce(boot_id="boot-1", addresses=["192.0.2.8"])
     assert known.rows() == [("boot-1", 8006, '["127.0.0.1", "192.0.2.8"]')]

@@ -135,11 +135,8 @@ def test_what_the_account_may_not_read_is_named(
 ) -> None:
     with connect(vcenter) as session:
         inventory = session.inventory()
-    vcsim.faults(unreadable=[inventory.hosts[-1].moid])
-    try:
+    with vcsim.unreadable(inventory.hosts[-1].moid):
         page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
-    finally:
-        vcsim.no_faults()
     assert "PLACEMENT-UNREADABLE" in page
     assert f"may not read: host {inventory.hosts[-1].name} (System.Read)" in page
 
@@ -149,11 +146,8 @@ def test_a_destination_that_may_not_be_read_leaves_the_others_to_choose_from(
 ) -> None:
     with connect(vcenter) as session:
         inventory = session.inventory()
-    vcsim.faults(unreadable=[inventory.folders[0].moid])
-    try:
+    with vcsim.unreadable(inventory.folders[0].moid):
         page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
-    finally:
-        vcsim.no_faults()
     assert "PLACEMENT-PRIVILEGE-MISSING" in page
     assert inventory.datastores[0].moid in page
     assert f"may not read: folder {inventory.folders[0].name} (System.Read)" in page
@@ -164,11 +158,8 @@ def test_without_the_only_datastore_the_missing_right_is_the_reason(
 ) -> None:
     with connect(vcenter) as session:
         (datastore,) = session.inventory().datastores
-    vcsim.faults(unreadable=[datastore.moid])
-    try:
+    with vcsim.unreadable(datastore.moid):
         page = as_read(signed_in.get(address_of(replica.pairing), headers=HTMX))
-    finally:
-        vcsim.no_faults()
     assert "has no complete destination" in page
     assert f"datastore {datastore.name} (System.Read)" in page
 
