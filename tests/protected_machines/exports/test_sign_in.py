@@ -164,16 +164,18 @@ def test_a_worker_that_was_about_to_try_hears_of_the_refusal(
 
 
 def test_workers_sign_in_one_after_the_other(redis_url: str) -> None:
-    happened = []
+    is_asking, happened = threading.Event(), []
 
     def second() -> None:
-        with alone("sign-in", 60):
+        is_asking.set()
+        with alone("sign-in", 60) as keep_alive:
+            assert keep_alive is not None
             happened.append("second")
 
-    with alone("sign-in", 60):
-        thread = threading.Thread(target=second)
+    thread = threading.Thread(target=second)
+    with alone("sign-in"):
         thread.start()
-        thread.join(0.5)
+        assert is_asking.wait(60)
         happened.append("first")
     thread.join(60)
     assert happened == ["first", "second"]
