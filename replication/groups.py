@@ -17,7 +17,7 @@ class GroupProgress(Protocol):
 
     @property
     def revision(self) -> str:
-        """A text that changes whenever one of its jobs does."""
+        """A text that changes whenever one of its jobs looks different."""
 
     @property
     def is_open(self) -> bool:

@@ -161,7 +161,7 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     last_event_number = models.PositiveIntegerField(default=0)
-    # Pages compare it: it rises with every event and whenever progress is saved.
+    # It rises with every event and whenever progress is saved; `seen.py` has what pages compare.
     revision = models.PositiveIntegerField(default=0)
     done_bytes = models.BigIntegerField(default=0)
     total_bytes = models.BigIntegerField(null=True, blank=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from django.core.paginator import Page, Paginator
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_POST, require_safe
 
@@ -15,6 +15,7 @@ from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.errors import JobConflict
 from console.jobs.hold import move_of_held
 from console.jobs.models import Job, JobQuerySet
+from console.jobs.seen import shown_revision
 
 _JOBS_PER_PAGE = 50
 # Word in the URL, title, states; the first shows all.
@@ -35,7 +36,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     machine = request.GET.get("machine", "").strip()
     jobs = _filtered(jobs_for(request.user), shown, machine)
     page = Paginator(jobs, _JOBS_PER_PAGE).get_page(request.GET.get("page"))
-    revision = _revision_of(page)
+    revision = shown_revision(page)
     if is_fragment(request) and request.GET.get("seen") == revision:
         return HttpResponse(status=204)
     query = request.GET.copy()
@@ -57,10 +58,12 @@ def job_list(request: HttpRequest) -> HttpResponse:
 def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Show a job's steps; the live part is updated while the job is open."""
     job = get_job_for(request.user, job_id)
-    if is_fragment(request) and request.GET.get("seen") == str(job.revision):
+    revision = shown_revision([job])
+    if is_fragment(request) and request.GET.get("seen") == revision:
         return HttpResponse(status=204)
     context = {
         "job": job,
+        "revision": revision,
         "acts": policy.possible_acts(job),
         "held_move": lambda: move_of_held(job),
         "retries": lambda: list(job.retries.order_by("created_at")),
@@ -117,9 +120,3 @@ def _filtered(jobs: JobQuerySet, shown: str, machine: str) -> JobQuerySet:
     if machine:
         jobs = jobs.filter(subject_name__icontains=machine)
     return jobs.order_by("-created_at", "id")
-
-
-def _revision_of(page: "Page[Job]") -> str:
-    """Return a text that changes whenever a row on this page does."""
-    first = page[0].id.hex if len(page) else ""
-    return f"{first}-{len(page)}-{sum(job.revision for job in page)}"

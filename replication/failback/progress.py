@@ -10,6 +10,7 @@ from console.jobs import policy as job_policy
 from console.jobs.choices import STUCK, JobState, StepState
 from console.jobs.models import Job, in_order
 from console.jobs.policy import Act
+from console.jobs.seen import shown_revision
 from protected_machines.ownership import settle_first
 from replication.choices import FailbackOutcome, FailbackState
 from replication.models import Failback, FailbackMachine
@@ -141,12 +142,11 @@ class FailbackProgress:
 
     @property
     def revision(self) -> str:
-        """A text that changes whenever one of its jobs does."""
-        parts = []
-        for one in self.machines:
-            revisions = [str(job.revision) if job else "0" for job in (one.job, one.end_job)]
-            parts.append(f"{one.attempts}.{'.'.join(revisions)}.{one.entry.state}")
-        return "-".join(parts)
+        """A text that changes whenever one of its machines looks different."""
+        return shown_revision(
+            [job for one in self.machines for job in (one.job, one.end_job)],
+            [(one.attempts, one.entry.state) for one in self.machines],
+        )
 
     @property
     def is_open(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from console.jobs import policy as job_policy
 from console.jobs.choices import JobState, StepState
 from console.jobs.models import Job, in_order
+from console.jobs.seen import shown_revision
 from replication.choices import FailoverOutcome
 from replication.models import Failover, FailoverMachine
 
@@ -68,9 +69,9 @@ class FailoverProgress:
 
     @property
     def revision(self) -> str:
-        """A text that changes whenever one of its jobs does."""
-        return "-".join(
-            f"{one.attempts}.{one.job.revision if one.job else 0}" for one in self.machines
+        """A text that changes whenever one of its jobs looks different."""
+        return shown_revision(
+            [one.job for one in self.machines], [one.attempts for one in self.machines]
         )
 
     @property

@@ -13,6 +13,7 @@ from console.jobs import engine
 from console.jobs.choices import JobState
 from console.jobs.models import Job
 from console.jobs.testing import JumpingClock, fail_at, run_until_done
+from tests.clocks import Clock
 from tests.console.jobs.demo import start_demo
 
 pytestmark = pytest.mark.django_db
@@ -92,7 +93,7 @@ def test_the_list_is_paged(admin_client: Client, tmp_path: Path) -> None:
 
 
 def test_the_list_as_fragment_polls_only_while_something_is_open(
-    admin_client: Client, tmp_path: Path
+    admin_client: Client, tmp_path: Path, clock: Clock
 ) -> None:
     ended = run_until_done(start_demo(tmp_path))
     url = reverse("jobs:jobs")
@@ -101,6 +102,7 @@ def test_the_list_as_fragment_polls_only_while_something_is_open(
     assert "<html" not in fragment
     assert "hx-trigger" not in fragment
     waiting_job(tmp_path)
+    clock.pass_time(2 * 3600)
     response = admin_client.get(url, headers=HTMX)
     assert "every 2s" in response.content.decode()
     seen = response.context["revision"]
@@ -115,17 +117,32 @@ def test_a_job_page_shows_its_steps_and_why_it_waits(admin_client: Client, tmp_p
 
 
 def test_a_job_page_polls_while_it_is_open_and_is_told_only_news(
-    admin_client: Client, tmp_path: Path
+    admin_client: Client, tmp_path: Path, clock: Clock
 ) -> None:
     job = waiting_job(tmp_path)
-    fragment = page_of(admin_client, job, headers=HTMX)
+    clock.pass_time(2 * 3600)
+    response = admin_client.get(job.get_absolute_url(), headers=HTMX)
+    fragment = response.content.decode()
     assert f'id="job-{job.id}"' in fragment
     assert "<html" not in fragment
     assert "every 2s" in fragment
-    seen = {"seen": str(job.revision)}
+    seen = {"seen": response.context["revision"]}
     assert admin_client.get(job.get_absolute_url(), seen, headers=HTMX).status_code == 204
-    old = {"seen": str(job.revision - 1)}
-    assert admin_client.get(job.get_absolute_url(), old, headers=HTMX).status_code == 200
+    Job.objects.filter(id=job.id).update(revision=job.revision + 1)
+    assert admin_client.get(job.get_absolute_url(), seen, headers=HTMX).status_code == 200
+
+
+def test_the_time_of_a_step_that_waits_goes_on(
+    admin_client: Client, tmp_path: Path, clock: Clock
+) -> None:
+    job = waiting_job(tmp_path)
+    for url in (job.get_absolute_url(), reverse("jobs:jobs")):
+        clock.pass_time(3600)
+        seen = {"seen": admin_client.get(url, headers=HTMX).context["revision"]}
+        clock.pass_time(600)
+        fragment = admin_client.get(url, seen, headers=HTMX).content.decode()
+        shown = "1 h 10 min" if url == job.get_absolute_url() else "2 h 20 min"
+        assert shown in fragment
 
 
 def test_an_ended_job_does_not_poll(admin_client: Client, tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ class TestFailoverPage:
         self, signed_in: Client, failover: Failover
     ) -> None:
         page = signed_in.get(self.address(failover), headers=HTMX).content.decode()
-        seen = re.search(r"seen=([0-9.-]+)", page)
+        seen = re.search(r"seen=([0-9a-f]{16})", page)
         assert seen
         poll = f"{self.address(failover)}?seen={seen[1]}"
         assert signed_in.get(poll, headers=HTMX).status_code == 204
