@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "console",
+    "console.audit",
     "console.jobs",
     "console.accounts",
     "protected_machines",

@@ -11,6 +11,7 @@ import django
 import pytest
 from coverage import Coverage
 from hypothesis import HealthCheck, settings
+from pytest_django import DjangoDbBlocker
 
 from tests.clocks import clock as clock
 from tests.places.ports import free_port
@@ -110,6 +111,16 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = RedisServer(tmp_path_factory.mktemp("redis"), _redis_port)
     yield server.url
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Let tests empty the audit log: on SQLite, emptying a table deletes its rows."""
+    from django.db import connection
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("DROP TRIGGER IF EXISTS audit_no_delete")
 
 
 @pytest.fixture(autouse=True)
