@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.guest.clock import LARGEST_ERROR_SECONDS
 from lab.guest.machines import get_machine
 from lab.source_machines import MEMORY_FILE, SourceMachine
 from lab.suspended import ensure_suspended
@@ -19,7 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.guests]
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[SourceMachine]:
     machine = SourceMachine(get_machine("db-01"), tmp_path, free_port("127.0.1.12"))
-    machine.ensure_disks(ensure_suspended("db-01"))
+    machine.ensure_disks(image := ensure_suspended("db-01"))
+    assert image.memory is not None
+    suspended_at = image.memory.stat().st_mtime
+    # Suspended just now, it would resume with a clock that is still right.
+    wait_until(lambda: time.time() - suspended_at > 2 * LARGEST_ERROR_SECONDS, "a wrong clock")
     yield machine
     machine.guest.kill()
 
