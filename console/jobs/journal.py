@@ -63,38 +63,47 @@ class Journal:
         DatabaseRestored: the database is older than the world.
         """
         doors.before_event(event_type, step)
-        with transaction.atomic():
-            generation.advance()
-            job = Job.objects.select_for_update().get(id=self.job_id)
-            if self.owner is not None and job.lease_owner != self.owner:
-                raise LeaseLost(f"job {self.job_id} is held by {job.lease_owner or 'nobody'}")
-            if must_be_next and job.last_event_number != self.history.last_number:
-                raise LogMoved(f"job {self.job_id} has event {job.last_event_number}")
-            history = plan.replay(self.workflow, events_of(self.job_id))
-            event = plan.Event(
-                number=history.last_number + 1,
-                type=event_type,
-                step=step,
-                payload=_limited(payload or {}),
-                at=now,
-            )
-            plan.apply_event(history, event)
-            JobEvent.objects.create(
-                job_id=self.job_id,
-                number=event.number,
-                step=step,
-                type=event_type,
-                payload=event.payload,
-                at=now,
-            )
-            has_progress = event_type in plan.PROGRESS_EVENTS
-            project_job(job, history, has_progress)
-            job.save(update_fields=[*JOB_PROJECTION, "revision"])
-            if step:
-                columns = step_columns(history.steps[step], has_progress)
-                JobStep.objects.filter(job_id=self.job_id, name=step).update(**columns)
-        self.history = history
+        try:
+            with transaction.atomic():
+                self._add(event_type, step, now, payload or {}, must_be_next)
+        except Exception:
+            # Whether the event is in the log, only the log knows.
+            self.history = plan.new_history(self.workflow)
+            raise
         doors.after_event(event_type, step)
+
+    def _add(
+        self,
+        event_type: EventType,
+        step: str,
+        now: datetime.datetime,
+        payload: Mapping[str, Any],
+        must_be_next: bool,
+    ) -> None:
+        generation.advance()
+        job = Job.objects.select_for_update().get(id=self.job_id)
+        if self.owner is not None and job.lease_owner != self.owner:
+            raise LeaseLost(f"job {self.job_id} is held by {job.lease_owner or 'nobody'}")
+        if must_be_next and job.last_event_number != self.history.last_number:
+            raise LogMoved(f"job {self.job_id} has event {job.last_event_number}")
+        history = self.read()
+        number = history.last_number + 1
+        event = plan.Event(number, event_type, step, _limited(payload), now)
+        plan.apply_event(history, event)
+        JobEvent.objects.create(
+            job_id=self.job_id,
+            number=number,
+            step=step,
+            type=event_type,
+            payload=event.payload,
+            at=now,
+        )
+        has_progress = event_type in plan.PROGRESS_EVENTS
+        project_job(job, history, has_progress)
+        job.save(update_fields=[*JOB_PROJECTION, "revision"])
+        if step:
+            columns = step_columns(history.steps[step], has_progress)
+            JobStep.objects.filter(job_id=self.job_id, name=step).update(**columns)
 
 
 def events_of(job_id: UUID, after_number: int = 0) -> list[plan.Event]:

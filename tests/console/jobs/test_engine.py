@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connection
+from django.db.models.signals import post_init
 from django.utils import timezone
 
 from console.jobs import engine, journal, plan
@@ -17,7 +18,7 @@ from console.jobs.acts import cancel_job, close_job, retry_job, start_job, undo_
 from console.jobs.choices import EventType, JobState, StepState
 from console.jobs.doors import doors
 from console.jobs.errors import JobConflict, LeaseLost
-from console.jobs.models import Job, JobStep
+from console.jobs.models import Job, JobEvent, JobStep
 from console.jobs.testing import (
     JumpingClock,
     WorkerCrashed,
@@ -156,6 +157,42 @@ def test_a_decision_on_an_old_log_is_not_written(tmp_path: Path) -> None:
     cancel_job(job, None)
     with pytest.raises(journal.LogMoved):
         book.add(EventType.STARTED, "reserve_name", timezone.now(), must_be_next=True)
+
+
+def test_a_long_log_is_not_read_again_for_each_event(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    book = journal.Journal(job.id, job.workflow)
+    book.add(EventType.STARTED, "reserve_name", timezone.now())
+    read: list[JobEvent] = []
+
+    def count(instance: JobEvent, **_: object) -> None:
+        read.append(instance)
+
+    post_init.connect(count, sender=JobEvent)
+    try:
+        for number in range(20):
+            book.add(EventType.NOTE, "reserve_name", timezone.now(), {"text": f"{number}"})
+    finally:
+        post_init.disconnect(count, sender=JobEvent)
+    assert len(read) == 20, "an event that is added is made once, and no other is read"
+
+
+def test_an_event_that_could_not_be_written_is_not_remembered(tmp_path: Path) -> None:
+    job = start_demo(tmp_path)
+    book = journal.Journal(job.id, job.workflow)
+    book.add(EventType.STARTED, "reserve_name", timezone.now())
+
+    def refuse(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith(f'UPDATE "{JobStep._meta.db_table}"'):
+            raise OperationalError("disk I/O error")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(refuse), pytest.raises(OperationalError):
+        book.add(EventType.SUCCEEDED, "reserve_name", timezone.now(), {"output": {}})
+    assert job.events.count() == 1
+    assert book.read().steps["reserve_name"].state == StepState.RUNNING
+    book.add(EventType.SUCCEEDED, "reserve_name", timezone.now(), {"output": {}})
+    assert job.events.count() == 2
 
 
 def test_cancel_while_waiting_rolls_back(tmp_path: Path) -> None:
