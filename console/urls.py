@@ -12,5 +12,6 @@ urlpatterns = [
     path("jobs/", include("console.jobs.urls")),
     path("", include("protected_machines.urls")),
     path("replication/", include("replication.urls")),
+    path("status/", include("replication.status.urls")),
     # Each room includes its own urls.py here, in one line.
 ]

@@ -21,14 +21,17 @@ class ReplicationConfig(AppConfig):
         from replication.pages.menus import replicate_item
         from replication.pages.pairing_code_views import pairing_section
         from replication.peers import connection
+        from replication.status import risks
         from replication.transfer import start
 
         connection.register_hooks()
         start.register_hooks()
         register_provider(readiness.readiness)
+        register_provider(risks.readiness)
         register_item(replicate_item)
         register_section(
             SettingsSection("pairing-codes", "replication/_settings_pairing.html", pairing_section)
         )
         register_tab(Link("Replication", "replication:page"))
+        register_tab(Link("DR status", "status:page"))
         register_start(Link("Replication", "replication:page"))

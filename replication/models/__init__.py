@@ -4,6 +4,7 @@ from replication.models.failbacks import Failback, FailbackMachine
 from replication.models.failovers import Failover, FailoverMachine
 from replication.models.fellows import FellowCore
 from replication.models.machines import ReplicatedMachine, ReplicatedMachineQuerySet
+from replication.models.objectives import RecoveryObjective
 from replication.models.pairing_codes import PairingCode, PairingCodeQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
 from replication.models.seed_drives import SeedDrive, SeedDriveQuerySet
@@ -18,6 +19,7 @@ __all__ = [
     "PairingCode",
     "PairingCodeQuerySet",
     "PairingQuerySet",
+    "RecoveryObjective",
     "ReplicatedMachine",
     "ReplicatedMachineQuerySet",
     "SeedDrive",

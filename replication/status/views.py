@@ -1,0 +1,67 @@
+"""Pages of DR status: the page, the CSV file, and the dialogs that set objectives."""
+
+import uuid
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_safe
+
+from console.dialogs import render_dialog
+from console.htmx import redirect_after, render_page
+from replication.models import RecoveryObjective
+from replication.status.access import get_core_name_to_set, get_machine_to_set
+from replication.status.forms import ObjectivesForm
+from replication.status.report import gather_report
+from replication.status.table import csv_of
+
+
+@require_safe
+def status_page(request: HttpRequest) -> HttpResponse:
+    """Answer a manager's four questions, and show what the answers rest on."""
+    report = gather_report(timezone.now())
+    return render_page(request, "replication/status.html", {"report": report}, fragment="status")
+
+
+@require_safe
+def status_csv(request: HttpRequest) -> HttpResponse:
+    """Download the machines as CSV."""
+    now = timezone.now()
+    name = f"dr-status-{timezone.localtime(now):%Y-%m-%d}.csv"
+    return HttpResponse(
+        csv_of(gather_report(now)),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def core_objectives(request: HttpRequest, core_id: uuid.UUID) -> HttpResponse:
+    """Set the objectives of a source core."""
+    name = get_core_name_to_set(request.user, core_id)
+    return _set_objectives(request, core_id, name, is_machine=False)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def machine_objectives(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
+    """Set the objectives of one machine."""
+    machine = get_machine_to_set(request.user, machine_id)
+    return _set_objectives(request, machine.pk, machine.name, is_machine=True)
+
+
+def _set_objectives(
+    request: HttpRequest, subject_id: uuid.UUID, name: str, *, is_machine: bool
+) -> HttpResponse:
+    objective = RecoveryObjective.objects.filter(pk=subject_id).first()
+    form = ObjectivesForm(
+        request.POST if request.method == "POST" else None,
+        objective=objective or RecoveryObjective(subject_id=subject_id),
+        is_machine=is_machine,
+    )
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        url = reverse("status:page")
+        return redirect_after(request, url, toast=f"Objectives of {name} saved.")
+    status = 422 if request.method == "POST" else 200
+    context = {"form": form, "name": name, "is_machine": is_machine}
+    return render_dialog(request, "replication/_objectives.html", "Objectives", context, status)
