@@ -246,6 +246,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": every(60),
         "options": {"queue": "control", "expires": 60},
     },
+    "replication.record_status": {
+        "task": "replication.record_status",
+        "schedule": every(900),
+        "options": {"queue": "control", "expires": 900},
+    },
     "jobs.rescue_stale_jobs": {
         "task": "jobs.rescue_stale_jobs",
         "schedule": every(5),

@@ -9,6 +9,7 @@ from django.utils import timezone
 from console.steady import look_at_clock
 from replication import heartbeat
 from replication.failback import end
+from replication.status import history
 from replication.transfer import start
 
 
@@ -27,3 +28,10 @@ def commit_due_failbacks() -> None:
     clock = look_at_clock()
     if clock.is_steady:
         end.commit_due_failbacks(timezone.now(), clock.set_at)
+
+
+@shared_task(name="replication.record_status", soft_time_limit=240, time_limit=270)
+def record_status() -> None:
+    history.record_day(timezone.now())
+    if look_at_clock().is_steady:
+        history.forget_old_days(timezone.now())

@@ -8,6 +8,7 @@ from replication.models.objectives import RecoveryObjective
 from replication.models.pairing_codes import PairingCode, PairingCodeQuerySet
 from replication.models.pairings import Pairing, PairingQuerySet
 from replication.models.seed_drives import SeedDrive, SeedDriveQuerySet
+from replication.models.status_days import StatusDay
 
 __all__ = [
     "Failback",
@@ -24,4 +25,5 @@ __all__ = [
     "ReplicatedMachineQuerySet",
     "SeedDrive",
     "SeedDriveQuerySet",
+    "StatusDay",
 ]

@@ -1,6 +1,7 @@
 """Pages of DR status: the page, the CSV file, and the dialogs that set objectives."""
 
 import uuid
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -8,10 +9,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from console.dialogs import render_dialog
-from console.htmx import redirect_after, render_page
+from console.htmx import is_fragment, redirect_after, render_page
 from replication.models import RecoveryObjective
 from replication.status.access import get_core_name_to_set, get_machine_to_set
+from replication.status.chart import draw
 from replication.status.forms import ObjectivesForm
+from replication.status.history import read_history
 from replication.status.report import gather_report
 from replication.status.table import csv_of
 
@@ -19,8 +22,12 @@ from replication.status.table import csv_of
 @require_safe
 def status_page(request: HttpRequest) -> HttpResponse:
     """Answer a manager's four questions, and show what the answers rest on."""
-    report = gather_report(timezone.now())
-    return render_page(request, "replication/status.html", {"report": report}, fragment="status")
+    now = timezone.now()
+    context: dict[str, Any] = {"report": gather_report(now)}
+    if not is_fragment(request):
+        history = read_history(now)
+        context |= {"history": history, "chart": draw(history)}
+    return render_page(request, "replication/status.html", context, fragment="status")
 
 
 @require_safe
