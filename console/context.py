@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count, Q
 from django.http import HttpRequest
 
 from agent.version import VERSION
+from console.accounts.access import User, may, refusal_for, role_of, rule_of
+from console.accounts.roles import Permission
 from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.models import Job
 from console.sections import Link, navigation_templates, notices, registered_tabs
@@ -23,6 +26,7 @@ class Tab:
     title: str
     url: str
     is_current: bool
+    refusal: str
 
 
 def current_path(request: HttpRequest) -> str:
@@ -33,16 +37,26 @@ def current_path(request: HttpRequest) -> str:
     return request.path
 
 
-def tabs(path: str) -> list[Tab]:
-    """Return the tabs; the one that `path` belongs to is current."""
-    return [
+def tabs(path: str, user: User) -> list[Tab]:
+    """Return the tabs; the one that `path` belongs to is current.
+
+    What the user may not open is greyed out; a manager's view is simple and leaves it out.
+    """
+    found = [
         Tab(
             link.title,
             link.url,
             path == link.url or (link.url != "/" and path.startswith(link.url)),
+            refusal_for(user, rule_of(link.url_name)),
         )
         for link in (*_FIRST, *registered_tabs(), *_LAST)
     ]
+    return found if can_watch(user) else [tab for tab in found if not tab.refusal]
+
+
+def can_watch(user: User) -> bool:
+    """Return whether pages lead to machines, replication and jobs for this user."""
+    return may(user, Permission.WATCH)
 
 
 def job_counts() -> dict[str, int]:
@@ -56,11 +70,14 @@ def job_counts() -> dict[str, int]:
 
 def frame(request: HttpRequest) -> dict[str, object]:
     """Give templates the core's name, version, tabs, jobs, and this response's nonce."""
+    user = getattr(request, "user", None) or AnonymousUser()
     return {
         "core_name": settings.UNDERSTUDY_CORE_NAME,
         "version": VERSION,
         "csp_nonce": getattr(request, "csp_nonce", ""),
-        "tabs": lambda: tabs(current_path(request)),
+        "tabs": lambda: tabs(current_path(request), user),
+        "can_watch": lambda: can_watch(user),
+        "role": lambda: role_of(user),
         "job_counts": cache(job_counts),
         "navigation_templates": navigation_templates,
         "notices": notices,

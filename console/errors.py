@@ -8,6 +8,8 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views.decorators.csrf import requires_csrf_token
 
+from console.htmx import is_fragment
+
 
 @dataclass(frozen=True)
 class ErrorText:
@@ -41,8 +43,11 @@ _TEXTS = {
 
 
 def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """403, with the reason if the code gave one."""
-    return _error(request, 403, str(exception or ""))
+    """403, with the reason if the code gave one; as a fragment for htmx."""
+    reason = str(exception or "")
+    if is_fragment(request):
+        return _refused(request, reason or _TEXTS[403].text)
+    return _error(request, 403, reason)
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -69,7 +74,13 @@ def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
         "You signed in again after opening it, or cookies are blocked. Nothing was changed.",
         "Go back, reload the page and try again.",
     )
+    if is_fragment(request):
+        return _refused(request, f"{text.title}. {text.text} {text.advice}")
     return render(request, _template(request), {"status": 403, "error": text}, status=403)
+
+
+def _refused(request: HttpRequest, text: str) -> HttpResponse:
+    return render(request, "console/_refusal.html", {"text": text}, status=403)
 
 
 def _error(request: HttpRequest, status: int, reason: str = "") -> HttpResponse:

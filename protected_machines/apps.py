@@ -8,6 +8,8 @@ class ProtectedMachinesConfig(AppConfig):
 
     def ready(self) -> None:
         """Register what the navigation, the home page and the settings page show of this room."""
+        from console.accounts.access import register_rules
+        from console.jobs.access import register_job_rules
         from console.jobs.panels import StepPanel, register_panel
         from console.readiness import register_provider
         from console.sections import (
@@ -18,6 +20,7 @@ class ProtectedMachinesConfig(AppConfig):
             register_section,
             register_start,
         )
+        from protected_machines import access
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.exports.strays import stray_notice
         from protected_machines.exports.vcenters import refusal_notice
@@ -27,6 +30,8 @@ class ProtectedMachinesConfig(AppConfig):
         from protected_machines.readiness import owner_readiness, readiness
         from protected_machines.restores.medium_views import medium_section
 
+        register_rules(access.RULES)
+        register_job_rules(access.JOB_RULES)
         # First: until the owner is settled, nothing else that is said of a machine matters.
         register_provider(owner_readiness)
         register_provider(readiness)

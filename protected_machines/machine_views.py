@@ -16,13 +16,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from agent.errors import AgentError, AgentUnreachable, PairingClosed, WrongPairingCode
-from console.accounts.access import check_can_change
 from console.dialogs import render_dialog
 from console.htmx import is_fragment, redirect_after, refuse, render_page
 from console.identity import this_core
 from console.jobs.models import Job
 from console.jobs.workflow import Waiting
-from protected_machines.access import get_machine_for, get_machine_for_change
+from protected_machines.access import get_machine_for
 from protected_machines.agents.connection import record_address
 from protected_machines.agents.finding import find_moved, moved_machine
 from protected_machines.agents.pairing import protect_machine
@@ -156,7 +155,6 @@ def _digest_of(context: dict[str, Any]) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def machine_protect(request: HttpRequest) -> HttpResponse:
     """Protect a machine by the address and the one-time code of its agent."""
-    check_can_change(request.user)
     form = ProtectMachineForm(request.POST or None)
     if request.method != "POST":
         return _protect_dialog(request, form)
@@ -202,7 +200,7 @@ def _protect_dialog(
 @require_POST
 def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Stop taking points of the machine until protection is resumed."""
-    found = get_machine_for_change(request.user, machine_id)
+    found = get_machine_for(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:
         return refuse(request, refusal)
@@ -213,7 +211,7 @@ def machine_pause(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 @require_POST
 def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Resume taking points of the machine on schedule."""
-    found = get_machine_for_change(request.user, machine_id)
+    found = get_machine_for(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:
         return refuse(request, refusal)
@@ -224,7 +222,7 @@ def machine_resume(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 @require_POST
 def machine_find(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Protect the machine where it announced itself, if its agent answers there."""
-    found = get_machine_for_change(request.user, machine_id)
+    found = get_machine_for(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:
         return refuse(request, refusal)
@@ -244,7 +242,7 @@ def machine_find(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def schedule(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Set how often recovery points of the machine are taken."""
-    found = get_machine_for_change(request.user, machine_id)
+    found = get_machine_for(request.user, machine_id)
     refusal = act_refusal(found)
     if refusal:
         return refuse(request, refusal)

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from django.urls import reverse
-
 from console.menus import MenuItem
 from protected_machines.models import Machine
 from protected_machines.ownership import act_refusal, ownership_trouble
@@ -45,5 +43,4 @@ def owner_items(machine: Machine, core_id: str = "") -> list[MenuItem]:
 def _item(
     machine: Machine, title: str, icon: str, name: str, how: str, refusal: str = ""
 ) -> MenuItem:
-    url = reverse(f"protected_machines:{name}", args=[machine.pk])
-    return MenuItem(title, icon, url, how, refusal)
+    return MenuItem(title, icon, f"protected_machines:{name}", machine.pk, how, refusal)

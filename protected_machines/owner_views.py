@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods
 from agent.errors import AgentError
 from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
-from protected_machines.access import get_machine_for_change
+from protected_machines.access import get_machine_for
 from protected_machines.errors import ClaimNotSettled
 from protected_machines.forms import SettleOwnerForm
 from protected_machines.ownership import trouble_text
@@ -19,7 +19,7 @@ from protected_machines.settling import ask_agent, settle
 @require_http_methods(["GET", "HEAD", "POST"])
 def owner_settle(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Show what each core says, and settle it once someone has typed the machine's name."""
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     settlements = possible_settlements(machine)
     if not settlements:
         return refuse(request, f"Nobody disputes who owns {machine.name}.")

@@ -8,6 +8,8 @@ class ReplicationConfig(AppConfig):
 
     def ready(self) -> None:
         """Register with the rooms below: send new points, ask peers, report readiness."""
+        from console.accounts.access import register_rules
+        from console.jobs.access import register_job_rules
         from console.readiness import register_provider
         from console.sections import (
             Link,
@@ -17,6 +19,7 @@ class ReplicationConfig(AppConfig):
             register_tab,
         )
         from protected_machines.menus import register_item
+        from replication import access
         from replication.pages import readiness
         from replication.pages.menus import replicate_item
         from replication.pages.pairing_code_views import pairing_section
@@ -24,6 +27,8 @@ class ReplicationConfig(AppConfig):
         from replication.status import risks
         from replication.transfer import start
 
+        register_rules(access.RULES)
+        register_job_rules(access.JOB_RULES)
         connection.register_hooks()
         start.register_hooks()
         register_provider(readiness.readiness)

@@ -126,16 +126,16 @@
   const isStale = (elt) => elt.asked !== written(elt);
   on("htmx:beforeSwap", ({ detail }) => { if (isStale(detail.requestConfig.elt)) detail.shouldSwap = false; });
 
-  // A refusal (409) is shown in the dialog that sent the request, otherwise as a toast.
+  // A refusal (409, 403) is shown in the dialog that sent the request, otherwise as a toast.
   on("htmx:beforeSwap", (event) => {
-    if (event.detail.xhr.status !== 409) return;
+    if (![403, 409].includes(event.detail.xhr.status)) return;
     const refusal = event.detail.requestConfig.elt.closest("dialog")?.querySelector(".refusal");
     event.detail.target = refusal || toasts;
     event.detail.swapOverride = refusal ? "innerHTML" : "beforeend";
   });
   on("htmx:responseError", (event) => {
-    const texts = { 403: "You are not allowed to do that.", 404: "This no longer exists. Reload the page." };
-    toast(texts[event.detail.xhr.status] || "The console could not do that. See its log for the reason.", "bad");
+    const gone = event.detail.xhr.status === 404 && "This no longer exists. Reload the page.";
+    toast(gone || "The console could not do that. See its log for the reason.", "bad");
   });
 
   // Polling pauses while the page is hidden or a menu in it is open. A lost console is announced.

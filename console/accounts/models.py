@@ -1,8 +1,23 @@
-"""Rows behind sign-in: wrong attempts, and from where each account has signed in."""
+"""Rows of users: their roles; wrong attempts, and from where each account has signed in."""
 
 from datetime import datetime
 
+from django.conf import settings
 from django.db import models
+
+from console.accounts.roles import Role
+
+
+class GivenRole(models.Model):
+    """The role of a user who is not an administrator: those are Django's superusers."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, models.CASCADE, primary_key=True, related_name="given_role"
+    )
+    role = models.CharField(max_length=32, choices=Role.choices)
+
+    def __str__(self) -> str:
+        return self.get_role_display()
 
 
 class WrongAttempts(models.Model):

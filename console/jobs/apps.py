@@ -10,11 +10,15 @@ class JobsConfig(AppConfig):
     name = "console.jobs"
 
     def ready(self) -> None:
-        """Import every app's `workflows`, so that every process knows all kinds of jobs.
+        """Register the rules; import every app's `workflows`, so that all kinds are known.
 
         Raises:
             ValueError: a workflow is declared wrongly.
         """
+        from console.accounts.access import register_rules
+        from console.jobs.access import RULES
+
+        register_rules(RULES)
         autodiscover_modules("workflows")
         for workflow in registered_workflows():
             workflow.check()

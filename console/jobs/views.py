@@ -9,8 +9,8 @@ from django.views.decorators.http import require_POST, require_safe
 
 from console.accounts.access import User
 from console.htmx import is_fragment, redirect_after, refuse, render_page
-from console.jobs import acts, policy
-from console.jobs.access import get_job_for, get_job_for_change, jobs_for
+from console.jobs import acts
+from console.jobs.access import acts_for, get_job_for, get_job_for_act, jobs_for
 from console.jobs.choices import RUNNABLE, JobState
 from console.jobs.errors import JobConflict
 from console.jobs.hold import move_of_held
@@ -64,7 +64,7 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
     context = {
         "job": job,
         "revision": revision,
-        "acts": policy.possible_acts(job),
+        "acts": acts_for(request.user, job),
         "held_move": lambda: move_of_held(job),
         "retries": lambda: list(job.retries.order_by("created_at")),
         "events": lambda: list(job.events.order_by("number")),
@@ -75,37 +75,41 @@ def job_page(request: HttpRequest, job_id: UUID) -> HttpResponse:
 @require_POST
 def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Cancel a job and undo what it did."""
-    return _act(request, job_id, acts.cancel_job, "{job.title} is being cancelled.")
+    return _act(request, job_id, "cancel", acts.cancel_job, "{job.title} is being cancelled.")
 
 
 @require_POST
 def retry(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Start a failed job again, or continue one that needs attention."""
-    return _act(request, job_id, acts.retry_job, "{job.title} is being retried.")
+    return _act(request, job_id, "retry", acts.retry_job, "{job.title} is being retried.")
 
 
 @require_POST
 def undo(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Undo a job that needs attention."""
-    return _act(request, job_id, acts.undo_job, "{job.title} is being undone.")
+    return _act(request, job_id, "undo", acts.undo_job, "{job.title} is being undone.")
 
 
 @require_POST
 def release(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Let a held job continue."""
-    return _act(request, job_id, acts.release_job, "{job.title} continues.")
+    return _act(request, job_id, "release", acts.release_job, "{job.title} continues.")
 
 
 @require_POST
 def close(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Close a job that needs attention or is held, without undoing anything."""
-    return _act(request, job_id, acts.close_job, "{job.title} closed.")
+    return _act(request, job_id, "close", acts.close_job, "{job.title} closed.")
 
 
 def _act(
-    request: HttpRequest, job_id: UUID, act: Callable[[Job, User], Job | None], toast: str
+    request: HttpRequest,
+    job_id: UUID,
+    name: str,
+    act: Callable[[Job, User], Job | None],
+    toast: str,
 ) -> HttpResponse:
-    job = get_job_for_change(request.user, job_id)
+    job = get_job_for_act(request.user, job_id, name)
     try:
         result = act(job, request.user) or job
     except JobConflict as conflict:

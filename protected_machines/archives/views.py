@@ -13,7 +13,7 @@ from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
 from console.wording import bytes_human
-from protected_machines.access import get_machine_for_change
+from protected_machines.access import get_machine_for
 from protected_machines.archives.folder import survey_folder
 from protected_machines.archives.forms import ArchiveForm
 from protected_machines.archives.steps import ArchiveCheck, check_archive, points_to_archive
@@ -31,7 +31,7 @@ def archive_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
     A post with `check` only shows the findings of what was chosen.
     """
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     points = list(machine.points.newest_first()[:POINTS_OFFERED])
     if request.method != "POST":
         initial = {"point_id": request.GET.get("point_id", "")}

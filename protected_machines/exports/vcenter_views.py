@@ -10,10 +10,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 import vsphere
-from console.accounts.access import check_can_change
 from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
-from protected_machines.access import get_vcenter_for_change
+from protected_machines.access import get_vcenter_for
 from protected_machines.exports.forms import VCenterAddressForm, VCenterForm, VCenterPasswordForm
 from protected_machines.exports.vcenters import add_vcenter, check_vcenter
 from protected_machines.models import VCenter
@@ -23,7 +22,6 @@ from vsphere.errors import VSphereError
 @require_http_methods(["GET", "HEAD", "POST"])
 def vcenter_add(request: HttpRequest) -> HttpResponse:
     """First show the certificate at the address; then sign in and save."""
-    check_can_change(request.user)
     if request.method != "POST":
         return _dialog(request, {"form": VCenterAddressForm(), "is_address": True})
     if "thumbprint" in request.POST:
@@ -68,7 +66,7 @@ def _sign_in_and_save(request: HttpRequest) -> HttpResponse:
 @require_POST
 def vcenter_check(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     """Sign in to the vCenter now, and save the result."""
-    vcenter = get_vcenter_for_change(request.user, vcenter_id)
+    vcenter = get_vcenter_for(request.user, vcenter_id)
     if check_vcenter(vcenter):
         return redirect_after(
             request, _home(), f"Signed in to {vcenter.name}: {vcenter.check_text}."
@@ -79,7 +77,7 @@ def vcenter_check(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     """Sign in with another account or password, and save it."""
-    vcenter = get_vcenter_for_change(request.user, vcenter_id)
+    vcenter = get_vcenter_for(request.user, vcenter_id)
     form = VCenterPasswordForm(request.POST or None, initial={"username": vcenter.username})
     if request.method == "POST" and form.is_valid():
         try:
@@ -106,7 +104,7 @@ def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
 @require_POST
 def vcenter_remove(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     """Remove the vCenter, unless a machine runs there."""
-    vcenter = get_vcenter_for_change(request.user, vcenter_id)
+    vcenter = get_vcenter_for(request.user, vcenter_id)
     try:
         vcenter.delete()
     except ProtectedError as error:

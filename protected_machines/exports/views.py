@@ -11,7 +11,7 @@ from console.dialogs import render_dialog
 from console.findings import Finding, errors_first, has_errors
 from console.htmx import redirect_after, refuse
 from console.jobs.errors import JobConflict
-from protected_machines.access import get_machine_for_change, list_vcenters_for
+from protected_machines.access import get_machine_for, list_vcenters_for
 from protected_machines.choices import PointState
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.forms import ExportForm
@@ -34,7 +34,7 @@ def export_start(request: HttpRequest, machine_id: UUID) -> HttpResponse:
 
     A post with `check` only shows the findings.
     """
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     chosen = request.POST if request.method == "POST" else request.GET
     dialog = ExportDialog(request.user, machine, chosen.dict())
     if dialog.obstacle:

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from console.htmx import redirect_after, refuse
-from console.jobs.access import get_job_for, get_job_for_change
+from console.jobs.access import get_job_for, get_job_for_act
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.exports.whereabouts import (
     AddressForm,
@@ -24,7 +24,7 @@ _STOP_POLLING = 286  # htmx's own
 @require_POST
 def job_address(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """Have a job look for its machine at an address; its agent still has to answer there."""
-    job = get_job_for_change(request.user, job_id)
+    job = get_job_for_act(request.user, job_id, "retry")
     form = AddressForm(request.POST)
     if not form.is_valid():
         return refuse(request, " ".join(str(text) for [text, *_] in form.errors.values()))

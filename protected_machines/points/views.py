@@ -9,7 +9,7 @@ from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
-from protected_machines.access import get_machine_for_change
+from protected_machines.access import get_machine_for
 from protected_machines.ownership import act_refusal
 from protected_machines.points.forms import SnapshotForm
 from protected_machines.points.workflow import SnapshotParams
@@ -18,7 +18,7 @@ from protected_machines.points.workflow import SnapshotParams
 @require_http_methods(["GET", "HEAD", "POST"])
 def snapshot_force(request: HttpRequest, machine_id: UUID) -> HttpResponse:
     """Choose between an incremental and a base image, and start the snapshot."""
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     refusal = act_refusal(machine)
     if request.method == "POST" and refusal:
         return refuse(request, refusal)

@@ -10,7 +10,7 @@ from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
 from console.jobs.acts import start_job
 from console.jobs.errors import JobConflict
-from protected_machines.access import get_machine_for_change, get_point_for, get_restore_target_for
+from protected_machines.access import get_machine_for, get_point_for, get_restore_target_for
 from protected_machines.errors import NotARescueMachine, ProtectedMachinesError
 from protected_machines.models import Machine, RecoveryPoint, RestoreTarget
 from protected_machines.points.proofs import get_manifest
@@ -25,7 +25,7 @@ _TITLE = "Restore"
 @require_http_methods(["GET", "HEAD", "POST"])
 def restore_start(request: HttpRequest, machine_id: UUID, point_id: UUID) -> HttpResponse:
     """First pair with the rescue machine and show its disks; then restore onto them."""
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     point = get_point_for(request.user, machine, point_id)
     if "target_id" in request.POST:
         return _confirm(request, machine, point)

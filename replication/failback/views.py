@@ -13,12 +13,7 @@ from console.htmx import redirect_after, refuse
 from console.jobs.acts import User, cancel_job, retry_job
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
-from replication.access import (
-    get_failback_for,
-    get_failback_for_change,
-    get_pairing_for_change,
-    get_replicated_for_change,
-)
+from replication.access import get_failback_for, get_pairing_for, get_replicated_for
 from replication.failback import end, policy, workflow
 from replication.failback.draft import FailbackDraft, draft_failback
 from replication.failback.progress import gather_failback
@@ -32,7 +27,7 @@ _DIALOG = "replication/_failback.html"
 @require_http_methods(["GET", "HEAD", "POST"])
 def failback_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Choose from all machines of a source core that run here."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     if pairing.is_outgoing:
         raise Http404
     return _failback(request, pairing, None)
@@ -41,7 +36,7 @@ def failback_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def failback_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Fail one machine back."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     if replicated.pairing.is_outgoing:
         raise Http404
     refusal = policy.refuse_machine_failback(replicated)
@@ -105,7 +100,7 @@ def roll_back(request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID)
 def _end(
     request: HttpRequest, failback_id: uuid.UUID, entry_id: uuid.UUID, kind: str, what: str
 ) -> HttpResponse:
-    failback = get_failback_for_change(request.user, failback_id)
+    failback = get_failback_for(request.user, failback_id)
     entry = (
         FailbackMachine.objects.select_related("failback", "machine")
         .filter(failback=failback, pk=entry_id)
@@ -141,7 +136,7 @@ def _act(
     act: Callable[[Job, User], object],
     what: str,
 ) -> HttpResponse:
-    failback = get_failback_for_change(request.user, failback_id)
+    failback = get_failback_for(request.user, failback_id)
     return act_on_job(request, failback.pk, job_id, act, what, _url_of(failback))
 
 

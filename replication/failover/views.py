@@ -15,12 +15,7 @@ from console.htmx import is_fragment, redirect_after, refuse
 from console.jobs.acts import User, cancel_job, retry_job
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
-from replication.access import (
-    get_failover_for,
-    get_failover_for_change,
-    get_pairing_for_change,
-    get_replicated_for_change,
-)
+from replication.access import get_failover_for, get_pairing_for, get_replicated_for
 from replication.failover import policy, workflow
 from replication.failover.draft import FailoverDraft, draft_failover
 from replication.failover.progress import gather_progress
@@ -34,7 +29,7 @@ _DIALOG = "replication/_fail_over.html"
 @require_http_methods(["GET", "HEAD", "POST"])
 def fail_over_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Choose from all machines of a source core."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     if pairing.is_outgoing:
         raise Http404
     return _fail_over(request, pairing, None)
@@ -43,7 +38,7 @@ def fail_over_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def fail_over_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Fail one machine over."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     if replicated.pairing.is_outgoing:
         raise Http404
     refusal = policy.refuse_machine_failover(replicated)
@@ -130,7 +125,7 @@ def _act(
     act: Callable[[Job, User], object],
     what: str,
 ) -> HttpResponse:
-    failover = get_failover_for_change(request.user, failover_id)
+    failover = get_failover_for(request.user, failover_id)
     return act_on_job(request, failover.pk, job_id, act, what, _url_of(failover))
 
 

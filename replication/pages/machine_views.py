@@ -15,9 +15,9 @@ from console.jobs.access import jobs_for
 from console.jobs.choices import OPEN, JobState
 from console.jobs.errors import JobConflict
 from console.jobs.models import Job
-from protected_machines.access import get_machine_for_change
+from protected_machines.access import get_machine_for
 from protected_machines.errors import NotTheOwner
-from replication.access import get_replicated_for, get_replicated_for_change
+from replication.access import get_replicated_for
 from replication.errors import ReplicationError
 from replication.models import Pairing, ReplicatedMachine
 from replication.pages import menus
@@ -71,7 +71,7 @@ def _row_of(replicated: ReplicatedMachine, jobs: dict[uuid.UUID, Job]) -> Machin
 @require_POST
 def pause(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Pause this machine on this core; the other core learns about it."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     refusal = menus.refuse_machine_pause(replicated)
     if refusal:
         return refuse(request, refusal)
@@ -82,7 +82,7 @@ def pause(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Resume this machine on this core."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     refusal = menus.refuse_machine_resume(replicated)
     if refusal:
         return refuse(request, refusal)
@@ -93,7 +93,7 @@ def resume(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Send this machine's missing points now, or ask the source core to send them."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     row = _row_of(replicated, {})
     refusal = menus.refuse_machine_force(replicated, row.machine_state)
     if refusal:
@@ -115,7 +115,7 @@ def force(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def replicate(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
     """Choose the target core to which a machine of this core is replicated."""
-    machine = get_machine_for_change(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     refusal = menus.refuse_replicate(machine)
     if refusal and request.method == "POST":
         return refuse(request, refusal)

@@ -3,8 +3,6 @@
 Views refuse for the same reasons for which the page greys out its items.
 """
 
-from django.urls import reverse
-
 from console.jobs.models import Job
 from console.menus import MenuItem
 from protected_machines.choices import MachineKind
@@ -211,8 +209,8 @@ def refuse_machine_force(replicated: ReplicatedMachine, state: MachineState) -> 
 
 def replicate_item(machine: Machine) -> MenuItem:
     """Return the item for a protected machine's own menu."""
-    url = reverse("replication:protected-machine-replicate", args=[machine.pk])
-    return MenuItem("Replicate", "replicate", url, "dialog", refuse_replicate(machine))
+    name = "replication:protected-machine-replicate"
+    return MenuItem("Replicate", "replicate", name, machine.pk, "dialog", refuse_replicate(machine))
 
 
 def refuse_replicate(machine: Machine) -> str:
@@ -231,11 +229,10 @@ def refuse_replicate(machine: Machine) -> str:
 def _pairing_item(
     pairing: Pairing, title: str, icon: str, name: str, how: str, refusal: str = ""
 ) -> MenuItem:
-    return MenuItem(title, icon, reverse(f"replication:{name}", args=[pairing.pk]), how, refusal)
+    return MenuItem(title, icon, f"replication:{name}", pairing.pk, how, refusal)
 
 
 def _machine_item(
     replicated: ReplicatedMachine, title: str, icon: str, name: str, how: str, refusal: str = ""
 ) -> MenuItem:
-    url = reverse(f"replication:{name}", args=[replicated.pk])
-    return MenuItem(title, icon, url, how, refusal)
+    return MenuItem(title, icon, f"replication:{name}", replicated.pk, how, refusal)

@@ -14,7 +14,7 @@ from console.identity import fingerprint_of
 from protected_machines.choices import MachineKind
 from protected_machines.errors import NotTheOwner
 from protected_machines.models import Machine
-from replication.access import get_pairing_for, get_pairing_for_change
+from replication.access import get_pairing_for
 from replication.errors import ReplicationError
 from replication.heartbeat import refresh_core
 from replication.models import Pairing
@@ -59,7 +59,7 @@ def details(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Change how this core reaches its peer; that same peer must answer at a new address."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     form = PairingSettingsForm(request.POST or None, pairing=pairing)
     if request.method == "POST" and form.is_valid():
         pairing.peer_name = form.cleaned_data["peer_name"]
@@ -90,7 +90,7 @@ def _trouble_at(pairing: Pairing) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def add_machines(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Choose machines of this core to replicate to a target core."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     offered = (
         Machine.objects.owned_here()
         .filter(kind__in=[MachineKind.PROTECTED, MachineKind.FAILED_OVER])
@@ -120,7 +120,7 @@ def add_machines(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def pause(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Pause this pairing on this core; the other core learns about it."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     refusal = menus.refuse_pause(pairing)
     if refusal:
         return refuse(request, refusal)
@@ -131,7 +131,7 @@ def pause(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def resume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Resume this pairing on this core."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     refusal = menus.refuse_resume(pairing)
     if refusal:
         return refuse(request, refusal)
@@ -142,7 +142,7 @@ def resume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def force(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Send missing points now, or ask the source core to send them."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     refusal = menus.refuse_force(pairing, pairing.machines.count())
     if refusal:
         return refuse(request, refusal)

@@ -20,11 +20,7 @@ from protected_machines.archives.import_views import ImportDialog, run_import_di
 from protected_machines.archives.steps import ArchiveCheck, check_archive, points_to_archive
 from recovery_store.errors import StoreError
 from recovery_store.manifest import Manifest
-from replication.access import (
-    get_pairing_for_change,
-    get_replicated_for_change,
-    get_seed_drive_for_change,
-)
+from replication.access import get_pairing_for, get_replicated_for, get_seed_drive_for
 from replication.choices import SeedDriveState
 from replication.models import Pairing, ReplicatedMachine, SeedDrive
 from replication.seed_drives.forms import SeedDriveForm
@@ -37,7 +33,7 @@ _TITLE = "Copy to Seed Drive"
 @require_http_methods(["GET", "HEAD", "POST"])
 def copy_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Copy the points of machines that are replicated to a target core."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     refusal = refuse_core_seed_drive(pairing.machines.count())
     return _copy(request, pairing, pairing.machines.all(), refusal)
 
@@ -45,7 +41,7 @@ def copy_core(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def copy_machine(request: HttpRequest, replicated_id: uuid.UUID) -> HttpResponse:
     """Copy one machine's points."""
-    replicated = get_replicated_for_change(request.user, replicated_id)
+    replicated = get_replicated_for(request.user, replicated_id)
     rows = replicated.pairing.machines.filter(pk=replicated.pk)
     refusal = refuse_machine_seed_drive(replicated, replicated.seed_drives.outstanding().exists())
     return _copy(request, replicated.pairing, rows, refusal)
@@ -125,7 +121,7 @@ def _check(chosen: list[ReplicatedMachine], folder: str) -> ArchiveCheck:
 @require_http_methods(["GET", "HEAD", "POST"])
 def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
     """Import the points of a seed drive that a source core made."""
-    pairing = get_pairing_for_change(request.user, pairing_id)
+    pairing = get_pairing_for(request.user, pairing_id)
     if pairing.is_outgoing:
         return refuse(
             request, f"{pairing.peer_name} is a target core. Consume its seed drives there."
@@ -157,7 +153,7 @@ def consume(request: HttpRequest, pairing_id: uuid.UUID) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def abandon(request: HttpRequest, seed_drive_id: uuid.UUID) -> HttpResponse:
     """Abandon a seed drive: its points go over the link. The disk is left as it is."""
-    drive = get_seed_drive_for_change(request.user, seed_drive_id)
+    drive = get_seed_drive_for(request.user, seed_drive_id)
     name = drive.replicated.machine.name
     if request.method != "POST":
         context = {"drive": drive, "machine": drive.replicated.machine, "refusal": _refusal(drive)}

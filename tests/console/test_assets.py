@@ -19,7 +19,7 @@ def test_every_icon_that_is_named_is_drawn() -> None:
     named = set()
     for template in TEMPLATES.rglob("*.html"):
         named |= set(re.findall(r'{% icon "([\w-]+)"(?! ?\|)', template.read_text()))
-        named |= set(re.findall(r'icon_name="([\w-]+)"', template.read_text()))
+        named |= set(re.findall(r'icon(?:_name)?="([\w-]+)"', template.read_text()))
     named = {name for name in named if not name.endswith("-")}
 
     assert named - drawn == set()

@@ -5,11 +5,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import reverse
 
-from protected_machines.access import get_machine_for, get_machine_for_change
 from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import Machine
 from tests.factories import make_machine, make_recovery_point
@@ -237,11 +235,3 @@ def test_what_the_menu_greys_is_refused_with_the_same_reason(
         assert response.status_code == 409
         assert reason in response.content.decode()
     assert Machine.objects.get().is_paused == is_paused
-
-
-def test_an_account_that_was_closed_may_look_but_not_change(admin_user: Any) -> None:
-    machine = make_machine()
-    admin_user.is_active = False
-    assert get_machine_for(admin_user, machine.id) == machine
-    with pytest.raises(PermissionDenied):
-        get_machine_for_change(admin_user, machine.id)

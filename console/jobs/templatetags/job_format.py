@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import template
+from django.contrib.auth.models import AnonymousUser
+from django.template import Context
 from django.utils import timezone
 
+from console.accounts.access import refusal_for
 from console.jobs import panels
+from console.jobs.access import job_rule
 from console.jobs.choices import JobState, StepState, UndoKind
 from console.jobs.models import Job, JobStep
 
@@ -150,3 +154,10 @@ def step_icon(step: JobStep) -> str:
 def panels_at(job: Job, step: JobStep) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the templates that other rooms show at a step under way, with their values."""
     return panels.panels_at(job, step) if job.is_open else []
+
+
+@register.simple_tag(takes_context=True)
+def refused_on(context: Context, job: Job, act: str) -> str:
+    """Return why the role of the user does not allow the act on jobs of this kind."""
+    user = getattr(getattr(context, "request", None), "user", None) or AnonymousUser()
+    return refusal_for(user, job_rule(job.kind).of(act))
