@@ -24,10 +24,12 @@ class ReplicationConfig(AppConfig):
         from replication.pages.menus import replicate_item
         from replication.pages.pairing_code_views import pairing_section
         from replication.peers import connection
+        from replication.status import access as status_access
         from replication.status import risks
         from replication.transfer import start
 
         register_rules(access.RULES)
+        register_rules(status_access.RULES)
         register_job_rules(access.JOB_RULES)
         connection.register_hooks()
         start.register_hooks()

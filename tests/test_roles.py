@@ -85,6 +85,10 @@ ALLOWED = {
     "protected_machines:vcenter-check": ADMINISTRATORS,
     "protected_machines:vcenter-password": ADMINISTRATORS,
     "protected_machines:vcenter-remove": ADMINISTRATORS,
+    "status:page": EVERYONE,
+    "status:csv": EVERYONE,
+    "status:core-objectives": ADMINISTRATORS,
+    "status:machine-objectives": ADMINISTRATORS,
     "replication:page": WATCHERS,
     "replication:target-core-add": ADMINISTRATORS,
     "replication:source-core-add": ADMINISTRATORS,
@@ -150,6 +154,7 @@ PAGES = {
     "jobs:job",
     "protected_machines:machines",
     "protected_machines:machine",
+    "status:page",
     "replication:page",
     "replication:pairing",
     "replication:machine",
@@ -204,6 +209,7 @@ def arguments(db: None) -> dict[str, Any]:
     )
     return {
         "machine_id": machine.pk,
+        "core_id": pairing.peer_core_id,
         "point_id": make_recovery_point(machine).pk,
         "vcenter_id": vcenter.pk,
         "job_id": make_job("failover").pk,
@@ -318,7 +324,7 @@ def test_pages_offer_only_what_the_role_allows(arguments: dict[str, Any], role: 
         taken = {key: arguments[key] for key in SITE[page].pattern.converters}
         text = client.get(reverse(page, kwargs=taken)).content.decode()
         offered = {
-            resolve(url.split("?")[0]).view_name
+            resolve(re.split("[?#]", url)[0]).view_name
             for url in re.findall(r' (?:href|action|hx-get|hx-post)="(/[^"]*)"', text)
             if not url.startswith("/static/")
         }

@@ -10,7 +10,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from console.accounts.access import refusal_for, rule_of
+from console.accounts.access import User, refusal_for, rule_of
+from console.accounts.roles import Permission
 from console.templatetags.console_format import icon as draw_icon
 
 register = template.Library()
@@ -61,8 +62,19 @@ def dialog_link(
     )
 
 
+@register.simple_block_tag(takes_context=True)
+def evidence(context: Context, content: str, url: str) -> SafeString:
+    """Render a link to a machine, a job or their like; only its text for who may not see those."""
+    text = SafeString(content.strip())
+    if refusal_for(_user_of(context), Permission.WATCH):
+        return text
+    return format_html('<a href="{}">{}</a>', url, text)
+
+
 def by_role(context: Context, url_name: str) -> str:
     """Return why the role of the user who looks at the page does not allow the URL."""
-    request = getattr(context, "request", None)
-    user = getattr(request, "user", None) or AnonymousUser()
-    return refusal_for(user, rule_of(url_name))
+    return refusal_for(_user_of(context), rule_of(url_name))
+
+
+def _user_of(context: Context) -> User:
+    return getattr(getattr(context, "request", None), "user", None) or AnonymousUser()

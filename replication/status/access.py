@@ -1,24 +1,24 @@
-"""Who may see DR status, and who may set objectives."""
+"""How views get what objectives are set for, and the rules of DR status."""
 
 from uuid import UUID
 
 from django.http import Http404
 
-from console.accounts.access import User, check_can_change
+from console.accounts.roles import Permission
 from console.identity import this_core
-from protected_machines.access import get_machine_for_change
 from protected_machines.models import Machine
 from replication.models import Pairing
 
+RULES = {
+    "status:page": Permission.STATUS,
+    "status:csv": Permission.STATUS,
+    "status:core-objectives": Permission.CONFIGURE,
+    "status:machine-objectives": Permission.CONFIGURE,
+}
 
-def get_machine_to_set(user: User, machine_id: UUID) -> Machine:
-    """Return a machine whose objectives are set: 404, or 403 for users who may only read."""
-    return get_machine_for_change(user, machine_id)
 
-
-def get_core_name_to_set(user: User, core_id: UUID) -> str:
-    """Return the name of a source core whose objectives are set; 404 if there is no such core."""
-    check_can_change(user)
+def get_core_name(core_id: UUID) -> str:
+    """Return the name of a source core, or answer 404."""
     if str(core_id) == this_core().id:
         return this_core().name
     pairing = Pairing.objects.incoming().filter(peer_core_id=core_id).first()

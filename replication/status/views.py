@@ -10,8 +10,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from console.dialogs import render_dialog
 from console.htmx import is_fragment, redirect_after, render_page
+from protected_machines.access import get_machine_for
 from replication.models import RecoveryObjective
-from replication.status.access import get_core_name_to_set, get_machine_to_set
+from replication.status.access import get_core_name
 from replication.status.chart import draw
 from replication.status.forms import ObjectivesForm
 from replication.status.history import read_history
@@ -45,14 +46,14 @@ def status_csv(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def core_objectives(request: HttpRequest, core_id: uuid.UUID) -> HttpResponse:
     """Set the objectives of a source core."""
-    name = get_core_name_to_set(request.user, core_id)
+    name = get_core_name(core_id)
     return _set_objectives(request, core_id, name, is_machine=False)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def machine_objectives(request: HttpRequest, machine_id: uuid.UUID) -> HttpResponse:
     """Set the objectives of one machine."""
-    machine = get_machine_to_set(request.user, machine_id)
+    machine = get_machine_for(request.user, machine_id)
     return _set_objectives(request, machine.pk, machine.name, is_machine=True)
 
 
