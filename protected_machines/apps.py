@@ -9,6 +9,7 @@ class ProtectedMachinesConfig(AppConfig):
     def ready(self) -> None:
         """Register what the navigation, the home page and the settings page show of this room."""
         from console.accounts.access import register_rules
+        from console.health import register_check
         from console.jobs.access import register_job_rules
         from console.jobs.panels import StepPanel, register_panel
         from console.readiness import register_provider
@@ -25,7 +26,7 @@ class ProtectedMachinesConfig(AppConfig):
         from protected_machines.exports.strays import stray_notice
         from protected_machines.exports.vcenters import refusal_notice
         from protected_machines.exports.whereabouts import show_whereabouts
-        from protected_machines.own_store import store_notice
+        from protected_machines.own_store import store_notice, store_trouble
         from protected_machines.ownership import owner_notice
         from protected_machines.readiness import owner_readiness, readiness
         from protected_machines.restores.medium_views import medium_section
@@ -36,6 +37,7 @@ class ProtectedMachinesConfig(AppConfig):
         register_provider(owner_readiness)
         register_provider(readiness)
         register_notice(store_notice)
+        register_check("store", store_trouble)
         register_notice(owner_notice)
         register_notice(refusal_notice)
         register_notice(stray_notice)

@@ -57,6 +57,8 @@ ALLOWED = {
     "console:home": EVERYONE,
     "console:frame": EVERYONE,
     "console:settings": READERS,
+    "console:healthz": EVERYONE,
+    "console:readyz": EVERYONE,
     "jobs:jobs": WATCHERS,
     "jobs:job": WATCHERS,
     "jobs:job-cancel": RECOVERERS,
@@ -122,7 +124,14 @@ ALLOWED = {
     "replication:failback-retry": RECOVERERS,
 }
 # These are for visitors.
-OPEN = {"account_login", "account_logout", "account_inactive", "mfa_authenticate"}
+OPEN = {
+    "account_login",
+    "account_logout",
+    "account_inactive",
+    "mfa_authenticate",
+    "console:healthz",
+    "console:readyz",
+}
 # Rules of these are those of the kind of job; the job of these tests is a failover.
 BY_KIND_OF_JOB = {
     "jobs:job-cancel",

@@ -87,6 +87,9 @@ _FRAME_RULES = {
     "console:home": Permission.STATUS,
     "console:frame": Permission.STATUS,
     "console:settings": Permission.SETTINGS,
+    # Also for visitors.
+    "console:healthz": Permission.OWN_ACCOUNT,
+    "console:readyz": Permission.OWN_ACCOUNT,
 }
 # Sign-in, and what everyone does to their own account.
 RULES = _FRAME_RULES | dict.fromkeys(
