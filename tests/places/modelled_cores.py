@@ -73,6 +73,9 @@ def _in_memory() -> BaseDatabaseWrapper:
 def _empty_database() -> bytes:
     """The tables of every model, without rows; made once."""
     wrapper = _in_memory()
+    with wrapper.cursor() as cursor:
+        # Most tables stay empty: a backup is an eighth of what it would be, and there are many.
+        cursor.execute("PRAGMA page_size = 512")
     with wrapper.schema_editor() as editor:
         for model in apps.get_models():
             editor.create_model(model)
