@@ -32,7 +32,8 @@ Tls = Callable[[], ssl.SSLContext]
 HEAD_LIMIT_BYTES = 8 * 1024
 # A request to pair is the largest that a stranger may send.
 STRANGER_BODY_LIMIT_BYTES = 8 * 1024
-HANDSHAKE_SECONDS = 5
+# As long as an agent waits: a caller on a busy computer or a slow line needs more than a moment.
+HANDSHAKE_SECONDS = 20
 # For the head, and a stranger's body.
 REQUEST_SECONDS = 10
 # A stranger's answer, and the rest of what it sends meanwhile.

@@ -65,12 +65,13 @@ def in_the_middle(peer: PeerCore, identity: tuple[Path, Path]) -> Iterator[int]:
                 threading.Thread(target=serve_one, args=(listener.accept()[0],)).start()
 
     def serve_one(connection: socket.socket) -> None:
-        with suppress(OSError):
-            caller = inwards.wrap_socket(connection, server_side=True)
-            far = outwards.wrap_socket(socket.create_connection(("127.0.0.1", peer.port)))
-            with caller, far:
-                threading.Thread(target=pass_on, args=(far, caller), daemon=True).start()
-                pass_on(caller, far)
+        with (
+            suppress(OSError),
+            inwards.wrap_socket(connection, server_side=True) as caller,
+            outwards.wrap_socket(socket.create_connection(("127.0.0.1", peer.port))) as far,
+        ):
+            threading.Thread(target=pass_on, args=(far, caller), daemon=True).start()
+            pass_on(caller, far)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
