@@ -78,6 +78,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "console.audit.middleware.site_door",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "console.accounts.middleware.RulesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -21,7 +21,7 @@ class ProtectedMachinesConfig(AppConfig):
             register_section,
             register_start,
         )
-        from protected_machines import access
+        from protected_machines import access, audited
         from protected_machines.exports.settings_page import vcenter_section
         from protected_machines.exports.strays import stray_notice
         from protected_machines.exports.vcenters import refusal_notice
@@ -33,6 +33,7 @@ class ProtectedMachinesConfig(AppConfig):
 
         register_rules(access.RULES)
         register_job_rules(access.JOB_RULES)
+        audited.register()
         # First: until the owner is settled, nothing else that is said of a machine matters.
         register_provider(owner_readiness)
         register_provider(readiness)

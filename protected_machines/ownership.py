@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from console.audit.log import Subject, record
 from console.identity import this_core
 from console.sections import Notice
 from protected_machines.choices import KINDS_OWNED_ELSEWHERE, KINDS_OWNED_HERE
@@ -107,8 +108,24 @@ def hear_claim(machine: Machine, claim: OwnershipClaim, speaker: Speaker) -> Jud
         judgement.value,
         bool(won),
     )
+    if won:
+        _record_claim(machine, judgement, claim, speaker)
     # Somebody else changed the owner at the same moment: the claim may mean something else now.
     return judgement if won else hear_claim(machine, claim, speaker)
+
+
+def _record_claim(
+    machine: Machine, judgement: Judgement, claim: OwnershipClaim, speaker: Speaker
+) -> None:
+    is_disputed = judgement is Judgement.DISPUTED
+    what = f"{claim.owner_core_name} owns {machine.name}"
+    judged = "does not accept that" if is_disputed else "accepts it"
+    record(
+        "ownership:disputed" if is_disputed else "ownership:heard",
+        f"{speaker.core_name} says that {what}, with ownership epoch {claim.ownership_epoch}. "
+        f"This core {judged}.",
+        Subject("machine", str(machine.pk), machine.name),
+    )
 
 
 def _changes(
@@ -349,4 +366,12 @@ def take_ownership(
         expected_epoch,
         bool(won),
     )
+    if won:
+        name = Machine.objects.values_list("name", flat=True).get(pk=machine_id)
+        _record_owner("taken", Subject("machine", str(machine_id), name), core, expected_epoch + 1)
     return bool(won)
+
+
+def _record_owner(what: str, machine: Subject, core: Core, epoch: int) -> None:
+    sentence = f"{core.name} owns {machine.name}, with ownership epoch {epoch}."
+    record(f"ownership:{what}", sentence, machine)

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from console.audit.log import Subject, record
 from console.identity import this_core
 from console.jobs.choices import OPEN
 from console.jobs.models import Job
@@ -179,6 +180,12 @@ def _change(machine: Machine, **changes: Any) -> None:
         machine.kind,
         seen["owner_core_id"],
         seen["ownership_epoch"],
+    )
+    record(
+        "ownership:settled",
+        f"{machine.owner_core_name} owns {machine.name}, with ownership epoch "
+        f"{machine.ownership_epoch}; here it is {machine.get_kind_display().lower()}.",
+        Subject("machine", str(machine.pk), machine.name),
     )
 
 

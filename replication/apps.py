@@ -19,7 +19,7 @@ class ReplicationConfig(AppConfig):
             register_tab,
         )
         from protected_machines.menus import register_item
-        from replication import access
+        from replication import access, audited
         from replication.pages import readiness
         from replication.pages.menus import replicate_item
         from replication.pages.pairing_code_views import pairing_section
@@ -31,6 +31,7 @@ class ReplicationConfig(AppConfig):
         register_rules(access.RULES)
         register_rules(status_access.RULES)
         register_job_rules(access.JOB_RULES)
+        audited.register()
         connection.register_hooks()
         start.register_hooks()
         register_provider(readiness.readiness)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from console.accounts.addresses import client_address
+from console.accounts.audited import record_sign_in, record_wrong
 from console.accounts.limits import Attempt, Kind, TooManyAttempts, begin_attempt, note_signed_in
 from console.wording import duration_human
 
@@ -28,12 +29,15 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         user: AbstractBaseUser | None = super().authenticate(request, **credentials)
         if user is not None:
             attempt.was_right()
+        else:
+            record_wrong(Kind.PASSWORD, request, credentials.get("username", ""))
         return user
 
     def login(self, request: HttpRequest, user: AbstractBaseUser) -> None:
         """Sign in a user who has given all that is asked for."""
         super().login(request, user)
         note_signed_in(user.get_username(), client_address(request), timezone.now())
+        record_sign_in(request, user)
 
 
 def limited_attempt(kind: Kind, request: HttpRequest, username: str) -> Attempt:

@@ -8,9 +8,11 @@ from allauth.mfa.base.forms import AuthenticateForm
 from allauth.mfa.base.forms import ReauthenticateForm as MfaReauthenticateForm
 from allauth.mfa.totp.forms import ActivateTOTPForm
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.forms import Form
 
 from console.accounts.adapter import limited_attempt
+from console.accounts.audited import record_wrong
 from console.accounts.limits import Kind
 
 
@@ -41,7 +43,11 @@ class PasswordForm(ChangePasswordForm):  # type: ignore[misc]
 
     def clean_oldpassword(self) -> str:
         attempt = limited_attempt(Kind.PASSWORD, context.request, self.user.get_username())
-        password: str = super().clean_oldpassword()
+        try:
+            password: str = super().clean_oldpassword()
+        except ValidationError:
+            record_wrong(Kind.PASSWORD, context.request, self.user.get_username())
+            raise
         attempt.was_right()
         return password
 
@@ -59,7 +65,11 @@ class _LimitedCode:
 
     def clean_code(self) -> str:
         attempt = limited_attempt(Kind.CODE, context.request, self.user.get_username())
-        code: str = super().clean_code()  # type: ignore[misc]
+        try:
+            code: str = super().clean_code()  # type: ignore[misc]
+        except ValidationError:
+            record_wrong(Kind.CODE, context.request, self.user.get_username())
+            raise
         attempt.was_right()
         return code
 

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from console.jobs import policy
+from console.jobs.audited import record_start
 from console.jobs.choices import EventType, JobState
 from console.jobs.errors import IllegalEvent, JobConflict
 from console.jobs.hold import hold_if_restored
@@ -36,6 +37,7 @@ def start_job(
     request_id: UUID | None = None,
     group_id: UUID | None = None,
     *,
+    reason: str = "",
     retry_of: Job | None = None,
 ) -> Job:
     """Create a job, and wake a worker for it once the transaction is committed.
@@ -65,6 +67,7 @@ def start_job(
         group_id=group_id,
         params=params_to_json(params),
         request_id=request_id,
+        reason=reason,
         requested_by=_person(requested_by),
         retry_of=retry_of,
         sent_at=timezone.now(),
@@ -74,6 +77,7 @@ def start_job(
         with transaction.atomic():
             job.save(force_insert=True)
             JobStep.objects.bulk_create(_step_rows(job, workflow))
+            record_start(job)
             wake_on_commit(job)
     except IntegrityError:
         known = _find_request(request_id)
@@ -115,6 +119,7 @@ def retry_job(job: Job, user: User) -> Job:
         # A double click or a second administrator gets the same retry.
         request_id=uuid5(job.id, "retry"),
         group_id=job.group_id,
+        reason=job.reason,
         retry_of=job,
     )
 

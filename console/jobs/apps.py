@@ -16,9 +16,11 @@ class JobsConfig(AppConfig):
             ValueError: a workflow is declared wrongly.
         """
         from console.accounts.access import register_rules
+        from console.jobs import audited
         from console.jobs.access import RULES
 
         register_rules(RULES)
         autodiscover_modules("workflows")
         for workflow in registered_workflows():
             workflow.check()
+        audited.register()

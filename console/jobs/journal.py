@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import transaction
 
 from console.jobs import generation, plan
+from console.jobs.audited import record_event
 from console.jobs.choices import TERMINAL, EventType
 from console.jobs.doors import doors
 from console.jobs.errors import JobError, LeaseLost
@@ -99,11 +100,13 @@ class Journal:
             at=now,
         )
         has_progress = event_type in plan.PROGRESS_EVENTS
+        state_before = job.state
         project_job(job, history, has_progress)
         job.save(update_fields=[*JOB_PROJECTION, "revision"])
         if step:
             columns = step_columns(history.steps[step], has_progress)
             JobStep.objects.filter(job_id=self.job_id, name=step).update(**columns)
+        record_event(job, event_type, state_before)
 
 
 def events_of(job_id: UUID, after_number: int = 0) -> list[plan.Event]:

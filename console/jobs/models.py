@@ -140,6 +140,8 @@ class Job(models.Model):
     group_id = models.UUIDField(null=True, blank=True)
     params = models.JSONField()
     request_id = models.UUIDField(null=True, blank=True, unique=True)
+    # Why, as a person said it.
+    reason = models.TextField(blank=True, default="")
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,

@@ -207,6 +207,7 @@ class Workflow:
     queue: str = Queue.CONTROL
     is_exclusive: bool = True
     subject_url_name: str = ""
+    is_routine: bool = False
 
     def __post_init__(self) -> None:
         if self.queue not in Queue.values:
@@ -256,6 +257,7 @@ def workflow(
     queue: str = Queue.CONTROL,
     is_exclusive: bool = True,
     subject_url_name: str = "",
+    is_routine: bool = False,
 ) -> Callable[[Callable[[], Steps]], Workflow]:
     """Make the function that lists the steps a workflow, and register it.
 
@@ -266,6 +268,8 @@ def workflow(
     params: a dataclass of IDs and choices.
     is_exclusive: its jobs cannot be open together with other exclusive jobs of the same subject.
     subject_url_name: the URL name of the subject's page, reversed with its ID.
+    is_routine: this core starts its jobs on schedule. Of those, the audit log only holds the ones
+        that do not succeed.
 
     Raises:
         ValueError: another workflow has the same kind and version.
@@ -273,7 +277,15 @@ def workflow(
 
     def declare(list_steps: Callable[[], Steps]) -> Workflow:
         declared = Workflow(
-            kind, title, params, list_steps, version, queue, is_exclusive, subject_url_name
+            kind,
+            title,
+            params,
+            list_steps,
+            version,
+            queue,
+            is_exclusive,
+            subject_url_name,
+            is_routine,
         )
         if _registry.setdefault((kind, version), declared) is not declared:
             raise ValueError(f"workflow {kind} version {version} is registered twice")

@@ -31,6 +31,7 @@ class SnapshotParams:
     queue=Queue.TRANSFER,
     params=SnapshotParams,
     subject_url_name="protected_machines:machine",
+    is_routine=True,
 )
 def snapshot() -> Steps:
     return (

@@ -9,6 +9,11 @@ from uuid import UUID
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
 
+from console.accounts.addresses import client_address
+from console.audit.acts import subject_of, title_of
+from console.audit.choices import ActorKind
+from console.audit.door import Actor, come_in
+from console.audit.log import record
 from console.jobs.errors import JobConflict
 from protected_machines.errors import ProtectedMachinesError
 from recovery_store.errors import ReplicaDamaged, StoreError, StoreFull
@@ -47,6 +52,17 @@ _STATUS = {
 }
 
 
+# Calls that are recorded here. Others that change something are recorded by what they change: an
+# owner, a machine, a job. What moves points and what only asks is not recorded.
+RECORDED = ("restart", "survey_rescue_machine")
+
+
+def core_actor(request: HttpRequest, pairing: Pairing) -> Actor:
+    """Return the paired core that calls, as the audit log names it."""
+    address = client_address(request)
+    return Actor(ActorKind.CORE, pairing.peer_name, str(pairing.peer_core_id), address)
+
+
 def answers_in_json(view: View) -> View:
     """Turn every expected error into a refusal in JSON."""
 
@@ -75,7 +91,12 @@ def for_peers(view: View) -> View:
     def wrapped(request: HttpRequest, **arguments: Any) -> JsonResponse:
         pairing = _pairing_of(request)
         pairing.note_heard(timezone.now())
-        return view(request, pairing=pairing, **arguments)
+        with come_in(core_actor(request, pairing)):
+            answer = view(request, pairing=pairing, **arguments)
+            if view.__name__ in RECORDED:
+                act = f"core-interface:{view.__name__}"
+                record(act, f"{title_of(act)}.", subject_of(arguments))
+            return answer
 
     return answers_in_json(wrapped)
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_http_methods
 
+from console.accounts.addresses import client_address
 from protected_machines.agents import announcements
 from protected_machines.models import Machine
 from replication import heartbeat
@@ -34,7 +35,8 @@ def pair(request: HttpRequest) -> JsonResponse:
     """Tell a core what it needs to prove this core's pairing code; pair with one that does."""
     if request.method == "GET":
         return answer(pairing_codes.challenge())
-    return answer(accept_pairing(read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES)))
+    asked = read(request, wire.PairingRequest, _PAIRING_LIMIT_BYTES)
+    return answer(accept_pairing(asked, client_address(request)))
 
 
 @require_http_methods(["POST"])

@@ -12,6 +12,7 @@ from django.utils import timezone
 from msgspec import UNSET
 
 from agent.errors import AgentError
+from console.audit.log import Subject, record
 from console.identity import this_core
 from console.jobs.acts import cancel_job, start_job
 from console.jobs.choices import OPEN, JobState, StepState
@@ -98,6 +99,11 @@ def _make_machine(machine_id: uuid.UUID, claim: OwnershipClaim, sent: wire.SentM
     )
     sent.copy_to(machine)
     machine.save(force_insert=True)
+    record(
+        "core-interface:machine",
+        f"{claim.owner_core_name} introduced {machine.name}, which it owns.",
+        Subject("machine", str(machine.pk), machine.name),
+    )
     return machine
 
 

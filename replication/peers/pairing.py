@@ -17,6 +17,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from agent.proof import NONCE_BYTES, SHORTEST_CODE, Exchange, Side, code_key, is_long_enough
+from console.audit.choices import ActorKind
+from console.audit.door import Actor, come_in
+from console.audit.log import Subject, record
 from console.identity import fingerprint_of, this_core
 from protected_machines.choices import ConnectionState
 from protected_machines.models import Machine
@@ -137,7 +140,7 @@ def _ask_to_pair(
     return pairing
 
 
-def accept_pairing(asked: wire.PairingRequest) -> wire.PairingAnswer:
+def accept_pairing(asked: wire.PairingRequest, caller_address: str = "") -> wire.PairingAnswer:
     """Pair with the core that asks, as its target or its source; return what it needs to know.
 
     A core that asks again with the same code, because the answer was lost, gets the same answer.
@@ -175,6 +178,12 @@ def accept_pairing(asked: wire.PairingRequest) -> wire.PairingAnswer:
         fingerprint_of(asked.certificate_pem),
         caller.code.pk,
     )
+    with come_in(Actor(ActorKind.CORE, pairing.peer_name, str(asked.core_id), caller_address)):
+        record(
+            "core-interface:pair",
+            f"{pairing.peer_name} paired as the {'target' if wants_source else 'source'} core.",
+            Subject("pairing", str(pairing.pk), pairing.peer_name),
+        )
     return wire.PairingAnswer(
         pairing_id=pairing.pk,
         core_id=uuid.UUID(core.id),

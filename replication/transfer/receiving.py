@@ -12,6 +12,7 @@ from contextlib import suppress
 from django.db import transaction
 from django.utils import timezone
 
+from console.audit.log import Subject, record
 from console.identity import this_core
 from protected_machines.agents.delegation import keep_delegation
 from protected_machines.choices import KINDS_OWNED_HERE, MachineKind, PointState
@@ -291,6 +292,11 @@ def _make_machine(pairing: Pairing, machine_id: uuid.UUID, sent: SentMachine) ->
     )
     sent.copy_to(machine)
     machine.save(force_insert=True)
+    record(
+        "core-interface:machine",
+        f"{claim.owner_core_name} introduced {machine.name}, which it owns.",
+        Subject("machine", str(machine.pk), machine.name),
+    )
     return machine
 
 

@@ -45,6 +45,7 @@ class ReplicateParams:
     queue=Queue.TRANSFER,
     params=ReplicateParams,
     subject_url_name="replication:machine",
+    is_routine=True,
 )
 def replicate() -> Steps:
     return (

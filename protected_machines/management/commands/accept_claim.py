@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from protected_machines.errors import ClaimNotSettled
 from protected_machines.settling import accept_claim, get_named
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Accept the claim of the other core to a machine whose owner is disputed. Use it when the "
         "machine really runs there. This core then keeps only its recovery points. Starts and "

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 import vsphere
+from console.audit.commands import AuditedCommand
 from console.secret_input import read_secret
 from protected_machines.exports.vcenters import add_vcenter
 from vsphere.errors import VSphereError
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Sign in to a vCenter or ESXi host and save it. Without --thumbprint, the certificate that "
         "it presents now is pinned, and its thumbprint printed."

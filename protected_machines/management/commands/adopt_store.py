@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from protected_machines.own_store import adopt_store, store_path
 from recovery_store.errors import StoreError
 from recovery_store.inventory import Inventory
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Make the folder that is there now this core's store. Use it after the disk with the "
         "recovery points was replaced. Points that are not in the folder are listed as damaged."

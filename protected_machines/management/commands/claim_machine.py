@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from agent.errors import AgentError
+from console.audit.commands import AuditedCommand
 from protected_machines.errors import ClaimNotSettled
 from protected_machines.ownership import ask_peers
 from protected_machines.settling import ask_agent, claim_here, get_named
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Make this core the owner of a machine, with an ownership epoch higher than any other "
         "core's. Use it when the owner of a machine that really runs here is disputed or "

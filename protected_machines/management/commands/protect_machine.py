@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from agent.errors import AgentError
+from console.audit.commands import AuditedCommand
 from console.secret_input import read_secret
 from protected_machines.agents.pairing import protect_machine
 from protected_machines.models import Machine
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Pair with a machine's agent and protect the machine. Idempotent."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from agent.errors import AgentError
+from console.audit.commands import AuditedCommand
 from protected_machines.agents.delegation import withdraw_delegations
 from protected_machines.errors import ProtectedMachinesError
 from protected_machines.models import Machine
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Have a machine's agent reject every delegation that this core has issued so far. Cores "
         "to which the machine is still replicated are sent a new one with the next replication."

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from console.secret_input import read_secret
 from replication.errors import ReplicationError
 from replication.models import Pairing
@@ -12,7 +13,7 @@ from replication.peers.client import short_fingerprint
 from replication.peers.pairing import add_source_core, find_replaced
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Pair this core, as the target, with a source core that was reinstalled, by a one-time "
         "code that was made there, so that the machines that run here can fail back to it."

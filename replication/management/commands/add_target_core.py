@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from console.secret_input import read_secret
 from replication.errors import ReplicationError
 from replication.models import Pairing
@@ -12,7 +13,7 @@ from replication.peers.client import short_fingerprint
 from replication.peers.pairing import add_target_core
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Pair this core with a target core, by a one-time code that was made there."
 
     def add_arguments(self, parser: CommandParser) -> None:

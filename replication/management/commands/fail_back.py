@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from console.audit.commands import AuditedCommand
 from console.jobs.errors import JobConflict
 from console.secret_input import read_secret
 from console.wording import bytes_human, duration_human
@@ -17,7 +18,7 @@ from replication.models import Pairing
 _AGENT_PORT = 8006
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Fail machines back to their source core, each onto a rescue machine there. Prints the "
         "estimate and the findings first; if a finding blocks, nothing is started. Prompts for the "

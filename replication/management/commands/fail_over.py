@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from console.audit.commands import AuditedCommand
 from console.findings import has_errors
 from console.jobs.errors import JobConflict
 from protected_machines.choices import MachineKind
@@ -21,7 +22,7 @@ from replication.failover.start import start_failover
 from replication.models import Pairing
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Fail over machines of a lost source core to this core, each from its newest proven "
         "recovery point, to the destination that the Fail Over dialog proposes. Prints the "

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from replication.peers.pairing_codes import VALID_MINUTES, make_pairing_code
 
 _LONGEST_MINUTES = 24 * 60
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Print a one-time code by which another core pairs with this one, as Settings → Pair "
         "another core does. It replaces any code that was made before."

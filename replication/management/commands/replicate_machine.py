@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from console.audit.commands import AuditedCommand
 from console.jobs.errors import JobConflict
 from protected_machines.models import Machine
 from replication.models import Pairing, ReplicatedMachine
@@ -13,7 +14,7 @@ from replication.transfer.start import replicate_machine, start_replication
 _POLL_SECONDS = 0.5
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Replicate a protected machine to a target core, now and after every recovery point."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -250,3 +250,12 @@ def test_the_command_fails_with_the_reason(
     monkeypatch.setattr("sys.stdin", io.StringIO(WRONG_CODE))
     with pytest.raises(CommandError, match="REPLICATION-PAIRING-CODE"):
         call_command("add_target_core", "--host", "127.0.0.1", "--port", str(peer.port))
+
+
+def test_the_core_that_is_called_records_who_paired(outgoing: Pairing, peer: PeerCore) -> None:
+    rows = peer.rows(
+        "SELECT actor_kind, actor_name, address, act, object_name FROM audit_entry "
+        "WHERE act LIKE 'core-interface:%'"
+    )
+    name = this_core().name
+    assert rows == [("core", name, "127.0.0.1", "core-interface:pair", name)]

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
+from console.audit.commands import AuditedCommand
 from console.secret_input import read_secret
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = "Create an administrator, or set an existing one's password."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -4,14 +4,15 @@ import ipaddress
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from console.accounts.addresses import network_of
 from console.accounts.limits import unlock
+from console.audit.commands import AuditedCommand
 
 
-class Command(BaseCommand):
+class Command(AuditedCommand):
     help = (
         "Forget wrong passwords and codes, so that nobody has to wait to sign in. With a user name "
         "and --address, guesses from elsewhere do not delay that user at that address either."
