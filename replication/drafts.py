@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from django import forms
 
@@ -14,6 +14,9 @@ from replication.models import Pairing, ReplicatedMachine
 
 # Nobody can judge more than this in one dialog; it says how many are not listed.
 MACHINES_SHOWN = 50
+
+
+NO_REASON = "Say why: a failover or failback needs a reason, which the audit log keeps."
 
 
 class Judged(Protocol):
@@ -73,6 +76,11 @@ class Draft(Generic[M]):
     def refusal(self) -> str:
         """Why it cannot start, in one sentence; empty if it can."""
         return refusal_of(self.chosen) if self.machines else self.nothing_text
+
+    def as_checked(self) -> Self:
+        """Return it for showing while it is filled in: a reason still to come is no error."""
+        self.form.errors.pop("reason", None)
+        return self
 
     def is_valid(self) -> bool:
         """Tell whether it can start. Validates every form, so that all errors are shown."""

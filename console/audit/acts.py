@@ -50,7 +50,7 @@ def register_objects(kinds: Mapping[str, ObjectKind]) -> None:
 
 def subject_of(arguments: Mapping[str, Any]) -> Subject:
     """Return the object that a URL is about: that of its last argument that names one."""
-    for argument, key in reversed(arguments.items()):
+    for argument, key in reversed(list(arguments.items())):
         known = _objects.get(argument)
         if known is not None:
             rows = known.model._default_manager.filter(pk=key)

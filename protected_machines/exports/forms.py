@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from django import forms
 
+from console.forms import ReasonField
 from protected_machines.exports.options import (
     CPUS_LIMIT,
     MEMORY_LEAST_MIB,
@@ -130,6 +131,12 @@ class VCenterForm(forms.Form):
         strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
     )
     is_confirmed = forms.BooleanField(label="I have compared the thumbprint, and it matches.")
+
+
+class RemoveForm(forms.Form):
+    """Why something is removed."""
+
+    reason = ReasonField()
 
 
 class VCenterPasswordForm(forms.Form):

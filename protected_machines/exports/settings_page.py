@@ -18,5 +18,5 @@ def _menu(vcenter: VCenter) -> list[MenuItem]:
     return [
         MenuItem("Test connection", "retry", f"{room}:vcenter-check", key, "post"),
         MenuItem("Account", "key", f"{room}:vcenter-password", key, "dialog"),
-        MenuItem("Remove", "delete", f"{room}:vcenter-remove", key, "post", is_danger=True),
+        MenuItem("Remove", "delete", f"{room}:vcenter-remove", key, "dialog", is_danger=True),
     ]

@@ -13,7 +13,12 @@ import vsphere
 from console.dialogs import render_dialog
 from console.htmx import redirect_after, refuse
 from protected_machines.access import get_vcenter_for
-from protected_machines.exports.forms import VCenterAddressForm, VCenterForm, VCenterPasswordForm
+from protected_machines.exports.forms import (
+    RemoveForm,
+    VCenterAddressForm,
+    VCenterForm,
+    VCenterPasswordForm,
+)
 from protected_machines.exports.vcenters import add_vcenter, check_vcenter
 from protected_machines.models import VCenter
 from vsphere.errors import VSphereError
@@ -101,10 +106,19 @@ def password(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     )
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def vcenter_remove(request: HttpRequest, vcenter_id: UUID) -> HttpResponse:
     """Remove the vCenter, unless a machine runs there."""
     vcenter = get_vcenter_for(request.user, vcenter_id)
+    form = RemoveForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        return render_dialog(
+            request,
+            "protected_machines/_remove_vcenter.html",
+            f"Remove {vcenter.name}",
+            {"form": form, "vcenter": vcenter},
+            422 if request.method == "POST" else 200,
+        )
     try:
         vcenter.delete()
     except ProtectedError as error:

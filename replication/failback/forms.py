@@ -4,6 +4,7 @@ from uuid import uuid4
 
 from django import forms
 
+from console.forms import ReasonField
 from replication.failback.order import COMMIT_DAYS_LIMIT
 
 
@@ -20,12 +21,7 @@ class FailbackForm(forms.Form):
             "can roll back the failback."
         ),
     )
-    reason = forms.CharField(
-        required=False,
-        max_length=1000,
-        widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Shown with the failback, so that others know why.",
-    )
+    reason = ReasonField()
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
 

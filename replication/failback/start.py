@@ -6,6 +6,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from console.jobs.acts import User, start_job
+from replication.drafts import NO_REASON
 from replication.errors import FailbackRefused
 from replication.failback.check import CheckedMachine, FailbackCheck, check_failback
 from replication.failback.order import FailbackOrder
@@ -32,6 +33,8 @@ def start_failback(
     known = find_failback(order.request_id)
     if known is not None:
         return known
+    if not order.reason.strip():
+        raise FailbackRefused(NO_REASON)
     check = check or check_failback(order, timezone.now())
     if check.refusal:
         raise FailbackRefused(check.refusal)
@@ -79,4 +82,5 @@ def _start_machine(failback: Failback, checked: CheckedMachine, requested_by: Us
         requested_by,
         uuid.uuid5(failback.request_id, str(machine.pk)),
         failback.pk,
+        reason=failback.reason,
     )

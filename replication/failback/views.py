@@ -57,7 +57,7 @@ def _failback(
         return redirect_after(request, _url_of(known))
     draft = draft_failback(pairing, now, request.POST, only=only)
     if "check" in request.POST:
-        return _dialog(request, draft, 200)
+        return _dialog(request, draft.as_checked(), 200)
     if not draft.is_valid():
         return _dialog(request, draft, 422)
     try:

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from django import forms
 
+from console.forms import ReasonField
 from protected_machines.exports.forms import VmHardwareForm
 
 
@@ -17,12 +18,7 @@ class FailoverForm(forms.Form):
     folder = forms.ChoiceField(label="VM folder", required=False)
     datastore = forms.ChoiceField()
     network = forms.ChoiceField()
-    reason = forms.CharField(
-        required=False,
-        max_length=1000,
-        widget=forms.Textarea(attrs={"rows": 2}),
-        help_text="Shown with the failover, so that others know why.",
-    )
+    reason = ReasonField()
     request_id = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
     def __init__(

@@ -13,6 +13,7 @@ from console.jobs.errors import JobConflict
 from console.jobs.models import Job
 from protected_machines.choices import MachineKind
 from protected_machines.exports.options import VmOptions
+from replication.drafts import NO_REASON
 from replication.errors import FailoverRefused
 from replication.failover.check import CheckedMachine, FailoverCheck, check_failover
 from replication.failover.order import FailoverOrder
@@ -39,6 +40,8 @@ def start_failover(
     known = find_failover(order.request_id)
     if known is not None:
         return known
+    if not order.reason.strip():
+        raise FailoverRefused(NO_REASON)
     check = check or check_failover(order, timezone.now())
     if check.refusal:
         raise FailoverRefused(check.refusal)
@@ -153,4 +156,5 @@ def _start_machine(
         requested_by,
         uuid.uuid5(failover.request_id, str(machine.pk)),
         failover.pk,
+        reason=failover.reason,
     )

@@ -58,7 +58,8 @@ def _fail_over(
     if known is not None:
         return redirect_after(request, _url_of(known))
     if "check" in request.POST:
-        return _dialog(request, draft_failover(pairing, now, request.POST, only=only), 200)
+        draft = draft_failover(pairing, now, request.POST, only=only)
+        return _dialog(request, draft.as_checked(), 200)
     rival = find_rival(pairing, _chosen_ids(request.POST))
     if rival is not None:
         return _refuse_for(request, rival)

@@ -301,11 +301,16 @@ def test_a_vcenter_with_a_machine_on_it_stays(admin_client: Client) -> None:
     vcenter = make_vcenter(name="DR")
     machine = make_machine(name="db-01", kind=MachineKind.FAILED_OVER, vcenter=vcenter)
     remove = reverse("protected_machines:vcenter-remove", args=[vcenter.pk])
-    response = admin_client.post(remove, headers=FRAGMENT)
+    why = {"reason": "It was replaced."}
+    response = admin_client.post(remove, why, headers=FRAGMENT)
     assert response.status_code == 409
     assert "db-01" in response.content.decode()
     machine.delete()
-    assert admin_client.post(remove).status_code == 303
+    assert "Remove DR" in admin_client.get(remove).content.decode()
+    unsaid = admin_client.post(remove, {"reason": ""})
+    assert unsaid.status_code == 422
+    assert "Say why this is done." in unsaid.content.decode()
+    assert admin_client.post(remove, why).status_code == 303
     assert not VCenter.objects.exists()
 
 

@@ -37,6 +37,7 @@ def fail_back(console: Console, machines: Sequence[str]) -> str:
     console.open_replication()
     console.choose(console.peer_row, "Failback")
     dialog = page.get_by_role("dialog", name="Failback")
+    dialog.get_by_label("Reason").fill("Headquarters is repaired.")
     for name in machines:
         blank = console.lab.blank_machines[name]
         panel = dialog.locator(".panel").filter(has=page.get_by_role("checkbox", name=name))

@@ -44,6 +44,7 @@ def fail_over(console: Console, machines: Sequence[str]) -> None:
     expect(dialog).to_be_visible()
     for name in machines:
         expect(dialog.get_by_text(name).first).to_be_visible()
+    dialog.get_by_label("Reason").fill("Headquarters is lost.")
     dialog.get_by_role("button", name="Continue").click()
 
     page.wait_for_url(re.compile("/failovers/"))

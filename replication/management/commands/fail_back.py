@@ -40,7 +40,9 @@ class Command(AuditedCommand):
             metavar="N",
             help="commit automatically after N days (default: wait until someone commits)",
         )
-        parser.add_argument("--reason", default="", help="shown with the failback")
+        parser.add_argument(
+            "--reason", default="", help="why; kept in the audit log, and needed without --check"
+        )
         parser.add_argument(
             "--check", action="store_true", help="print the estimate and the findings only"
         )

@@ -38,7 +38,9 @@ class Command(AuditedCommand):
             metavar="NAME",
             help="only this machine; may be repeated (default: all that no finding blocks)",
         )
-        parser.add_argument("--reason", default="", help="shown with the failover")
+        parser.add_argument(
+            "--reason", default="", help="why; kept in the audit log, and needed without --check"
+        )
         parser.add_argument("--check", action="store_true", help="print the findings only")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -50,6 +50,7 @@ def test_from_the_menu_to_the_commit(
     dialog = page.get_by_role("dialog", name="Failback")
     expect(dialog.locator("#failback-quote")).to_contain_text("MiB")
     expect(dialog.get_by_role("button", name="Start Failback")).to_be_disabled()
+    dialog.get_by_label("Reason").fill("The site is repaired.")
     dialog.get_by_label("Rescue machine").fill("127.0.0.1")
     dialog.get_by_label("Port").fill(str(rescue.port))
     dialog.get_by_label("Code").fill(RESCUE_CODE)

@@ -129,6 +129,19 @@ def test_nothing_is_said_of_disks_that_nobody_looked_at(
     assert "are blank" not in page
 
 
+def test_failback_without_a_reason_is_refused_and_says_what_is_wanted(
+    signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
+) -> None:
+    values = {**values_of(running_here, rescue), "reason": ""}
+    checked = signed_in.post(address_of(running_here), {**values, "check": "1"}, headers=HTMX)
+    assert b"Say why this is done." not in checked.content
+
+    refused = signed_in.post(address_of(running_here), values, headers=HTMX)
+    assert refused.status_code == 422
+    assert b"Say why this is done." in refused.content
+    assert not Failback.objects.exists()
+
+
 def test_checking_shows_the_disks_and_starts_nothing(
     signed_in: Client, running_here: ReplicatedMachine, rescue: RunningAgent
 ) -> None:

@@ -121,14 +121,18 @@ def test_the_command_says_the_quote_and_starts(
     rescue = order.machines[0].rescue
     assert rescue is not None
     arguments = [row.pairing.peer_name, f"{row.machine.name}=127.0.0.1:{rescue.port}"]
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{RESCUE_CODE}\n{RESCUE_CODE}\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{RESCUE_CODE}\n" * 3))
     said = io.StringIO()
     call_command("fail_back", *arguments, "--check", stdout=said)
     assert "to send" in said.getvalue()
     assert not Failback.objects.exists()
-    call_command("fail_back", *arguments, "--commit-days", "3", stdout=said)
+    with pytest.raises(CommandError, match="Say why"):
+        call_command("fail_back", *arguments, stdout=said)
+    assert not Failback.objects.exists()
+    why = ("--reason", "The site is repaired.")
+    call_command("fail_back", *arguments, "--commit-days", "3", *why, stdout=said)
     assert Failback.objects.get().commit_days == 3
-    assert Job.objects.filter(kind="failback").count() == 1
+    assert Job.objects.get(kind="failback").reason == "The site is repaired."
 
 
 def test_the_command_stops_at_what_blocks(

@@ -268,6 +268,30 @@ def test_at_the_same_moment_the_database_lets_only_one_begin(
     assert Job.objects.count() == 1
 
 
+def test_failover_without_a_reason_is_refused_and_says_what_is_wanted(
+    signed_in: Client, replica: ReplicatedMachine, dialog: dict[str, str]
+) -> None:
+    dialog["reason"] = " "
+    checked = signed_in.post(
+        address_of(replica.pairing), {**dialog, "check": "1"}, headers=HTMX
+    ).content.decode()
+    assert "Why this is done. Kept in the audit log" in checked
+    assert "Say why this is done." not in checked
+
+    refused = signed_in.post(address_of(replica.pairing), dialog, headers=HTMX)
+    assert refused.status_code == 422
+    assert b"Say why this is done." in refused.content
+    assert not Job.objects.exists()
+
+
+def test_reason_is_on_the_page_of_the_job(
+    signed_in: Client, replica: ReplicatedMachine, dialog: dict[str, str]
+) -> None:
+    signed_in.post(address_of(replica.pairing), dialog, headers=HTMX)
+    page = signed_in.get(Job.objects.get().get_absolute_url()).content.decode()
+    assert "<dt>Reason</dt><dd>The site burns.</dd>" in page
+
+
 def test_what_is_not_offered_is_refused(
     signed_in: Client, replica: ReplicatedMachine, dialog: dict[str, str]
 ) -> None:

@@ -206,10 +206,12 @@ def test_the_command_says_the_findings_and_starts(
     said = io.StringIO()
     call_command("fail_over", replica.pairing.peer_name, "--check", stdout=said)
     assert f"{replica.machine.name}: recovery point" in said.getvalue()
+    with pytest.raises(CommandError, match="Say why"):
+        call_command("fail_over", replica.pairing.peer_name, stdout=said)
     assert not Job.objects.exists()
     call_command("fail_over", replica.pairing.peer_name, "--reason", "The site burns.", stdout=said)
     assert Failover.objects.get().reason == "The site burns."
-    assert Job.objects.get().kind == "failover"
+    assert (Job.objects.get().kind, Job.objects.get().reason) == ("failover", "The site burns.")
 
 
 def test_the_command_stops_at_what_blocks(replica: ReplicatedMachine, vcenter: VCenter) -> None:
