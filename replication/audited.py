@@ -41,6 +41,8 @@ def register() -> None:
             "replication:failback-roll-back": "Roll back a failback",
             "replication:failback-cancel": "Cancel the failback of a machine",
             "replication:failback-retry": "Retry the failback of a machine",
+            "status:core-objectives": "Change the recovery objectives of a core",
+            "status:machine-objectives": "Change the recovery objectives of a machine",
             "core-interface:pair": "Pair with this core, by its code",
             "core-interface:survey_rescue_machine": "Pair with a rescue machine",
             "core-interface:restart": "Restart a rescue machine",
