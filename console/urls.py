@@ -9,6 +9,7 @@ handler500 = "console.errors.server_error"
 urlpatterns = [
     path("", include("console.frame_urls")),
     path("account/", include("console.accounts.urls")),
+    path("audit/", include("console.audit.urls")),
     path("jobs/", include("console.jobs.urls")),
     path("", include("protected_machines.urls")),
     path("replication/", include("replication.urls")),

@@ -25,6 +25,7 @@ from console.accounts.access import registered_rules
 from console.accounts.middleware import RulesMiddleware
 from console.accounts.roles import Role
 from console.accounts.users import make_user
+from console.audit.log import read_head, record
 from console.jobs.access import acts_for
 from console.jobs.models import Job
 from console.jobs.workflow import newest_workflow, registered_workflows
@@ -59,6 +60,9 @@ ALLOWED = {
     "console:settings": READERS,
     "console:healthz": EVERYONE,
     "console:readyz": EVERYONE,
+    "audit:log": READERS,
+    "audit:entry": READERS,
+    "audit:export": READERS,
     "jobs:jobs": WATCHERS,
     "jobs:job": WATCHERS,
     "jobs:job-cancel": RECOVERERS,
@@ -159,6 +163,8 @@ ACTS = {
 PAGES = {
     "console:home",
     "console:settings",
+    "audit:log",
+    "audit:entry",
     "jobs:jobs",
     "jobs:job",
     "protected_machines:machines",
@@ -216,7 +222,9 @@ def arguments(db: None) -> dict[str, Any]:
     drive = SeedDrive.objects.create(
         id=uuid.uuid4(), replicated=make_replicated(), folder="/mnt/drive"
     )
+    record("sign-in", "Someone signed in.")
     return {
+        "number": read_head().number,
         "machine_id": machine.pk,
         "core_id": pairing.peer_core_id,
         "point_id": make_recovery_point(machine).pk,

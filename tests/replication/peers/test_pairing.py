@@ -255,7 +255,7 @@ def test_the_command_fails_with_the_reason(
 def test_the_core_that_is_called_records_who_paired(outgoing: Pairing, peer: PeerCore) -> None:
     rows = peer.rows(
         "SELECT actor_kind, actor_name, address, act, object_name FROM audit_entry "
-        "WHERE act LIKE 'core-interface:%'"
+        "WHERE act LIKE 'core-interface:%' ORDER BY number DESC LIMIT 1"
     )
     name = this_core().name
     assert rows == [("core", name, "127.0.0.1", "core-interface:pair", name)]
