@@ -93,6 +93,7 @@ ALLOWED = {
     "protected_machines:vcenter-remove": ADMINISTRATORS,
     "status:page": EVERYONE,
     "status:csv": EVERYONE,
+    "status:pdf": EVERYONE,
     "status:core-objectives": ADMINISTRATORS,
     "status:machine-objectives": ADMINISTRATORS,
     "replication:page": WATCHERS,

@@ -12,6 +12,7 @@ from replication.models import Pairing
 RULES = {
     "status:page": Permission.STATUS,
     "status:csv": Permission.STATUS,
+    "status:pdf": Permission.STATUS,
     "status:core-objectives": Permission.CONFIGURE,
     "status:machine-objectives": Permission.CONFIGURE,
 }

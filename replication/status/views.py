@@ -8,15 +8,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
+from console.audit.log import read_head
 from console.dialogs import render_dialog
 from console.htmx import is_fragment, redirect_after, render_page
+from console.identity import this_core
 from protected_machines.access import get_machine_for
 from replication.models import RecoveryObjective
 from replication.status.access import get_core_name
 from replication.status.chart import draw
 from replication.status.forms import ObjectivesForm
 from replication.status.history import read_history
-from replication.status.report import gather_report
+from replication.status.paper import pdf_of
+from replication.status.report import Report, gather_report
 from replication.status.table import csv_of
 
 
@@ -34,13 +37,22 @@ def status_page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def status_csv(request: HttpRequest) -> HttpResponse:
     """Download the machines as CSV."""
-    now = timezone.now()
-    name = f"dr-status-{timezone.localtime(now):%Y-%m-%d}.csv"
-    return HttpResponse(
-        csv_of(gather_report(now)),
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    report = gather_report(timezone.now())
+    return _download(report, csv_of(report).encode(), "csv", "text/csv; charset=utf-8")
+
+
+@require_safe
+def status_pdf(request: HttpRequest) -> HttpResponse:
+    """Download the page as PDF."""
+    report = gather_report(timezone.now())
+    content = pdf_of(report, this_core().name, read_head().digest)
+    return _download(report, content, "pdf", "application/pdf")
+
+
+def _download(report: Report, content: bytes, ending: str, content_type: str) -> HttpResponse:
+    name = f"dr-status-{timezone.localtime(report.at):%Y-%m-%d}.{ending}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return HttpResponse(content, content_type=content_type, headers=headers)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
