@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count, Q
 from django.http import HttpRequest
@@ -71,12 +72,15 @@ def job_counts() -> dict[str, int]:
 def frame(request: HttpRequest) -> dict[str, object]:
     """Give templates the core's name, version, tabs, jobs, and this response's nonce."""
     user = getattr(request, "user", None) or AnonymousUser()
+    needs_second_factor = getattr(request, "needs_second_factor", False)
     return {
         "core_name": settings.UNDERSTUDY_CORE_NAME,
         "version": VERSION,
         "csp_nonce": getattr(request, "csp_nonce", ""),
         "tabs": lambda: tabs(current_path(request), user),
-        "can_watch": lambda: can_watch(user),
+        "can_watch": lambda: can_watch(user) and not needs_second_factor,
+        "needs_second_factor": needs_second_factor,
+        "has_users": get_user_model().objects.exists,
         "role": lambda: role_of(user),
         "job_counts": cache(job_counts),
         "navigation_templates": navigation_templates,

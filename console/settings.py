@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "console.audit.middleware.site_door",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "console.accounts.middleware.SecondFactorMiddleware",
     "console.accounts.middleware.RulesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -117,6 +118,10 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
 ]
+# Where browsers reach the console, for links that commands print.
+UNDERSTUDY_CONSOLE_URL = env_str("UNDERSTUDY_CONSOLE_URL")
+# Whether everyone has to set up a second factor before anything else.
+UNDERSTUDY_SECOND_FACTOR_REQUIRED = env_bool("UNDERSTUDY_SECOND_FACTOR_REQUIRED", False)
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "/"
 ACCOUNT_ADAPTER = "console.accounts.adapter.AccountAdapter"

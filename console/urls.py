@@ -8,6 +8,7 @@ handler500 = "console.errors.server_error"
 
 urlpatterns = [
     path("", include("console.frame_urls")),
+    path("settings/users/", include("console.accounts.user_urls")),
     path("account/", include("console.accounts.urls")),
     path("audit/", include("console.audit.urls")),
     path("jobs/", include("console.jobs.urls")),

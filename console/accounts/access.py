@@ -64,7 +64,7 @@ def refusal_for(user: User, permission: Permission) -> str:
         return ""
     others = [f"{each.label.lower()}s" for each in roles_with(permission)]
     allowed = " and ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
-    return f"Your role is {role.label.lower()}. Only {allowed} may {permission}."
+    return f"Only {allowed} may do this. Your role is {role.label.lower()}."
 
 
 def check_may(user: User, permission: Permission) -> None:
@@ -91,22 +91,40 @@ _FRAME_RULES = {
     "console:healthz": Permission.OWN_ACCOUNT,
     "console:readyz": Permission.OWN_ACCOUNT,
 }
+_USER_RULES = {
+    f"users:{name}": Permission.USERS
+    for name in (
+        "invite",
+        "withdraw",
+        "role",
+        "password",
+        "disable",
+        "enable",
+        "sign-out",
+        "second-factor",
+    )
+}
 # Sign-in, and what everyone does to their own account.
-RULES = _FRAME_RULES | dict.fromkeys(
-    (
-        "account_login",
-        "account_logout",
-        "account_inactive",
-        "account_reauthenticate",
-        "account_change_password",
-        "mfa_index",
-        "mfa_authenticate",
-        "mfa_reauthenticate",
-        "mfa_activate_totp",
-        "mfa_deactivate_totp",
-        "mfa_view_recovery_codes",
-        "mfa_generate_recovery_codes",
-        "mfa_download_recovery_codes",
-    ),
-    Permission.OWN_ACCOUNT,
+RULES = (
+    _FRAME_RULES
+    | _USER_RULES
+    | dict.fromkeys(
+        (
+            "account_login",
+            "account_logout",
+            "account_inactive",
+            "account_invitation",
+            "account_reauthenticate",
+            "account_change_password",
+            "mfa_index",
+            "mfa_authenticate",
+            "mfa_reauthenticate",
+            "mfa_activate_totp",
+            "mfa_deactivate_totp",
+            "mfa_view_recovery_codes",
+            "mfa_generate_recovery_codes",
+            "mfa_download_recovery_codes",
+        ),
+        Permission.OWN_ACCOUNT,
+    )
 )

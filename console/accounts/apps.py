@@ -7,9 +7,12 @@ class AccountsConfig(AppConfig):
     name = "console.accounts"
 
     def ready(self) -> None:
-        """Register the rules of this room, and name its acts in the audit log."""
+        """Register this room's rules and acts, and its section of the Settings page."""
         from console.accounts import audited
         from console.accounts.access import RULES, register_rules
+        from console.accounts.user_views import users_section
+        from console.sections import SettingsSection, register_section
 
         register_rules(RULES)
         audited.register()
+        register_section(SettingsSection("users", "account/_settings_users.html", users_section))

@@ -5,7 +5,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.http import HttpRequest
 
 from console.accounts.addresses import client_address
-from console.audit.acts import register_acts
+from console.accounts.models import Invitation
+from console.audit.acts import ObjectKind, register_acts, register_objects
 from console.audit.choices import ActorKind, Outcome
 from console.audit.door import Actor, come_in
 from console.audit.log import record
@@ -15,7 +16,7 @@ _WRONG = "sign-in-wrong"
 
 
 def register() -> None:
-    """Give the acts their titles."""
+    """Give the acts their titles, and name what they are about."""
     register_acts(
         {
             _SIGN_IN: "Sign in",
@@ -24,12 +25,28 @@ def register() -> None:
             "account_logout": "Sign out",
             "account_reauthenticate": "Confirm who one is",
             "account_change_password": "Change one's password",
+            "account_invitation": "Choose a password by a link",
+            "users:invite": "Invite a user",
+            "users:withdraw": "Withdraw a link",
+            "users:role": "Change a role",
+            "users:password": "Make a link for a new password",
+            "users:disable": "Disable a user",
+            "users:enable": "Enable a user",
+            "users:sign-out": "Sign a user out everywhere",
+            "users:second-factor": "Reset a second factor",
+            "manage.py:invite": "Invite a user, from the shell",
             "mfa_reauthenticate": "Confirm who one is, by a code",
             "mfa_activate_totp": "Set up a second factor",
             "mfa_deactivate_totp": "Remove a second factor",
             "mfa_generate_recovery_codes": "Make new recovery codes",
             "manage.py:ensure_admin": "Make sure of an administrator, from the shell",
             "manage.py:unlock_sign_in": "Forget wrong passwords and codes, from the shell",
+        }
+    )
+    register_objects(
+        {
+            "user_id": ObjectKind("user", get_user_model(), "username"),
+            "invitation_id": ObjectKind("invitation", Invitation, "name"),
         }
     )
 

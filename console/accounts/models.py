@@ -1,6 +1,8 @@
 """Rows of users: their roles; wrong attempts, and from where each account has signed in."""
 
+import uuid
 from datetime import datetime
+from typing import Self
 
 from django.conf import settings
 from django.db import models
@@ -18,6 +20,40 @@ class GivenRole(models.Model):
 
     def __str__(self) -> str:
         return self.get_role_display()
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    """Which links still open something."""
+
+    def open(self, now: datetime) -> Self:
+        return self.filter(used_at=None, expires_at__gt=now)
+
+
+class Invitation(models.Model):
+    """A one-time link: for someone new, or with `user`, for a user to choose a new password.
+
+    Only a digest of what the link contains is stored.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    digest = models.CharField(max_length=64, unique=True)
+    # Of whom it is for: a proposal for someone new.
+    name = models.CharField(max_length=150)
+    role = models.CharField(max_length=32, choices=Role.choices, blank=True)
+    # Whom it is for, or who came of it.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["made_at", "id"]
+
+    def __str__(self) -> str:
+        return f"for {self.name}"
 
 
 class WrongAttempts(models.Model):

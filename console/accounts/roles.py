@@ -1,6 +1,6 @@
 """Who may do what: the roles, and the permissions that each one has."""
 
-from enum import StrEnum
+from enum import Enum
 
 from django.db.models import TextChoices
 
@@ -16,19 +16,27 @@ class Role(TextChoices):
     AUDITOR = "auditor", "Auditor"
 
 
-class Permission(StrEnum):
-    """What a rule asks for. The value completes “may …”."""
+class Permission(Enum):
+    """What a rule asks for."""
 
-    OWN_ACCOUNT = "sign in and manage their own account"
-    STATUS = "see what could be recovered"
-    WATCH = "see machines, recovery points, replication and jobs"
-    SNAPSHOT = "force snapshots, and retry failed snapshots and replications"
-    EXPORT = "export recovery points"
-    RECOVER = "fail over, fail back, commit and roll back"
-    SETTINGS = "see the settings"
-    AUDIT = "see and export the audit log"
-    USERS = "manage users"
-    CONFIGURE = "change settings, pairings, machines and recovery points"
+    # sign-in, one's own password and second factor
+    OWN_ACCOUNT = "own_account"
+    # what could be recovered: home page, DR status and its reports
+    STATUS = "status"
+    # machines, recovery points, replication and jobs
+    WATCH = "watch"
+    # force snapshots, and retry failed snapshots and replications
+    SNAPSHOT = "snapshot"
+    EXPORT = "export"
+    # fail over, fail back, commit and roll back
+    RECOVER = "recover"
+    # see the settings; to change them is `CONFIGURE`
+    SETTINGS = "settings"
+    # see and export the audit log
+    AUDIT = "audit"
+    USERS = "users"
+    # everything else: settings, pairings, machines, schedules, recovery points
+    CONFIGURE = "configure"
 
 
 _SEES = frozenset({Permission.OWN_ACCOUNT, Permission.STATUS, Permission.WATCH})

@@ -37,6 +37,8 @@ def dialog_link(
 ) -> SafeString:
     """Render a button that opens a dialog, greyed out if the role or `refusal` says no.
 
+    A manager's view is simple: what the role does not allow is left out there.
+
     look: `main`, `small`, `quiet`, or several of them.
     title: what the mouse shows; the label of an icon without text.
     query: further arguments go into the query of the URL.
@@ -44,6 +46,8 @@ def dialog_link(
     looks = "".join(f" button-{each}" for each in look.split())
     shown = format_html("{}{}", draw_icon(icon, "" if text else title) if icon else "", text)
     why = by_role(context, url_name) or refusal
+    if why and refusal_for(_user_of(context), Permission.WATCH):
+        return SafeString("")
     if why:
         return format_html(
             '<button type="button" class="button{}" aria-disabled="true" title="{}">{}</button>',
