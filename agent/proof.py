@@ -23,6 +23,8 @@ NONCE_BYTES = 32
 SALT_BYTES = 16
 # Whoever was dialled once with a wrong code can search it offline; 16 letters take too long.
 SHORTEST_CODE = 16
+# scrypt's n: a tenth of a second and 16 MiB for each try.
+CODE_COST = 2**14
 _CODE_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 _CONTEXT = b"understudy pairing 1"
 
@@ -77,11 +79,11 @@ def is_long_enough(code: str) -> bool:
 
 
 def code_key(code: str, salt: bytes) -> bytes:
-    """Return the key for the proofs; deliberately takes a tenth of a second and 16 MiB.
+    """Return the key for the proofs; deliberately slow, see CODE_COST.
 
     Case, dashes and spaces of the code do not matter.
     """
-    return hashlib.scrypt(_normal(code).encode(), salt=salt, n=2**14, r=8, p=1, dklen=32)
+    return hashlib.scrypt(_normal(code).encode(), salt=salt, n=CODE_COST, r=8, p=1, dklen=32)
 
 
 def _normal(code: str) -> str:

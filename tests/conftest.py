@@ -15,6 +15,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests.clocks import clock as clock
 from tests.places.ports import free_port
+from tests.places.quick_pairing import set_pairing_cost
 from tests.places.redis import RedisServer
 
 # By how much other tests stand back when processors are short.
@@ -56,7 +57,9 @@ def pytest_xdist_setupnodes() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the end-to-end test, which takes longest, go before all others."""
+    """Set what pairing costs in this test, and let the one that takes longest go before others."""
+    # Guests run what is shipped; agents and cores of `tests/places` pair quickly.
+    set_pairing_cost(is_real=item.get_closest_marker("guests") is not None)
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, 0 if _is_story(item) else BEHIND_THE_STORY)
 

@@ -1,5 +1,6 @@
 """The proof of a code binds everything that both sides see; nothing else proves it."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.proof import Exchange, Side, code_key, is_long_enough, make_code
+from tests.places.quick_pairing import set_pairing_cost
 
-KEY = code_key("ABCD-EFGH-JKLM-NPQR", b"salt")
+KEY = hashlib.scrypt(b"ABCDEFGHJKLMNPQR", salt=b"salt", n=2**14, r=8, p=1, dklen=32)
 SEEN = Exchange(b"caller", b"listener", b"nonce of the caller", b"nonce of the listener")
 PARTS = ("caller_certificate", "listener_certificate", "caller_nonce", "listener_nonce")
+
+
+@pytest.fixture(autouse=True)
+def real_cost() -> None:
+    set_pairing_cost(is_real=True)
 
 
 def test_the_proof_is_what_agents_of_older_releases_expect() -> None:

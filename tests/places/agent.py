@@ -53,7 +53,13 @@ class RunningAgent:
         with (self.folder / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", self.module, *self.command),
+                    *(
+                        sys.executable,
+                        "-m",
+                        "tests.places.quick_pairing",
+                        self.module,
+                        *self.command,
+                    ),
                     *("--configuration", str(self.configuration)),
                 ],
                 stdout=subprocess.PIPE,

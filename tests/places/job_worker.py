@@ -13,9 +13,11 @@ django.setup()
 
 from console.jobs import engine  # noqa: E402
 from console.jobs.models import Job  # noqa: E402
+from tests.places.quick_pairing import set_pairing_cost  # noqa: E402
 
 
 def main() -> None:
+    set_pairing_cost(is_real=False)
     while True:
         for job_id in list(Job.objects.open().values_list("id", flat=True)):
             try:

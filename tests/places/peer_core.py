@@ -76,7 +76,7 @@ class PeerCore:
 
     def manage(self, *words: str, answer: str = "") -> str:
         return subprocess.run(
-            [sys.executable, "manage.py", *words],
+            [sys.executable, "-m", "tests.places.quick_pairing", "manage", *words],
             cwd=ROOT,
             env=self.environment,
             input=answer,
@@ -95,7 +95,7 @@ class PeerCore:
         with (self.home / "core-interface.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "gunicorn"),
+                    *(sys.executable, "-m", "tests.places.quick_pairing", "gunicorn"),
                     *("-c", "python:replication.api.gunicorn_settings", "replication.api.wsgi"),
                 ],
                 cwd=ROOT,
