@@ -68,11 +68,10 @@ def _cells(row: MachineStatus, now: datetime) -> Sequence[str]:
     return (
         f"{row.machine.name}\n{row.copy_text}",
         "\n".join([row.readiness.state.label, *row.readiness.reasons]),
-        f"{lost}{size}\n{row.point_grade.label} of {duration_human(row.objectives.point_seconds)}",
+        f"{lost}{size}\n{row.point_grade_text}",
         takes
         if prediction is None
-        else f"{prediction.text}\n{row.recovery_grade.label} of "
-        f"{duration_human(row.objectives.recovery_seconds)}\nBy {prediction.rests_on}.",
+        else f"{prediction.text}\n{row.recovery_grade_text}\nBy {prediction.rests_on}.",
         "\n".join(_proofs(row, now)),
     )
 

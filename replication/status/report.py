@@ -46,6 +46,14 @@ class MachineStatus:
         return grade_of(seconds, self.objectives.recovery_seconds)
 
     @property
+    def point_grade_text(self) -> str:
+        return grade_text(self.point_grade, self.objectives.point_seconds)
+
+    @property
+    def recovery_grade_text(self) -> str:
+        return grade_text(self.recovery_grade, self.objectives.recovery_seconds)
+
+    @property
     def copy_text(self) -> str:
         """Where the copy is that survives the loss of the place where the machine runs."""
         copy = self.machine.copy
@@ -182,6 +190,14 @@ def _by_core(rows: Iterable[MachineStatus], facts: StatusFacts) -> Iterable[Core
             objectives_text(facts.objectives.get(core_id) or SetObjectives()),
             machines,
         )
+
+
+def grade_text(grade: Grade, objective_seconds: float) -> str:
+    """Return a grade with its objective in words."""
+    objective = duration_human(objective_seconds)
+    if grade is Grade.UNKNOWN:
+        return f"Not known, objective {objective}"
+    return f"{grade.label} of {objective}"
 
 
 def objectives_text(chosen: SetObjectives) -> str:

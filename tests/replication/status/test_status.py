@@ -23,7 +23,7 @@ from recovery_store.store import Store
 from replication.failover.draft import draft_failover
 from replication.models import RecoveryObjective, ReplicatedMachine
 from replication.status.grades import Grade
-from replication.status.report import MachineStatus, Report, gather_report
+from replication.status.report import MachineStatus, Report, gather_report, grade_text
 from tests.factories import (
     DESCRIPTION,
     GIB,
@@ -257,6 +257,14 @@ class TestPage:
         page = as_read(signed_in.get(URL))
         assert "No export or failover was measured here yet." in page
         assert "No recovery was measured here yet" in page
+
+    def test_a_grade_names_its_objective(self, signed_in: Client) -> None:
+        assert grade_text(Grade.DOUBLE, 3600) == "Up to 2× objective of 1 h"
+        assert grade_text(Grade.UNKNOWN, 60) == "Not known, objective 1 min"
+        make_held(PointState.DAMAGED)
+        page = as_read(signed_in.get(URL))
+        assert "Not known, objective 3 h 1 min" in page
+        assert "Not possible now" in page
 
     def test_an_empty_core_says_so(self, signed_in: Client) -> None:
         page = as_read(signed_in.get(URL))
