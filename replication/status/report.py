@@ -141,8 +141,9 @@ class Report:
 
 def gather_report(now: datetime) -> Report:
     """Return DR status now."""
-    facts = gather_facts()
     summary = collect(now)
+    # Last, so that it knows each machine of the list.
+    facts = gather_facts()
     rows = [_machine_status(entry, facts, now) for entry in summary.machines]
     names = {machine.machine_id: machine.name for machine in facts.machines.values()}
     recoveries = [

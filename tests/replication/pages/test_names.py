@@ -20,7 +20,9 @@ pytestmark = [
 
 NAMELESS = re.compile(r"^\s*$")
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
-LINKS = "[...document.querySelectorAll('a[href^=\"/\"]')].map(link => link.pathname)"
+# Those to pages: what is only downloaded, the browser does not show.
+PAGES = 'a[href^="/"]:not([download])'
+LINKS = f"[...document.querySelectorAll('{PAGES}')].map(link => link.pathname)"
 
 
 @pytest.fixture
