@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views.decorators.csrf import requires_csrf_token
 
-from console.htmx import is_fragment
+from console.htmx import is_fragment, saying
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
     """403, with the reason if the code gave one; as a fragment for htmx."""
     reason = str(exception or "")
     if is_fragment(request):
-        return _refused(request, reason or _TEXTS[403].text)
-    return _error(request, 403, reason)
+        return saying(reason, _refused(request, reason or _TEXTS[403].text))
+    return saying(reason, _error(request, 403, reason))
 
 
 def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -44,7 +44,7 @@ def render_page(
 def refuse(request: HttpRequest, text: str) -> HttpResponse:
     """Answer 409 with the reason: as a fragment for htmx, as a page otherwise."""
     template = "console/_refusal.html" if is_fragment(request) else "console/refused.html"
-    return _saying(text, render(request, template, {"text": text}, status=409))
+    return saying(text, render(request, template, {"text": text}, status=409))
 
 
 def redirect_after(request: HttpRequest, url: str, toast: str | None = None) -> HttpResponse:
@@ -52,11 +52,11 @@ def redirect_after(request: HttpRequest, url: str, toast: str | None = None) -> 
     if toast:
         messages.success(request, toast)
     if is_htmx(request):
-        return _saying(toast, HttpResponse(status=204, headers={"HX-Redirect": url}))
-    return _saying(toast, HttpResponseSeeOther(url))
+        return saying(toast, HttpResponse(status=204, headers={"HX-Redirect": url}))
+    return saying(toast, HttpResponseSeeOther(url))
 
 
-def _saying(text: str | None, response: HttpResponse) -> HttpResponse:
+def saying(text: str | None, response: HttpResponse) -> HttpResponse:
     """Tell the audit log what the response tells the user."""
     response.said = text or ""  # type: ignore[attr-defined]
     return response

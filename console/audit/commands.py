@@ -24,7 +24,8 @@ class AuditedCommand(BaseCommand):
                 outcome, sentence = Outcome.REFUSED, str(error)
                 raise
             finally:
-                if not door.entries and not options.get("check"):
+                is_recorded = outcome == Outcome.DONE and door.entries
+                if not is_recorded and not options.get("check"):
                     record(f"manage.py:{self.name}", sentence.strip(), outcome=outcome)
 
     @property

@@ -1,6 +1,7 @@
 """The site's door: every act on the site is recorded, also one that no room thought of.
 
-What a room records itself, such as a job that was ordered, says more; then nothing is added.
+What a room records itself, such as a job that was ordered, says more; then nothing is added, unless
+the act was refused or failed in the end.
 """
 
 from collections.abc import Callable
@@ -30,8 +31,10 @@ def site_door(get_response: GetResponse) -> GetResponse:
             # Looked up before the act, which may remove it.
             subject = subject_of(match.kwargs)
             response = get_response(request)
-            if not door.entries:
-                _record(request, response, match.view_name, subject)
+            outcome = _outcome_of(response)
+            # What was recorded before a refusal may have been undone with its transaction.
+            if outcome and not (outcome == Outcome.DONE and door.entries):
+                _record(request, response, outcome, match.view_name, subject)
             return response
 
     return middleware
@@ -55,10 +58,9 @@ def _find_match(request: HttpRequest) -> ResolverMatch | None:
         return None
 
 
-def _record(request: HttpRequest, response: HttpResponse, act: str, subject: Subject) -> None:
-    outcome = _outcome_of(response)
-    if outcome is None:
-        return
+def _record(
+    request: HttpRequest, response: HttpResponse, outcome: Outcome, act: str, subject: Subject
+) -> None:
     sentence = getattr(response, "said", "") or title_of(act)
     reason = request.POST.get("reason", "")
     record(act, sentence, subject, outcome=outcome, reason=reason)

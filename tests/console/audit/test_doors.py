@@ -8,14 +8,17 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import CommandError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, get_resolver, reverse
 from django.urls.converters import IntConverter, StringConverter, UUIDConverter
 
+from console.accounts.roles import Role
+from console.accounts.users import make_user
 from console.audit.acts import known_acts, title_of
 from console.audit.commands import AuditedCommand
-from console.audit.log import chain_pending
+from console.audit.log import chain_pending, record
 from console.audit.middleware import site_door
 from console.audit.models import Entry
 from console.htmx import HttpResponseSeeOther, redirect_after, refuse
@@ -134,6 +137,33 @@ def test_act_that_does_not_happen_is_recorded(
     (entry,) = sent_through_the_door(request, admin, HttpResponse(status=status))
 
     assert (entry.outcome, entry.sentence) == (outcome, "Add a vCenter")
+
+
+def test_refusal_is_recorded_although_its_transaction_had_recorded_more(
+    admin: User, rf: RequestFactory
+) -> None:
+    def answer(request: HttpRequest) -> HttpResponse:
+        with transaction.atomic():
+            record("job-start:failover", "Failover of web-01 was started.")
+            transaction.set_rollback(True)
+        return refuse(request, "Another job holds db-01.")
+
+    request = rf.post("/vcenters/add/")
+    request.user = admin
+    site_door(answer)(request)
+
+    assert [one.sentence for one in entries()] == ["Another job holds db-01."]
+
+
+def test_what_a_role_may_not_do_is_recorded_with_the_reason(client: Client, db: None) -> None:
+    vcenter = make_vcenter()
+    client.force_login(make_user("helper", Role.HELPDESK))
+
+    client.post(f"/vcenters/{vcenter.pk}/remove/", {"reason": "Why not?"})
+
+    (entry,) = entries()
+    assert (entry.actor_name, entry.outcome) == ("helper", "refused")
+    assert entry.sentence.startswith("Your role is helpdesk. Only administrators may")
 
 
 @pytest.mark.parametrize("status", [200, 404, 422])
