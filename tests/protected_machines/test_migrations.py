@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-BEFORE = [("protected_machines", "0003_machine_vm_marker"), ("jobs", "0001_jobs_steps_events")]
+BEFORE = [("protected_machines", "0003_machine_vm_marker"), ("jobs", "0003_reason")]
 AFTER = [("protected_machines", "0004_markers_of_failed_over_machines")]
 
 
