@@ -33,6 +33,7 @@ def dialog_link(
     look: str = "",
     title: str = "",
     refusal: str = "",
+    role: str = "button",
     **query: Any,
 ) -> SafeString:
     """Render a button that opens a dialog, greyed out if the role or `refusal` says no.
@@ -57,8 +58,9 @@ def dialog_link(
         )
     url = reverse(url_name, args=args) + (f"?{urlencode(query)}" if query else "")
     return format_html(
-        '<a class="button{}" role="button" href="{}" hx-get="{}" hx-target="#dialog"{}>{}</a>',
+        '<a class="button{}"{} href="{}" hx-get="{}" hx-target="#dialog"{}>{}</a>',
         looks,
+        format_html(' role="{}"', role) if role else "",
         url,
         url,
         format_html(' title="{}"', title) if title else "",
