@@ -55,7 +55,15 @@ class SecondCopy:
     waiting_points: int = 0
     waiting_bytes: int = 0
     trouble_text: str = ""
+    is_core_unreachable: bool = False
     url_id: uuid.UUID | None = None
+
+    @property
+    def is_second(self) -> bool:
+        """Whether the machine exists elsewhere, too. With its source core it may be lost."""
+        return self.where is Copy.THERE or (
+            self.where is Copy.HERE and not self.is_core_unreachable
+        )
 
 
 @dataclass(frozen=True)
@@ -233,6 +241,7 @@ def _copy(row: ReplicatedMachine) -> SecondCopy:
         waiting_points=row.behind_points,
         waiting_bytes=row.behind_bytes,
         trouble_text=_trouble_of(row),
+        is_core_unreachable=row.pairing.connection_state == ConnectionState.UNREACHABLE,
         url_id=row.pk,
     )
 

@@ -58,7 +58,9 @@ class MachineStatus:
         """Where the copy is that survives the loss of the place where the machine runs."""
         copy = self.machine.copy
         if copy.where is Copy.HERE:
-            return "Copy on this core"
+            return (
+                "Copy on this core" if copy.is_second else "Copy on this core, perhaps the only one"
+            )
         return f"Copy on {copy.core_name}" if copy.where is Copy.THERE else "No second copy"
 
     @property
@@ -67,7 +69,7 @@ class MachineStatus:
 
     @property
     def has_second_copy(self) -> bool:
-        return self.machine.copy.where is not Copy.NONE
+        return self.machine.copy.is_second
 
     @property
     def proven_at(self) -> datetime | None:

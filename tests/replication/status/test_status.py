@@ -104,6 +104,13 @@ def test_a_failed_over_machine_has_no_second_copy_and_is_not_green(signed_in: Cl
         assert "has no second copy" in as_read(signed_in.get(url))
 
 
+def test_while_its_source_core_is_unreachable_a_copy_may_be_the_only_one() -> None:
+    make_held(pairing={"connection_state": ConnectionState.UNREACHABLE})
+    report = gather_report(NOW)
+    assert (report.with_second_copy, report.without_second_copy) == (0, 1)
+    assert only_machine(report).copy_text == "Copy on this core, perhaps the only one"
+
+
 def test_a_failed_over_machine_that_is_replicated_again_has_a_second_copy() -> None:
     machine = make_failed_over()
     make_replicated(make_pairing(peer_name="New HQ"), machine, last_point_at=NOON)
