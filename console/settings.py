@@ -146,6 +146,7 @@ ACCOUNT_REAUTHENTICATION_TIMEOUT = 900
 # Those of allauth lock an account everywhere, and for a fixed time: console/accounts/limits.py.
 ACCOUNT_RATE_LIMITS = False
 MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = f"Understudy {UNDERSTUDY_CORE_NAME}"
 AUTH_PASSWORD_VALIDATORS = [
     {
@@ -277,7 +278,10 @@ X_FRAME_OPTIONS = "DENY"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_HTTPONLY = True
 # Set this if a proxy in front of the console terminates TLS and sets X-Forwarded-Proto.
-if env_bool("UNDERSTUDY_HTTPS", False):
+UNDERSTUDY_HTTPS = env_bool("UNDERSTUDY_HTTPS", False)
+# Without TLS, browsers offer passkeys on the computer itself only (localhost).
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not UNDERSTUDY_HTTPS
+if UNDERSTUDY_HTTPS:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 365 * 24 * 3600

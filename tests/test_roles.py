@@ -55,6 +55,11 @@ ALLOWED = {
     "mfa_reauthenticate": EVERYONE,
     "mfa_activate_totp": EVERYONE,
     "mfa_deactivate_totp": EVERYONE,
+    "mfa_list_webauthn": EVERYONE,
+    "mfa_add_webauthn": EVERYONE,
+    "mfa_edit_webauthn": EVERYONE,
+    "mfa_remove_webauthn": EVERYONE,
+    "mfa_reauthenticate_webauthn": EVERYONE,
     "mfa_view_recovery_codes": EVERYONE,
     "mfa_generate_recovery_codes": EVERYONE,
     "mfa_download_recovery_codes": EVERYONE,
@@ -192,17 +197,25 @@ PAGES = {
 REFUSED, WRONG_METHOD = 403, 405
 
 
-def urls(resolver: URLResolver, namespace: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every URL of the site with its name."""
+def urls(
+    resolver: URLResolver, taken: frozenset[str] = frozenset(), namespace: str = ""
+) -> Iterator[tuple[str, tuple[URLPattern, frozenset[str]]]]:
+    """Every URL of the site with its name and its arguments."""
     for pattern in resolver.url_patterns:
+        arguments = taken | set(pattern.pattern.converters)
         if isinstance(pattern, URLResolver):
             inner = f"{namespace}{pattern.namespace}:" if pattern.namespace else namespace
-            yield from urls(pattern, inner)
+            yield from urls(pattern, arguments, inner)
         else:
-            yield f"{namespace}{pattern.name}", pattern
+            yield f"{namespace}{pattern.name}", (pattern, arguments)
 
 
 SITE = dict(urls(get_resolver()))
+
+
+def address(url_name: str, objects: dict[str, Any]) -> str:
+    """The URL, with an object for each of its arguments."""
+    return reverse(url_name, kwargs={key: objects[key] for key in SITE[url_name][1]})
 
 
 def test_every_url_has_a_rule_and_an_expectation_and_each_of_these_a_url() -> None:
@@ -245,6 +258,7 @@ def arguments(db: None) -> dict[str, Any]:
         "user_id": make_user("colleague", Role.HELPDESK).pk,
         "invitation_id": invite("ann", Role.AUDITOR, "admin", timezone.now()).invitation.pk,
         "token": "unknown",
+        "pk": 1,
         "job_id": make_job("failover").pk,
         "pairing_id": pairing.pk,
         "replicated_id": replicated.pk,
@@ -294,9 +308,8 @@ class Answer:
 def answers(client: Client, arguments: dict[str, Any]) -> Iterator[Answer]:
     """What every URL answers; nothing that a request changes stays."""
     cookies = client.cookies.output().replace("Set-Cookie: ", "")
-    for name, pattern in SITE.items():
-        taken = {key: arguments[key] for key in pattern.pattern.converters}
-        url = reverse(name, kwargs=taken)
+    for name in SITE:
+        url = address(name, arguments)
         for method in ("GET", "POST"):
             client.cookies = SimpleCookie(cookies)
             with transaction.atomic():
@@ -336,7 +349,7 @@ def test_rule_asks_for_no_method(db: None, method: str) -> None:
     request.htmx = HtmxDetails(request)
     for role in Role:
         request.user = make_user(role, role)
-        for name, pattern in SITE.items():
+        for name, (pattern, _) in SITE.items():
             request.resolver_match = ResolverMatch(
                 pattern.callback, (), {}, name.rpartition(":")[2], namespaces=name.split(":")[:-1]
             )
@@ -354,8 +367,7 @@ def test_pages_offer_only_what_the_role_allows(arguments: dict[str, Any], role: 
     assert pages
 
     for page in pages:
-        taken = {key: arguments[key] for key in SITE[page].pattern.converters}
-        text = client.get(reverse(page, kwargs=taken)).content.decode()
+        text = client.get(address(page, arguments)).content.decode()
         offered = {
             resolve(re.split("[?#]", url)[0]).view_name
             for url in re.findall(r' (?:href|action|hx-get|hx-post)="(/[^"]*)"', text)

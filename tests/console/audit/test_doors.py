@@ -59,21 +59,20 @@ MADE_UP: dict[type, object] = {
 COMMANDS_NOT_RECORDED = {"record_plans": "writes a file of the source tree"}
 
 
-def patterns(entries: Any, prefix: str = "", space: str = "") -> Iterator[tuple[str, str]]:
+def patterns(entries: Any, taken: dict[str, Any], space: str = "") -> Iterator[tuple[str, str]]:
     """Yield the name of each URL of the site, and an address with made-up IDs."""
     for entry in entries:
-        path = prefix + str(entry.pattern)
+        converters = taken | entry.pattern.converters
         if not isinstance(entry, URLPattern):
             inner = f"{space}{entry.namespace}:" if entry.namespace else space
-            yield from patterns(entry.url_patterns, path, inner)
+            yield from patterns(entry.url_patterns, converters, inner)
             continue
         name = f"{space}{entry.name}"
-        converters = entry.pattern.converters.items()
-        made_up = {key: MADE_UP[type(converter)] for key, converter in converters}
+        made_up = {key: MADE_UP[type(converter)] for key, converter in converters.items()}
         yield name, reverse(name, kwargs=made_up)
 
 
-URLS = sorted(patterns(get_resolver().url_patterns))
+URLS = sorted(patterns(get_resolver().url_patterns, {}))
 
 
 def entries() -> list[Entry]:
