@@ -6,6 +6,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from console.audit.choices import Outcome
+from console.audit.log import chain_pending
+from console.audit.models import Entry
 from replication.models import PairingCode
 from tests.reading import as_read
 
@@ -31,6 +34,15 @@ def test_a_code_is_shown_once(signed_in: Client, headers: dict[str, str]) -> Non
     for url in (make_url(), reverse("console:settings")):
         assert found[0] not in signed_in.get(url).content.decode()
     assert PairingCode.objects.get().made_by == "admin"
+
+
+def test_a_code_that_was_made_is_in_the_audit_log_without_the_code(signed_in: Client) -> None:
+    found = CODE.search(as_read(signed_in.post(make_url())))
+    assert found
+    chain_pending()
+    entry = Entry.objects.get(act="replication:pairing-code-make")
+    assert (entry.actor_name, entry.outcome) == ("admin", Outcome.DONE)
+    assert found[0] not in repr(vars(entry))
 
 
 def test_only_somebody_signed_in_makes_one(client: Client) -> None:
