@@ -67,19 +67,17 @@ class Guests:
                 self._watch_session(self._connect())
 
     def _watch_session(self, instance: vim.ServiceInstance) -> None:
-        reading = _reading(instance)
+        collector, reading = instance.content.propertyCollector, _reading(instance)
         while not self._ending.wait(_POLL_SECONDS):
             if self.asleep.is_set():
                 continue
             try:
-                for vm in _asleep(instance, reading):
+                for vm in _asleep(collector, reading):
                     self._come_up(vm)
             except vim.fault.NotAuthenticated:
                 raise
             except vmodl.MethodFault:
                 pass
-            if instance.content.sessionManager.currentSession is None:
-                return
         Disconnect(instance)
 
     def _come_up(self, vm: vim.VirtualMachine) -> None:
@@ -124,14 +122,17 @@ def _reading(instance: vim.ServiceInstance) -> vmodl.query.PropertyCollector.Fil
 
 
 def _asleep(
-    instance: vim.ServiceInstance, reading: vmodl.query.PropertyCollector.FilterSpec
+    collector: vmodl.query.PropertyCollector, reading: vmodl.query.PropertyCollector.FilterSpec
 ) -> list[vim.VirtualMachine]:
     """Return the imported VMs that are on and have no address yet."""
-    collector = instance.content.propertyCollector
     options = vmodl.query.PropertyCollector.RetrieveOptions()
     found = collector.RetrievePropertiesEx([reading], options)
+    entries = found.objects if found else ()
+    # There is always a VM. Where nothing can be read of any, the session has ended.
+    if not any(entry.propSet for entry in entries):
+        raise vim.fault.NotAuthenticated
     vms = []
-    for entry in found.objects if found else ():
+    for entry in entries:
         values = {one.name: one.val for one in entry.propSet}
         ours = (one.key.startswith("understudy") for one in values.get("config.extraConfig") or ())
         is_on = values.get("runtime.powerState") == "poweredOn"

@@ -190,12 +190,21 @@ def vcsim() -> Iterator[Vcsim]:
 
 
 @pytest.fixture(scope="session")
-def guests(vcsim: Vcsim) -> Iterator[Guests]:
-    """What stands in for machines that boot: their tools report as soon as they are on."""
+def _guests(vcsim: Vcsim) -> Iterator[Guests]:
     watching = Guests(vcsim)
+    watching.asleep.set()
     watching.start()
     yield watching
     watching.stop()
+
+
+@pytest.fixture
+def guests(_guests: Guests) -> Iterator[Guests]:
+    """What stands in for machines that boot: their tools report as soon as they are on."""
+    # Only for tests that need it: the watch keeps this process and the simulator busy.
+    _guests.asleep.clear()
+    yield _guests
+    _guests.asleep.set()
 
 
 @pytest.fixture
@@ -248,7 +257,6 @@ def running_here(
 
 @pytest.fixture
 def clean_vcenter(vcenter: VCenter, guests: Guests) -> Iterator[VCenter]:
-    guests.asleep.clear()
     yield vcenter
     guests.remove_all()
 
