@@ -156,6 +156,7 @@ def test_a_machine_lives_from_power_on_to_removal(
     vm = session.get_vm(moid)
 
     def is_up(left_boot_id: str | None = None) -> bool:
+        vm.refresh()
         guest = vm.guest()
         return bool(
             guest.tools_running
@@ -194,6 +195,7 @@ def test_a_machine_lives_from_power_on_to_removal(
     # Off is off, and removed leaves nothing.
     vm.power_off()
     wait_until(lambda: not process.is_running, "the power to be off", 60, hypervisor.tail)
+    vm.refresh()
     assert not vm.guest().tools_running
     vm.destroy(expected_marker=MARKER)
     wait_until(lambda: not hypervisor.guests(), "the files to be gone", 60, hypervisor.tail)
