@@ -43,7 +43,7 @@ def check(lines: Iterable[str], known_digest: str = "") -> Checked:
     """Check an export of the whole log, line by line.
 
     known_digest: the head digest that was noted before, such as in a report. Without it, nobody can
-        tell whether the last entries are missing, or whether all of it was written anew.
+        tell whether the last entries are missing, or whether the log was rewritten.
 
     Raises:
         ChainBroken: it is not the whole log, as it was.
@@ -74,8 +74,8 @@ def check(lines: Iterable[str], known_digest: str = "") -> Checked:
         )
     if known_digest and known_number is None:
         raise ChainBroken(
-            "No entry has the given head digest: entries are missing at the end, or the log was "
-            "written anew since."
+            "No entry has the given head digest: entries are missing at the end, or the log "
+            "was rewritten."
         )
     return Checked(number, digest, known_number)
 

@@ -93,7 +93,7 @@ def test_head_digest_that_was_noted_earlier_is_found(
         "two exchanged",
         "the last cut off",
         "edited",
-        "chained anew",
+        "chained again",
         "cut within a line",
         "not an entry",
         "without its first line",
