@@ -34,7 +34,7 @@ def check(lines, known):
     if (first.get("entries"), first.get("head_digest")) != (number, digest):
         raise ValueError("the end is missing or was altered, after entry %d" % number)
     if known and not found:
-        raise ValueError("no entry has the given head digest: the end is missing, or all is new")
+        raise ValueError("no entry has the given head digest: the end is missing, or it was rewritten")
     return "Whole: %d entries, head digest %s%s" % (
         number, digest, "\nThe given head digest is that of entry %d." % found if found else "")
 
