@@ -14,8 +14,7 @@ from protected_machines.models.points import ahead_text, is_ahead
 from protected_machines.own_store import store_trouble
 from protected_machines.ownership import ownership_trouble, trouble_text
 
-# The newest point is late once it is older than this many intervals.
-LATE_AFTER_INTERVALS = 3
+_LATE_AFTER_INTERVALS = 3
 
 
 def readiness(now: datetime) -> Iterator[Readiness]:
@@ -126,9 +125,12 @@ def _reasons(machine: Machine, points: KnownPoints, now: datetime) -> Iterator[s
         yield "The agent is unreachable."
     elif machine.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         yield "The agent and this core do not trust each other."
-    elif points.newest_at is not None and points.newest_at < now - _late_after(machine):
+    elif points.newest_at is not None and points.newest_at < now - late_after(
+        machine.snapshot_interval_seconds
+    ):
         yield "The newest recovery point is older than the schedule allows."
 
 
-def _late_after(machine: Machine) -> timedelta:
-    return timedelta(seconds=LATE_AFTER_INTERVALS * machine.snapshot_interval_seconds + 60)
+def late_after(interval_seconds: int) -> timedelta:
+    """Return how old the newest point of this schedule may be before it is late."""
+    return timedelta(seconds=_LATE_AFTER_INTERVALS * interval_seconds + 60)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Self
 
 from console.findings import Severity
@@ -10,13 +10,11 @@ from console.readiness import Readiness, ReadinessState
 from console.wording import age_text
 from protected_machines.choices import ConnectionState, MachineKind, PointState
 from protected_machines.models import RecoveryPoint, VCenter
+from protected_machines.readiness import late_after
 from replication.failover.check import FailoverFacts, propose
 from replication.failover.policy import CLOCK_FINDINGS
 from replication.models import Pairing, ReplicatedMachine
 from replication.transfer.quota import find_quota_use
-
-# The newest point is late once it is older than this many of the machine's intervals.
-LATE_AFTER_INTERVALS = 3
 
 _KINDS = (MachineKind.REPLICATED, MachineKind.PENDING_FAILOVER, MachineKind.FAILED_BACK)
 
@@ -136,7 +134,9 @@ def _risks(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) 
         yield "Replication is paused."
     elif replicated.error_text:
         yield f"Replication failed: {replicated.error_text}"
-    elif points.newest_at is not None and points.newest_at < now - _late_after(replicated):
+    elif points.newest_at is not None and points.newest_at < now - late_after(
+        replicated.machine.snapshot_interval_seconds
+    ):
         age_seconds = (now - points.newest_at).total_seconds()
         yield f"The newest recovery point was taken {age_text(age_seconds)}, which is late."
 
@@ -149,8 +149,3 @@ def _is_paused(replicated: ReplicatedMachine) -> bool:
         or pairing.is_paused
         or pairing.is_paused_by_peer
     )
-
-
-def _late_after(replicated: ReplicatedMachine) -> timedelta:
-    interval_seconds = replicated.machine.snapshot_interval_seconds
-    return timedelta(seconds=LATE_AFTER_INTERVALS * interval_seconds + 60)

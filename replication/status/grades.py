@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from protected_machines.models.points import is_ahead
-from protected_machines.readiness import LATE_AFTER_INTERVALS
+from protected_machines.readiness import late_after
 
 # Of each core and machine for which nobody has set another one.
 DEFAULT_RECOVERY_SECONDS = 4 * 3600
@@ -75,7 +75,7 @@ def objectives_of(
     point = next((one.point_seconds for one in chosen if one.point_seconds), None)
     recovery = next((one.recovery_seconds for one in chosen if one.recovery_seconds), None)
     return Objectives(
-        point_seconds=point or LATE_AFTER_INTERVALS * interval_seconds + 60,
+        point_seconds=point or late_after(interval_seconds).total_seconds(),
         recovery_seconds=recovery or DEFAULT_RECOVERY_SECONDS,
         is_point_default=point is None,
     )
