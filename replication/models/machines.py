@@ -103,6 +103,17 @@ class ReplicatedMachine(models.Model):
         return list(found.values_list("pairing__peer_core_id", flat=True))
 
     @property
+    def is_paused_anywhere(self) -> bool:
+        """Whether either core has paused the machine, or all of the pairing."""
+        pairing = self.pairing
+        return (
+            self.is_paused
+            or self.is_paused_by_peer
+            or pairing.is_paused
+            or pairing.is_paused_by_peer
+        )
+
+    @property
     def behind_seconds(self) -> float:
         """How much newer the sender's newest point is than the receiver's.
 

@@ -130,7 +130,7 @@ def _risks(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) 
         yield f"{pairing.peer_name} is unreachable, so no newer points arrive."
     elif pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         yield f"{pairing.peer_name} and this core do not trust each other."
-    elif _is_paused(replicated):
+    elif replicated.is_paused_anywhere:
         yield "Replication is paused."
     elif replicated.error_text:
         yield f"Replication failed: {replicated.error_text}"
@@ -139,13 +139,3 @@ def _risks(replicated: ReplicatedMachine, points: ArrivedPoints, now: datetime) 
     ):
         age_seconds = (now - points.newest_at).total_seconds()
         yield f"The newest recovery point was taken {age_text(age_seconds)}, which is late."
-
-
-def _is_paused(replicated: ReplicatedMachine) -> bool:
-    pairing = replicated.pairing
-    return (
-        replicated.is_paused
-        or replicated.is_paused_by_peer
-        or pairing.is_paused
-        or pairing.is_paused_by_peer
-    )

@@ -253,7 +253,7 @@ def _trouble_of(row: ReplicatedMachine) -> str:
         return f"{pairing.peer_name} is unreachable"
     if pairing.connection_state == ConnectionState.AUTHENTICATION_ERROR:
         return f"{pairing.peer_name} and this core do not trust each other"
-    if row.is_paused or row.is_paused_by_peer or pairing.is_paused or pairing.is_paused_by_peer:
+    if row.is_paused_anywhere:
         return "replication is paused"
     return f"replication failed: {row.error_text.rstrip('.')}" if row.error_text else ""
 
