@@ -16,7 +16,8 @@ from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from console.jobs.choices import Queue
-from console.pulse import connect, silent_queues
+from console.pulse import ANSWER_SECONDS, silent_queues
+from console.redis_link import connect
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def _database_trouble() -> str:
 
 
 def _redis_trouble() -> str:
-    with connect() as redis:
+    with connect(ANSWER_SECONDS) as redis:
         redis.ping()
     return ""
 

@@ -8,37 +8,24 @@ import time
 
 from celery import current_app
 from celery.signals import heartbeat_sent
-from django.conf import settings
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from console.identity import this_core
+from console.redis_link import connect
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10
 # A worker may miss a few beats while its computer is busy.
 ALIVE_SECONDS = 60
-_ANSWER_SECONDS = 2
+ANSWER_SECONDS = 2
 
 _last_beat_seconds: float | None = None
 
 
-def connect() -> Redis:
-    """Return a connection that gives up soon."""
-    return Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=_ANSWER_SECONDS,
-        socket_connect_timeout=_ANSWER_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
 def note_alive(queues: list[str]) -> None:
     """Record that a worker of these queues lives."""
-    with connect() as redis:
+    with connect(ANSWER_SECONDS) as redis:
         for queue in queues:
             redis.set(_key(queue), b"", ex=ALIVE_SECONDS)
 
@@ -49,7 +36,7 @@ def silent_queues(queues: list[str]) -> list[str]:
     Raises:
         RedisError: Redis did not answer.
     """
-    with connect() as redis:
+    with connect(ANSWER_SECONDS) as redis:
         return [queue for queue in queues if not redis.exists(_key(queue))]
 
 

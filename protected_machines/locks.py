@@ -4,13 +4,10 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from django.conf import settings
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import LockError, RedisError
-from redis.retry import Retry
 
 from console.identity import this_core
+from console.redis_link import connect
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +20,7 @@ def alone(name: str, wait_seconds: float = 0) -> Iterator[Callable[[], None] | N
 
     Yields none if another worker holds it, also after the wait, or if Redis is away.
     """
-    once = Retry(NoBackoff(), 0)
-    with Redis.from_url(settings.REDIS_URL, socket_timeout=5, retry=once) as redis:
+    with connect() as redis:
         key = f"understudy:{this_core().id}:{name}"
         lock = redis.lock(key, timeout=LOCK_SECONDS)
         try:

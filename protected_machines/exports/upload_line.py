@@ -6,18 +6,14 @@ killed loses its place after a minute.
 
 import logging
 
-from django.conf import settings
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from console.identity import this_core
+from console.redis_link import connect
 
 logger = logging.getLogger(__name__)
 
 PLACE_SECONDS = 60
-_TIMEOUT_SECONDS = 5
 
 # The first key has the uploads by place, the second by the time until which each keeps it. A time
 # further ahead than any upload asks for is from before the clock was set back.
@@ -47,9 +43,7 @@ class SharedUploadLine:
     """
 
     def __init__(self, place_seconds: float = PLACE_SECONDS) -> None:
-        self._redis = Redis.from_url(
-            settings.REDIS_URL, socket_timeout=_TIMEOUT_SECONDS, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = connect()
         self._ahead = self._redis.register_script(_AHEAD)
         self._place_ms = int(place_seconds * 1000)
 
