@@ -35,6 +35,8 @@ class Copy(StrEnum):
     """Where the copy of a machine is that survives the loss of its site."""
 
     HERE = "here"
+    # Here, and perhaps nowhere else: its source core is unreachable.
+    ONLY = "only"
     THERE = "there"
     NONE = "none"
 
@@ -55,15 +57,7 @@ class SecondCopy:
     waiting_points: int = 0
     waiting_bytes: int = 0
     trouble_text: str = ""
-    is_core_unreachable: bool = False
     url_id: uuid.UUID | None = None
-
-    @property
-    def is_second(self) -> bool:
-        """Whether the machine exists elsewhere, too. With its source core it may be lost."""
-        return self.where is Copy.THERE or (
-            self.where is Copy.HERE and not self.is_core_unreachable
-        )
 
 
 @dataclass(frozen=True)
@@ -234,16 +228,22 @@ def _copies() -> dict[uuid.UUID, SecondCopy]:
 
 def _copy(row: ReplicatedMachine) -> SecondCopy:
     return SecondCopy(
-        where=Copy.THERE if row.pairing.is_outgoing else Copy.HERE,
+        where=_place_of(row.pairing),
         core_name=row.pairing.peer_name,
         point_at=row.last_point_at,
         newest_at=row.newest_point_at,
         waiting_points=row.behind_points,
         waiting_bytes=row.behind_bytes,
         trouble_text=_trouble_of(row),
-        is_core_unreachable=row.pairing.connection_state == ConnectionState.UNREACHABLE,
         url_id=row.pk,
     )
+
+
+def _place_of(pairing: Pairing) -> Copy:
+    if pairing.is_outgoing:
+        return Copy.THERE
+    is_silent = pairing.connection_state == ConnectionState.UNREACHABLE
+    return Copy.ONLY if is_silent else Copy.HERE
 
 
 def _trouble_of(row: ReplicatedMachine) -> str:

@@ -57,11 +57,13 @@ class MachineStatus:
     def copy_text(self) -> str:
         """Where the copy is that survives the loss of the place where the machine runs."""
         copy = self.machine.copy
-        if copy.where is Copy.HERE:
-            return (
-                "Copy on this core" if copy.is_second else "Copy on this core, perhaps the only one"
-            )
-        return f"Copy on {copy.core_name}" if copy.where is Copy.THERE else "No second copy"
+        texts = {
+            Copy.HERE: "Copy on this core",
+            Copy.ONLY: "Copy on this core, perhaps the only one",
+            Copy.THERE: f"Copy on {copy.core_name}",
+            Copy.NONE: "No second copy",
+        }
+        return texts[copy.where]
 
     @property
     def can_be_recovered(self) -> bool:
@@ -69,7 +71,7 @@ class MachineStatus:
 
     @property
     def has_second_copy(self) -> bool:
-        return self.machine.copy.is_second
+        return self.machine.copy.where in (Copy.HERE, Copy.THERE)
 
     @property
     def proven_at(self) -> datetime | None:

@@ -24,6 +24,7 @@ from replication.failover.draft import draft_failover
 from replication.models import RecoveryObjective, ReplicatedMachine
 from replication.status.grades import Grade
 from replication.status.report import MachineStatus, Report, gather_report, grade_text
+from replication.status.table import csv_of
 from tests.factories import (
     DESCRIPTION,
     GIB,
@@ -109,6 +110,8 @@ def test_while_its_source_core_is_unreachable_a_copy_may_be_the_only_one() -> No
     report = gather_report(NOW)
     assert (report.with_second_copy, report.without_second_copy) == (0, 1)
     assert only_machine(report).copy_text == "Copy on this core, perhaps the only one"
+    (row,) = csv.DictReader(io.StringIO(csv_of(report)))
+    assert row["second_copy"] == "only"
 
 
 def test_a_failed_over_machine_that_is_replicated_again_has_a_second_copy() -> None:
