@@ -127,11 +127,12 @@ def decide(summary: Summary) -> Verdict:
             "why the others could not, worst first.",
         )
     if summary.at_risk:
+        all_have = "The machine has" if total == 1 else f"All {total} machines have"
         return Verdict(
             "warn",
             f"Yes, but {_machines(summary.at_risk)} at risk",
-            f"Each of the {_machines(total)} has a recovery point to start from. Some "
-            "would lose more data than they should, or have not been proven recently.",
+            f"{all_have} a recovery point to start from. "
+            "The table shows what is at risk and why, worst first.",
         )
     return Verdict(
         "ok",
