@@ -40,12 +40,14 @@ class Link:
         return f"{base.rstrip('/')}{self.path}"
 
 
+@transaction.atomic
 def invite(name: str, role: Role, made_by: str, now: datetime) -> Link:
     """Make a link by which someone new becomes a user with this role."""
     record("users:invite", f"{name} was invited as {role.label.lower()}.")
     return _make_link(Invitation(name=name, role=role, made_by=made_by), now)
 
 
+@transaction.atomic
 def let_choose_password(user: User, made_by: str, now: datetime) -> Link:
     """Make a link by which a user chooses a new password; links made before become void."""
     record("users:password", f"A link was made by which {user.username} chooses a password.")
